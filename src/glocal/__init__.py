@@ -1,0 +1,1 @@
+"""Trained global, run local: test-time local conversion of image-restoration networks."""
