@@ -1,1 +1,72 @@
-"""Trained global, run local: test-time local conversion of image-restoration networks."""
+"""Trained global, run local: test-time local conversion (TLC) of image-restoration networks.
+
+>>> import glocal
+>>> model = glocal.load("nafnet-motion-blur")
+>>> local = glocal.localize(model, train_size=64)
+>>> image = glocal.restore(local, numpy.zeros((120, 160, 3), "uint8"))
+>>> image.shape
+(120, 160, 3)
+
+`localize` converts a network, `scan` tells what is global in it, `restore` runs it on an image,
+`load` reads a checkpoint. Source: Chu et al., ECCV 2022 (arXiv 2112.04491).
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from glocal.errors import (
+    ArgumentError,
+    CheckpointError,
+    ConversionError,
+    GlocalError,
+    ImageError,
+    ScanError,
+)
+
+if TYPE_CHECKING:
+    from glocal.convert import localize, plan_of, scan
+    from glocal.networks import load
+    from glocal.plan import Plan, Row
+    from glocal.restore import restore
+    from glocal.rules import DEFAULT_RULES, Rule
+
+__all__ = [
+    "DEFAULT_RULES",
+    "ArgumentError",
+    "CheckpointError",
+    "ConversionError",
+    "GlocalError",
+    "ImageError",
+    "Plan",
+    "Row",
+    "Rule",
+    "ScanError",
+    "load",
+    "localize",
+    "plan_of",
+    "restore",
+    "scan",
+]
+
+# Imported when first asked for, so that `glocal --help` need not wait for torch.
+_HOMES = {
+    "DEFAULT_RULES": "rules",
+    "Plan": "plan",
+    "Row": "plan",
+    "Rule": "rules",
+    "load": "networks",
+    "localize": "convert",
+    "plan_of": "convert",
+    "restore": "restore",
+    "scan": "convert",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'glocal' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"glocal.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

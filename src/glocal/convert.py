@@ -1,0 +1,301 @@
+"""Make a network local: find its global operations and put their local forms in their place."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from glocal.errors import ArgumentError, ConversionError, ScanError
+from glocal.modules import ancestors, clone, drop_hooks, replace, take_over
+from glocal.plan import Plan, Row
+from glocal.rules import DEFAULT_RULES, Rule
+from glocal.scan import Global, Scan, scan_trace
+from glocal.verify import disagreement
+from glocal.windows import Size, as_size, scale_window
+
+__all__ = ["localize", "plan_of", "scan"]
+
+Example = Tensor | Sequence[Any] | Callable[[int, int], Any]
+
+_PLAN = "glocal_plan"
+
+
+def localize(
+    model: nn.Module,
+    train_size: int | Size,
+    *,
+    window_scale: float = 1.5,
+    window: int | Size | None = None,
+    keep_global: str | Iterable[str] = (),
+    rules: Sequence[Rule] = DEFAULT_RULES,
+    example: Example | None = None,
+    allow_global: bool = False,
+) -> nn.Module:
+    """A copy of a network whose global operations run over local windows (TLC).
+
+    The copy shares all parameters with `model`, which stays as it is, has the same state-dict
+    keys, and serves images of every size. Its `Plan` is `plan_of(copy)`.
+
+    >>> class Gate(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 3, 1), nn.Sigmoid())
+    ...     def forward(self, x):
+    ...         return x * self.gate(x)
+    >>> local = localize(Gate(), train_size=64)
+    >>> local.gate[0]
+    LocalAvgPool2d(output_size=1, window=(96, 96))
+
+    Args:
+        model: any network that maps an image to an image.
+        train_size: side or (height, width) of the crops it was trained on, in pixels.
+        window_scale: window ÷ training size; 1.5 is the paper's.
+        window: side or (height, width) of the window in input pixels, instead of `window_scale`.
+        keep_global: module paths, or patterns such as "encoder.*", that are to stay global.
+        rules: the forms to convert, first match wins.
+        example: what to call the model with, if not one image tensor: a tensor, a sequence of
+            arguments, or a function of (height, width) that makes them. Only shapes and types
+            count; the last two dims of tensors are adapted to the sizes that are tried.
+        allow_global: leave what cannot be converted global instead of raising; the plan lists it.
+
+    Returns:
+        The converted copy, in the mode (training or not) of `model`.
+
+    Raises:
+        ArgumentError: a size, window or pattern is wrong, or the model is converted already.
+        ScanError: the model does not run at the training size.
+        ConversionError: an operation cannot be converted and `allow_global` is not set.
+
+    Source: Chu et al., Improving Image Restoration by Revisiting Global Information
+    Aggregation, ECCV 2022 (arXiv 2112.04491).
+    """
+    train = as_size(train_size, "train_size")
+    if window is None:
+        if not window_scale > 0:
+            raise ArgumentError(f"window_scale must be above 0, got {window_scale!r}")
+        pixels = (max(1, int(train[0] * window_scale)), max(1, int(train[1] * window_scale)))
+    else:
+        pixels = as_size(window, "window")
+    if hasattr(model, _PLAN):
+        raise ArgumentError("the model is converted already: convert the original instead")
+    patterns = (keep_global,) if isinstance(keep_global, str) else tuple(keep_global)
+
+    found = _scan(model, train, example)
+    local = clone(model)
+    conversion = _Conversion(local, found, train, pixels, rules)
+    rows = conversion.run(patterns)
+    plan = Plan(train, pixels, rows)
+    left = plan.having("global")
+    if left and not allow_global:
+        shown = "; ".join(
+            f"{row.operation} in '{row.path}' ({row.line}): {row.how}" for row in left[:3]
+        )
+        more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
+        raise ConversionError(
+            f"{len(left)} of {len(rows)} global operations cannot be made local: {shown}{more}\n"
+            "Pass allow_global=True to leave them global, or name them in keep_global."
+        )
+    root = conversion.root
+    setattr(root, _PLAN, plan)
+    return root
+
+
+def scan(
+    model: nn.Module,
+    train_size: int | Size,
+    *,
+    window_scale: float = 1.5,
+    window: int | Size | None = None,
+    keep_global: str | Iterable[str] = (),
+    rules: Sequence[Rule] = DEFAULT_RULES,
+    example: Example | None = None,
+) -> Plan:
+    """What is global in a network and what `localize` would make of it; arguments as there.
+
+    >>> print(scan(nn.Sequential(nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8)), 64).summary())
+    1 local, 0 left global
+    """
+    converted = localize(
+        model,
+        train_size,
+        window_scale=window_scale,
+        window=window,
+        keep_global=keep_global,
+        rules=rules,
+        example=example,
+        allow_global=True,
+    )
+    return plan_of(converted)
+
+
+def plan_of(converted: nn.Module) -> Plan:
+    """The plan that a converted network carries.
+
+    Raises:
+        ArgumentError: the network comes from no conversion.
+    """
+    plan = getattr(converted, _PLAN, None)
+    if not isinstance(plan, Plan):
+        raise ArgumentError("the network was not made by localize: it carries no plan")
+    return plan
+
+
+@dataclass
+class _Conversion:
+    root: nn.Module
+    found: Scan
+    train: Size
+    window: Size
+    rules: Sequence[Rule]
+
+    def __post_init__(self) -> None:
+        self.modules = dict(self.root.named_modules())
+        self.replaced: dict[str, Row] = {}
+        self.verdicts: dict[Any, str | None] = {}
+
+    def run(self, keep: tuple[str, ...]) -> tuple[Row, ...]:
+        rows: list[Row] = []
+        used: set[str] = set()
+        for operation in self.found.operations:
+            above = ancestors(operation.path)
+            kept = [p for p in keep if any(fnmatchcase(path, p) for path in above)]
+            used.update(kept)
+            if kept:
+                rows.append(self._row(operation, "kept", "as asked"))
+                continue
+            if any(path in self.replaced for path in above):
+                continue
+            reasons: list[str] = []
+            row = self._convert(operation, above, keep, reasons)
+            if row is None:
+                rows.append(self._row(operation, "global", reasons[0]))
+            else:
+                rows.append(row)
+        missing = [p for p in keep if p not in used]
+        if missing:
+            paths = sorted({operation.path for operation in self.found.operations})
+            raise ArgumentError(
+                f"keep_global: no global operation lies at {', '.join(map(repr, missing))}; "
+                f"they lie at {', '.join(map(repr, paths[:8]))}{', ...' if len(paths) > 8 else ''}"
+            )
+        return tuple(rows)
+
+    def _convert(
+        self, operation: Global, above: list[str], keep: tuple[str, ...], reasons: list[str]
+    ) -> Row | None:
+        for rule in self.rules:
+            for path in above:
+                module = self.modules[path]
+                if not rule.matches(module):
+                    continue
+                inside = [o for o in self.found.operations if path in ancestors(o.path)]
+                problem = self._problem(rule, path, inside, keep)
+                if problem:
+                    reasons.append(problem)
+                    continue
+                feature = operation.feature
+                assert feature is not None
+                window = scale_window(feature, self.window, self.train)
+                new = take_over(rule.build(module, window), module)
+                self.root = replace(self.root, module, new)
+                names = dict.fromkeys(o.function for o in inside)
+                row = Row(
+                    path, ", ".join(names), inside[0].line, feature, window, "local", rule.name
+                )
+                self.replaced[path] = row
+                return row
+        reasons.append(_why_not(operation))
+        return None
+
+    def _problem(
+        self, rule: Rule, path: str, inside: list[Global], keep: tuple[str, ...]
+    ) -> str | None:
+        """Why a rule cannot be used for the module at `path`, with its global operations."""
+        features = {o.feature for o in inside}
+        if len(features) > 1:
+            sizes = ", ".join(f"{f[0]}x{f[1]}" if f else "?" for f in features)
+            return f"{rule.name}: it runs over maps of several sizes ({sizes})"
+        feature = features.pop()
+        if feature is None:
+            return f"{rule.name}: the size of its map cannot be told"
+        for operation in inside:
+            if rule.yields_map and operation.obstacle:
+                return f"{rule.name}: {operation.obstacle}"
+            if not rule.yields_map and path not in ancestors(operation.owner):
+                return f"{rule.name}: its statistic leaves the module '{path}'"
+        below = [p for p in self.replaced if path in ancestors(p)]
+        if below:
+            return f"{rule.name}: '{below[0]}' inside it is local already"
+        if any(fnmatchcase(o.path, p) for o in inside for p in keep):
+            return f"{rule.name}: a part of '{path}' is to stay global"
+        inputs = [t.inputs[path][0] for t in self.found.traces]
+        module = self.modules[path]
+        shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
+        key = (rule, type(module), repr(module), shapes, str(inputs))
+        if key not in self.verdicts:
+            self.verdicts[key] = disagreement(rule, module, inputs, feature)
+        verdict = self.verdicts[key]
+        return f"{rule.name}: {verdict}" if verdict else None
+
+    @staticmethod
+    def _row(operation: Global, status: Any, how: str) -> Row:
+        return Row(
+            operation.path, operation.function, operation.line, operation.feature, None, status, how
+        )
+
+
+def _why_not(operation: Global) -> str:
+    return {
+        "axis": "it mixes one axis only",
+        "selection": "it selects by place or rank over the map",
+        "fourier": "it is a Fourier transform of the map",
+        "grid": "it mixes the cells of a grid that grows with the image, and no rule matches it",
+        "unknown": "what this operation mixes is not known",
+    }.get(operation.kind, "no rule matches its module")
+
+
+def _scan(model: nn.Module, train: Size, example: Example | None) -> Scan:
+    scanned = drop_hooks(clone(model).eval())
+    if example is not None:
+        return scan_trace(scanned, lambda size: _adapted(example, size), train)
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
+    guess = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
+    problem: ScanError | None = None
+    for channels in dict.fromkeys([guess, 3, 1, 4]):
+        try:
+            return scan_trace(
+                scanned,
+                lambda size, c=channels: (  # type: ignore[misc]
+                    torch.zeros(1, c, *size, dtype=first.dtype, device=first.device),
+                ),
+                train,
+            )
+        except ScanError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _adapted(example: Example, size: Size) -> tuple[Any, ...]:
+    """The user's example at an input size; what is largest in it has that size."""
+    if callable(example) and not isinstance(example, Tensor):
+        made = example(*size)
+        return (made,) if isinstance(made, Tensor) else tuple(made)
+    args = (example,) if isinstance(example, Tensor) else tuple(example)
+    maps = [t for t in args if isinstance(t, Tensor) and t.ndim >= 3]
+    if not maps:
+        raise ArgumentError("example holds no tensor with at least 3 dims (…, height, width)")
+    height, width = max(t.shape[-2] for t in maps), max(t.shape[-1] for t in maps)
+
+    def resize(t: Tensor) -> Tensor:
+        shape = list(t.shape)
+        if t.ndim >= 3:
+            shape[-2:] = shape[-2] * size[0] // height, shape[-1] * size[1] // width
+        return torch.zeros(shape, dtype=t.dtype, device=t.device)
+
+    resized: tuple[Any, ...] = tree_map_only(Tensor, resize, args)
+    return resized

@@ -1,0 +1,449 @@
+"""From a file of weights to the network it belongs to.
+
+The network is recognised by the keys and shapes of its tensors (or named in the header of a
+safetensors file), built with the constructor arguments that follow from them, and loaded
+strictly. Nothing in a file is ever executed: pickles are read with `weights_only=True`.
+"""
+
+import importlib.resources
+import json
+import math
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from glocal.errors import CheckpointError
+from glocal.networks.hinet import HINet, hinet_hyperparameters
+from glocal.networks.mprnet import MPRNet, mprnet_hyperparameters
+from glocal.networks.nafnet import (
+    Baseline,
+    NAFNet,
+    baseline_hyperparameters,
+    nafnet_hyperparameters,
+)
+from glocal.networks.restormer import Restormer, restormer_hyperparameters
+
+__all__ = [
+    "ARCHITECTURES",
+    "DEFAULT_MODEL",
+    "Architecture",
+    "LoadedNetwork",
+    "embedded_models",
+    "load",
+    "load_checkpoint",
+    "read_checkpoint",
+]
+
+DEFAULT_MODEL = "nafnet-motion-blur"
+"""Name of the embedded model that is used where none is named."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A kind of network, how to know its state dict, and how to size it."""
+
+    name: str
+    cls: Callable[..., nn.Module]
+    recognises: Callable[[Mapping[str, Tensor]], bool]
+    hyperparameters: Callable[[Mapping[str, Tensor]], dict[str, object]]
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with its weights, in eval mode on the CPU, and what is known about it.
+
+    `train_size` is the (height, width) of the crops it was trained on and `task` what it was
+    trained for; both are None where the file does not say.
+    """
+
+    network: nn.Module
+    architecture: str
+    hyperparameters: dict[str, object]
+    train_size: tuple[int, int] | None
+    name: str
+    task: str | None
+
+
+def _has(*keys: str, block: str = "") -> Callable[[Mapping[str, Tensor]], bool]:
+    """Every one of `keys` is there, and some key contains `block`."""
+
+    def recognises(state_dict: Mapping[str, Tensor]) -> bool:
+        return all(key in state_dict for key in keys) and any(block in key for key in state_dict)
+
+    return recognises
+
+
+ARCHITECTURES: tuple[Architecture, ...] = (
+    Architecture(
+        "Baseline",
+        Baseline,
+        _has("intro.weight", "ending.weight", block=".se.3.weight"),
+        baseline_hyperparameters,
+    ),
+    Architecture(
+        "HINet",
+        HINet,
+        _has("conv_01.weight", "sam12.conv1.weight", "down_path_1.0.conv_1.weight"),
+        hinet_hyperparameters,
+    ),
+    Architecture(
+        "MPRNet",
+        MPRNet,
+        _has("shallow_feat1.0.weight", "sam23.conv1.weight", block="stage3_orsnet.orb1."),
+        mprnet_hyperparameters,
+    ),
+    Architecture(
+        "NAFNet",
+        NAFNet,
+        _has("intro.weight", "ending.weight", block=".sca.1.weight"),
+        nafnet_hyperparameters,
+    ),
+    Architecture(
+        "Restormer",
+        Restormer,
+        _has("patch_embed.proj.weight", "output.weight", block=".attn.temperature"),
+        restormer_hyperparameters,
+    ),
+)
+"""Every network that a checkpoint can be recognised as, by name; no two accept the same keys."""
+
+
+def load(source: str | Path) -> nn.Module:
+    """The network of a checkpoint file or of an embedded model, in eval mode on the CPU.
+
+    Args:
+        source: path of a `.pth`, `.pt`, `.ckpt` or `.safetensors` file, or the name of an
+            embedded model (see `embedded_models`), which goes before a file of that very name.
+
+    Raises:
+        CheckpointError: the file cannot be read, or fits no known network.
+    """
+    return load_checkpoint(source).network
+
+
+def load_checkpoint(source: str | Path) -> LoadedNetwork:
+    """The network of a checkpoint file or of an embedded model, with what is known about it.
+
+    The weights are loaded in float32 (whatever the file holds) and the global random state is
+    left alone.
+
+    Args:
+        source: as in `load`.
+
+    Raises:
+        CheckpointError: the file cannot be read, or fits no known network.
+    """
+    embedded = _embedded_files()
+    if isinstance(source, str) and source in embedded:
+        with importlib.resources.as_file(embedded[source]) as path:
+            return _load_file(path, name=source)
+    path = Path(source)
+    if not path.exists() and not path.suffix:
+        known = ", ".join(embedded) or "none"
+        raise CheckpointError(
+            f"{path}: neither a file nor an embedded model (embedded models: {known})"
+        )
+    return _load_file(path, name=path.stem)
+
+
+def embedded_models() -> dict[str, dict[str, str]]:
+    """The models that come with the package: name → metadata of its safetensors header."""
+    models: dict[str, dict[str, str]] = {}
+    for name, file in _embedded_files().items():
+        with importlib.resources.as_file(file) as path:
+            models[name] = _read_safetensors(path, with_tensors=False)[1]
+    return models
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state dict in a file, freed of its wrappings, and the metadata of the file.
+
+    Wrappings are the entries and key prefixes that training code adds: `params_ema`, `params`,
+    `state_dict`, `model`, `net`, `generator`; `module.`, `_orig_mod.`, `net_g.`. Only safetensors
+    files have metadata: the texts `architecture`, `hyperparameters` (JSON), `train_size`
+    ("256" or "256x320"), `name` and `task`, all optional.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, holds no tensors, or holds Python
+            objects that cannot be read without running code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "a folder, not a file of weights" if path.is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {what}")
+    loaded: object
+    metadata: dict[str, str] = {}
+    if path.suffix == ".safetensors":
+        loaded, metadata = _read_safetensors(path)
+    elif path.suffix in (".pth", ".pt", ".ckpt"):
+        loaded = _read_pickle(path)
+    else:
+        raise CheckpointError(
+            f"{path}: weights are read from .pth, .pt, .ckpt and .safetensors files, "
+            f"not from {path.suffix or 'files without a suffix'}"
+        )
+    state_dict = _strip_prefixes(_unwrap(loaded))
+    if not state_dict:
+        raise CheckpointError(f"{path}: holds no tensors{_describe_entries(loaded)}")
+    return state_dict, metadata
+
+
+# --- reading files ---------------------------------------------------------------------------
+
+
+def _read_safetensors(
+    path: Path, *, with_tensors: bool = True
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            names = file.keys() if with_tensors else ()
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the errors below say the same, and more
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load documents none of the many it raises
+        text = str(error)
+        forbidden = re.search(r"GLOBAL (\S+)", text)
+        if isinstance(error, pickle.UnpicklingError) and forbidden:
+            raise CheckpointError(
+                f"{path}: holds a Python object ({forbidden[1]}), which only running code from "
+                "the file could restore, so it is refused;\nif you trust its source, load it "
+                "yourself and save its state_dict() alone with torch.save"
+            ) from None
+        if "TorchScript" in text:
+            raise CheckpointError(
+                f"{path}: a TorchScript archive, that is, a program; load it with torch.jit.load "
+                "and save its state_dict()"
+            ) from None
+        detail = re.search(r"WeightsUnpickler error: (.+)", text) or re.match(r"(.+)", text)
+        reason = type(error).__name__ + (f": {detail[1][:120]}" if detail else "")
+        raise CheckpointError(
+            f"{path}: not a readable PyTorch checkpoint: cut short, or not written by torch.save? "
+            f"({reason})"
+        ) from None
+
+
+_WRAPPERS = ("params_ema", "params", "state_dict", "model", "net", "generator")
+
+
+def _unwrap(loaded: object) -> dict[str, Tensor]:
+    for _ in range(8):  # wrappings nest, but a file can also contain itself
+        if not isinstance(loaded, Mapping):
+            return {}
+        inner = [loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)]
+        if not inner:
+            break
+        loaded = inner[0]
+    assert isinstance(loaded, Mapping)
+    return {
+        key: value
+        for key, value in loaded.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+
+
+def _strip_prefixes(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    state_dict.pop("n_averaged", None)  # the counter of torch.optim.swa_utils.AveragedModel
+    while True:
+        for prefix in ("module.", "_orig_mod.", "net_g."):
+            inside = {
+                key.removeprefix(prefix): value
+                for key, value in state_dict.items()
+                if key.startswith(prefix)
+            }
+            # A generator may be stored beside its critic; the other two wrap everything.
+            if inside and (len(inside) == len(state_dict) or prefix == "net_g."):
+                state_dict = inside
+                break
+        else:
+            return state_dict
+
+
+def _describe_entries(loaded: object) -> str:
+    if not isinstance(loaded, Mapping):
+        return f": it is a {type(loaded).__name__}"
+    return f"; its entries are {_few(map(str, loaded))}" if loaded else ""
+
+
+def _few(keys: Iterable[str], limit: int = 3) -> str:
+    """The first few of some keys, and how many more there are."""
+    listed = list(keys)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
+
+
+# --- building the network --------------------------------------------------------------------
+
+
+def _load_file(path: Path, name: str) -> LoadedNetwork:
+    state_dict, metadata = read_checkpoint(path)
+    architecture = _architecture(path, state_dict, metadata)
+    hyperparameters = _hyperparameters(path, architecture, state_dict, metadata)
+    try:
+        network = _skeleton(architecture, hyperparameters)
+    except _UNFIT as error:
+        raise CheckpointError(
+            f"{path}: {architecture.name} cannot be built with {hyperparameters} ({error})"
+        ) from None
+    if any(_differences(network, state_dict)):
+        raise _misfit(path, architecture.name, network, state_dict)
+    network.to_empty(device="cpu")
+    network.load_state_dict(state_dict, strict=False)
+    return LoadedNetwork(
+        network=network.eval(),
+        architecture=architecture.name,
+        hyperparameters=hyperparameters,
+        train_size=_train_size(path, metadata),
+        name=metadata.get("name", name),
+        task=metadata.get("task"),
+    )
+
+
+# What an inference of constructor arguments, or a constructor, raises on tensors of another kind.
+_UNFIT = (KeyError, IndexError, ValueError, TypeError, RuntimeError, ZeroDivisionError)
+
+
+def _architecture(
+    path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> Architecture:
+    named = metadata.get("architecture")
+    for architecture in ARCHITECTURES:
+        if named == architecture.name or (named is None and architecture.recognises(state_dict)):
+            return architecture
+    if named is not None:
+        known = ", ".join(architecture.name for architecture in ARCHITECTURES)
+        raise CheckpointError(
+            f"{path}: its metadata names the architecture {named!r}; known are {known}"
+        )
+    raise _unknown(path, state_dict)
+
+
+def _hyperparameters(
+    path: Path,
+    architecture: Architecture,
+    state_dict: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+) -> dict[str, object]:
+    text = metadata.get("hyperparameters")
+    if text is None:
+        try:
+            return architecture.hyperparameters(state_dict)
+        except _UNFIT:
+            if "architecture" not in metadata:
+                raise _unknown(path, state_dict) from None
+            raise CheckpointError(
+                f"{path}: its metadata names {architecture.name}, but its tensors are not of that "
+                f"network; their keys are {_few(state_dict)}"
+            ) from None
+    try:
+        arguments = json.loads(text)
+    except json.JSONDecodeError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise CheckpointError(
+            f"{path}: the hyperparameters in its metadata are not a JSON object: {text[:80]!r}"
+        )
+    return arguments
+
+
+def _train_size(path: Path, metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    text = metadata.get("train_size")
+    if text is None:
+        return None
+    match = re.fullmatch(r"[\[(]?\s*(\d+)\s*(?:[,x×]\s*(\d+)\s*)?[\])]?", text)
+    if match is None:
+        raise CheckpointError(
+            f"{path}: the train_size in its metadata is neither one size nor two: {text[:80]!r}"
+        )
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _skeleton(architecture: Architecture, hyperparameters: Mapping[str, object]) -> nn.Module:
+    """The network without storage: nothing is initialised and no random number drawn."""
+    with torch.device("meta"):
+        return architecture.cls(**hyperparameters)
+
+
+def _differences(
+    network: nn.Module, state_dict: Mapping[str, Tensor]
+) -> tuple[list[str], list[str], list[str]]:
+    """Keys that are missing, unexpected, and of another shape.
+
+    A key may be missing where its tensor is shared with one that is there: safetensors files
+    keep one of several names for the same tensor.
+    """
+    own = network.state_dict(keep_vars=True)
+    present = {id(tensor) for key, tensor in own.items() if key in state_dict}
+    missing = [k for k, tensor in own.items() if k not in state_dict and id(tensor) not in present]
+    unexpected = [key for key in state_dict if key not in own]
+    reshaped = [key for key in own if key in state_dict and own[key].shape != state_dict[key].shape]
+    return missing, unexpected, reshaped
+
+
+def _share(network: nn.Module, state_dict: Mapping[str, Tensor]) -> float:
+    """Keys in common, as a share of all keys of either side."""
+    own = network.state_dict().keys()
+    return len(own & state_dict.keys()) / len(own | state_dict.keys())
+
+
+def _unknown(path: Path, state_dict: Mapping[str, Tensor]) -> CheckpointError:
+    """The error for tensors of no known network: names the closest one."""
+    candidates = {each.name: _best_guess(each, state_dict) for each in ARCHITECTURES}
+    closest = max(candidates, key=lambda name: _share(candidates[name], state_dict))
+    if _share(candidates[closest], state_dict) > 0:
+        return _misfit(path, closest, candidates[closest], state_dict)
+    return CheckpointError(
+        f"{path}: fits no known network ({', '.join(candidates)});\nits keys are {_few(state_dict)}"
+    )
+
+
+def _misfit(
+    path: Path, name: str, network: nn.Module, state_dict: Mapping[str, Tensor]
+) -> CheckpointError:
+    """The error for tensors that nearly fit a network: says how they differ from its own."""
+    missing, unexpected, reshaped = _differences(network, state_dict)
+    if missing or unexpected:
+        reshaped = []  # a key that is off can spoil the sizes read off the tensors: say it alone
+    differences = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    listed = "; ".join(f"{label}: {_few(keys, 2)}" for label, keys in differences.items() if keys)
+    percent = math.floor(100 * _share(network, state_dict))
+    return CheckpointError(
+        f"{path}: fits no known network; closest is {name}, {percent}% of the "
+        f"keys in common;\n{listed}"
+    )
+
+
+def _best_guess(architecture: Architecture, state_dict: Mapping[str, Tensor]) -> nn.Module:
+    try:
+        return _skeleton(architecture, architecture.hyperparameters(state_dict))
+    except _UNFIT:
+        return _skeleton(architecture, {})
+
+
+# --- embedded models -------------------------------------------------------------------------
+
+
+def _weights_folder() -> Traversable:
+    return importlib.resources.files("glocal") / "weights"
+
+
+def _embedded_files() -> dict[str, Traversable]:
+    folder = _weights_folder()
+    if not folder.is_dir():
+        return {}
+    files = {file.name: file for file in folder.iterdir() if file.name.endswith(".safetensors")}
+    return {name.removesuffix(".safetensors"): files[name] for name in sorted(files)}

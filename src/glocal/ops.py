@@ -1,0 +1,391 @@
+"""Local operations: each global operation of the field, over the window of every pixel.
+
+Pure functions of tensors. A map is (b, c, h, w); `window` is (height, width) in pixels of
+that map. The window of a pixel is the nearest one that lies wholly inside the map, so border
+pixels share the result of the nearest interior window (TLC, arXiv 2112.04491, section 3).
+
+A statistic comes back as a map that *broadcasts* against the input: (b, c, h, w), with size 1
+on every axis that the window covers. Where it covers both, the result is the global one.
+
+Numerics: sums run over pairs of neighbours of doubling length, so that a window's sum never
+holds a term from outside it, nothing is subtracted, and the rounding error grows with
+log(window) and not with the image. Half precision accumulates in float32; second moments are
+centred and accumulate in float64.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glocal.errors import ArgumentError
+from glocal.windows import Size, cells, covers, starts
+
+__all__ = [
+    "local_channel_attention",
+    "local_group_norm",
+    "local_instance_norm",
+    "local_layer_norm",
+    "local_max",
+    "local_mean",
+    "local_moments",
+    "local_norm",
+    "tile",
+    "untile",
+]
+
+SLICE_PIXELS = 1 << 20  # pixels a slice may hold: a few temporaries of it fit in cache
+
+
+def local_mean(x: Tensor, window: Size) -> Tensor:
+    """Mean over the window of each pixel.
+
+    >>> local_mean(torch.arange(5.0).view(1, 1, 1, 5), (1, 3)).flatten().tolist()
+    [1.0, 1.0, 2.0, 3.0, 3.0]
+
+    Args:
+        x: (b, c, h, w), floating point.
+        window: (height, width) in pixels of `x`.
+
+    Returns:
+        (b, c, h or 1, w or 1) in the dtype of `x`: 1 where the window covers the axis.
+    """
+    window = _clip(x, window)
+    if covers(window, _size(x)):
+        return x.mean((-2, -1), keepdim=True)
+
+    def mean(part: Tensor) -> Tensor:
+        total = _window_sums(part.to(_accumulator(part)), window)
+        return _to_map(total / (window[0] * window[1]), part, window).to(part.dtype)
+
+    return _by_slices(mean, x)
+
+
+def local_max(x: Tensor, window: Size) -> Tensor:
+    """Maximum over the window of each pixel; shapes as in `local_mean`."""
+    window = _clip(x, window)
+    if covers(window, _size(x)):
+        return x.amax((-2, -1), keepdim=True)
+
+    def maximum(part: Tensor) -> Tensor:
+        rows = _slide(part, window[0], -2, torch.maximum)
+        return _to_map(_slide(rows, window[1], -1, torch.maximum), part, window)
+
+    return _by_slices(maximum, x)
+
+
+def local_norm(x: Tensor, window: Size) -> Tensor:
+    """L2 norm (root of the sum of squares) over the window of each pixel.
+
+    Shapes as in `local_mean`. Source: GRN, ConvNeXt V2 (arXiv 2301.00808), equation 1.
+    """
+    window = _clip(x, window)
+    if covers(window, _size(x)):
+        whole: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
+        return whole
+
+    def norm(part: Tensor) -> Tensor:
+        total = _window_sums(part.to(_accumulator(part)).square(), window)
+        return _to_map(total.sqrt(), part, window).to(part.dtype)
+
+    return _by_slices(norm, x)
+
+
+def local_moments(
+    x: Tensor, window: Size, *, groups: int | None = None, correction: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance over the window of each pixel and over each group of channels.
+
+    >>> mean, variance = local_moments(torch.tensor([[[[1.0, 3.0, 3.0, 5.0]]]]), (1, 2))
+    >>> mean.flatten().tolist(), variance.flatten().tolist()
+    ([2.0, 3.0, 4.0, 4.0], [1.0, 0.0, 1.0, 1.0])
+
+    Args:
+        x: (b, c, h, w), floating point.
+        window: (height, width) in pixels of `x`.
+        groups: how many groups the channels form; each channel alone when None.
+        correction: what is taken from the count in the variance's divisor (1 is unbiased).
+
+    Returns:
+        mean and variance, (b, groups, h or 1, w or 1), in the accumulating dtype (float64
+        where the device has it); the variance is never negative.
+    """
+    b, c, h, w = x.shape
+    window = _clip(x, window)
+    groups = c if groups is None else groups
+    if c % groups:
+        raise ArgumentError(f"{c} channels do not divide into {groups} groups")
+    wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+    wide = wide.reshape(b, groups, c // groups, h, w)
+    # Any constant may be taken off before squaring; the mean of the whole map leaves least to
+    # cancel, which is what keeps the variance exact for a large mean and a small spread.
+    centre = wide.mean((2, 3, 4), keepdim=True)
+    offset = wide - centre
+    pixels = window[0] * window[1] * (c // groups)
+    first = _window_sums(offset.sum(2), window) / pixels
+    second = _window_sums(offset.square().sum(2), window) / pixels
+    variance = (second - first.square()).clamp_min(0)
+    if correction:
+        variance = (
+            variance * (pixels / max(pixels - correction, 0))
+            if pixels > correction
+            else (torch.full_like(variance, torch.nan))
+        )
+    return _to_map(first + centre[:, :, 0], x, window), _to_map(variance, x, window)
+
+
+def local_instance_norm(
+    x: Tensor,
+    window: Size,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Instance norm by the mean and variance of each pixel's own window.
+
+    Args:
+        x: (b, c, h, w).
+        window: (height, width) in pixels of `x`.
+        weight, bias: (c,) or None.
+        eps: added to the variance.
+
+    Returns:
+        (b, c, h, w) in the dtype of `x`. Source: TLC (arXiv 2112.04491), section 4.
+    """
+    if covers(window, _size(x)):
+        return F.instance_norm(x, weight=weight, bias=bias, eps=eps)
+    return _normalise(x, window, x.shape[1], weight, bias, eps)
+
+
+def local_group_norm(
+    x: Tensor,
+    groups: int,
+    window: Size,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Group norm by the statistics of each pixel's own window; as `local_instance_norm`."""
+    if covers(window, _size(x)):
+        return F.group_norm(x, groups, weight, bias, eps)
+    return _normalise(x, window, groups, weight, bias, eps)
+
+
+def local_layer_norm(
+    x: Tensor,
+    window: Size,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Layer norm over channels and the window of each pixel, affine by channel.
+
+    As `local_group_norm` with one group.
+    """
+    return local_group_norm(x, 1, window, weight, bias, eps)
+
+
+def local_channel_attention(
+    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor | float, window: Size, eps: float = 1e-12
+) -> Tensor:
+    """Transposed (channel by channel) attention on overlapping windows, overlaps averaged.
+
+    In each window, q and k are L2-normalised over its pixels, attention is
+    softmax(q kᵀ · temperature) over the channels of k, and the output is attention · v.
+    Source: Restormer (arXiv 2111.09881), equation 1, localised as in TLC, section 4.
+
+    No window is ever cut out. The products q kᵀ and the squared norms are sums over pixels, so
+    each is computed once per cell of the partition that the window edges induce and cells are
+    added into windows; and an average of linear maps is linear, so it is the attention
+    *matrices* of the windows over a cell that are averaged, and v is met once.
+
+    Args:
+        q, k: (b, heads, c, h, w).
+        v: (b, heads, d, h, w) with d equal to c.
+        temperature: a number or a tensor that broadcasts to (heads, 1, 1).
+        window: (height, width) in pixels of the map.
+        eps: least norm, as in `torch.nn.functional.normalize`.
+
+    Returns:
+        (b, heads, c, h, w) in the dtype of `v`.
+    """
+    h, w = q.shape[-2:]
+    rows, columns = cells(h, window[0]), cells(w, window[1])
+    areas = [(slice(*r), slice(*s)) for r in rows for s in columns]
+    accumulator = _accumulator(q)
+    pieces = [tuple(t[..., y, x].flatten(-2).to(accumulator) for t in (q, k)) for y, x in areas]
+    grams = torch.stack([a @ b.transpose(-2, -1) for a, b in pieces])
+    norms_q = torch.stack([a.square().sum(-1) for a, _ in pieces])
+    norms_k = torch.stack([b.square().sum(-1) for _, b in pieces])
+    member = torch.kron(
+        _membership(h, window[0], q.device, accumulator),
+        _membership(w, window[1], q.device, accumulator),
+    )
+
+    def gather(per_cell: Tensor) -> Tensor:
+        """(windows, ...) from (cells, ...)."""
+        windows: Tensor = torch.tensordot(member, per_cell, 1)
+        return windows
+
+    scale_q = gather(norms_q).sqrt().clamp_min(eps).unsqueeze(-1)
+    scale_k = gather(norms_k).sqrt().clamp_min(eps).unsqueeze(-2)
+    logits = gather(grams) / scale_q / scale_k * temperature
+    attention = logits.softmax(-1)
+    share = member / member.sum(0)
+    averaged = torch.tensordot(share.t(), attention, 1).to(v.dtype)
+    out = torch.empty_like(v) if not torch.is_grad_enabled() else None
+    parts = []
+    for matrix, (y, x) in zip(averaged, areas, strict=True):
+        piece = v[..., y, x]
+        result = (matrix @ piece.flatten(-2)).unflatten(-1, piece.shape[-2:])
+        if out is None:
+            parts.append(result)
+        else:
+            out[..., y, x] = result
+    if out is None:
+        n = len(columns)
+        out = torch.cat([torch.cat(parts[i : i + n], -1) for i in range(0, len(parts), n)], -2)
+    return out
+
+
+def tile(x: Tensor, window: Size) -> Tensor:
+    """Overlapping windows of a map, stacked on the batch dim.
+
+    Returns:
+        (b · n, c, min(h, window), min(w, window)), the n windows of `windows.starts` row by
+        row, window-major: all images' first window comes first.
+    """
+    kh, kw = _clip(x, window)
+    h, w = x.shape[-2:]
+    return torch.cat([x[..., i : i + kh, j : j + kw] for i in starts(h, kh) for j in starts(w, kw)])
+
+
+def untile(tiles: Tensor, size: Size) -> Tensor:
+    """The map of which `tile` made these windows; overlaps are averaged.
+
+    Args:
+        tiles: (b · n, c, kh, kw), as `tile` stacks them.
+        size: (height, width) of the map.
+
+    Returns:
+        (b, c, height, width) in the dtype of `tiles`; sums accumulate in float32 at least.
+    """
+    h, w = size
+    kh, kw = tiles.shape[-2:]
+    places = [(i, j) for i in starts(h, kh) for j in starts(w, kw)]
+    if tiles.shape[0] % len(places):
+        raise ArgumentError(
+            f"{tiles.shape[0]} tiles of {kh}x{kw} do not fill maps of {h}x{w}: "
+            f"each map takes {len(places)}"
+        )
+    batch = tiles.shape[0] // len(places)
+    total = tiles.new_zeros((batch, tiles.shape[1], h, w), dtype=_accumulator(tiles))
+    count = total.new_zeros((h, w))
+    for (i, j), piece in zip(places, tiles.split(batch), strict=True):
+        total[..., i : i + kh, j : j + kw] += piece
+        count[i : i + kh, j : j + kw] += 1
+    return (total / count).to(tiles.dtype)
+
+
+def _size(x: Tensor) -> Size:
+    return (x.shape[-2], x.shape[-1])
+
+
+def _clip(x: Tensor, window: Size) -> Size:
+    return (min(window[0], x.shape[-2]), min(window[1], x.shape[-1]))
+
+
+def _accumulator(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+
+
+def _slide(x: Tensor, length: int, dim: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Combine every `length` neighbours along `dim`: n becomes n - length + 1.
+
+    `combine` is associative. Runs of 1, 2, 4, ... neighbours are made by combining two of
+    half the length, and those that the binary digits of `length` name are laid end to end.
+    """
+    valid = x.shape[dim] - length + 1
+    result, run, offset = None, 1, 0
+    while True:
+        if length & run:
+            piece = x.narrow(dim, offset, valid)
+            result = piece if result is None else combine(result, piece)
+            offset += run
+        if 2 * run > length:
+            assert result is not None
+            return result
+        n = x.shape[dim] - run
+        x = combine(x.narrow(dim, 0, n), x.narrow(dim, run, n))
+        run *= 2
+
+
+def _window_sums(x: Tensor, window: Size) -> Tensor:
+    """Sums over every window wholly inside: (..., h - kh + 1, w - kw + 1)."""
+    return _slide(_slide(x, window[0], -2, torch.add), window[1], -1, torch.add)
+
+
+def _to_map(valid: Tensor, x: Tensor, window: Size) -> Tensor:
+    """Give every pixel of `x` the nearest valid result; covered axes stay 1."""
+    padding = [0, 0, 0, 0]
+    for axis, at in ((-1, 0), (-2, 2)):
+        missing = x.shape[axis] - valid.shape[axis]
+        if valid.shape[axis] > 1:
+            padding[at : at + 2] = missing // 2, missing - missing // 2
+    return F.pad(valid, padding, mode="replicate") if any(padding) else valid
+
+
+def _normalise(
+    x: Tensor, window: Size, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    def normalise(part: Tensor) -> Tensor:
+        mean, variance = local_moments(part, window, groups=part.shape[1] // per_group)
+        scale = (variance + eps).rsqrt()
+        wide: Tensor = part.unflatten(1, (-1, per_group)).to(mean.dtype)
+        wide = (wide - mean.unsqueeze(2)) * scale.unsqueeze(2)
+        return wide.flatten(1, 2).to(part.dtype)
+
+    per_group = x.shape[1] // groups
+    out = _by_slices(normalise, x, per_group)
+    if weight is not None:
+        out = out * weight.view(-1, 1, 1)
+    if bias is not None:
+        out = out + bias.view(-1, 1, 1)
+    return out
+
+
+def _by_slices(f: Callable[[Tensor], Tensor], x: Tensor, channels: int = 1) -> Tensor:
+    """f(x), computed `channels` or a multiple of them at a time where that saves memory.
+
+    A slice whose temporaries fit the processor's cache is several times faster on a CPU than
+    the whole tensor. Gradients and compilers want the whole.
+    """
+    b, c, h, w = x.shape
+    step = channels * max(1, SLICE_PIXELS // (channels * h * w))
+    differentiable = torch.is_grad_enabled() and x.requires_grad
+    if x.device.type != "cpu" or differentiable or torch.compiler.is_compiling():
+        return f(x)
+    if b == 1 and step >= c:
+        return f(x)
+    out = None
+    for i in range(b):
+        for first in range(0, c, step):
+            part = f(x[i : i + 1, first : first + step])
+            if out is None:
+                out = part.new_empty((b, c, *part.shape[2:]))
+            out[i, first : first + step] = part[0]
+    assert out is not None
+    return out
+
+
+def _membership(size: int, window: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(windows, cells) of one axis: 1 where the cell lies in the window."""
+    return torch.tensor(
+        [
+            [float(begin <= a and b <= begin + window) for a, b in cells(size, window)]
+            for begin in starts(size, window)
+        ],
+        device=device,
+        dtype=dtype,
+    )

@@ -1,0 +1,425 @@
+"""What is global in a network, found from shapes alone.
+
+The network runs on fake tensors at the training size, at another height, and at another width.
+How a dim of a tensor changes between the three runs is its *role*: it follows H, W, both
+(flattened pixels) or neither. An operation is global when it mixes along dims that follow H and
+W (a reduction, a contraction, a normalisation), or along a constant dim that a view split off H
+or W as its outer part (a grid whose cells grow with the image), or when H and W go into it and
+do not come out. Nothing is known of class names; functions count like modules.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from glocal.aten import FOURIER, PICKS, SELECTING, VIEWS, is_known, mixed_dims
+from glocal.errors import ScanError
+from glocal.modules import ancestors
+from glocal.trace import Call, Ref, Trace, trace
+from glocal.windows import Size
+
+__all__ = ["Global", "Scan", "scan_trace"]
+
+Sizes = tuple[int, int, int]
+"""One dim in the three runs: at the training size, higher, wider."""
+
+
+class Atom(NamedTuple):
+    """A factor of a dim: its size in the three runs, and whether it counts cells of a grid."""
+
+    sizes: Sizes
+    grid: str = ""  # "H" or "W": a constant that a view split off that axis as its outer part
+
+
+Dim = tuple[Atom, ...]
+
+
+@dataclass
+class Global:
+    """A global operation.
+
+    Attributes:
+        index: its place among the calls of the trace.
+        path, function, line: as in `trace.Call`.
+        kind: "statistic" (H and W go in and do not come out), "mixing" (they come out again:
+            normalisation, attention), "grid", "axis" (one axis only), "selection", "fourier",
+            "unknown" (torch does not say what it does).
+        feature: (height, width) of the map at the training size; None if it cannot be told.
+        owner: path of the smallest module that holds it and what uses its statistic.
+        obstacle: why a map could not stand in the place of its statistic; None if it could.
+    """
+
+    index: int
+    path: str
+    function: str
+    line: str
+    kind: str
+    feature: Size | None
+    owner: str = ""
+    obstacle: str | None = None
+    _map: tuple[Sizes, Sizes] | None = None
+    _users: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The global operations of a network, and what each of its modules was called with.
+
+    Attributes:
+        operations: in the order in which they run.
+        traces: the three runs.
+    """
+
+    operations: tuple[Global, ...]
+    traces: tuple[Trace, Trace, Trace]
+
+
+def _sizes(train_size: Size) -> tuple[Size, Size, Size]:
+    """Input sizes of the three runs.
+
+    64 pixels are added to an axis, so that what the network pads or divides stays alike.
+    """
+    h, w = train_size
+    return (h, w), (h + 64, w), (h, w + 64)
+
+
+def scan_trace(
+    model: nn.Module, make_args: Callable[[Size], tuple[Any, ...]], train_size: Size
+) -> Scan:
+    """Find the global operations of `model`.
+
+    Args:
+        model: a copy that may be hooked; in eval mode.
+        make_args: the positional arguments of its forward for an input size. Runs inside the
+            fake-tensor mode.
+        train_size: (height, width).
+
+    Raises:
+        ScanError: the network cannot be run, or takes other paths at other sizes.
+    """
+    traces = _run(model, make_args, _sizes(train_size))
+    names = [[(c.name, c.path) for c in t.calls] for t in traces]
+    for other, size in zip(names[1:], _sizes(train_size)[1:], strict=True):
+        if other != names[0]:
+            at = next(
+                (i for i, (a, b) in enumerate(zip(names[0], other, strict=False)) if a != b),
+                min(len(names[0]), len(other)) - 1,
+            )
+            raise ScanError(
+                f"the network takes another path at {size[0]}x{size[1]} than at "
+                f"{train_size[0]}x{train_size[1]}, from {traces[0].calls[at].line} in module "
+                f"'{traces[0].calls[at].path}' on: its global operations cannot be told from shapes"
+            )
+    return Scan(tuple(_Analysis(traces).run()), traces)
+
+
+def _run(
+    model: nn.Module, make_args: Callable[[Size], tuple[Any, ...]], sizes: Sequence[Size]
+) -> tuple[Trace, Trace, Trace]:
+    try:
+        a, b, c = (trace(model, partial(make_args, size), fake=True) for size in sizes)
+    except Exception as fake_error:
+        # Code that looks at values cannot run on fake tensors; real ones take longer.
+        try:
+            a, b, c = (trace(model, partial(make_args, size), fake=False) for size in sizes)
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise ScanError(
+                f"the network does not run at {sizes[0][0]}x{sizes[0][1]}: "
+                f"{type(error).__name__}: {text[:300]} (pass example= with inputs that it takes)"
+            ) from fake_error
+    return a, b, c
+
+
+def _role(sizes: Sizes) -> str:
+    first, higher, wider = sizes
+    return ("H" if higher != first else "") + ("W" if wider != first else "")
+
+
+def _roles(dims: Sequence[Dim]) -> set[str]:
+    return {letter for dim in dims for atom in dim for letter in _role(atom.sizes)}
+
+
+class _Analysis:
+    """One pass over the calls: dims flow forward, statistics flow forward until they meet a map."""
+
+    def __init__(self, traces: tuple[Trace, Trace, Trace]) -> None:
+        self.calls = traces[0].calls
+        self.others = traces
+        self.dims: list[tuple[tuple[Dim, ...], ...]] = []  # by call, output, dim
+        self.carries: list[frozenset[int]] = []  # by call: the statistics its outputs hold
+        self.found: dict[int, Global] = {}
+        self.halves: dict[int, str] = {}  # axis operations by the axis they mixed
+
+    def run(self) -> list[Global]:
+        for index, call in enumerate(self.calls):
+            refs = self._refs(index, call)
+            self.dims.append(self._out_dims(index, call, refs))
+            self.carries.append(self._classify(index, call, refs))
+        for operation in self.found.values():
+            self._place(operation)
+        return [self.found[i] for i in sorted(self.found)]
+
+    # ---- dims
+
+    def _refs(self, index: int, call: Call) -> list[tuple[Ref, tuple[Dim, ...]]]:
+        alike = [t.calls[index].refs() for t in self.others]
+        result = []
+        for ref, higher, wider in zip(*alike, strict=True):
+            if ref.sources:
+                dims = self.dims[ref.sources[0]]
+                if ref.output < len(dims) and len(dims[ref.output]) == len(ref.shape):
+                    result.append((ref, dims[ref.output]))
+                    continue
+            result.append((ref, _fresh(ref.shape, higher.shape, wider.shape)))
+        return result
+
+    def _out_dims(
+        self, index: int, call: Call, refs: list[tuple[Ref, tuple[Dim, ...]]]
+    ) -> tuple[tuple[Dim, ...], ...]:
+        result = []
+        shapes = [t.calls[index].outputs for t in self.others]
+        for shape in zip(*shapes, strict=True):
+            out = _fresh(*shape)
+            if call.name in VIEWS and refs:
+                out = _regroup(refs[0][1], out)
+            elif call.name in ("permute", "transpose", "t") and refs:
+                out = _permuted(call, refs[0][1])
+            else:
+                out = tuple(
+                    _inherit(dim, i - len(out), len(out), refs) for i, dim in enumerate(out)
+                )
+            result.append(out)
+        return tuple(result)
+
+    # ---- what an operation does
+
+    def _classify(
+        self, index: int, call: Call, refs: list[tuple[Ref, tuple[Dim, ...]]]
+    ) -> frozenset[int]:
+        """Note a global operation; returns the statistics that the outputs carry."""
+        given = set().union(*(_roles(dims) for _, dims in refs)) if refs else set()
+        kept = set().union(*(_roles(dims) for dims in self.dims[index]))
+        arriving = frozenset().union(
+            *(self.carries[s] for ref, dims in refs if not _roles(dims) for s in ref.sources)
+        )
+        dims_of = {id(ref): dims for ref, dims in refs}
+        atoms = [
+            atom for ref, along in mixed_dims(call) for d in along for atom in dims_of[id(ref)][d]
+        ]
+        mixed = {letter for atom in atoms for letter in _role(atom.sizes)}
+        grid = {atom.grid for atom in atoms if atom.grid}
+        half = [
+            i for ref, _ in refs for s in ref.sources for i in self.carries[s] if i in self.halves
+        ]
+
+        kind = None
+        if mixed == {"H", "W"}:
+            kind = "mixing" if kept == {"H", "W"} else "statistic"
+        elif grid:
+            kind = "grid"
+        elif mixed:
+            first = next((i for i in half if self.halves[i] not in mixed), None)
+            if first is not None and not kept:
+                # mean(3).mean(2): the second axis of a statistic that began at `first`.
+                self.found[first].kind = "statistic"
+                return arriving | {first}
+            kind = "axis"
+        elif given == {"H", "W"} and not kept:
+            kind = "selection" if call.name in PICKS else "statistic"
+        elif given == {"H", "W"} and len(kept) == 1 and len(refs) == 1:
+            kind = "selection" if call.name in PICKS else "axis"
+        elif given and not is_known(call):
+            kind = "unknown"
+        if kind == "mixing" and call.name in FOURIER:
+            kind = "fourier"
+        if kind and call.name in SELECTING:
+            kind = "selection"
+
+        if kind:
+            lead = _map_of(refs) or self._map_above(index)
+            self.found[index] = Global(
+                index,
+                call.path,
+                call.function,
+                call.line,
+                kind,
+                (lead[0][0], lead[1][0]) if lead else None,
+                _map=lead,
+            )
+            if kind == "axis" and mixed:
+                self.halves[index] = "".join(sorted(mixed))
+        for i in arriving:
+            self.found[i]._users.append(index)
+        if kind == "axis":
+            return frozenset(half) | {index}
+        if kept:
+            # A half statistic stays one while only pointwise work is done on it.
+            return frozenset(half) if kept != {"H", "W"} else frozenset()
+        return arriving | {index} if kind else arriving
+
+    def _map_above(self, index: int) -> tuple[Sizes, Sizes] | None:
+        """Height and width of the nearest map from which a call's flattened pixels come."""
+        seen, queue = {index}, [index]
+        while queue:
+            at = queue.pop(0)
+            refs = self._refs(at, self.calls[at])
+            if at != index and (found := _map_of(refs)):
+                return found
+            for ref, dims in refs:
+                if _roles(dims):
+                    queue += [s for s in ref.sources if s not in seen]
+                    seen.update(ref.sources)
+        return None
+
+    # ---- owners, and whether a map may stand in for the statistic
+
+    def _place(self, operation: Global) -> None:
+        users = [self.calls[i] for i in operation._users]
+        shared = ancestors(operation.path)
+        for call in users:
+            above = set(ancestors(call.path))
+            shared = [path for path in shared if path in above]
+        operation.owner = shared[0]
+        operation.obstacle = self._obstacle(operation)
+
+    def _obstacle(self, operation: Global) -> str | None:
+        if operation.kind != "statistic" or operation._map is None:
+            return "it is no statistic of a map"
+        flat = self.others[0].calls[operation.index].outputs
+        if any(len(shape) != 4 or shape[-2:] != (1, 1) for shape in flat):
+            return "its statistic is a vector, not a (b, c, 1, 1) map"
+        returns = False
+        for index in operation._users:
+            call = self.calls[index]
+            meets = bool(set().union(*(_roles(dims) for dims in self.dims[index])))
+            returns |= meets
+            problem = self._refuses(operation, index, call, meets)
+            if problem:
+                return f"{problem} ({call.function}, {call.line})"
+        return None if returns else "its statistic never meets a map again"
+
+    def _refuses(self, operation: Global, index: int, call: Call, meets: bool) -> str | None:
+        shapes = self.others[0].calls[index].outputs
+        if meets:
+            if not (call.pointwise or call.name == "expand"):
+                return "its statistic meets the map in an operation that takes no map there"
+            same = all(
+                len(dims) >= 2 and tuple(_product(dim) for dim in dims[-2:]) == operation._map
+                for dims in self.dims[index]
+            )
+            return None if same else "its statistic meets a map of another size"
+        if any(len(shape) != 4 or shape[-2:] != (1, 1) for shape in shapes):
+            return "its statistic is reshaped to a vector"
+        arguments = call.arguments
+        if call.name == "convolution":
+            weight, source = arguments["weight"], arguments["input"]
+            if weight.sources or weight.shape[2:] != (1, 1) or not source.sources:
+                return "its statistic goes through a convolution that is not 1x1"
+            if any(arguments["padding"]) or any(s != 1 for s in arguments["stride"]):
+                return "its statistic goes through a padded or strided convolution"
+            return None
+        if call.pointwise or call.name in (
+            "clone", "alias", "detach", "_to_copy", "_native_batch_norm_legit_no_training",
+            "prelu", "_prelu_kernel", "expand",
+        ):  # fmt: skip
+            return None
+        if call.name in ("cat", "split", "split_with_sizes", "slice", "mean", "sum", "amax"):
+            dims = arguments.get("dim", 0)
+            others = {
+                self.found[i]._map
+                for ref in call.refs()
+                for s in ref.sources
+                for i in self.carries[s]
+            }
+            if dims in (1, [1], -3, [-3]) and others == {operation._map}:
+                return None
+        if call.name == "native_batch_norm" and not arguments["training"]:
+            return None
+        return "its statistic goes through an operation that is not known to take a map"
+
+
+def _fresh(first: Sequence[int], higher: Sequence[int], wider: Sequence[int]) -> tuple[Dim, ...]:
+    return tuple((Atom(sizes),) for sizes in zip(first, higher, wider, strict=True))
+
+
+def _product(dim: Dim) -> Sizes:
+    a = b = c = 1
+    for atom in dim:
+        a, b, c = a * atom.sizes[0], b * atom.sizes[1], c * atom.sizes[2]
+    return (a, b, c)
+
+
+def _map_of(refs: list[tuple[Ref, tuple[Dim, ...]]]) -> tuple[Sizes, Sizes] | None:
+    """Height and width of the first tensor that has factors for each."""
+    for _, dims in refs:
+        atoms = [atom for dim in dims for atom in dim]
+        found = []
+        for axis in "HW":
+            follow = [atom for atom in atoms if _role(atom.sizes) == axis]
+            counts = [atom for atom in atoms if atom.grid == axis]
+            if follow:
+                found.append(_product((follow[0], *counts)))
+        if len(found) == 2:
+            return found[0], found[1]
+    return None
+
+
+def _permuted(call: Call, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    order = list(range(len(dims)))
+    if call.name == "permute":
+        order = [d % len(dims) for d in call.arguments["dims"]]
+    elif len(dims) >= 2:
+        a = call.arguments.get("dim0", 0) % len(dims)
+        b = call.arguments.get("dim1", 1) % len(dims)
+        order[a], order[b] = order[b], order[a]
+    return tuple(dims[d] for d in order)
+
+
+def _inherit(dim: Dim, place: int, rank: int, refs: list[tuple[Ref, tuple[Dim, ...]]]) -> Dim:
+    """The factors of an output dim, from an input that has the same dim in the same place."""
+    same = [
+        dims[place]
+        for _, dims in refs
+        if -len(dims) <= place and _product(dims[place]) == _product(dim)
+    ]
+    # Any factorisation says more than a single number.
+    return max(same, key=lambda d: (any(a.grid for a in d), len(d)), default=dim)
+
+
+def _regroup(source: tuple[Dim, ...], target: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """Dims after a view: factors are dealt out in order, and split where a dim boundary asks."""
+    atoms = [atom for dim in source for atom in dim if atom.sizes != (1, 1, 1)][::-1]
+    result: list[Dim] = []
+    for dim in target:
+        missing, taken = _product(dim), []
+        while missing != (1, 1, 1):
+            if not atoms:
+                return target
+            atom = atoms.pop()
+            if _divides(atom.sizes, missing):
+                taken.append(atom)
+                missing = _quotient(missing, atom.sizes)
+            elif _divides(missing, atom.sizes):
+                inner = _quotient(atom.sizes, missing)
+                split = _role(atom.sizes)
+                outer_is_cell_count = split and not _role(missing) and _role(inner)
+                taken.append(Atom(missing, split if outer_is_cell_count else atom.grid))
+                atoms.append(Atom(inner, atom.grid))
+                missing = (1, 1, 1)
+            else:
+                return target
+        result.append(tuple(taken) or ((Atom((1, 1, 1)),)))
+    return tuple(result)
+
+
+def _divides(part: Sizes, whole: Sizes) -> bool:
+    return all(p and w % p == 0 for p, w in zip(part, whole, strict=True))
+
+
+def _quotient(whole: Sizes, part: Sizes) -> Sizes:
+    a, b, c = (w // p for w, p in zip(whole, part, strict=True))
+    return (a, b, c)

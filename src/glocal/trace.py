@@ -1,0 +1,213 @@
+"""Run a network without computing anything, and record every tensor operation it makes."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+__all__ = ["Call", "Ref", "Spec", "Trace", "trace"]
+
+_TORCH = str(Path(torch.__file__).parent)
+_HERE = __file__
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor that a call reads.
+
+    Attributes:
+        shape: its shape.
+        sources: indices of the calls that made it: the last that wrote it, and the last that
+            wrote its memory; empty for inputs and parameters.
+        output: which output of the first source it is.
+    """
+
+    shape: tuple[int, ...]
+    sources: tuple[int, ...]
+    output: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One aten operation.
+
+    Attributes:
+        name: aten name without overload ("native_batch_norm").
+        pointwise: whether torch tags it as element by element.
+        function: the torch function that the network's source calls ("instance_norm").
+        path: path of the innermost module that runs.
+        line: "file.py:12" of the network's source.
+        arguments: by schema name; tensors are `Ref`s.
+        outputs: shapes.
+    """
+
+    name: str
+    pointwise: bool
+    function: str
+    path: str
+    line: str
+    arguments: dict[str, Any]
+    outputs: tuple[tuple[int, ...], ...]
+
+    def refs(self) -> list[Ref]:
+        """All tensors it reads."""
+        return [leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Ref)]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape and type of a tensor that a module was called with."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass
+class Trace:
+    """What one run did.
+
+    Attributes:
+        calls: in order.
+        inputs: for each module path, the (args, kwargs) of each of its calls, tensors as `Spec`s.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    inputs: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
+
+
+def trace(model: nn.Module, make_args: Callable[[], tuple[Any, ...]], *, fake: bool) -> Trace:
+    """Run `model` on what `make_args` makes and record it.
+
+    With `fake`, tensors have shapes but no values, nothing is computed, and no memory is used.
+    The caller's random state is left as it was. Module paths need hooks on the modules of
+    `model`, so it should be a copy; they are removed afterwards.
+    """
+    record = Trace()
+    recorder = _Recorder(record)
+    handles = []
+    for path, module in model.named_modules():
+
+        def enter(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
+            recorder.paths.append(path)
+            specs = tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.dtype), (args, kwargs))
+            record.inputs.setdefault(path, []).append(specs)
+
+        def leave(*_: Any) -> None:
+            recorder.paths.pop()
+
+        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(module.register_forward_hook(leave, always_call=True))
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_same_random_state())
+            stack.enter_context(torch.no_grad())
+            if fake:
+                stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+            args = make_args()
+            stack.enter_context(recorder)
+            stack.enter_context(recorder.names)
+            model(*args)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return record
+
+
+class _Names(TorchFunctionMode):
+    """Remembers which torch function the network's own source is inside of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.function = ""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outer = self.function
+        if not outer:
+            name = resolve_name(func) or getattr(func, "__name__", str(func))
+            self.function = name.rsplit(".", 1)[-1].strip("_")
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.function = outer
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, record: Trace) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.record = record
+        self.names = _Names()
+        self.paths: list[str] = []
+        self.origin: dict[int, tuple[int, int]] = {}
+        self.written: dict[int, int] = {}
+        self.alive: list[Tensor] = []  # ids stay unique while their tensors live
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        schema = func._schema
+        name = schema.name.split("::")[-1].rstrip("_")
+        named = dict(zip((a.name for a in schema.arguments), args, strict=False)) | kwargs
+        arguments = tree_map_only(Tensor, self._ref, named)
+        out = func(*args, **kwargs)
+        index = len(self.record.calls)
+        tensors = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        if not tensors:
+            return out
+        self.record.calls.append(
+            Call(
+                name,
+                torch.Tag.pointwise in func.tags,
+                self.names.function or name,
+                self.paths[-1] if self.paths else "",
+                _line(),
+                arguments,
+                tuple(tuple(t.shape) for t in tensors),
+            )
+        )
+        for position, tensor in enumerate(tensors):
+            self.origin[id(tensor)] = (index, position)
+            self.alive.append(tensor)
+        if schema.is_mutable:
+            for argument in schema.arguments:
+                target = named.get(argument.name)
+                if argument.alias_info and argument.alias_info.is_write:
+                    for leaf in tree_leaves(target):
+                        if isinstance(leaf, Tensor):
+                            self.alive.append(leaf)
+                            self.written[leaf.untyped_storage()._cdata] = index
+        return out
+
+    def _ref(self, tensor: Tensor) -> Ref:
+        made = self.origin.get(id(tensor))
+        sources = [] if made is None else [made[0]]
+        if tensor.layout == torch.strided:
+            late = self.written.get(tensor.untyped_storage()._cdata)
+            if late is not None and late not in sources:
+                sources.append(late)
+        return Ref(tuple(tensor.shape), tuple(sources), made[1] if made else 0)
+
+
+def _line() -> str:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not (name.startswith((_TORCH, "<")) or name == _HERE):
+            return f"{Path(name).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        yield

@@ -1,0 +1,107 @@
+"""Compare a local module with its original where its window covers the map: they must agree."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from glocal.errors import GlocalError
+from glocal.rules.rule import Rule
+from glocal.trace import Spec
+from glocal.windows import Size
+
+__all__ = ["disagreement"]
+
+_EVERYTHING = (1 << 30, 1 << 30)
+_TOLERANCE = 1e-8  # relative, in float64
+
+
+def disagreement(
+    rule: Rule, module: nn.Module, inputs: Sequence[tuple[Any, Any]], feature: Size
+) -> str | None:
+    """Why a rule's replacement of a module is not the module's local form; None if it may be.
+
+    Original and replacement run in float64, with parameters moved off special values such as
+    zero, on random inputs of the shapes that the module was called with. The map is shrunk to
+    a few pixels where the module allows it.
+
+    Args:
+        rule: whose `build` is tried.
+        module: the original, which stays as it is.
+        inputs: (args, kwargs) of the module in the three runs of a scan, tensors as `Spec`s.
+        feature: (height, width) of the map at the training size.
+    """
+    original = _as_float64(module)
+    problem = None
+    for size in dict.fromkeys([(min(feature[0], 16), min(feature[1], 24)), feature]):
+        args, kwargs = _random_inputs(inputs, feature, size)
+        try:
+            with torch.no_grad():
+                wanted = tree_leaves(original(*args, **kwargs))
+        except Exception as error:  # the module does not take maps this small
+            problem = f"the module does not run alone: {error}"
+            continue
+        try:
+            replacement = rule.build(copy.deepcopy(original), _EVERYTHING)
+            with torch.no_grad():
+                got = tree_leaves(replacement(*args, **kwargs))
+        except GlocalError:
+            raise
+        except Exception as error:
+            return f"its local form fails: {' '.join(str(error).split())[:120]}"
+        return _difference(wanted, got)
+    return problem
+
+
+def _difference(wanted: list[Any], got: list[Any]) -> str | None:
+    if len(wanted) != len(got):
+        return "its local form returns something else"
+    for a, b in zip(wanted, got, strict=True):
+        if not isinstance(a, Tensor):
+            continue
+        if not isinstance(b, Tensor) or a.shape != b.shape:
+            return "its local form returns another shape"
+        if not torch.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE * float(a.abs().max())):
+            return "its local form computes something else"
+    return None
+
+
+def _as_float64(module: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    alone = copy.deepcopy(module)
+    if any(t.is_meta for t in (*alone.parameters(), *alone.buffers())):
+        alone.to_empty(device="cpu")
+        for buffer in alone.buffers():
+            buffer.data = torch.ones_like(buffer)
+        for parameter in alone.parameters():
+            parameter.data = torch.zeros_like(parameter)
+    alone = alone.cpu().double().eval()
+    for parameter in alone.parameters():
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data = parameter.data + 0.1 * noise
+    return alone
+
+
+def _random_inputs(inputs: Sequence[tuple[Any, Any]], feature: Size, size: Size) -> Any:
+    """The first run's inputs with random values, scaled from the `feature` map to `size`."""
+    generator = torch.Generator().manual_seed(1)
+    others = iter(
+        zip(*([s for s in tree_leaves(run) if isinstance(s, Spec)] for run in inputs), strict=True)
+    )
+
+    def make(spec: Spec) -> Tensor:
+        first, higher, wider = next(others)
+        shape: list[int] = []
+        for n, tall, wide in zip(first.shape, higher.shape, wider.shape, strict=True):
+            if tall != n:
+                n = max(1, n * size[0] // feature[0])
+            if wide != first.shape[len(shape)]:
+                n = max(1, n * size[1] // feature[1])
+            shape.append(n)
+        values = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return values if spec.dtype.is_floating_point else values.to(spec.dtype)
+
+    return tree_map_only(Spec, make, inputs[0])

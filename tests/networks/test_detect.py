@@ -1,0 +1,384 @@
+import argparse
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file, save_model
+
+from glocal import networks
+from glocal.errors import CheckpointError
+from glocal.networks import detect
+from glocal.networks.detect import ARCHITECTURES, load, load_checkpoint, read_checkpoint
+
+SMALL = {
+    "Baseline": {
+        "img_channel": 3,
+        "width": 4,
+        "middle_blk_num": 1,
+        "enc_blk_nums": [1, 2],
+        "dec_blk_nums": [1, 1],
+        "dw_expand": 1,
+        "ffn_expand": 2,
+    },
+    "HINet": {
+        "in_chn": 3,
+        "wf": 4,
+        "depth": 3,
+        "hin_position_left": 1,
+        "hin_position_right": 2,
+    },
+    "MPRNet": {
+        "in_c": 3,
+        "out_c": 3,
+        "n_feat": 8,
+        "scale_unetfeats": 4,
+        "scale_orsnetfeats": 4,
+        "num_cab": 1,
+        "kernel_size": 3,
+        "reduction": 4,
+        "bias": False,
+    },
+    "NAFNet": {
+        "img_channel": 3,
+        "width": 4,
+        "middle_blk_num": 1,
+        "enc_blk_nums": [1, 2],
+        "dec_blk_nums": [1, 1],
+    },
+    "Restormer": {
+        "inp_channels": 3,
+        "out_channels": 3,
+        "dim": 8,
+        "num_blocks": [1, 1, 1, 1],
+        "num_refinement_blocks": 1,
+        "heads": [1, 2, 4, 8],
+        "ffn_expansion_factor": 2.66,
+        "bias": False,
+        "LayerNorm_type": "WithBias",
+        "dual_pixel_task": False,
+    },
+}
+NAMES = sorted(SMALL)
+
+
+def build(name):
+    """A small network whose every tensor matters to its output."""
+    network = getattr(networks, name)(**SMALL[name]).eval()
+    with torch.no_grad():
+        for tensor in network.parameters():
+            tensor.add_(0.05 * torch.randn_like(tensor))
+    return network
+
+
+def prefixed(prefix, state_dict):
+    return {prefix + key: tensor for key, tensor in state_dict.items()}
+
+
+def same_output(a, b):
+    x = torch.rand(1, 3, 13, 18)
+    with torch.no_grad():
+        return torch.equal(a(x), b(x))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_round_trip(name, tmp_path):
+    network = build(name)
+    path = tmp_path / "some-weights.pth"
+    torch.save({"params": network.state_dict()}, path)
+    loaded = load_checkpoint(path)
+    assert type(loaded.network) is type(network)
+    assert loaded.architecture == name
+    assert loaded.hyperparameters == SMALL[name]
+    assert loaded.train_size is None
+    assert loaded.task is None
+    assert loaded.name == "some-weights"
+    assert not loaded.network.training
+    assert same_output(loaded.network, network)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_state_dict_is_recognised_once(name):
+    state_dict = build(name).state_dict()
+    assert [a.name for a in ARCHITECTURES if a.recognises(state_dict)] == [name]
+
+
+def test_architectures_are_listed_by_name():
+    assert [a.name for a in ARCHITECTURES] == NAMES
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"params": {k: v * 0 for k, v in s.items()}, "params_ema": s},
+        lambda s: {"epoch": 3, "state_dict": s, "optimizer": {"lr": 0.1}},
+        lambda s: {"model": {"net": s}},
+        lambda s: {"generator": s},
+        lambda s: prefixed("module.", s),
+        lambda s: {"state_dict": prefixed("module._orig_mod.", s)},
+        lambda s: {"state_dict": prefixed("net_g.", s) | {"net_d.conv.weight": torch.ones(1)}},
+        lambda s: prefixed("module.", s) | {"n_averaged": torch.tensor(7)},
+        lambda s: s | {"step": 12},
+    ],
+    ids=[
+        "bare",
+        "params_ema",
+        "state_dict",
+        "nested",
+        "generator",
+        "module",
+        "compiled",
+        "beside a critic",
+        "averaged",
+        "with numbers",
+    ],
+)
+def test_wrappings_are_removed(wrap, tmp_path):
+    state_dict = build("NAFNet").state_dict()
+    torch.save(wrap(dict(state_dict)), tmp_path / "w.ckpt")
+    found, metadata = read_checkpoint(tmp_path / "w.ckpt")
+    assert metadata == {}
+    assert found.keys() == state_dict.keys()
+    assert all(torch.equal(found[key], state_dict[key]) for key in found)
+
+
+def test_safetensors_header_is_believed(tmp_path):
+    network = build("HINet")
+    header = {
+        "architecture": "HINet",
+        "hyperparameters": json.dumps({**SMALL["HINet"], "relu_slope": 0.5}),
+        "train_size": "64",
+        "name": "my-hinet",
+        "task": "deblurring",
+    }
+    path = tmp_path / "w.safetensors"
+    save_file(network.state_dict(), path, metadata=header)
+    loaded = load_checkpoint(path)
+    assert loaded.network.down_path_1[0].relu_1.negative_slope == 0.5
+    assert loaded.train_size == (64, 64)
+    assert (loaded.name, loaded.task) == ("my-hinet", "deblurring")
+
+
+@pytest.mark.parametrize("text", ["96x128", "[96, 128]", "(96, 128)", "96,128"])
+def test_train_size_may_be_two_numbers(text, tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file(build("NAFNet").state_dict(), path, metadata={"train_size": text})
+    assert load_checkpoint(path).train_size == (96, 128)
+
+
+def test_safetensors_without_header_is_detected(tmp_path):
+    network = build("Restormer")
+    save_file(prefixed("module.", network.state_dict()), tmp_path / "w.safetensors")
+    assert same_output(load(tmp_path / "w.safetensors"), network)
+
+
+def test_tensors_that_safetensors_stores_once_are_shared_again(tmp_path):
+    # MPRNet's activations share one weight, of which save_model keeps one name.
+    network = build("MPRNet")
+    save_model(network, tmp_path / "w.safetensors")
+    found, _ = read_checkpoint(tmp_path / "w.safetensors")
+    assert len(found) < len(network.state_dict())
+    assert same_output(load(tmp_path / "w.safetensors"), network)
+
+
+def test_half_precision_weights_load_in_float32(tmp_path):
+    network = build("NAFNet").half()
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    assert same_output(load(tmp_path / "w.pt"), network.float())
+
+
+def test_loading_draws_no_random_numbers(tmp_path):
+    torch.save(build("NAFNet").state_dict(), tmp_path / "w.pt")
+    before = torch.get_rng_state()
+    load(tmp_path / "w.pt")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_embedded_models(tmp_path, monkeypatch):
+    network = build("NAFNet")
+    save_file(
+        network.state_dict(),
+        tmp_path / "sharp.safetensors",
+        metadata={"train_size": "64", "task": "sharpening"},
+    )
+    (tmp_path / "sharp.md").write_text("a model card")
+    monkeypatch.setattr(detect, "_weights_folder", lambda: tmp_path)
+    assert networks.embedded_models() == {"sharp": {"train_size": "64", "task": "sharpening"}}
+    assert same_output(networks.load("sharp"), network)
+    loaded = networks.load_checkpoint("sharp")
+    assert (loaded.name, loaded.train_size, loaded.task) == ("sharp", (64, 64), "sharpening")
+
+
+def test_no_embedded_models(tmp_path, monkeypatch):
+    monkeypatch.setattr(detect, "_weights_folder", lambda: tmp_path / "nowhere")
+    assert networks.embedded_models() == {}
+
+
+def test_public_names_are_sorted_and_there():
+    assert [name for name in networks.__all__ if not hasattr(networks, name)] == []
+    constants = [name for name in networks.__all__ if name.isupper()]
+    classes = [n for n in networks.__all__ if n[0].isupper() and not n.isupper()]
+    functions = [name for name in networks.__all__ if name.islower()]
+    assert networks.__all__ == sorted(constants) + sorted(classes) + sorted(functions)
+
+
+# --- what goes wrong -------------------------------------------------------------------------
+
+
+def error_of(source):
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(source)
+    message = str(caught.value)
+    assert len(message.splitlines()) <= 2
+    return message
+
+
+def test_missing_file(tmp_path):
+    assert error_of(tmp_path / "w.pth") == f"{tmp_path}/w.pth: no such file"
+
+
+def test_folder_with_a_suffix(tmp_path):
+    (tmp_path / "w.pth").mkdir()
+    assert error_of(tmp_path / "w.pth").endswith("a folder, not a file of weights")
+
+
+def test_unknown_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(detect, "_weights_folder", lambda: tmp_path)
+    assert error_of("nonesuch") == (
+        "nonesuch: neither a file nor an embedded model (embedded models: none)"
+    )
+    save_file({"a": torch.ones(1)}, tmp_path / "sharp.safetensors")
+    assert error_of("nonesuch").endswith("(embedded models: sharp)")
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"), [("w.onnx", "not from .onnx"), ("w", "not from files without a suffix")]
+)
+def test_unknown_suffix(name, ending, tmp_path):
+    (tmp_path / name).touch()
+    assert error_of(tmp_path / name).endswith(ending)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all"])
+def test_garbage(content, tmp_path):
+    (tmp_path / "w.pth").write_bytes(content)
+    assert "w.pth: not a readable PyTorch checkpoint" in error_of(tmp_path / "w.pth")
+
+
+def test_truncated_file(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(build("NAFNet").state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-5000])
+    assert "cut short" in error_of(path)
+
+
+def test_plain_pickle(tmp_path):
+    (tmp_path / "w.pth").write_bytes(pickle.dumps({"a": 1}))
+    assert "not written by torch.save? (UnpicklingError: Unsupported" in error_of(
+        tmp_path / "w.pth"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all"])
+def test_garbage_safetensors(content, tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(content)
+    assert "not a readable safetensors file" in error_of(tmp_path / "w.safetensors")
+
+
+def test_python_objects_are_refused(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"params": build("NAFNet").state_dict(), "args": argparse.Namespace(x=1)}, path)
+    message = error_of(path)
+    assert "holds a Python object (argparse.Namespace)" in message
+    assert "running code" in message
+    assert "save its state_dict()" in message
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_torchscript_is_refused(tmp_path):
+    torch.jit.script(torch.nn.Conv2d(1, 1, 1)).save(tmp_path / "w.pt")
+    assert "a TorchScript archive, that is, a program" in error_of(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "ending"),
+    [
+        ({}, "holds no tensors"),
+        ({"params": {}}, "holds no tensors; its entries are params"),
+        ({"a": 1, "b": 2, "c": 3, "d": 4}, "its entries are a, b, c and 1 more"),
+        ([torch.ones(1)], "holds no tensors: it is a list"),
+    ],
+)
+def test_no_tensors(content, ending, tmp_path):
+    torch.save(content, tmp_path / "w.pth")
+    assert error_of(tmp_path / "w.pth").endswith(ending)
+
+
+def test_file_that_contains_itself(tmp_path):
+    endless = {}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "w.pth")
+    assert "holds no tensors" in error_of(tmp_path / "w.pth")
+
+
+def test_nothing_in_common(tmp_path):
+    save_file({f"layer{i}.w": torch.ones(1) for i in range(5)}, tmp_path / "w.safetensors")
+    message = error_of(tmp_path / "w.safetensors")
+    assert "fits no known network (Baseline, HINet, MPRNet, NAFNet, Restormer);" in message
+    assert "its keys are layer0.w, layer1.w, layer2.w and 2 more" in message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_closest_network_is_named(name, tmp_path):
+    state_dict = build(name).state_dict()
+    state_dict["prompt1.weight"] = state_dict["prompt2.weight"] = torch.ones(1)
+    state_dict["prompt3.weight"] = torch.ones(1)
+    torch.save(state_dict, tmp_path / "w.pth")
+    first, second = error_of(tmp_path / "w.pth").splitlines()
+    assert f"closest is {name}, 9" in first
+    assert first.endswith("% of the keys in common;")
+    assert second == "unexpected: prompt1.weight, prompt2.weight and 1 more"
+
+
+def test_missing_keys_are_named(tmp_path):
+    state_dict = build("NAFNet").state_dict()
+    del state_dict["ending.bias"]
+    torch.save(state_dict, tmp_path / "w.pth")
+    assert error_of(tmp_path / "w.pth").endswith("\nmissing: ending.bias")
+
+
+def test_missing_landmark_is_named(tmp_path):
+    # Without this key the file is not even recognised.
+    state_dict = build("NAFNet").state_dict()
+    del state_dict["intro.weight"]
+    torch.save(state_dict, tmp_path / "w.pth")
+    message = error_of(tmp_path / "w.pth")
+    assert "closest is NAFNet" in message
+    assert "missing: intro.weight" in message
+    assert "another shape" not in message
+
+
+def test_other_shapes_are_named(tmp_path):
+    state_dict = build("NAFNet").state_dict()
+    state_dict["ending.bias"] = torch.ones(5)
+    torch.save(state_dict, tmp_path / "w.pth")
+    assert error_of(tmp_path / "w.pth").endswith("\nof another shape: ending.bias")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"architecture": "UNet"}, "names the architecture 'UNet'; known are Baseline, HINet"),
+        ({"architecture": "HINet"}, "its metadata names HINet, but its tensors are not of that"),
+        ({"hyperparameters": "width=4"}, "not a JSON object: 'width=4'"),
+        ({"hyperparameters": "[4]"}, "not a JSON object: '[4]'"),
+        ({"hyperparameters": '{"breadth": 4}'}, "NAFNet cannot be built with {'breadth': 4}"),
+        ({"hyperparameters": json.dumps(SMALL["NAFNet"] | {"width": 8})}, "another shape: intro.weight"),
+        ({"train_size": "large"}, "neither one size nor two: 'large'"),
+    ],
+)
+def test_wrong_metadata(header, message, tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file(build("NAFNet").state_dict(), path, metadata=header)
+    assert message in error_of(path)
