@@ -19,15 +19,16 @@ from glocal.errors import (
     CheckpointError,
     ConversionError,
     GlocalError,
+    GlocalWarning,
     ImageError,
     ScanError,
 )
 
 if TYPE_CHECKING:
     from glocal.convert import localize, plan_of, scan
+    from glocal.inference import restore
     from glocal.networks import load
     from glocal.plan import Plan, Row
-    from glocal.restore import restore
     from glocal.rules import DEFAULT_RULES, Rule
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "CheckpointError",
     "ConversionError",
     "GlocalError",
+    "GlocalWarning",
     "ImageError",
     "Plan",
     "Row",
@@ -57,7 +59,7 @@ _HOMES = {
     "load": "networks",
     "localize": "convert",
     "plan_of": "convert",
-    "restore": "restore",
+    "restore": "inference",
     "scan": "convert",
 }
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from glocal.discover import Global, Scan, scan_trace
 from glocal.errors import ArgumentError, ConversionError, ScanError
 from glocal.modules import ancestors, clone, drop_hooks, replace, take_over
 from glocal.plan import Plan, Row
 from glocal.rules import DEFAULT_RULES, Rule
-from glocal.scan import Global, Scan, scan_trace
 from glocal.verify import disagreement
 from glocal.windows import Size, as_size, scale_window
 
@@ -215,11 +215,11 @@ class _Conversion:
         self, rule: Rule, path: str, inside: list[Global], keep: tuple[str, ...]
     ) -> str | None:
         """Why a rule cannot be used for the module at `path`, with its global operations."""
-        features = {o.feature for o in inside}
+        features = list(dict.fromkeys(o.feature for o in inside))
         if len(features) > 1:
             sizes = ", ".join(f"{f[0]}x{f[1]}" if f else "?" for f in features)
             return f"{rule.name}: it runs over maps of several sizes ({sizes})"
-        feature = features.pop()
+        feature = features[0]
         if feature is None:
             return f"{rule.name}: the size of its map cannot be told"
         for operation in inside:

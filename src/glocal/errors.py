@@ -9,6 +9,8 @@
     ├── CheckpointError     a file of weights cannot be read or fits no known network
     └── ImageError          an image file cannot be read or written, or has a wrong layout
 
+    GlocalWarning           the result is right, but was not made quite as asked
+
 Every message says what was got, where, and what to do, in one or two lines; the command
 line prints it without a traceback and exits with a non-zero status.
 """
@@ -18,6 +20,7 @@ __all__ = [
     "CheckpointError",
     "ConversionError",
     "GlocalError",
+    "GlocalWarning",
     "ImageError",
     "ScanError",
 ]
@@ -45,3 +48,7 @@ class CheckpointError(GlocalError):
 
 class ImageError(GlocalError):
     """An image cannot be read, written, or handled as it is."""
+
+
+class GlocalWarning(UserWarning):
+    """What was asked is done, though not quite in the way that was asked."""

@@ -14,11 +14,13 @@ centred and accumulate in float64.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glocal import traced
 from glocal.errors import ArgumentError
 from glocal.windows import Size, cells, covers, starts
 
@@ -52,12 +54,12 @@ def local_mean(x: Tensor, window: Size) -> Tensor:
         (b, c, h or 1, w or 1) in the dtype of `x`: 1 where the window covers the axis.
     """
     window = _clip(x, window)
-    if covers(window, _size(x)):
+    if _covers(window, x):
         return x.mean((-2, -1), keepdim=True)
 
     def mean(part: Tensor) -> Tensor:
         total = _window_sums(part.to(_accumulator(part)), window)
-        return _to_map(total / (window[0] * window[1]), part, window).to(part.dtype)
+        return _to_map(total / _pixels(part, window), part).to(part.dtype)
 
     return _by_slices(mean, x)
 
@@ -65,12 +67,11 @@ def local_mean(x: Tensor, window: Size) -> Tensor:
 def local_max(x: Tensor, window: Size) -> Tensor:
     """Maximum over the window of each pixel; shapes as in `local_mean`."""
     window = _clip(x, window)
-    if covers(window, _size(x)):
+    if _covers(window, x):
         return x.amax((-2, -1), keepdim=True)
 
     def maximum(part: Tensor) -> Tensor:
-        rows = _slide(part, window[0], -2, torch.maximum)
-        return _to_map(_slide(rows, window[1], -1, torch.maximum), part, window)
+        return _to_map(_over_windows(part, window, torch.maximum, -torch.inf), part)
 
     return _by_slices(maximum, x)
 
@@ -81,13 +82,13 @@ def local_norm(x: Tensor, window: Size) -> Tensor:
     Shapes as in `local_mean`. Source: GRN, ConvNeXt V2 (arXiv 2301.00808), equation 1.
     """
     window = _clip(x, window)
-    if covers(window, _size(x)):
+    if _covers(window, x):
         whole: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
         return whole
 
     def norm(part: Tensor) -> Tensor:
         total = _window_sums(part.to(_accumulator(part)).square(), window)
-        return _to_map(total.sqrt(), part, window).to(part.dtype)
+        return _to_map(total.sqrt(), part).to(part.dtype)
 
     return _by_slices(norm, x)
 
@@ -122,17 +123,14 @@ def local_moments(
     # cancel, which is what keeps the variance exact for a large mean and a small spread.
     centre = wide.mean((2, 3, 4), keepdim=True)
     offset = wide - centre
-    pixels = window[0] * window[1] * (c // groups)
+    pixels = _pixels(x, window) * (c // groups)
     first = _window_sums(offset.sum(2), window) / pixels
     second = _window_sums(offset.square().sum(2), window) / pixels
     variance = (second - first.square()).clamp_min(0)
     if correction:
-        variance = (
-            variance * (pixels / max(pixels - correction, 0))
-            if pixels > correction
-            else (torch.full_like(variance, torch.nan))
-        )
-    return _to_map(first + centre[:, :, 0], x, window), _to_map(variance, x, window)
+        spare = torch.as_tensor(pixels - correction).clamp_min(0)
+        variance = variance * (pixels / spare.to(variance))
+    return _to_map(first + centre[:, :, 0], x), _to_map(variance, x)
 
 
 def local_instance_norm(
@@ -153,8 +151,10 @@ def local_instance_norm(
     Returns:
         (b, c, h, w) in the dtype of `x`. Source: TLC (arXiv 2112.04491), section 4.
     """
-    if covers(window, _size(x)):
-        return F.instance_norm(x, weight=weight, bias=bias, eps=eps)
+    if _covers(window, x):
+        # The kernel of F.instance_norm, without its refusal of a map of one pixel.
+        cudnn = torch.backends.cudnn.enabled
+        return torch.instance_norm(x, weight, bias, None, None, True, 0.0, eps, cudnn)
     return _normalise(x, window, x.shape[1], weight, bias, eps)
 
 
@@ -167,7 +167,7 @@ def local_group_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Group norm by the statistics of each pixel's own window; as `local_instance_norm`."""
-    if covers(window, _size(x)):
+    if _covers(window, x):
         return F.group_norm(x, groups, weight, bias, eps)
     return _normalise(x, window, groups, weight, bias, eps)
 
@@ -210,6 +210,9 @@ def local_channel_attention(
     Returns:
         (b, heads, c, h, w) in the dtype of `v`.
     """
+    temperature = torch.as_tensor(temperature, device=q.device).expand(q.shape[1], 1, 1)
+    if traced.is_tracing():
+        return traced.window_attention(q, k, v, temperature, window, eps)
     h, w = q.shape[-2:]
     rows, columns = cells(h, window[0]), cells(w, window[1])
     areas = [(slice(*r), slice(*s)) for r in rows for s in columns]
@@ -288,16 +291,22 @@ def untile(tiles: Tensor, size: Size) -> Tensor:
     return (total / count).to(tiles.dtype)
 
 
-def _size(x: Tensor) -> Size:
-    return (x.shape[-2], x.shape[-1])
+def _covers(window: Size, x: Tensor) -> bool:
+    return not traced.is_tracing() and covers(window, (x.shape[-2], x.shape[-1]))
 
 
 def _clip(x: Tensor, window: Size) -> Size:
+    if traced.is_tracing():
+        return window
     return (min(window[0], x.shape[-2]), min(window[1], x.shape[-1]))
 
 
+def _pixels(x: Tensor, window: Size) -> Tensor | int:
+    return traced.pixels(x, window) if traced.is_tracing() else window[0] * window[1]
+
+
 def _accumulator(x: Tensor) -> torch.dtype:
-    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _slide(x: Tensor, length: int, dim: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -321,13 +330,23 @@ def _slide(x: Tensor, length: int, dim: int, combine: Callable[[Tensor, Tensor],
         run *= 2
 
 
+def _over_windows(
+    x: Tensor, window: Size, combine: Callable[[Tensor, Tensor], Tensor], nothing: float
+) -> Tensor:
+    """Combine every window wholly inside: (..., h - kh + 1, w - kw + 1)."""
+    if traced.is_tracing():
+        return traced.over_windows(x, window, partial(_slide, combine=combine), nothing)
+    return _slide(_slide(x, window[0], -2, combine), window[1], -1, combine)
+
+
 def _window_sums(x: Tensor, window: Size) -> Tensor:
-    """Sums over every window wholly inside: (..., h - kh + 1, w - kw + 1)."""
-    return _slide(_slide(x, window[0], -2, torch.add), window[1], -1, torch.add)
+    return _over_windows(x, window, torch.add, 0.0)
 
 
-def _to_map(valid: Tensor, x: Tensor, window: Size) -> Tensor:
+def _to_map(valid: Tensor, x: Tensor) -> Tensor:
     """Give every pixel of `x` the nearest valid result; covered axes stay 1."""
+    if traced.is_tracing():
+        return valid
     padding = [0, 0, 0, 0]
     for axis, at in ((-1, 0), (-2, 2)):
         missing = x.shape[axis] - valid.shape[axis]
@@ -361,11 +380,12 @@ def _by_slices(f: Callable[[Tensor], Tensor], x: Tensor, channels: int = 1) -> T
     A slice whose temporaries fit the processor's cache is several times faster on a CPU than
     the whole tensor. Gradients and compilers want the whole.
     """
+    differentiable = torch.is_grad_enabled() and x.requires_grad
+    whole = differentiable or torch.compiler.is_compiling() or traced.is_tracing()
+    if x.device.type != "cpu" or whole:
+        return f(x)
     b, c, h, w = x.shape
     step = channels * max(1, SLICE_PIXELS // (channels * h * w))
-    differentiable = torch.is_grad_enabled() and x.requires_grad
-    if x.device.type != "cpu" or differentiable or torch.compiler.is_compiling():
-        return f(x)
     if b == 1 and step >= c:
         return f(x)
     out = None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.errors import GlocalError
+from glocal.modules import clone, drop_hooks
 from glocal.rules.rule import Rule
 from glocal.trace import Spec
 from glocal.windows import Size
@@ -71,7 +72,7 @@ def _difference(wanted: list[Any], got: list[Any]) -> str | None:
 
 def _as_float64(module: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
-    alone = copy.deepcopy(module)
+    alone = copy.deepcopy(drop_hooks(clone(module)))
     if any(t.is_meta for t in (*alone.parameters(), *alone.buffers())):
         alone.to_empty(device="cpu")
         for buffer in alone.buffers():

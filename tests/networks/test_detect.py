@@ -374,7 +374,10 @@ def test_other_shapes_are_named(tmp_path):
         ({"hyperparameters": "width=4"}, "not a JSON object: 'width=4'"),
         ({"hyperparameters": "[4]"}, "not a JSON object: '[4]'"),
         ({"hyperparameters": '{"breadth": 4}'}, "NAFNet cannot be built with {'breadth': 4}"),
-        ({"hyperparameters": json.dumps(SMALL["NAFNet"] | {"width": 8})}, "another shape: intro.weight"),
+        (
+            {"hyperparameters": json.dumps(SMALL["NAFNet"] | {"width": 8})},
+            "another shape: intro.weight",
+        ),
         ({"train_size": "large"}, "neither one size nor two: 'large'"),
     ],
 )

@@ -28,8 +28,8 @@ def test_state_dict_is_that_of_the_release():
     [({}, 88.67), ({"hin_position_left": 3}, 88.67), ({"wf": 32}, 22.18)],
 )
 def test_parameter_count_is_the_published_one(arguments, millions):
-    # 88.67 M: the authors in megvii-model/HINet issue 26. The half-width network (SIDD 0.5x)
-    # has no published figure; a quarter of the weights is what half the width must give.
+    # 88.67 M: confirmed by the authors in megvii-model/HINet issue 26. The half-width network
+    # (SIDD 0.5x) is our own count: a quarter of the weights is what half the width must give.
     assert round(parameter_count(**arguments) / 1e6, 2) == millions
 
 

@@ -229,7 +229,7 @@ def _read_pickle(path: Path) -> object:
                 f"{path}: a TorchScript archive, that is, a program; load it with torch.jit.load "
                 "and save its state_dict()"
             ) from None
-        detail = re.search(r"WeightsUnpickler error: (.+)", text) or re.match(r"(.+)", text)
+        detail = re.search(r"WeightsUnpickler error:\s*(.+)", text) or re.match(r"(.+)", text)
         reason = type(error).__name__ + (f": {detail[1][:120]}" if detail else "")
         raise CheckpointError(
             f"{path}: not a readable PyTorch checkpoint: cut short, or not written by torch.save? "

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glocal.errors import ArgumentError, GlocalError
-from glocal.restore import FALLBACK_TILES, GlocalWarning, restore
+from glocal.inference import FALLBACK_TILES, GlocalWarning, restore
 
 
 class Double(nn.Module):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glocal.errors import ArgumentError, GlocalError
+from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.runner import (
     Runner,
     channels_of,
@@ -24,17 +24,13 @@ from glocal.runner import (
 )
 from glocal.tiles import Axis, grid
 
-__all__ = ["FALLBACK_TILES", "GlocalWarning", "restore"]
+__all__ = ["FALLBACK_TILES", "restore"]
 
 FALLBACK_TILES = (1024, 512, 256)
 """Tile sizes tried in turn when the whole image does not fit into memory."""
 
 AnyImage = TypeVar("AnyImage", Tensor, np.ndarray)
 Progress = Callable[[int, int], None]
-
-
-class GlocalWarning(UserWarning):
-    """glocal had to do something other than what was asked for."""
 
 
 def restore(

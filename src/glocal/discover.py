@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from glocal.aten import FOURIER, PICKS, SELECTING, VIEWS, is_known, mixed_dims
-from glocal.errors import ScanError
+from glocal.errors import GlocalError, ScanError
 from glocal.modules import ancestors
 from glocal.trace import Call, Ref, Trace, trace
 from glocal.windows import Size
@@ -121,6 +121,8 @@ def _run(
 ) -> tuple[Trace, Trace, Trace]:
     try:
         a, b, c = (trace(model, partial(make_args, size), fake=True) for size in sizes)
+    except GlocalError:
+        raise
     except Exception as fake_error:
         # Code that looks at values cannot run on fake tensors; real ones take longer.
         try:

@@ -1,0 +1,74 @@
+"""The command line, ``glocal``: one small module for each command.
+
+Nothing heavy is imported at the top of these modules, so that ``--help`` answers at once;
+torch comes in inside the functions that need it.
+"""
+
+import inspect
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from glocal.cli.models import models
+from glocal.cli.reporting import ReportingGroup
+from glocal.cli.restore import restore
+from glocal.cli.scan import scan
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    cls=ReportingGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"glocal {version('glocal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Restore photographs with networks trained on crops and run local (TLC)."""
+
+
+def _help(command: Callable[..., None]) -> str:
+    """A command's docstring with its paragraphs unbroken, for any width of terminal."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
+
+
+app.command(
+    help=_help(restore),
+    epilog="[bold]Examples[/bold]\n\n"
+    "glocal restore photo.jpg\n\n"
+    "glocal restore photo.jpg sharp.png --tile 1024\n\n"
+    "glocal restore in/ out/ --model NAFNet-GoPro-width32.pth --train-size 256\n\n"
+    "glocal restore in/ out/ --model restormer.pth --train-size 128 --dtype bfloat16",
+)(restore)
+app.command(
+    help=_help(scan),
+    epilog="[bold]Examples[/bold]\n\n"
+    "glocal scan nafnet-motion-blur\n\n"
+    "glocal scan NAFNet-GoPro-width32.pth --train-size 256\n\n"
+    "glocal scan mypackage.networks:build --train-size 128 --json",
+)(scan)
+app.command(help=_help(models), epilog="[bold]Example[/bold]\n\nglocal models")(models)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the ``glocal`` script."""
+    app(prog_name="glocal")

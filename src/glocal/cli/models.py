@@ -1,0 +1,41 @@
+"""``glocal models``: what can be restored with."""
+
+__all__ = ["models"]
+
+
+def models() -> None:
+    """List the embedded models and the architectures whose checkpoints are recognised."""
+    from importlib.resources import files
+
+    from rich.markup import escape
+    from rich.table import Table
+
+    from glocal.cli.arguments import size_text
+    from glocal.cli.reporting import console
+    from glocal.networks import embedded_models, load_checkpoint
+    from glocal.networks.detect import ARCHITECTURES, DEFAULT_MODEL
+
+    table = Table("name", "architecture", "task", "train size", box=None, header_style="bold")
+    table.add_column("parameters", justify="right")
+    table.add_column("file size", justify="right")
+    for name, metadata in embedded_models().items():
+        loaded = load_checkpoint(name)
+        parameters = sum(p.numel() for p in loaded.network.parameters())
+        file = files("glocal").joinpath("weights", f"{name}.safetensors")
+        table.add_row(
+            escape(name) + (" (default)" if name == DEFAULT_MODEL else ""),
+            escape(loaded.architecture),
+            escape(metadata.get("task", "-")),
+            size_text(loaded.train_size) if loaded.train_size else "-",
+            f"{parameters / 1e6:.2f} M",
+            f"{len(file.read_bytes()) / 1e6:.1f} MB",
+        )
+    out = console()
+    if table.row_count:
+        out.print("Embedded models, for [bold]--model NAME[/bold]", end="\n\n")
+        out.print(table, end="\n\n")
+    else:
+        out.print("No embedded models in this installation.", end="\n\n")
+    names = ", ".join(architecture.name for architecture in ARCHITECTURES)
+    out.print(f"Checkpoints are recognised of: {names}")
+    out.print("Any other network: [bold]--model package.module:factory[/bold]")

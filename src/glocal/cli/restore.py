@@ -1,0 +1,298 @@
+"""``glocal restore``: a photograph or a folder of them."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from glocal.cli.arguments import (
+    ModelName,
+    TrainSize,
+    Window,
+    load_model,
+    parse_size,
+    size_text,
+    train_size_of,
+)
+from glocal.cli.progress import Bar
+from glocal.cli.reporting import console, say, say_facts
+from glocal.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from glocal.networks import LoadedNetwork
+
+__all__ = ["restore"]
+
+
+def parse_tile(text: str) -> tuple[int, int] | Literal["auto"]:
+    """A size, or "auto".
+
+    >>> parse_tile("auto"), parse_tile("512")
+    ('auto', (512, 512))
+    """
+    return "auto" if text == "auto" else parse_size(text)
+
+
+def restore(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="A photograph, or a folder of them.", show_default=False
+        ),
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="TARGET",
+            help="Where to write; its ending chooses the format. Required for a folder.  "
+            "[dim]\\[default: NAME-restored beside the photograph][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    model: ModelName = "nafnet-motion-blur",
+    train_size: TrainSize = None,
+    output: Annotated[
+        int | None,
+        typer.Option(
+            help="Which output to take of a network that returns several, counted from 0.",
+            rich_help_panel="Network",
+        ),
+    ] = None,
+    window: Window = None,
+    run_global: Annotated[
+        bool,
+        typer.Option(
+            "--global",
+            help="No TLC: run the network as it is.",
+            rich_help_panel="Local operations (TLC)",
+        ),
+    ] = False,
+    keep_global: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Module paths that stay global, such as 'encoder.*'; may be repeated.",
+            rich_help_panel="Local operations (TLC)",
+        ),
+    ] = None,
+    allow_global: Annotated[
+        bool,
+        typer.Option(
+            "--allow-global",
+            help="Go on where an operation cannot be made local.",
+            rich_help_panel="Local operations (TLC)",
+        ),
+    ] = False,
+    tile: Annotated[
+        Any,
+        typer.Option(
+            parser=parse_tile,
+            metavar="N|HxW|auto",
+            help="Restore in overlapping tiles of this size; auto tiles when memory is short.",
+            rich_help_panel="Running",
+        ),
+    ] = "auto",
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Least overlap of tiles in pixels.  [dim]\\[default: an eighth of the tile][/dim]",
+            rich_help_panel="Running",
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Where to run; auto takes a GPU.", rich_help_panel="Running"),
+    ] = "auto",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(
+            help="What to compute in; auto is the network's own type.", rich_help_panel="Running"
+        ),
+    ] = "auto",
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel="Files"),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(help="Skip a folder's files that are restored.", rich_help_panel="Files"),
+    ] = True,
+    recursive: Annotated[
+        bool, typer.Option(help="Go into the folders of a folder.", rich_help_panel="Files")
+    ] = True,
+    suffix: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="SUFFIX",
+            help="Format of a folder's outputs, say png.  [dim]\\[default: as each input][/dim]",
+            rich_help_panel="Files",
+        ),
+    ] = None,
+    quality: Annotated[
+        int,
+        typer.Option(min=1, max=100, help="Of JPEG and WebP outputs.", rich_help_panel="Files"),
+    ] = 95,
+) -> None:
+    """Restore a photograph, or every photograph of a folder.
+
+    The network runs with TLC: its global operations see the window they were trained for.
+    PNG, JPEG, TIFF and WebP; 8 and 16 bits, alpha, colour profile and EXIF are kept.
+    """
+    folder = source.is_dir()
+    if folder and target is None:
+        raise typer.BadParameter("a folder's results need an output folder", param_hint="TARGET")
+    target = target or source.with_name(f"{source.stem}-restored{source.suffix}")
+    if not folder:
+        if target.is_dir():
+            target /= source.name
+        _check_file(source, target, overwrite)
+
+    from glocal.folder import pair_files
+
+    suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
+    count = len(pair_files(source, target, recursive=recursive, suffix=suffix)) if folder else 1
+    chosen_device = _device(device)
+    loaded = load_model(model)
+    if run_global:
+        network, how = loaded.network, {"TLC": "off: global operations run over the whole image"}
+    else:
+        network, how = _localized(
+            loaded,
+            train_size,
+            window=window,
+            keep_global=tuple(keep_global or ()),
+            allow_global=allow_global,
+        )
+    facts = {"network": _describe(loaded, train_size), **how}
+    options: dict[str, Any] = {
+        "tile": None if tile == "auto" else tile,
+        "overlap": overlap,
+        "device": chosen_device,
+        "dtype": None if dtype == "auto" else dtype,
+        "output": output,
+        "quality": quality,
+    }
+    where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
+    if folder:
+        options |= {"recursive": recursive, "suffix": suffix}
+        options |= {"resume": resume, "overwrite": overwrite}
+        _restore_folder(network, source, target, count, facts, where, options)
+    else:
+        _restore_file(network, source, target, facts, where, options)
+
+
+def _restore_file(
+    network: "nn.Module",
+    source: Path,
+    target: Path,
+    facts: dict[str, str],
+    where: str,
+    options: dict[str, Any],
+) -> None:
+    from glocal.folder import restore_file
+
+    with Bar(source.name, files=1) as bar:
+        result = restore_file(network, source, target, progress=bar.tiles, **options)
+    assert result.size is not None
+    height, width = result.size
+    say_facts(
+        {
+            "photograph": f"{source} ({width} × {height} pixels)",
+            **facts,
+            "time": f"{result.elapsed_s:.1f} s on {where}",
+            "result": str(target),
+        }
+    )
+    for note in result.notes:
+        say(note, "yellow", "note")
+
+
+def _restore_folder(
+    network: "nn.Module",
+    source: Path,
+    target: Path,
+    count: int,
+    facts: dict[str, str],
+    where: str,
+    options: dict[str, Any],
+) -> None:
+    from glocal.folder import restore_folder
+
+    say_facts({"photographs": f"{count} in {source}", **facts})
+    started = time.perf_counter()
+    tally = {"restored": 0, "skipped": 0, "failed": 0}
+    failures = []
+    notes: dict[str, int] = {}
+    with Bar(str(source), files=count) as bar:
+        for result in restore_folder(network, source, target, progress=bar.tiles, **options):
+            tally[result.status] += 1
+            if result.status == "failed":
+                failures.append(result)
+            for note in result.notes:
+                notes[note] = notes.get(note, 0) + 1
+            bar.file_done(skipped=result.status != "restored")
+    for note, times in notes.items():
+        say(f"{note} (in {times} of {count} files)", "yellow", "note")
+    for failure in failures:
+        # most errors begin with the path already
+        text = (failure.error or "").removeprefix(f"{failure.source}: ")
+        say(f"{failure.source}: {text}", "bold red", "failed")
+    elapsed_s = time.perf_counter() - started
+    done = ", ".join(f"{number} {status}" for status, number in tally.items() if number)
+    say_facts({"time": f"{elapsed_s:.1f} s on {where}", "result": f"{target} ({done})"})
+    if failures:
+        raise typer.Exit(1)
+
+
+def _check_file(source: Path, target: Path, overwrite: bool) -> None:
+    """Refuse what would fail after the work is done."""
+    from glocal.images import SUFFIXES
+
+    if not source.exists():
+        raise ArgumentError(f"{source}: no such file or folder")
+    if target.suffix.lower() not in SUFFIXES:
+        raise ArgumentError(f"{target}: cannot be written; its name must end in {SUFFIXES}")
+    if target.exists() and target.samefile(source):
+        raise ArgumentError(f"{target}: is the input itself; name another output")
+    if target.exists() and not overwrite:
+        raise ArgumentError(f"{target}: exists already; name another output or give --overwrite")
+    if not target.parent.is_dir():
+        raise ArgumentError(f"{target.parent}: no such folder to write to")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError("--device cuda: torch finds no CUDA device here; give --device cpu")
+    return name
+
+
+def _describe(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> str:
+    size = given or loaded.train_size
+    trained = f", trained on crops of {size_text(size)}" if size else ""
+    return f"{loaded.name} ({loaded.architecture}{trained})"
+
+
+def _localized(
+    loaded: "LoadedNetwork", train_size: tuple[int, int] | None, **options: Any
+) -> tuple["nn.Module", dict[str, str]]:
+    """The converted network, and what there is to say about it."""
+    from glocal.convert import localize, plan_of
+
+    with console(stderr=True).status("Looking for global operations …"):
+        local = localize(loaded.network, train_size_of(loaded, train_size), **options)
+    plan = plan_of(local)
+    said = (
+        f"{plan.summary()}; window {size_text(plan.window)}"
+        if plan.rows
+        else ("nothing to convert: the network has no global operations")
+    )
+    return local, {"TLC": said}

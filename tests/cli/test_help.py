@@ -1,0 +1,42 @@
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+
+@pytest.mark.parametrize("command", [[], ["restore"], ["scan"], ["models"]])
+def test_help_loads_nothing_heavy(command: list[str]) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['glocal', *{command!r}, '--help']\n"
+        "from glocal.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print('loaded', {'torch', 'numpy', 'pyvips'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: glocal" in done.stdout
+    assert done.stdout.endswith("loaded set()\n")
+
+
+def test_help_shows_examples_and_default(run) -> None:
+    help_text = run("restore", "--help").stdout
+    assert "glocal restore photo.jpg" in help_text
+    assert "nafnet-motion-blur" in help_text
+
+
+def test_no_words_show_the_help(run) -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "Usage: glocal" in result.output
+
+
+def test_version(run) -> None:
+    assert run("--version").stdout == f"glocal {version('glocal')}\n"
+
+
+def test_unknown_commands_exit_with_2(run) -> None:
+    assert run("restor").exit_code == 2

@@ -1,0 +1,28 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def weights(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation with one embedded model."""
+    package = tmp_path / "package"
+    (package / "weights").mkdir(parents=True)
+    shutil.copy(checkpoint, package / "weights/tiny.safetensors")
+    monkeypatch.setattr("importlib.resources.files", lambda name: package)
+    return package
+
+
+def test_embedded_models_and_architectures_are_listed(run, weights: Path) -> None:
+    result = run("models")
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "name architecture task train size parameters file size" in lines
+    assert "tiny NAFNet test 32x32 0.00 M 0.0 MB" in lines
+    assert "Checkpoints are recognised of: Baseline, HINet, MPRNet, NAFNet, Restormer" in lines
+
+
+def test_no_embedded_models(run, weights: Path) -> None:
+    (weights / "weights/tiny.safetensors").unlink()
+    assert "No embedded models" in run("models").stdout

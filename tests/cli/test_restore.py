@@ -1,0 +1,278 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import glocal
+from glocal import images
+from glocal.images import Image
+from glocal.inference import restore
+from glocal.networks import load
+
+
+def pixels(path: Path) -> np.ndarray:
+    return images.read(path).pixels
+
+
+def test_a_photograph_is_restored_locally(run, photo: Path, checkpoint: Path) -> None:
+    result = run("restore", photo, "--model", checkpoint)
+    assert result.exit_code == 0, result.output
+    target = photo.with_name("photo-restored.png")
+    local = glocal.localize(load(checkpoint), 32)
+    np.testing.assert_array_equal(pixels(target), restore(local, pixels(photo)))
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"photograph   {photo} (90 × 70 pixels)"
+    assert lines[1] == "network      tiny (NAFNet, trained on crops of 32x32)"
+    assert lines[2] == "TLC          3 local, 0 left global; window 48x48"
+    assert lines[3].startswith("time         ")
+    assert lines[3].endswith(" s on cpu")
+    assert lines[4] == f"result       {target}"
+    assert result.stderr == ""
+
+
+def test_the_window_is_obeyed(run, photo: Path, checkpoint: Path, tmp_path: Path) -> None:
+    result = run("restore", photo, tmp_path / "o.png", "--model", checkpoint, "--window", "20x24")
+    assert "window 20x24" in result.stdout
+    local = glocal.localize(load(checkpoint), 32, window=(20, 24))
+    np.testing.assert_array_equal(pixels(tmp_path / "o.png"), restore(local, pixels(photo)))
+
+
+def test_global_runs_the_network_as_it_is(
+    run, photo: Path, bare_checkpoint: Path, tmp_path: Path
+) -> None:
+    result = run("restore", photo, tmp_path / "o.png", "--model", bare_checkpoint, "--global")
+    assert result.exit_code == 0, result.output
+    assert "off: global operations run over the whole image" in result.stdout
+    expected = restore(load(bare_checkpoint), pixels(photo))
+    np.testing.assert_array_equal(pixels(tmp_path / "o.png"), expected)
+
+
+def test_kept_operations_are_counted(run, photo: Path, checkpoint: Path) -> None:
+    result = run("restore", photo, "--model", checkpoint, "--keep-global", "encoders.*")
+    assert "2 local, 0 left global, 1 kept global" in result.stdout
+
+
+def test_tiles(run, photo: Path, checkpoint: Path, tmp_path: Path) -> None:
+    words = ("--model", checkpoint, "--global", "--tile", "32", "--overlap", "10")
+    result = run("restore", photo, tmp_path / "o.png", *words)
+    assert result.exit_code == 0, result.output
+    expected = restore(load(checkpoint), pixels(photo), tile=32, overlap=10)
+    np.testing.assert_array_equal(pixels(tmp_path / "o.png"), expected)
+
+
+def test_narrow_types(run, photo: Path, checkpoint: Path) -> None:
+    result = run("restore", photo, "--model", checkpoint, "--dtype", "bfloat16", "--device", "cpu")
+    assert "s on cpu in bfloat16" in result.stdout
+
+
+def test_a_foreign_checkpoint_needs_a_train_size(run, photo: Path, bare_checkpoint: Path) -> None:
+    result = run("restore", photo, "--model", bare_checkpoint)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: bare does not say on which crop size it was trained; give --train-size",
+        "(gt_size, patch_size or crop_size in its training options; "
+        "256 for most models trained on GoPro)",
+    ]
+    result = run("restore", photo, "--model", bare_checkpoint, "--train-size", "32")
+    assert result.exit_code == 0
+    assert "trained on crops of 32x32" in result.stdout
+
+
+def test_existing_outputs_are_kept_unless_told(run, photo: Path, checkpoint: Path) -> None:
+    target = photo.with_name("photo-restored.png")
+    target.write_bytes(b"mine")
+    result = run("restore", photo, "--model", checkpoint)
+    assert result.exit_code == 1
+    assert "exists already" in result.stderr
+    assert target.read_bytes() == b"mine"
+    assert run("restore", photo, "--model", checkpoint, "--overwrite").exit_code == 0
+    assert pixels(target).shape == (70, 90, 3)
+
+
+def test_the_input_is_never_overwritten(run, photo: Path, checkpoint: Path) -> None:
+    before = photo.read_bytes()
+    for target in (photo, photo.parent):
+        result = run("restore", photo, target, "--model", checkpoint, "--overwrite")
+        assert result.exit_code == 1
+        assert "is the input itself" in result.stderr
+    assert photo.read_bytes() == before
+
+
+def test_a_folder_may_be_the_target_of_a_photograph(
+    run, photo: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    result = run("restore", photo, tmp_path / "out", "--model", checkpoint)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out/photo.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("o.gif", "its name must end in"),
+        ("none/o.png", "no such folder to write to"),
+    ],
+)
+def test_impossible_targets_are_refused_before_the_work(
+    run, photo: Path, checkpoint: Path, tmp_path: Path, name: str, message: str
+) -> None:
+    result = run("restore", photo, tmp_path / name, "--model", checkpoint)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_missing_input(run, tmp_path: Path) -> None:
+    result = run("restore", tmp_path / "none.png")
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {tmp_path}/none.png: no such file or folder\n"
+
+
+def test_a_damaged_photograph_is_one_line(run, photo: Path, checkpoint: Path) -> None:
+    photo.write_bytes(photo.read_bytes()[:99])
+    result = run("restore", photo, "--model", checkpoint)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {photo}: is damaged or cut short")
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(p.name for p in photo.parent.glob("photo*")) == ["photo.png"]
+
+
+def test_notes_are_said(run, photo: Path, checkpoint: Path, tmp_path: Path) -> None:
+    images.write(photo, Image(pixels(photo).astype(np.uint16) * 257))
+    result = run("restore", photo, tmp_path / "o.jpg", "--model", checkpoint)
+    assert result.stderr == "note: 16-bit samples were rounded to 8 bits for .jpg\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--window", "0"),
+        ("--window", "big"),
+        ("--train-size", "3x4x5"),
+        ("--tile", "-5"),
+        ("--dtype", "int8"),
+        ("--quality", "101"),
+        ("--no-such-option",),
+    ],
+)
+def test_usage_errors_exit_with_2(run, photo: Path, words: tuple[str, ...]) -> None:
+    assert run("restore", photo, *words).exit_code == 2
+
+
+def test_a_folder_needs_a_target(run, tmp_path: Path) -> None:
+    result = run("restore", tmp_path)
+    assert result.exit_code == 2
+    assert "need an output folder" in result.stderr
+
+
+def test_interruption_exits_with_130(
+    run, photo: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("glocal.folder.restore", interrupted)
+    result = run("restore", photo, "--model", checkpoint)
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted: nothing half-written was left behind\n"
+    assert sorted(p.name for p in photo.parent.glob("photo*")) == ["photo.png"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_short_memory_is_said_in_one_line(
+    run, photo: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from glocal.runner import Runner
+
+    whole = Runner.__call__
+
+    def short(self: Runner, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+        if x.shape[-1] > 40:
+            raise MemoryError
+        return whole(self, x)
+
+    monkeypatch.setattr(Runner, "__call__", short)
+    monkeypatch.setattr("glocal.inference.FALLBACK_TILES", (32,))
+    result = run("restore", photo, "--model", checkpoint)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == (
+        "warning: not enough memory for 70×90 pixels at once; going on in blended tiles of 32×32\n"
+    )
+
+
+@pytest.fixture
+def folder(photo: Path, tmp_path: Path) -> Path:
+    (tmp_path / "in/sub").mkdir(parents=True)
+    shutil.copy(photo, tmp_path / "in/a.png")
+    shutil.copy(photo, tmp_path / "in/sub/b.png")
+    return tmp_path / "in"
+
+
+def test_a_folder_is_restored_and_resumed(
+    run, folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = run("restore", folder, out, "--model", checkpoint)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"photographs  2 in {folder}"
+    assert lines[-1] == f"result       {out} (2 restored)"
+    assert [p.relative_to(out).as_posix() for p in images.list_images(out, recursive=True)] == [
+        "a.png",
+        "sub/b.png",
+    ]
+    shutil.copy(folder / "a.png", folder / "c.png")
+    again = run("restore", folder, out, "--model", checkpoint)
+    assert again.stdout.splitlines()[-1] == f"result       {out} (1 restored, 2 skipped)"
+    refused = run("restore", folder, out, "--model", checkpoint, "--no-resume")
+    assert refused.exit_code == 1
+    assert "exists already" in refused.stderr
+    forced = run("restore", folder, out, "--model", checkpoint, "--overwrite")
+    assert forced.stdout.splitlines()[-1] == f"result       {out} (3 restored)"
+
+
+def test_a_bad_file_is_reported_at_the_end(
+    run, folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    (folder / "bad.png").write_bytes(b"no image")
+    result = run("restore", folder, tmp_path / "out", "--model", checkpoint)
+    assert result.exit_code == 1
+    assert result.stderr == (f"failed: {folder}/bad.png: is not a PNG, JPEG, TIFF or WebP image\n")
+    assert result.stdout.splitlines()[-1] == f"result       {tmp_path}/out (2 restored, 1 failed)"
+
+
+def test_formats_and_depth_of_a_folder_are_chosen(
+    run, folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    words = ("--format", "JPG", "--no-recursive", "--quality", "80")
+    result = run("restore", folder, tmp_path / "out", "--model", checkpoint, *words)
+    assert result.exit_code == 0, result.output
+    assert images.list_images(tmp_path / "out", recursive=True) == [tmp_path / "out/a.jpg"]
+
+
+def test_a_networks_factory_is_a_model(
+    run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 3, 1), nn.InstanceNorm2d(3))\n"
+        "def wrong():\n"
+        "    return 3\n"
+    )
+    (tmp_path / "my_networks.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    result = run("restore", photo, "--model", "my_networks:build", "--train-size", "32")
+    assert result.exit_code == 0, result.output
+    assert "my_networks:build (Sequential, trained on crops of 32x32)" in result.stdout
+    for name, message in (
+        ("my_networks:wrong", "a factory returns a torch.nn.Module"),
+        ("my_networks:none", "cannot be imported"),
+        ("no_such_module:none", "cannot be imported"),
+    ):
+        result = run("restore", photo, "--model", name, "--overwrite")
+        assert result.exit_code == 1
+        assert message in result.stderr
