@@ -2,9 +2,9 @@
 
 Every pixel averages the image along its own short path, as the light of one exposure does when
 the camera turns in the hand. The paths come from smooth random maps with a scale of about 300
-pixels: their length is spread evenly over 0 to 9 px (so some regions stay nearly sharp), their
-direction is free, and they bend a little. The level of the Gaussian noise varies between 3 and
-8 of 255 by a map of its own. The photograph is an 8-bit one before and after.
+pixels: their length is spread evenly over 0 to 11 px (so some regions stay nearly sharp), their
+direction is free, and they bend a little. The level of the Gaussian noise varies between 2 and
+5 of 255 by a map of its own. The photograph is an 8-bit one before and after.
 
     degraded = degrade(photo, seed=3)          # (h, w, 3) uint8 → the same
 
@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MAP_SCALE_PX = 300
-LONGEST_PATH_PX = 9.0
+LONGEST_PATH_PX = 11.0
 BEND = 0.25
-NOISE_SIGMA = (3.0, 8.0)
+NOISE_SIGMA = (2.0, 5.0)
 TAPS = 13
 BAND_ROWS = 256
 

@@ -9,7 +9,8 @@ from safetensors.torch import save_file, save_model
 from glocal import networks
 from glocal.errors import CheckpointError
 from glocal.networks import detect
-from glocal.networks.detect import ARCHITECTURES, load, load_checkpoint, read_checkpoint
+from glocal.networks.checkpoint import read_checkpoint
+from glocal.networks.detect import ARCHITECTURES, load, load_checkpoint
 
 SMALL = {
     "Baseline": {

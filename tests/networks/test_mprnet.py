@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from glocal.errors import ArgumentError
-from glocal.networks.mprnet import CALayer, MPRNet, mprnet_hyperparameters, pad_to_multiple
+from glocal.networks.mprnet import CALayer, MPRNet, mprnet_hyperparameters
+from glocal.networks.padding import pad_to_multiple
 
 GOLDEN = Path(__file__).parent / "golden" / "mprnet.txt"
 TINY = {"n_feat": 8, "scale_unetfeats": 4, "scale_orsnetfeats": 4, "num_cab": 2}

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from glocal.errors import GlocalError
+from glocal.errors import GlocalError, GlocalWarning
 
 __all__ = ["ReportingGroup", "console", "say", "say_facts"]
 
@@ -48,8 +48,7 @@ class ReportingGroup(TyperGroup):
                 file: TextIO | None = None,
                 line: str | None = None,
             ) -> None:
-                # by its name: the class lives beside torch, which may not be loaded here
-                if category.__name__ == "GlocalWarning":
+                if issubclass(category, GlocalWarning):
                     say(str(message), "yellow", "warning")
                 else:
                     ordinary(message, category, filename, lineno, file, line)

@@ -2,25 +2,23 @@
 
 The network is recognised by the keys and shapes of its tensors (or named in the header of a
 safetensors file), built with the constructor arguments that follow from them, and loaded
-strictly. Nothing in a file is ever executed: pickles are read with `weights_only=True`.
+strictly.
 """
 
 import importlib.resources
 import json
 import math
-import pickle
 import re
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from glocal.errors import CheckpointError
+from glocal.networks.checkpoint import few, read_checkpoint, read_metadata
 from glocal.networks.hinet import HINet, hinet_hyperparameters
 from glocal.networks.mprnet import MPRNet, mprnet_hyperparameters
 from glocal.networks.nafnet import (
@@ -39,7 +37,6 @@ __all__ = [
     "embedded_models",
     "load",
     "load_checkpoint",
-    "read_checkpoint",
 ]
 
 DEFAULT_MODEL = "nafnet-motion-blur"
@@ -159,131 +156,8 @@ def embedded_models() -> dict[str, dict[str, str]]:
     models: dict[str, dict[str, str]] = {}
     for name, file in _embedded_files().items():
         with importlib.resources.as_file(file) as path:
-            models[name] = _read_safetensors(path, with_tensors=False)[1]
+            models[name] = read_metadata(path)
     return models
-
-
-def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state dict in a file, freed of its wrappings, and the metadata of the file.
-
-    Wrappings are the entries and key prefixes that training code adds: `params_ema`, `params`,
-    `state_dict`, `model`, `net`, `generator`; `module.`, `_orig_mod.`, `net_g.`. Only safetensors
-    files have metadata: the texts `architecture`, `hyperparameters` (JSON), `train_size`
-    ("256" or "256x320"), `name` and `task`, all optional.
-
-    Raises:
-        CheckpointError: the file is missing, unreadable, holds no tensors, or holds Python
-            objects that cannot be read without running code.
-    """
-    path = Path(path)
-    if not path.is_file():
-        what = "a folder, not a file of weights" if path.is_dir() else "no such file"
-        raise CheckpointError(f"{path}: {what}")
-    loaded: object
-    metadata: dict[str, str] = {}
-    if path.suffix == ".safetensors":
-        loaded, metadata = _read_safetensors(path)
-    elif path.suffix in (".pth", ".pt", ".ckpt"):
-        loaded = _read_pickle(path)
-    else:
-        raise CheckpointError(
-            f"{path}: weights are read from .pth, .pt, .ckpt and .safetensors files, "
-            f"not from {path.suffix or 'files without a suffix'}"
-        )
-    state_dict = _strip_prefixes(_unwrap(loaded))
-    if not state_dict:
-        raise CheckpointError(f"{path}: holds no tensors{_describe_entries(loaded)}")
-    return state_dict, metadata
-
-
-# --- reading files ---------------------------------------------------------------------------
-
-
-def _read_safetensors(
-    path: Path, *, with_tensors: bool = True
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            names = file.keys() if with_tensors else ()
-            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
-
-
-def _read_pickle(path: Path) -> object:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the errors below say the same, and more
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load documents none of the many it raises
-        text = str(error)
-        forbidden = re.search(r"GLOBAL (\S+)", text)
-        if isinstance(error, pickle.UnpicklingError) and forbidden:
-            raise CheckpointError(
-                f"{path}: holds a Python object ({forbidden[1]}), which only running code from "
-                "the file could restore, so it is refused;\nif you trust its source, load it "
-                "yourself and save its state_dict() alone with torch.save"
-            ) from None
-        if "TorchScript" in text:
-            raise CheckpointError(
-                f"{path}: a TorchScript archive, that is, a program; load it with torch.jit.load "
-                "and save its state_dict()"
-            ) from None
-        detail = re.search(r"WeightsUnpickler error:\s*(.+)", text) or re.match(r"(.+)", text)
-        reason = type(error).__name__ + (f": {detail[1][:120]}" if detail else "")
-        raise CheckpointError(
-            f"{path}: not a readable PyTorch checkpoint: cut short, or not written by torch.save? "
-            f"({reason})"
-        ) from None
-
-
-_WRAPPERS = ("params_ema", "params", "state_dict", "model", "net", "generator")
-
-
-def _unwrap(loaded: object) -> dict[str, Tensor]:
-    for _ in range(8):  # wrappings nest, but a file can also contain itself
-        if not isinstance(loaded, Mapping):
-            return {}
-        inner = [loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)]
-        if not inner:
-            break
-        loaded = inner[0]
-    assert isinstance(loaded, Mapping)
-    return {
-        key: value
-        for key, value in loaded.items()
-        if isinstance(key, str) and isinstance(value, Tensor)
-    }
-
-
-def _strip_prefixes(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    state_dict.pop("n_averaged", None)  # the counter of torch.optim.swa_utils.AveragedModel
-    while True:
-        for prefix in ("module.", "_orig_mod.", "net_g."):
-            inside = {
-                key.removeprefix(prefix): value
-                for key, value in state_dict.items()
-                if key.startswith(prefix)
-            }
-            # A generator may be stored beside its critic; the other two wrap everything.
-            if inside and (len(inside) == len(state_dict) or prefix == "net_g."):
-                state_dict = inside
-                break
-        else:
-            return state_dict
-
-
-def _describe_entries(loaded: object) -> str:
-    if not isinstance(loaded, Mapping):
-        return f": it is a {type(loaded).__name__}"
-    return f"; its entries are {_few(map(str, loaded))}" if loaded else ""
-
-
-def _few(keys: Iterable[str], limit: int = 3) -> str:
-    """The first few of some keys, and how many more there are."""
-    listed = list(keys)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
 
 
 # --- building the network --------------------------------------------------------------------
@@ -347,7 +221,7 @@ def _hyperparameters(
                 raise _unknown(path, state_dict) from None
             raise CheckpointError(
                 f"{path}: its metadata names {architecture.name}, but its tensors are not of that "
-                f"network; their keys are {_few(state_dict)}"
+                f"network; their keys are {few(state_dict)}"
             ) from None
     try:
         arguments = json.loads(text)
@@ -407,7 +281,7 @@ def _unknown(path: Path, state_dict: Mapping[str, Tensor]) -> CheckpointError:
     if _share(candidates[closest], state_dict) > 0:
         return _misfit(path, closest, candidates[closest], state_dict)
     return CheckpointError(
-        f"{path}: fits no known network ({', '.join(candidates)});\nits keys are {_few(state_dict)}"
+        f"{path}: fits no known network ({', '.join(candidates)});\nits keys are {few(state_dict)}"
     )
 
 
@@ -419,7 +293,7 @@ def _misfit(
     if missing or unexpected:
         reshaped = []  # a key that is off can spoil the sizes read off the tensors: say it alone
     differences = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
-    listed = "; ".join(f"{label}: {_few(keys, 2)}" for label, keys in differences.items() if keys)
+    listed = "; ".join(f"{label}: {few(keys, 2)}" for label, keys in differences.items() if keys)
     percent = math.floor(100 * _share(network, state_dict))
     return CheckpointError(
         f"{path}: fits no known network; closest is {name}, {percent}% of the "

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glocal.errors import ArgumentError
-from glocal.networks.mprnet import SAM, pad_to_multiple
+from glocal.networks.mprnet import SAM
+from glocal.networks.padding import pad_to_multiple
 
 __all__ = ["HINBlock", "HINet", "hinet_hyperparameters"]
 

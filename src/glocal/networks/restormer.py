@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glocal.errors import ArgumentError
-from glocal.networks.mprnet import pad_to_multiple
+from glocal.networks.padding import pad_to_multiple
 
 __all__ = ["Attention", "LayerNorm", "Restormer", "TransformerBlock", "restormer_hyperparameters"]
 

@@ -1,0 +1,143 @@
+"""Files of weights: what tensors are in them, freed of what training code wraps around them.
+
+Nothing in a file is ever executed: pickles are read with `weights_only=True`.
+"""
+
+import pickle
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from glocal.errors import CheckpointError
+
+__all__ = ["few", "read_checkpoint", "read_metadata"]
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state dict in a file, freed of its wrappings, and the metadata of the file.
+
+    Wrappings are the entries and key prefixes that training code adds: `params_ema`, `params`,
+    `state_dict`, `model`, `net`, `generator`; `module.`, `_orig_mod.`, `net_g.`. Only safetensors
+    files have metadata: the texts `architecture`, `hyperparameters` (JSON), `train_size`
+    ("256" or "256x320"), `name` and `task`, all optional.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, holds no tensors, or holds Python
+            objects that cannot be read without running code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "a folder, not a file of weights" if path.is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {what}")
+    loaded: object
+    metadata: dict[str, str] = {}
+    if path.suffix == ".safetensors":
+        loaded, metadata = _read_safetensors(path)
+    elif path.suffix in (".pth", ".pt", ".ckpt"):
+        loaded = _read_pickle(path)
+    else:
+        raise CheckpointError(
+            f"{path}: weights are read from .pth, .pt, .ckpt and .safetensors files, "
+            f"not from {path.suffix or 'files without a suffix'}"
+        )
+    state_dict = _strip_prefixes(_unwrap(loaded))
+    if not state_dict:
+        raise CheckpointError(f"{path}: holds no tensors{_describe_entries(loaded)}")
+    return state_dict, metadata
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata in the header of a safetensors file; no tensor is read."""
+    return _read_safetensors(path, with_tensors=False)[1]
+
+
+def few(keys: Iterable[str], limit: int = 3) -> str:
+    """The first few of some keys, and how many more there are."""
+    listed = list(keys)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
+
+
+def _read_safetensors(
+    path: Path, *, with_tensors: bool = True
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            names = file.keys() if with_tensors else ()
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the errors below say the same, and more
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load documents none of the many it raises
+        text = str(error)
+        forbidden = re.search(r"GLOBAL (\S+)", text)
+        if isinstance(error, pickle.UnpicklingError) and forbidden:
+            raise CheckpointError(
+                f"{path}: holds a Python object ({forbidden[1]}), which only running code from "
+                "the file could restore, so it is refused;\nif you trust its source, load it "
+                "yourself and save its state_dict() alone with torch.save"
+            ) from None
+        if "TorchScript" in text:
+            raise CheckpointError(
+                f"{path}: a TorchScript archive, that is, a program; load it with torch.jit.load "
+                "and save its state_dict()"
+            ) from None
+        detail = re.search(r"WeightsUnpickler error:\s*(.+)", text) or re.match(r"(.+)", text)
+        reason = type(error).__name__ + (f": {detail[1][:120]}" if detail else "")
+        raise CheckpointError(
+            f"{path}: not a readable PyTorch checkpoint: cut short, or not written by torch.save? "
+            f"({reason})"
+        ) from None
+
+
+_WRAPPERS = ("params_ema", "params", "state_dict", "model", "net", "generator")
+
+
+def _unwrap(loaded: object) -> dict[str, Tensor]:
+    for _ in range(8):  # wrappings nest, but a file can also contain itself
+        if not isinstance(loaded, Mapping):
+            return {}
+        inner = [loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)]
+        if not inner:
+            break
+        loaded = inner[0]
+    assert isinstance(loaded, Mapping)
+    return {
+        key: value
+        for key, value in loaded.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+
+
+def _strip_prefixes(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    state_dict.pop("n_averaged", None)  # the counter of torch.optim.swa_utils.AveragedModel
+    while True:
+        for prefix in ("module.", "_orig_mod.", "net_g."):
+            inside = {
+                key.removeprefix(prefix): value
+                for key, value in state_dict.items()
+                if key.startswith(prefix)
+            }
+            # A generator may be stored beside its critic; the other two wrap everything.
+            if inside and (len(inside) == len(state_dict) or prefix == "net_g."):
+                state_dict = inside
+                break
+        else:
+            return state_dict
+
+
+def _describe_entries(loaded: object) -> str:
+    if not isinstance(loaded, Mapping):
+        return f": it is a {type(loaded).__name__}"
+    return f"; its entries are {few(map(str, loaded))}" if loaded else ""
