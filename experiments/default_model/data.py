@@ -25,7 +25,12 @@ PACKAGES = (
 )
 LARGEST_PIXELS = 5_000_000
 
-LOMIRI, LOMIRI_20, MATE, PLASMA = "lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", PACKAGES[1], PACKAGES[3]
+LOMIRI, LOMIRI_20, MATE, PLASMA = (
+    "lomiri-wallpapers-16.04",
+    "lomiri-wallpapers-20.04",
+    PACKAGES[1],
+    PACKAGES[3],
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,9 @@ def _mate(name: str, author: str, split: str) -> Photograph:
     return Photograph(f"backgrounds/mate/nature/{name}.jpg", author, "GPL-2+", MATE, split)
 
 
-def _plasma(name: str, author: str, split: str, licence: str = "LGPL-3 (package: GPL-2+)") -> Photograph:
+def _plasma(
+    name: str, author: str, split: str, licence: str = "LGPL-3 (package: GPL-2+)"
+) -> Photograph:
     path = f"wallpapers/{name}/contents/images/2560x1600.jpg"
     return Photograph(path, author, licence, PLASMA, split)
 

@@ -36,9 +36,7 @@ def seed_of(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def smooth_maps(
-    count: int, height: int, width: int, generator: torch.Generator
-) -> Tensor:
+def smooth_maps(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
     """Smooth Gaussian random maps of mean 0 and (over many maps) variance 1: (count, h, w)."""
     step = MAP_SCALE_PX / 2
     rows, columns = int(height / step) + 4, int(width / step) + 4

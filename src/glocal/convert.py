@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from glocal.discover import Global, Scan, scan_trace
 from glocal.errors import ArgumentError, ConversionError, ScanError
-from glocal.modules import ancestors, clone, drop_hooks, replace, take_over
+from glocal.modules import ancestors, clone, replace, take_over
 from glocal.plan import Plan, Row
 from glocal.rules import DEFAULT_RULES, Rule
 from glocal.verify import disagreement
@@ -259,32 +260,32 @@ def _why_not(operation: Global) -> str:
 
 
 def _scan(model: nn.Module, train: Size, example: Example | None) -> Scan:
-    scanned = drop_hooks(clone(model).eval())
     if example is not None:
-        return scan_trace(scanned, lambda size: _adapted(example, size), train)
+        return scan_trace(model, partial(_adapted, example), train)
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
-    guess = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
+
+    def image(channels: int, size: Size, device: str | None) -> tuple[Tensor]:
+        where = first.device if device is None else device
+        return (torch.zeros(1, channels, *size, dtype=first.dtype, device=where),)
+
+    guess: Any = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
     problem: ScanError | None = None
     for channels in dict.fromkeys([guess, 3, 1, 4]):
         try:
-            return scan_trace(
-                scanned,
-                lambda size, c=channels: (  # type: ignore[misc]
-                    torch.zeros(1, c, *size, dtype=first.dtype, device=first.device),
-                ),
-                train,
-            )
+            return scan_trace(model, partial(image, channels), train)
         except ScanError as error:
             problem = problem or error
     assert problem is not None
     raise problem
 
 
-def _adapted(example: Example, size: Size) -> tuple[Any, ...]:
+def _adapted(example: Example, size: Size, device: str | None) -> tuple[Any, ...]:
     """The user's example at an input size; what is largest in it has that size."""
     if callable(example) and not isinstance(example, Tensor):
         made = example(*size)
-        return (made,) if isinstance(made, Tensor) else tuple(made)
+        args = (made,) if isinstance(made, Tensor) else tuple(made)
+        moved: tuple[Any, ...] = tree_map_only(Tensor, lambda t: t.to(device or t.device), args)
+        return moved
     args = (example,) if isinstance(example, Tensor) else tuple(example)
     maps = [t for t in args if isinstance(t, Tensor) and t.ndim >= 3]
     if not maps:
@@ -295,7 +296,7 @@ def _adapted(example: Example, size: Size) -> tuple[Any, ...]:
         shape = list(t.shape)
         if t.ndim >= 3:
             shape[-2:] = shape[-2] * size[0] // height, shape[-1] * size[1] // width
-        return torch.zeros(shape, dtype=t.dtype, device=t.device)
+        return torch.zeros(shape, dtype=t.dtype, device=device or t.device)
 
     resized: tuple[Any, ...] = tree_map_only(Tensor, resize, args)
     return resized

@@ -18,11 +18,13 @@ from torch import nn
 from glocal.aten import FOURIER, PICKS, SELECTING, VIEWS, is_known, mixed_dims
 from glocal.errors import GlocalError, ScanError
 from glocal.modules import ancestors
-from glocal.trace import Call, Ref, Trace, trace
+from glocal.trace import Call, How, Ref, Trace, trace
 from glocal.windows import Size
 
 __all__ = ["Global", "Scan", "scan_trace"]
 
+MakeArgs = Callable[[Size, str | None], tuple[Any, ...]]
+Traces = tuple[Trace, Trace, Trace]
 Sizes = tuple[int, int, int]
 """One dim in the three runs: at the training size, higher, wider."""
 
@@ -74,7 +76,7 @@ class Scan:
     """
 
     operations: tuple[Global, ...]
-    traces: tuple[Trace, Trace, Trace]
+    traces: Traces
 
 
 def _sizes(train_size: Size) -> tuple[Size, Size, Size]:
@@ -86,15 +88,13 @@ def _sizes(train_size: Size) -> tuple[Size, Size, Size]:
     return (h, w), (h + 64, w), (h, w + 64)
 
 
-def scan_trace(
-    model: nn.Module, make_args: Callable[[Size], tuple[Any, ...]], train_size: Size
-) -> Scan:
+def scan_trace(model: nn.Module, make_args: MakeArgs, train_size: Size) -> Scan:
     """Find the global operations of `model`.
 
     Args:
-        model: a copy that may be hooked; in eval mode.
-        make_args: the positional arguments of its forward for an input size. Runs inside the
-            fake-tensor mode.
+        model: any network; a copy of it is run, in eval mode.
+        make_args: the positional arguments of its forward, for an input size and a device
+            (None is the network's own).
         train_size: (height, width).
 
     Raises:
@@ -116,24 +116,29 @@ def scan_trace(
     return Scan(tuple(_Analysis(traces).run()), traces)
 
 
-def _run(
-    model: nn.Module, make_args: Callable[[Size], tuple[Any, ...]], sizes: Sequence[Size]
-) -> tuple[Trace, Trace, Trace]:
-    try:
-        a, b, c = (trace(model, partial(make_args, size), fake=True) for size in sizes)
-    except GlocalError:
-        raise
-    except Exception as fake_error:
-        # Code that looks at values cannot run on fake tensors; real ones take longer.
+def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces:
+    def run(how: How) -> Traces:
+        a, b, c = (trace(model, partial(make_args, size), how) for size in sizes)
+        return a, b, c
+
+    # Code that makes tensors on a device of its own needs fakes; code that looks at values needs
+    # real ones, which takes longer.
+    quick: tuple[How, ...] = ("meta", "fake")
+    for how in quick:
         try:
-            a, b, c = (trace(model, partial(make_args, size), fake=False) for size in sizes)
-        except Exception as error:
-            text = " ".join(str(error).split())
-            raise ScanError(
-                f"the network does not run at {sizes[0][0]}x{sizes[0][1]}: "
-                f"{type(error).__name__}: {text[:300]} (pass example= with inputs that it takes)"
-            ) from fake_error
-    return a, b, c
+            return run(how)
+        except GlocalError:
+            raise
+        except Exception:
+            continue
+    try:
+        return run("real")
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise ScanError(
+            f"the network does not run at {sizes[0][0]}x{sizes[0][1]}: "
+            f"{type(error).__name__}: {text[:300]} (pass example= with inputs that it takes)"
+        ) from error
 
 
 def _role(sizes: Sizes) -> str:
@@ -148,7 +153,7 @@ def _roles(dims: Sequence[Dim]) -> set[str]:
 class _Analysis:
     """One pass over the calls: dims flow forward, statistics flow forward until they meet a map."""
 
-    def __init__(self, traces: tuple[Trace, Trace, Trace]) -> None:
+    def __init__(self, traces: Traces) -> None:
         self.calls = traces[0].calls
         self.others = traces
         self.dims: list[tuple[tuple[Dim, ...], ...]] = []  # by call, output, dim

@@ -1,6 +1,7 @@
 """How close two images are."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from glocal.errors import ArgumentError
 __all__ = ["psnr"]
 
 
-def psnr(image: NDArray[np.generic], target: NDArray[np.generic]) -> float:
+def psnr(image: NDArray[Any], target: NDArray[Any]) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and channels.
 
     >>> psnr(np.full((4, 4, 3), 10, np.uint8), np.full((4, 4, 3), 12, np.uint8))

@@ -1,12 +1,13 @@
 """Run a network without computing anything, and record every tensor operation it makes."""
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,11 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-__all__ = ["Call", "Ref", "Spec", "Trace", "trace"]
+from glocal.modules import clone, drop_hooks
+
+How = Literal["meta", "fake", "real"]
+
+__all__ = ["Call", "How", "Ref", "Spec", "Trace", "trace"]
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = __file__
@@ -85,13 +90,19 @@ class Trace:
     inputs: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
 
 
-def trace(model: nn.Module, make_args: Callable[[], tuple[Any, ...]], *, fake: bool) -> Trace:
-    """Run `model` on what `make_args` makes and record it.
+def trace(model: nn.Module, make_args: Callable[[str | None], tuple[Any, ...]], how: How) -> Trace:
+    """Run a copy of `model` and record it; the caller's random state is left as it was.
 
-    With `fake`, tensors have shapes but no values, nothing is computed, and no memory is used.
-    The caller's random state is left as it was. Module paths need hooks on the modules of
-    `model`, so it should be a copy; they are removed afterwards.
+    Args:
+        model: stays as it is; its forward hooks do not run.
+        make_args: its positional arguments, with the tensors on the device that is named, or
+            on the network's own where that is None.
+        how: "meta": on the meta device; "fake": as if on its own device. Both compute nothing
+            and use no memory. "real": with values.
     """
+    model = drop_hooks(clone(model)).eval()
+    if how == "meta":
+        model = model.to("meta")
     record = Trace()
     recorder = _Recorder(record)
     handles = []
@@ -111,9 +122,9 @@ def trace(model: nn.Module, make_args: Callable[[], tuple[Any, ...]], *, fake: b
         with ExitStack() as stack:
             stack.enter_context(_same_random_state())
             stack.enter_context(torch.no_grad())
-            if fake:
+            if how == "fake":
                 stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-            args = make_args()
+            args = make_args("meta" if how == "meta" else None)
             stack.enter_context(recorder)
             stack.enter_context(recorder.names)
             model(*args)
@@ -133,8 +144,7 @@ class _Names(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outer = self.function
         if not outer:
-            name = resolve_name(func) or getattr(func, "__name__", str(func))
-            self.function = name.rsplit(".", 1)[-1].strip("_")
+            self.function = _name(func)
         try:
             return func(*args, **(kwargs or {}))
         finally:
@@ -156,7 +166,14 @@ class _Recorder(TorchDispatchMode):
         schema = func._schema
         name = schema.name.split("::")[-1].rstrip("_")
         named = dict(zip((a.name for a in schema.arguments), args, strict=False)) | kwargs
-        arguments = tree_map_only(Tensor, self._ref, named)
+        arguments = {
+            name: self._ref(value)
+            if isinstance(value, Tensor)
+            else tree_map_only(Tensor, self._ref, value)
+            if isinstance(value, list | tuple)
+            else value
+            for name, value in named.items()
+        }
         out = func(*args, **kwargs)
         index = len(self.record.calls)
         tensors = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
@@ -194,6 +211,12 @@ class _Recorder(TorchDispatchMode):
             if late is not None and late not in sources:
                 sources.append(late)
         return Ref(tuple(tensor.shape), tuple(sources), made[1] if made else 0)
+
+
+@functools.cache
+def _name(function: Any) -> str:
+    name: str = resolve_name(function) or getattr(function, "__name__", str(function))
+    return name.rsplit(".", 1)[-1].strip("_")
 
 
 def _line() -> str:

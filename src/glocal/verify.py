@@ -25,9 +25,9 @@ def disagreement(
 ) -> str | None:
     """Why a rule's replacement of a module is not the module's local form; None if it may be.
 
-    Original and replacement run in float64, with parameters moved off special values such as
-    zero, on random inputs of the shapes that the module was called with. The map is shrunk to
-    a few pixels where the module allows it.
+    Original and replacement run in float64, with random parameters, on random inputs of the
+    shapes that the module was called with. The map is shrunk to a few pixels where the module
+    allows it.
 
     Args:
         rule: whose `build` is tried.
@@ -71,18 +71,18 @@ def _difference(wanted: list[Any], got: list[Any]) -> str | None:
 
 
 def _as_float64(module: nn.Module) -> nn.Module:
-    generator = torch.Generator().manual_seed(0)
+    """A copy with random parameters: the weights at hand may be zero, or not be there yet."""
     alone = copy.deepcopy(drop_hooks(clone(module)))
     if any(t.is_meta for t in (*alone.parameters(), *alone.buffers())):
         alone.to_empty(device="cpu")
         for buffer in alone.buffers():
             buffer.data = torch.ones_like(buffer)
-        for parameter in alone.parameters():
-            parameter.data = torch.zeros_like(parameter)
     alone = alone.cpu().double().eval()
+    generator = torch.Generator().manual_seed(0)
     for parameter in alone.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        parameter.data = parameter.data + 0.1 * noise
+        fan_in = max(1, parameter.numel() // max(1, len(parameter)))
+        parameter.data = noise / fan_in**0.5 if parameter.ndim > 1 else 1 + 0.1 * noise
     return alone
 
 
