@@ -294,6 +294,20 @@ def test_statistics_of_another_map_are_refused():
     assert plan.rows[0].how.startswith("average pool: its statistic meets a map of another size")
 
 
+def test_a_statistic_that_is_returned_is_left_global():
+    class Returning(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, x):
+            gate = self.pool(x)
+            return x * gate, gate.sigmoid()
+
+    plan = glocal.scan(Returning(), 32)
+    assert plan.rows[0].how == "average pool: its statistic is a result of the network"
+
+
 def test_pool_to_classifier_is_left_global():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     plan = glocal.scan(net, 32)

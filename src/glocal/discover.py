@@ -155,7 +155,7 @@ class _Analysis:
 
     def __init__(self, traces: Traces) -> None:
         self.calls = traces[0].calls
-        self.others = traces
+        self.traces = traces
         self.dims: list[tuple[tuple[Dim, ...], ...]] = []  # by call, output, dim
         self.carries: list[frozenset[int]] = []  # by call: the statistics its outputs hold
         self.found: dict[int, Global] = {}
@@ -166,14 +166,19 @@ class _Analysis:
             refs = self._refs(index, call)
             self.dims.append(self._out_dims(index, call, refs))
             self.carries.append(self._classify(index, call, refs))
+        returned = {s for ref in self.traces[0].results for s in ref.sources}
         for operation in self.found.values():
             self._place(operation)
+            if any(operation.index in self.carries[s] for s in returned):
+                operation.obstacle = (
+                    operation.obstacle or "its statistic is a result of the network"
+                )
         return [self.found[i] for i in sorted(self.found)]
 
     # ---- dims
 
     def _refs(self, index: int, call: Call) -> list[tuple[Ref, tuple[Dim, ...]]]:
-        alike = [t.calls[index].refs() for t in self.others]
+        alike = [t.calls[index].refs() for t in self.traces]
         result = []
         for ref, higher, wider in zip(*alike, strict=True):
             if ref.sources:
@@ -188,7 +193,7 @@ class _Analysis:
         self, index: int, call: Call, refs: list[tuple[Ref, tuple[Dim, ...]]]
     ) -> tuple[tuple[Dim, ...], ...]:
         result = []
-        shapes = [t.calls[index].outputs for t in self.others]
+        shapes = [t.calls[index].outputs for t in self.traces]
         for shape in zip(*shapes, strict=True):
             out = _fresh(*shape)
             if call.name in VIEWS and refs:
@@ -296,7 +301,7 @@ class _Analysis:
     def _obstacle(self, operation: Global) -> str | None:
         if operation.kind != "statistic" or operation._map is None:
             return "it is no statistic of a map"
-        flat = self.others[0].calls[operation.index].outputs
+        flat = self.traces[0].calls[operation.index].outputs
         if any(len(shape) != 4 or shape[-2:] != (1, 1) for shape in flat):
             return "its statistic is a vector, not a (b, c, 1, 1) map"
         returns = False
@@ -310,7 +315,7 @@ class _Analysis:
         return None if returns else "its statistic never meets a map again"
 
     def _refuses(self, operation: Global, index: int, call: Call, meets: bool) -> str | None:
-        shapes = self.others[0].calls[index].outputs
+        shapes = self.traces[0].calls[index].outputs
         if meets:
             if not (call.pointwise or call.name == "expand"):
                 return "its statistic meets the map in an operation that takes no map there"

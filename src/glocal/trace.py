@@ -84,10 +84,12 @@ class Trace:
     Attributes:
         calls: in order.
         inputs: for each module path, the (args, kwargs) of each of its calls, tensors as `Spec`s.
+        results: the tensors that the network returned.
     """
 
     calls: list[Call] = field(default_factory=list)
     inputs: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
+    results: list[Ref] = field(default_factory=list)
 
 
 def trace(model: nn.Module, make_args: Callable[[str | None], tuple[Any, ...]], how: How) -> Trace:
@@ -127,7 +129,8 @@ def trace(model: nn.Module, make_args: Callable[[str | None], tuple[Any, ...]], 
             args = make_args("meta" if how == "meta" else None)
             stack.enter_context(recorder)
             stack.enter_context(recorder.names)
-            model(*args)
+            results = model(*args)
+        record.results = [recorder.ref(t) for t in tree_leaves(results) if isinstance(t, Tensor)]
     finally:
         for handle in handles:
             handle.remove()
@@ -167,9 +170,9 @@ class _Recorder(TorchDispatchMode):
         name = schema.name.split("::")[-1].rstrip("_")
         named = dict(zip((a.name for a in schema.arguments), args, strict=False)) | kwargs
         arguments = {
-            name: self._ref(value)
+            name: self.ref(value)
             if isinstance(value, Tensor)
-            else tree_map_only(Tensor, self._ref, value)
+            else tree_map_only(Tensor, self.ref, value)
             if isinstance(value, list | tuple)
             else value
             for name, value in named.items()
@@ -203,7 +206,7 @@ class _Recorder(TorchDispatchMode):
                             self.written[leaf.untyped_storage()._cdata] = index
         return out
 
-    def _ref(self, tensor: Tensor) -> Ref:
+    def ref(self, tensor: Tensor) -> Ref:
         made = self.origin.get(id(tensor))
         sources = [] if made is None else [made[0]]
         if tensor.layout == torch.strided:
