@@ -11,32 +11,33 @@ do not come out. Nothing is known of class names; functions count like modules.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
 from glocal.aten import FOURIER, PICKS, SELECTING, VIEWS, is_known, mixed_dims
+from glocal.dims import (
+    Dim,
+    Operand,
+    Sizes,
+    fresh,
+    inherit,
+    map_of,
+    permuted,
+    product,
+    regroup,
+    role,
+    roles,
+)
 from glocal.errors import GlocalError, ScanError
 from glocal.modules import ancestors
-from glocal.trace import Call, How, Ref, Trace, trace
+from glocal.trace import Call, How, Trace, trace
 from glocal.windows import Size
 
 __all__ = ["Global", "Scan", "scan_trace"]
 
 MakeArgs = Callable[[Size, str | None], tuple[Any, ...]]
 Traces = tuple[Trace, Trace, Trace]
-Sizes = tuple[int, int, int]
-"""One dim in the three runs: at the training size, higher, wider."""
-
-
-class Atom(NamedTuple):
-    """A factor of a dim: its size in the three runs, and whether it counts cells of a grid."""
-
-    sizes: Sizes
-    grid: str = ""  # "H" or "W": a constant that a view split off that axis as its outer part
-
-
-Dim = tuple[Atom, ...]
 
 
 @dataclass
@@ -141,15 +142,6 @@ def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces
         ) from error
 
 
-def _role(sizes: Sizes) -> str:
-    first, higher, wider = sizes
-    return ("H" if higher != first else "") + ("W" if wider != first else "")
-
-
-def _roles(dims: Sequence[Dim]) -> set[str]:
-    return {letter for dim in dims for atom in dim for letter in _role(atom.sizes)}
-
-
 class _Analysis:
     """One pass over the calls: dims flow forward, statistics flow forward until they meet a map."""
 
@@ -177,7 +169,7 @@ class _Analysis:
 
     # ---- dims
 
-    def _refs(self, index: int, call: Call) -> list[tuple[Ref, tuple[Dim, ...]]]:
+    def _refs(self, index: int, call: Call) -> list[Operand]:
         alike = [t.calls[index].refs() for t in self.traces]
         result = []
         for ref, higher, wider in zip(*alike, strict=True):
@@ -186,43 +178,37 @@ class _Analysis:
                 if ref.output < len(dims) and len(dims[ref.output]) == len(ref.shape):
                     result.append((ref, dims[ref.output]))
                     continue
-            result.append((ref, _fresh(ref.shape, higher.shape, wider.shape)))
+            result.append((ref, fresh(ref.shape, higher.shape, wider.shape)))
         return result
 
-    def _out_dims(
-        self, index: int, call: Call, refs: list[tuple[Ref, tuple[Dim, ...]]]
-    ) -> tuple[tuple[Dim, ...], ...]:
+    def _out_dims(self, index: int, call: Call, refs: list[Operand]) -> tuple[tuple[Dim, ...], ...]:
         result = []
         shapes = [t.calls[index].outputs for t in self.traces]
         for shape in zip(*shapes, strict=True):
-            out = _fresh(*shape)
+            out = fresh(*shape)
             if call.name in VIEWS and refs:
-                out = _regroup(refs[0][1], out)
+                out = regroup(refs[0][1], out)
             elif call.name in ("permute", "transpose", "t") and refs:
-                out = _permuted(call, refs[0][1])
+                out = permuted(call, refs[0][1])
             else:
-                out = tuple(
-                    _inherit(dim, i - len(out), len(out), refs) for i, dim in enumerate(out)
-                )
+                out = tuple(inherit(dim, i - len(out), refs) for i, dim in enumerate(out))
             result.append(out)
         return tuple(result)
 
     # ---- what an operation does
 
-    def _classify(
-        self, index: int, call: Call, refs: list[tuple[Ref, tuple[Dim, ...]]]
-    ) -> frozenset[int]:
+    def _classify(self, index: int, call: Call, refs: list[Operand]) -> frozenset[int]:
         """Note a global operation; returns the statistics that the outputs carry."""
-        given = set().union(*(_roles(dims) for _, dims in refs)) if refs else set()
-        kept = set().union(*(_roles(dims) for dims in self.dims[index]))
+        given = set().union(*(roles(dims) for _, dims in refs)) if refs else set()
+        kept = set().union(*(roles(dims) for dims in self.dims[index]))
         arriving = frozenset().union(
-            *(self.carries[s] for ref, dims in refs if not _roles(dims) for s in ref.sources)
+            *(self.carries[s] for ref, dims in refs if not roles(dims) for s in ref.sources)
         )
         dims_of = {id(ref): dims for ref, dims in refs}
         atoms = [
             atom for ref, along in mixed_dims(call) for d in along for atom in dims_of[id(ref)][d]
         ]
-        mixed = {letter for atom in atoms for letter in _role(atom.sizes)}
+        mixed = {letter for atom in atoms for letter in role(atom.sizes)}
         grid = {atom.grid for atom in atoms if atom.grid}
         half = [
             i for ref, _ in refs for s in ref.sources for i in self.carries[s] if i in self.halves
@@ -252,7 +238,7 @@ class _Analysis:
             kind = "selection"
 
         if kind:
-            lead = _map_of(refs) or self._map_above(index)
+            lead = map_of(refs) or self._map_above(index)
             self.found[index] = Global(
                 index,
                 call.path,
@@ -279,10 +265,10 @@ class _Analysis:
         while queue:
             at = queue.pop(0)
             refs = self._refs(at, self.calls[at])
-            if at != index and (found := _map_of(refs)):
+            if at != index and (found := map_of(refs)):
                 return found
             for ref, dims in refs:
-                if _roles(dims):
+                if roles(dims):
                     queue += [s for s in ref.sources if s not in seen]
                     seen.update(ref.sources)
         return None
@@ -307,7 +293,7 @@ class _Analysis:
         returns = False
         for index in operation._users:
             call = self.calls[index]
-            meets = bool(set().union(*(_roles(dims) for dims in self.dims[index])))
+            meets = bool(set().union(*(roles(dims) for dims in self.dims[index])))
             returns |= meets
             problem = self._refuses(operation, index, call, meets)
             if problem:
@@ -320,7 +306,7 @@ class _Analysis:
             if not (call.pointwise or call.name == "expand"):
                 return "its statistic meets the map in an operation that takes no map there"
             same = all(
-                len(dims) >= 2 and tuple(_product(dim) for dim in dims[-2:]) == operation._map
+                len(dims) >= 2 and tuple(product(dim) for dim in dims[-2:]) == operation._map
                 for dims in self.dims[index]
             )
             return None if same else "its statistic meets a map of another size"
@@ -352,86 +338,3 @@ class _Analysis:
         if call.name == "native_batch_norm" and not arguments["training"]:
             return None
         return "its statistic goes through an operation that is not known to take a map"
-
-
-def _fresh(first: Sequence[int], higher: Sequence[int], wider: Sequence[int]) -> tuple[Dim, ...]:
-    return tuple((Atom(sizes),) for sizes in zip(first, higher, wider, strict=True))
-
-
-def _product(dim: Dim) -> Sizes:
-    a = b = c = 1
-    for atom in dim:
-        a, b, c = a * atom.sizes[0], b * atom.sizes[1], c * atom.sizes[2]
-    return (a, b, c)
-
-
-def _map_of(refs: list[tuple[Ref, tuple[Dim, ...]]]) -> tuple[Sizes, Sizes] | None:
-    """Height and width of the first tensor that has factors for each."""
-    for _, dims in refs:
-        atoms = [atom for dim in dims for atom in dim]
-        found = []
-        for axis in "HW":
-            follow = [atom for atom in atoms if _role(atom.sizes) == axis]
-            counts = [atom for atom in atoms if atom.grid == axis]
-            if follow:
-                found.append(_product((follow[0], *counts)))
-        if len(found) == 2:
-            return found[0], found[1]
-    return None
-
-
-def _permuted(call: Call, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    order = list(range(len(dims)))
-    if call.name == "permute":
-        order = [d % len(dims) for d in call.arguments["dims"]]
-    elif len(dims) >= 2:
-        a = call.arguments.get("dim0", 0) % len(dims)
-        b = call.arguments.get("dim1", 1) % len(dims)
-        order[a], order[b] = order[b], order[a]
-    return tuple(dims[d] for d in order)
-
-
-def _inherit(dim: Dim, place: int, rank: int, refs: list[tuple[Ref, tuple[Dim, ...]]]) -> Dim:
-    """The factors of an output dim, from an input that has the same dim in the same place."""
-    same = [
-        dims[place]
-        for _, dims in refs
-        if -len(dims) <= place and _product(dims[place]) == _product(dim)
-    ]
-    # Any factorisation says more than a single number.
-    return max(same, key=lambda d: (any(a.grid for a in d), len(d)), default=dim)
-
-
-def _regroup(source: tuple[Dim, ...], target: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """Dims after a view: factors are dealt out in order, and split where a dim boundary asks."""
-    atoms = [atom for dim in source for atom in dim if atom.sizes != (1, 1, 1)][::-1]
-    result: list[Dim] = []
-    for dim in target:
-        missing, taken = _product(dim), []
-        while missing != (1, 1, 1):
-            if not atoms:
-                return target
-            atom = atoms.pop()
-            if _divides(atom.sizes, missing):
-                taken.append(atom)
-                missing = _quotient(missing, atom.sizes)
-            elif _divides(missing, atom.sizes):
-                inner = _quotient(atom.sizes, missing)
-                split = _role(atom.sizes)
-                outer_is_cell_count = split and not _role(missing) and _role(inner)
-                taken.append(Atom(missing, split if outer_is_cell_count else atom.grid))
-                atoms.append(Atom(inner, atom.grid))
-                missing = (1, 1, 1)
-            else:
-                return target
-        result.append(tuple(taken) or ((Atom((1, 1, 1)),)))
-    return tuple(result)
-
-
-def _divides(part: Sizes, whole: Sizes) -> bool:
-    return all(p and w % p == 0 for p, w in zip(part, whole, strict=True))
-
-
-def _quotient(whole: Sizes, part: Sizes) -> Sizes:
-    a, b, c = (w // p for w, p in zip(whole, part, strict=True))
-    return (a, b, c)
