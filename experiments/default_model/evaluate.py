@@ -3,11 +3,11 @@
     python experiments/default_model/evaluate.py            # all ten, some minutes
     python experiments/default_model/evaluate.py --photos 2
 
-Every photograph is degraded as a whole, with a seed fixed by its name; of one larger than 2
-megapixels the middle 2 megapixels are restored and compared. Crop-and-stitch runs the
-unconverted network on tiles of the training size that overlap by a quarter and are blended
-linearly. PSNR in dB of 8-bit RGB. Results go to results.json, photograph by photograph; a run
-that was interrupted goes on where it stopped, unless the weights have changed.
+Every photograph is degraded, restored and compared as a whole, with a seed fixed by its name.
+Crop-and-stitch runs the unconverted network on tiles of the training size that overlap by a
+quarter and are blended linearly. PSNR in dB of 8-bit RGB. Results go to results.json, photograph
+by photograph; a run that was interrupted goes on where it stopped, unless the weights have
+changed.
 """
 
 import argparse
@@ -27,17 +27,7 @@ from glocal.metrics import psnr
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
 OVERLAP = TRAIN_SIZE // 4
-LARGEST_PIXELS = 2_000_000
 SCALES = (0.75, 1.0, 1.5, 2.0, 3.0)
-
-
-def middle(image):
-    """The central part of an (h, w, c) image: LARGEST_PIXELS at most, same proportions."""
-    height, width = image.shape[:2]
-    factor = min(1.0, (LARGEST_PIXELS / (height * width)) ** 0.5)
-    h, w = int(height * factor), int(width * factor)
-    top, left = (height - h) // 2, (width - w) // 2
-    return np.ascontiguousarray(image[top : top + h, left : left + w])
 
 
 def evaluate(network, target, degraded):
@@ -68,7 +58,7 @@ def main() -> None:
         if photo.name not in results["psnr_db"]:
             photograph = load(photo)
             degraded = degrade(photograph, seed_of(photo.name))
-            results["psnr_db"][photo.name] = evaluate(network, middle(photograph), middle(degraded))
+            results["psnr_db"][photo.name] = evaluate(network, photograph, degraded)
             temporary = RESULTS.with_suffix(".partial")
             temporary.write_text(json.dumps(results, indent=1) + "\n")
             os.replace(temporary, RESULTS)
