@@ -44,16 +44,19 @@ def main() -> None:
     result = OUT / "handshake-restored.png"
     write(result, Image(pixels=images["TLC (local)"]))
     comparison = OUT / "comparison.jpg"
-    write(comparison, Image(pixels=side_by_side(shaken.pixels, images["TLC (local)"])))
+    pixels = side_by_side(shaken.pixels, images["TLC (local)"], sharp.pixels)
+    write(comparison, Image(pixels=pixels))
     print(f"\nRestored    {result}")
     print(f"Compare     {comparison} (left as it came, right restored)")
 
 
-def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """The crop that changed most, before and after, with a white line between."""
+def side_by_side(before: np.ndarray, after: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The crop that gained most, before and after, with a white line between."""
     h, w = (min(n, m) for n, m in zip(DETAIL, before.shape[:2], strict=True))
-    change = np.abs(after.astype(np.int16) - before).mean(2)
-    sums = np.pad(change, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    before_error, after_error = (
+        np.square(image.astype(np.float64) - target).mean(2) for image in (before, after)
+    )
+    sums = np.pad(before_error - after_error, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     windows = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
     top, left = np.unravel_index(windows.argmax(), windows.shape)
     crop = np.s_[top : top + h, left : left + w]
