@@ -1,6 +1,6 @@
 """Trained global, run local: test-time local conversion (TLC) of image-restoration networks.
 
->>> import glocal
+>>> import glocal, numpy
 >>> model = glocal.load("nafnet-motion-blur")
 >>> local = glocal.localize(model, train_size=64)
 >>> image = glocal.restore(local, numpy.zeros((120, 160, 3), "uint8"))
