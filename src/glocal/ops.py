@@ -340,6 +340,16 @@ def _over_windows(
 
 
 def _window_sums(x: Tensor, window: Size) -> Tensor:
+    if torch.compiler.is_compiling() and not traced.is_tracing():
+        # Inductor would fuse the doubling into one loop that reads each pixel many times over,
+        # and takes a minute a layer to compile it; two running sums in float64 it leaves apart.
+        sums = x if x.device.type == "mps" else x.double()
+        for dim, length in ((-2, window[0]), (-1, window[1])):
+            padding = (1, 0) if dim == -1 else (0, 0, 1, 0)
+            running = F.pad(sums.cumsum(dim), padding)
+            valid = running.shape[dim] - length
+            sums = running.narrow(dim, length, valid) - running.narrow(dim, 0, valid)
+        return sums.to(x.dtype)
     return _over_windows(x, window, torch.add, 0.0)
 
 
