@@ -77,7 +77,7 @@ def window_attention(
 
 def _length(x: Tensor, dim: int, window: int) -> tuple[Tensor, Tensor]:
     """The size of an axis and of a window inside it, as scalar tensors, which tracers follow."""
-    size = torch.arange(x.shape[dim], device=x.device).amax() + 1
+    size = torch.arange(1, x.shape[dim] + 1, device=x.device)[-1]
     return size, size.clamp_max(window)
 
 

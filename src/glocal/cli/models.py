@@ -8,22 +8,23 @@ def models() -> None:
     from importlib.resources import files
 
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from glocal.cli.arguments import size_text
     from glocal.cli.reporting import console
     from glocal.networks import embedded_models, load_checkpoint
     from glocal.networks.detect import ARCHITECTURES, DEFAULT_MODEL
 
-    table = Table("name", "architecture", "task", "train size", box=None, header_style="bold")
+    name = Column("name", no_wrap=True, overflow="fold")  # it is there to be typed
+    table = Table(name, "architecture", "task", "train size", box=None, header_style="bold")
     table.add_column("parameters", justify="right")
     table.add_column("file size", justify="right")
-    for name, metadata in embedded_models().items():
-        loaded = load_checkpoint(name)
+    for model, metadata in embedded_models().items():
+        loaded = load_checkpoint(model)
         parameters = sum(p.numel() for p in loaded.network.parameters())
-        file = files("glocal").joinpath("weights", f"{name}.safetensors")
+        file = files("glocal").joinpath("weights", f"{model}.safetensors")
         table.add_row(
-            escape(name) + (" (default)" if name == DEFAULT_MODEL else ""),
+            escape(model) + (" (default)" if model == DEFAULT_MODEL else ""),
             escape(loaded.architecture),
             escape(metadata.get("task", "-")),
             size_text(loaded.train_size) if loaded.train_size else "-",
