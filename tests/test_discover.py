@@ -313,3 +313,18 @@ def test_scanning_leaves_the_random_state_the_model_and_its_hooks_alone():
 def test_batch_norm_with_stored_statistics_is_not_global():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.InstanceNorm2d(3, track_running_stats=True)).train()
     assert glocal.scan(net, 32).rows == ()
+
+
+def test_a_network_that_is_run_for_real_keeps_its_buffers():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return x * float(self.calls)  # looks at a value
+
+    net = Counting()
+    glocal.scan(net, 32)
+    assert net.calls == 0

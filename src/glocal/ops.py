@@ -237,18 +237,10 @@ def local_channel_attention(
     attention = logits.softmax(-1)
     share = member / member.sum(0)
     averaged = torch.tensordot(share.t(), attention, 1).to(v.dtype)
-    out = torch.empty_like(v) if not torch.is_grad_enabled() else None
-    parts = []
+    out = torch.empty_like(v)
     for matrix, (y, x) in zip(averaged, areas, strict=True):
         piece = v[..., y, x]
-        result = (matrix @ piece.flatten(-2)).unflatten(-1, piece.shape[-2:])
-        if out is None:
-            parts.append(result)
-        else:
-            out[..., y, x] = result
-    if out is None:
-        n = len(columns)
-        out = torch.cat([torch.cat(parts[i : i + n], -1) for i in range(0, len(parts), n)], -2)
+        out[..., y, x] = (matrix @ piece.flatten(-2)).unflatten(-1, piece.shape[-2:])
     return out
 
 

@@ -105,9 +105,12 @@ def trace(model: nn.Module, make_args: Callable[[str | None], tuple[Any, ...]], 
     model = drop_hooks(clone(model)).eval()
     if how == "meta":
         model = model.to("meta")
+    else:
+        for module in model.modules():  # a network may write to its buffers as it runs
+            for name, buffer in module._buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.clone()
     record = Trace()
     recorder = _Recorder(record)
-    handles = []
     for path, module in model.named_modules():
 
         def enter(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
@@ -118,22 +121,18 @@ def trace(model: nn.Module, make_args: Callable[[str | None], tuple[Any, ...]], 
         def leave(*_: Any) -> None:
             recorder.paths.pop()
 
-        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-        handles.append(module.register_forward_hook(leave, always_call=True))
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(_same_random_state())
-            stack.enter_context(torch.no_grad())
-            if how == "fake":
-                stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-            args = make_args("meta" if how == "meta" else None)
-            stack.enter_context(recorder)
-            stack.enter_context(recorder.names)
-            results = model(*args)
-        record.results = [recorder.ref(t) for t in tree_leaves(results) if isinstance(t, Tensor)]
-    finally:
-        for handle in handles:
-            handle.remove()
+        module.register_forward_pre_hook(enter, with_kwargs=True)
+        module.register_forward_hook(leave, always_call=True)
+    with ExitStack() as stack:
+        stack.enter_context(_same_random_state())
+        stack.enter_context(torch.no_grad())
+        if how == "fake":
+            stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        args = make_args("meta" if how == "meta" else None)
+        stack.enter_context(recorder)
+        stack.enter_context(recorder.names)
+        results = model(*args)
+    record.results = [recorder.ref(t) for t in tree_leaves(results) if isinstance(t, Tensor)]
     return record
 
 
