@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from glocal.capture import Block, TooSmallError, capture
 from glocal.discover import Global, Scan, scan_trace
 from glocal.errors import ArgumentError, ConversionError, ScanError
-from glocal.modules import ancestors, clone, replace, take_over
+from glocal.modules import ancestors, clone, fingerprint, replace, take_over
 from glocal.plan import Plan, Row
+from glocal.program import Rewritten
+from glocal.rewrite import rewrite
 from glocal.rules import DEFAULT_RULES, Rule
 from glocal.verify import disagreement
 from glocal.windows import Size, as_size, scale_window
@@ -155,27 +158,34 @@ class _Conversion:
 
     def __post_init__(self) -> None:
         self.modules = dict(self.root.named_modules())
+        # Blocks are captured as they came, even where a layer inside them is local by now.
+        self.pristine = dict(clone(self.root).named_modules())
         self.replaced: dict[str, Row] = {}
         self.verdicts: dict[Any, str | None] = {}
+        self.captured: dict[Any, Block | ConversionError] = {}
 
     def run(self, keep: tuple[str, ...]) -> tuple[Row, ...]:
-        rows: list[Row] = []
+        rows: dict[int, Row] = {}
         used: set[str] = set()
         for operation in self.found.operations:
             above = ancestors(operation.path)
             kept = [p for p in keep if any(fnmatchcase(path, p) for path in above)]
             used.update(kept)
             if kept:
-                rows.append(self._row(operation, "kept", "as asked"))
+                rows[operation.index] = self._row(operation, "kept", "as asked")
                 continue
-            if any(path in self.replaced for path in above):
+            if operation.index in rows or any(path in self.replaced for path in above):
                 continue
             reasons: list[str] = []
             row = self._convert(operation, above, keep, reasons)
-            if row is None:
-                rows.append(self._row(operation, "global", reasons[0]))
-            else:
-                rows.append(row)
+            if row is not None:
+                rows[operation.index] = row
+                continue
+            try:
+                self._rewrite(operation, keep, rows)
+            except ConversionError as error:
+                reasons.append(str(error))
+                rows[operation.index] = self._row(operation, "global", reasons[-1])
         missing = [p for p in keep if p not in used]
         if missing:
             paths = sorted({operation.path for operation in self.found.operations})
@@ -183,7 +193,7 @@ class _Conversion:
                 f"keep_global: no global operation lies at {', '.join(map(repr, missing))}; "
                 f"they lie at {', '.join(map(repr, paths[:8]))}{', ...' if len(paths) > 8 else ''}"
             )
-        return tuple(rows)
+        return tuple(rows[index] for index in sorted(rows))
 
     def _convert(
         self, operation: Global, above: list[str], keep: tuple[str, ...], reasons: list[str]
@@ -193,7 +203,7 @@ class _Conversion:
                 module = self.modules[path]
                 if not rule.matches(module):
                     continue
-                inside = [o for o in self.found.operations if path in ancestors(o.path)]
+                inside = self._inside(path)
                 problem = self._problem(rule, path, inside, keep)
                 if problem:
                     reasons.append(problem)
@@ -201,16 +211,99 @@ class _Conversion:
                 feature = operation.feature
                 assert feature is not None
                 window = scale_window(feature, self.window, self.train)
-                new = take_over(rule.build(module, window), module)
-                self.root = replace(self.root, module, new)
+                self._put(path, rule.build(module, window))
                 names = dict.fromkeys(o.function for o in inside)
                 row = Row(
                     path, ", ".join(names), inside[0].line, feature, window, "local", rule.name
                 )
                 self.replaced[path] = row
                 return row
-        reasons.append(_why_not(operation))
         return None
+
+    def _inside(self, path: str) -> list[Global]:
+        return [o for o in self.found.operations if path in ancestors(o.path)]
+
+    def _put(self, path: str, new: nn.Module) -> None:
+        old = self.modules[path]
+        self.root = replace(self.root, old, take_over(new, old))
+
+    def _rewrite(
+        self, operation: Global, keep: tuple[str, ...], rows: dict[int, Row]
+    ) -> None:
+        """Rewrite the smallest module that holds an operation and what uses its statistic.
+
+        Raises:
+            ConversionError: it cannot be rewritten, and nor can the modules around it.
+        """
+        problem: ConversionError | None = None
+        for path in ancestors(operation.owner):
+            try:
+                new, inside = self._rewritten(path, keep)
+            except TooSmallError as error:
+                problem = error
+                continue
+            except ConversionError as error:
+                raise error from None
+            self._put(path, new)
+            for other in inside:
+                window = scale_window(
+                    other.feature or self.train,
+                    self.train if other.kind == "grid" else self.window,
+                    self.train,
+                )
+                row = Row(
+                    other.path, other.function, other.line, other.feature, window, "local",
+                    f"rewrite of {path or 'the network'}",
+                )  # fmt: skip
+                rows[other.index] = row
+                self.replaced[path] = row
+            return
+        assert problem is not None
+        raise problem
+
+    def _rewritten(self, path: str, keep: tuple[str, ...]) -> tuple[nn.Module, list[Global]]:
+        inside = self._inside(path)
+        if any(fnmatchcase(p, pattern) for o in inside for p in ancestors(o.path) for pattern in keep):
+            raise ConversionError(f"a part of '{path}' is to stay global")
+        module = self.pristine[path]
+        calls = [trace.inputs[path] for trace in self.found.traces]
+        if len({str(call) for call in calls[0]}) > 1:
+            raise TooSmallError("it runs over maps of several sizes")
+        inputs = [call[0] for call in calls]
+        key = (fingerprint(module), str(inputs))
+        if key not in self.captured:
+            try:
+                self.captured[key] = self._checked(module, inputs, inside)
+            except ConversionError as error:
+                self.captured[key] = error
+        block = self.captured[key]
+        if isinstance(block, ConversionError):
+            raise block
+        program = rewrite(block, self._window_of, self._train_window_of)
+        feature = inside[0].feature or self.train
+        return Rewritten.of(module, self._window_of(feature), program=program), inside
+
+    def _checked(self, module: nn.Module, inputs: Any, inside: list[Global]) -> Block:
+        block = capture(module, inputs)
+        if len(block.globals) == 0:
+            raise ConversionError("its global operation does not show in it alone")
+
+        def build(alone: nn.Module, window: Size) -> nn.Module:
+            program = rewrite(block, lambda _: window, lambda _: window)
+            return Rewritten.of(alone, window, program=program)
+
+        rewrite(block, self._window_of, self._train_window_of)
+        feature = next((o.feature for o in inside if o.feature), self.train)
+        problem = disagreement(build, module, inputs, feature, sizes=2)
+        if problem:
+            raise ConversionError(problem)
+        return block
+
+    def _window_of(self, feature: Size) -> Size:
+        return scale_window(feature, self.window, self.train)
+
+    def _train_window_of(self, feature: Size) -> Size:
+        return feature
 
     def _problem(
         self, rule: Rule, path: str, inside: list[Global], keep: tuple[str, ...]
@@ -238,7 +331,7 @@ class _Conversion:
         shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
         key = (rule, type(module), repr(module), shapes, str(inputs))
         if key not in self.verdicts:
-            self.verdicts[key] = disagreement(rule, module, inputs, feature)
+            self.verdicts[key] = disagreement(rule.build, module, inputs, feature)
         verdict = self.verdicts[key]
         return f"{rule.name}: {verdict}" if verdict else None
 
@@ -247,16 +340,6 @@ class _Conversion:
         return Row(
             operation.path, operation.function, operation.line, operation.feature, None, status, how
         )
-
-
-def _why_not(operation: Global) -> str:
-    return {
-        "axis": "it mixes one axis only",
-        "selection": "it selects by place or rank over the map",
-        "fourier": "it is a Fourier transform of the map",
-        "grid": "it mixes the cells of a grid that grows with the image, and no rule matches it",
-        "unknown": "what this operation mixes is not known",
-    }.get(operation.kind, "no rule matches its module")
 
 
 def _scan(model: nn.Module, train: Size, example: Example | None) -> Scan:

@@ -79,7 +79,7 @@ def map_of(refs: list[Operand]) -> tuple[Sizes, Sizes] | None:
             follow = [atom for atom in atoms if role(atom.sizes) == axis]
             counts = [atom for atom in atoms if atom.grid == axis]
             if follow:
-                found.append(product((follow[0], *counts)))
+                found.append(product((follow[0], *counts[:1])))
         if len(found) == 2:
             return found[0], found[1]
     return None
@@ -130,8 +130,20 @@ def regroup(source: tuple[Dim, ...], target: tuple[Dim, ...]) -> tuple[Dim, ...]
                 missing = (1, 1, 1)
             else:
                 return target
-        result.append(tuple(taken) or ((Atom((1, 1, 1)),)))
+        result.append(_without_cells(taken) or (Atom((1, 1, 1)),))
     return tuple(result)
+
+
+def _without_cells(dim: Sequence[Atom]) -> Dim:
+    """A dim in which cells of a grid that lie side by side again are the axis that they were."""
+    joined: list[Atom] = []
+    for atom in dim:
+        outer = joined[-1] if joined else None
+        if outer and outer.grid and not atom.grid and role(atom.sizes) == outer.grid:
+            joined[-1] = Atom(product((outer, atom)))
+        else:
+            joined.append(atom)
+    return tuple(joined)
 
 
 def _divides(part: Sizes, whole: Sizes) -> bool:

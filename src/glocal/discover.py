@@ -31,10 +31,10 @@ from glocal.dims import (
 )
 from glocal.errors import GlocalError, ScanError
 from glocal.modules import ancestors
-from glocal.trace import Call, How, Trace, trace
+from glocal.trace import Call, How, Ref, Trace, trace
 from glocal.windows import Size
 
-__all__ = ["Global", "Scan", "scan_trace"]
+__all__ = ["Analysis", "Global", "Scan", "scan_trace"]
 
 MakeArgs = Callable[[Size, str | None], tuple[Any, ...]]
 Traces = tuple[Trace, Trace, Trace]
@@ -65,6 +65,17 @@ class Global:
     obstacle: str | None = None
     _map: tuple[Sizes, Sizes] | None = None
     _users: list[int] = field(default_factory=list)
+
+    @property
+    def reason(self) -> str:
+        """Why it stays global where neither a rule nor a rewrite makes it local."""
+        return {
+            "axis": "it mixes one axis only",
+            "selection": "it selects by place or rank over the map",
+            "fourier": "it is a Fourier transform of the map",
+            "grid": "it mixes the cells of a grid that grows with the image, and no rule matches it",
+            "unknown": "what this operation mixes is not known",
+        }.get(self.kind, "no rule matches its module")
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,7 @@ def scan_trace(model: nn.Module, make_args: MakeArgs, train_size: Size) -> Scan:
                 f"{train_size[0]}x{train_size[1]}, from {traces[0].calls[at].line} in module "
                 f"'{traces[0].calls[at].path}' on: its global operations cannot be told from shapes"
             )
-    return Scan(tuple(_Analysis(traces).run()), traces)
+    return Scan(tuple(Analysis(traces).run()), traces)
 
 
 def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces:
@@ -142,7 +153,7 @@ def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces
         ) from error
 
 
-class _Analysis:
+class Analysis:
     """One pass over the calls: dims flow forward, statistics flow forward until they meet a map."""
 
     def __init__(self, traces: Traces) -> None:
@@ -169,17 +180,17 @@ class _Analysis:
 
     # ---- dims
 
+    def dims_of(self, ref: Ref, higher: Ref, wider: Ref) -> tuple[Dim, ...]:
+        """Dims of a tensor, seen in the three runs, that a call which was analysed has made."""
+        if ref.sources:
+            dims = self.dims[ref.sources[0]]
+            if ref.output < len(dims) and len(dims[ref.output]) == len(ref.shape):
+                return dims[ref.output]
+        return fresh(ref.shape, higher.shape, wider.shape)
+
     def _refs(self, index: int, call: Call) -> list[Operand]:
         alike = [t.calls[index].refs() for t in self.traces]
-        result = []
-        for ref, higher, wider in zip(*alike, strict=True):
-            if ref.sources:
-                dims = self.dims[ref.sources[0]]
-                if ref.output < len(dims) and len(dims[ref.output]) == len(ref.shape):
-                    result.append((ref, dims[ref.output]))
-                    continue
-            result.append((ref, fresh(ref.shape, higher.shape, wider.shape)))
-        return result
+        return [(refs[0], self.dims_of(*refs)) for refs in zip(*alike, strict=True)]
 
     def _out_dims(self, index: int, call: Call, refs: list[Operand]) -> tuple[tuple[Dim, ...], ...]:
         result = []

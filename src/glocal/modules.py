@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-__all__ = ["ancestors", "clone", "drop_hooks", "replace", "take_over"]
+__all__ = ["ancestors", "clone", "drop_hooks", "fingerprint", "replace", "take_over"]
 
 _HOOKS = (
     "_forward_hooks",
@@ -57,6 +57,21 @@ def drop_hooks(model: nn.Module) -> nn.Module:
             if "forward" in name and isinstance(vars(module).get(name), dict):
                 setattr(module, name, OrderedDict())
     return model
+
+
+def fingerprint(module: nn.Module) -> tuple[object, ...]:
+    """What two modules have in common when one computes what the other would with its weights."""
+    parts: list[object] = []
+    for path, part in module.named_modules():
+        parts += [path, type(part)]
+        for name, value in sorted(vars(part).items()):
+            if isinstance(value, int | float | str | bool | tuple | type(None)):
+                parts.append((name, repr(value)))
+            elif not name.startswith("_"):
+                parts.append((name, id(value)))
+    for name, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
+        parts.append((name, tuple(tensor.shape), tensor.dtype))
+    return tuple(parts)
 
 
 def ancestors(path: str) -> list[str]:

@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glocal import traced
+from glocal import opaque, traced
 from glocal.errors import ArgumentError
+from glocal.sliding import over_windows, slide, to_map
 from glocal.windows import Size, cells, covers, starts
 
 __all__ = [
@@ -33,8 +34,10 @@ __all__ = [
     "local_mean",
     "local_moments",
     "local_norm",
+    "local_sum",
     "tile",
     "untile",
+    "window_pixels",
 ]
 
 SLICE_PIXELS = 1 << 20  # pixels a slice may hold: a few temporaries of it fit in cache
@@ -64,6 +67,18 @@ def local_mean(x: Tensor, window: Size) -> Tensor:
     return _by_slices(mean, x)
 
 
+def local_sum(x: Tensor, window: Size) -> Tensor:
+    """Sum over the window of each pixel; shapes as in `local_mean`."""
+    window = _clip(x, window)
+    if _covers(window, x):
+        return x.sum((-2, -1), keepdim=True)
+
+    def total(part: Tensor) -> Tensor:
+        return _to_map(_window_sums(part.to(_accumulator(part)), window), part).to(part.dtype)
+
+    return _by_slices(total, x)
+
+
 def local_max(x: Tensor, window: Size) -> Tensor:
     """Maximum over the window of each pixel; shapes as in `local_mean`."""
     window = _clip(x, window)
@@ -71,7 +86,7 @@ def local_max(x: Tensor, window: Size) -> Tensor:
         return x.amax((-2, -1), keepdim=True)
 
     def maximum(part: Tensor) -> Tensor:
-        return _to_map(_over_windows(part, window, torch.maximum, -torch.inf), part)
+        return _to_map(_window_maxima(part, window), part)
 
     return _by_slices(maximum, x)
 
@@ -112,13 +127,13 @@ def local_moments(
         mean and variance, (b, groups, h or 1, w or 1), in the accumulating dtype (float64
         where the device has it); the variance is never negative.
     """
-    b, c, h, w = x.shape
+    c = x.shape[1]
     window = _clip(x, window)
     groups = c if groups is None else groups
     if c % groups:
         raise ArgumentError(f"{c} channels do not divide into {groups} groups")
     wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
-    wide = wide.reshape(b, groups, c // groups, h, w)
+    wide = _grouped(wide, groups)
     # Any constant may be taken off before squaring; the mean of the whole map leaves least to
     # cancel, which is what keeps the variance exact for a large mean and a small spread.
     centre = wide.mean((2, 3, 4), keepdim=True)
@@ -213,6 +228,8 @@ def local_channel_attention(
     temperature = torch.as_tensor(temperature, device=q.device).expand(q.shape[1], 1, 1)
     if traced.is_tracing():
         return traced.window_attention(q, k, v, temperature, window, eps)
+    if traced.is_compiling():
+        return opaque.window_attention(q, k, v, temperature, window, eps)
     h, w = q.shape[-2:]
     rows, columns = cells(h, window[0]), cells(w, window[1])
     areas = [(slice(*r), slice(*s)) for r in rows for s in columns]
@@ -244,11 +261,16 @@ def local_channel_attention(
     return out
 
 
+def window_pixels(x: Tensor, window: Size) -> Tensor | int:
+    """How many pixels a window on the map (..., h, w) holds; a scalar tensor when tracing."""
+    return _pixels(x, _clip(x, window))
+
+
 def tile(x: Tensor, window: Size) -> Tensor:
-    """Overlapping windows of a map, stacked on the batch dim.
+    """Overlapping windows of a map (b, ..., h, w), stacked on the batch dim.
 
     Returns:
-        (b · n, c, min(h, window), min(w, window)), the n windows of `windows.starts` row by
+        (b · n, ..., min(h, window), min(w, window)), the n windows of `windows.starts` row by
         row, window-major: all images' first window comes first.
     """
     kh, kw = _clip(x, window)
@@ -260,11 +282,11 @@ def untile(tiles: Tensor, size: Size) -> Tensor:
     """The map of which `tile` made these windows; overlaps are averaged.
 
     Args:
-        tiles: (b · n, c, kh, kw), as `tile` stacks them.
+        tiles: (b · n, ..., kh, kw), as `tile` stacks them.
         size: (height, width) of the map.
 
     Returns:
-        (b, c, height, width) in the dtype of `tiles`; sums accumulate in float32 at least.
+        (b, ..., height, width) in the dtype of `tiles`; sums accumulate in float32 at least.
     """
     h, w = size
     kh, kw = tiles.shape[-2:]
@@ -275,7 +297,7 @@ def untile(tiles: Tensor, size: Size) -> Tensor:
             f"each map takes {len(places)}"
         )
     batch = tiles.shape[0] // len(places)
-    total = tiles.new_zeros((batch, tiles.shape[1], h, w), dtype=_accumulator(tiles))
+    total = tiles.new_zeros((batch, *tiles.shape[1:-2], h, w), dtype=_accumulator(tiles))
     count = total.new_zeros((h, w))
     for (i, j), piece in zip(places, tiles.split(batch), strict=True):
         total[..., i : i + kh, j : j + kw] += piece
@@ -284,7 +306,11 @@ def untile(tiles: Tensor, size: Size) -> Tensor:
 
 
 def _covers(window: Size, x: Tensor) -> bool:
-    return not traced.is_tracing() and covers(window, (x.shape[-2], x.shape[-1]))
+    if traced.is_tracing():
+        return False
+    if traced.is_compiling():
+        return opaque.surely_covers(window, x)
+    return covers(window, (x.shape[-2], x.shape[-1]))
 
 
 def _clip(x: Tensor, window: Size) -> Size:
@@ -301,60 +327,36 @@ def _accumulator(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _slide(x: Tensor, length: int, dim: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Combine every `length` neighbours along `dim`: n becomes n - length + 1.
-
-    `combine` is associative. Runs of 1, 2, 4, ... neighbours are made by combining two of
-    half the length, and those that the binary digits of `length` name are laid end to end.
-    """
-    valid = x.shape[dim] - length + 1
-    result, run, offset = None, 1, 0
-    while True:
-        if length & run:
-            piece = x.narrow(dim, offset, valid)
-            result = piece if result is None else combine(result, piece)
-            offset += run
-        if 2 * run > length:
-            assert result is not None
-            return result
-        n = x.shape[dim] - run
-        x = combine(x.narrow(dim, 0, n), x.narrow(dim, run, n))
-        run *= 2
-
-
-def _over_windows(
-    x: Tensor, window: Size, combine: Callable[[Tensor, Tensor], Tensor], nothing: float
-) -> Tensor:
-    """Combine every window wholly inside: (..., h - kh + 1, w - kw + 1)."""
-    if traced.is_tracing():
-        return traced.over_windows(x, window, partial(_slide, combine=combine), nothing)
-    return _slide(_slide(x, window[0], -2, combine), window[1], -1, combine)
-
-
 def _window_sums(x: Tensor, window: Size) -> Tensor:
-    if torch.compiler.is_compiling() and not traced.is_tracing():
-        # Inductor would fuse the doubling into one loop that reads each pixel many times over,
-        # and takes a minute a layer to compile it; two running sums in float64 it leaves apart.
-        sums = x if x.device.type == "mps" else x.double()
-        for dim, length in ((-2, window[0]), (-1, window[1])):
-            padding = (1, 0) if dim == -1 else (0, 0, 1, 0)
-            running = F.pad(sums.cumsum(dim), padding)
-            valid = running.shape[dim] - length
-            sums = running.narrow(dim, length, valid) - running.narrow(dim, 0, valid)
-        return sums.to(x.dtype)
-    return _over_windows(x, window, torch.add, 0.0)
+    if traced.is_tracing():
+        return traced.over_windows(x, window, partial(slide, combine=torch.add), 0.0)
+    if traced.is_compiling():
+        sums: Tensor = opaque.window_sums(x, window)
+        return sums
+    return over_windows(x, window, torch.add)
+
+
+def _window_maxima(x: Tensor, window: Size) -> Tensor:
+    if traced.is_tracing():
+        return traced.over_windows(x, window, partial(slide, combine=torch.maximum), -torch.inf)
+    if traced.is_compiling():
+        maxima: Tensor = opaque.window_maxima(x, window)
+        return maxima
+    return over_windows(x, window, torch.maximum)
 
 
 def _to_map(valid: Tensor, x: Tensor) -> Tensor:
-    """Give every pixel of `x` the nearest valid result; covered axes stay 1."""
-    if traced.is_tracing():
-        return valid
-    padding = [0, 0, 0, 0]
-    for axis, at in ((-1, 0), (-2, 2)):
-        missing = x.shape[axis] - valid.shape[axis]
-        if valid.shape[axis] > 1:
-            padding[at : at + 2] = missing // 2, missing - missing // 2
-    return F.pad(valid, padding, mode="replicate") if any(padding) else valid
+    if traced.is_tracing() or traced.is_compiling():
+        return valid  # a map already
+    return to_map(valid, (x.shape[-2], x.shape[-1]))
+
+
+def _grouped(x: Tensor, groups: int) -> Tensor:
+    """(b, groups, channels of a group, h, w)."""
+    if groups == x.shape[1]:
+        return x.unsqueeze(2)  # tracers would not see that the map is not split
+    split: Tensor = x.unflatten(1, (groups, -1))
+    return split
 
 
 def _normalise(
@@ -363,9 +365,10 @@ def _normalise(
     def normalise(part: Tensor) -> Tensor:
         mean, variance = local_moments(part, window, groups=part.shape[1] // per_group)
         scale = (variance + eps).rsqrt()
-        wide: Tensor = part.unflatten(1, (-1, per_group)).to(mean.dtype)
+        wide = _grouped(part, part.shape[1] // per_group).to(mean.dtype)
         wide = (wide - mean.unsqueeze(2)) * scale.unsqueeze(2)
-        return wide.flatten(1, 2).to(part.dtype)
+        joined = wide.squeeze(2) if per_group == 1 else wide.flatten(1, 2)
+        return joined.to(part.dtype)
 
     per_group = x.shape[1] // groups
     out = _by_slices(normalise, x, per_group)

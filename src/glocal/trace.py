@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,7 +20,7 @@ from glocal.modules import clone, drop_hooks
 
 How = Literal["meta", "fake", "real"]
 
-__all__ = ["Call", "How", "Ref", "Spec", "Trace", "trace"]
+__all__ = ["Call", "How", "Ref", "Spec", "Trace", "trace", "trace_graph"]
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = __file__
@@ -134,6 +134,38 @@ def trace(model: nn.Module, make_args: Callable[[str | None], tuple[Any, ...]], 
         results = model(*args)
     record.results = [recorder.ref(t) for t in tree_leaves(results) if isinstance(t, Tensor)]
     return record
+
+
+def trace_graph(
+    graph: fx.Graph, make: Callable[[fx.Node], tuple[tuple[int, ...], torch.dtype]]
+) -> tuple[Trace, dict[fx.Node, Any]]:
+    """Run a captured graph on fake tensors; the path of a call is the name of its node.
+
+    Args:
+        graph: aten operations on tensors and sizes.
+        make: shape and type of a placeholder.
+
+    Returns:
+        the trace, and what every node made, with `Ref`s for tensors.
+    """
+    record = Trace()
+    recorder = _Recorder(record)
+    values: dict[fx.Node, Any] = {}
+    made: dict[fx.Node, Any] = {}
+    with torch.no_grad(), FakeTensorMode(), _same_random_state():
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                shape, dtype = make(node)
+                values[node] = torch.zeros(shape, dtype=dtype)
+            elif node.op == "call_function":
+                args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
+                recorder.paths = [node.name]
+                with recorder:
+                    values[node] = node.target(*args, **kwargs)
+            else:
+                continue
+            made[node] = tree_map_only(Tensor, recorder.ref, values[node])
+    return record, made
 
 
 class _Names(TorchFunctionMode):

@@ -1,16 +1,15 @@
 """Compare a local module with its original where its window covers the map: they must agree."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 from glocal.errors import GlocalError
 from glocal.modules import clone, drop_hooks
-from glocal.rules.rule import Rule
 from glocal.trace import Spec
 from glocal.windows import Size
 
@@ -21,40 +20,56 @@ _TOLERANCE = 1e-8  # relative, in float64
 
 
 def disagreement(
-    rule: Rule, module: nn.Module, inputs: Sequence[tuple[Any, Any]], feature: Size
+    build: Callable[[nn.Module, Size], nn.Module],
+    module: nn.Module,
+    inputs: Sequence[tuple[Any, Any]],
+    feature: Size,
+    sizes: int = 1,
 ) -> str | None:
-    """Why a rule's replacement of a module is not the module's local form; None if it may be.
+    """Why a replacement of a module is not the module's local form; None if it may be.
 
     Original and replacement run in float64, with random parameters, on random inputs of the
     shapes that the module was called with. The map is shrunk to a few pixels where the module
     allows it.
 
     Args:
-        rule: whose `build` is tried.
+        build: the replacement, from the module and a window.
         module: the original, which stays as it is.
         inputs: (args, kwargs) of the module in the three runs of a scan, tensors as `Spec`s.
         feature: (height, width) of the map at the training size.
+        sizes: of how many maps the two must agree, so that no size is frozen in the replacement.
     """
     original = _as_float64(module)
-    problem = None
-    for size in dict.fromkeys([(min(feature[0], 16), min(feature[1], 24)), feature]):
-        args, kwargs = _random_inputs(inputs, feature, size)
+    problem, agreed = None, 0
+    small = (min(feature[0], 16), min(feature[1], 24))
+    turned = (min(feature[0], 24), min(feature[1], 16))
+    higher = (2 * feature[0], feature[1])
+    for size in dict.fromkeys([small, turned, feature, higher][: 2 + 2 * (sizes > 1)]):
+        args, kwargs = _random_inputs(inputs, feature, size, batch=sizes)
         try:
             with torch.no_grad():
-                wanted = tree_leaves(original(*args, **kwargs))
+                wanted = tree_leaves(original(*_copied(args), **_copied(kwargs)))
         except Exception as error:  # the module does not take maps this small
             problem = f"the module does not run alone: {error}"
             continue
         try:
-            replacement = rule.build(copy.deepcopy(original), _EVERYTHING)
+            replacement = build(copy.deepcopy(original), _EVERYTHING)
             with torch.no_grad():
                 got = tree_leaves(replacement(*args, **kwargs))
         except GlocalError:
             raise
         except Exception as error:
             return f"its local form fails: {' '.join(str(error).split())[:120]}"
-        return _difference(wanted, got)
+        difference = _difference(wanted, got)
+        agreed += 1
+        if difference or agreed == sizes:
+            return difference
     return problem
+
+
+def _copied(values: Any) -> Any:
+    """Copies of the tensors, for a module that writes into what it is given."""
+    return tree_map_only(Tensor, torch.clone, values)
 
 
 def _difference(wanted: list[Any], got: list[Any]) -> str | None:
@@ -86,23 +101,31 @@ def _as_float64(module: nn.Module) -> nn.Module:
     return alone
 
 
-def _random_inputs(inputs: Sequence[tuple[Any, Any]], feature: Size, size: Size) -> Any:
+def _random_inputs(
+    inputs: Sequence[tuple[Any, Any]], feature: Size, size: Size, batch: int
+) -> Any:
     """The first run's inputs with random values, scaled from the `feature` map to `size`."""
     generator = torch.Generator().manual_seed(1)
-    others = iter(
-        zip(*([s for s in tree_leaves(run) if isinstance(s, Spec)] for run in inputs), strict=True)
-    )
 
-    def make(spec: Spec) -> Tensor:
-        first, higher, wider = next(others)
-        shape: list[int] = []
-        for n, tall, wide in zip(first.shape, higher.shape, wider.shape, strict=True):
-            if tall != n:
-                n = max(1, n * size[0] // feature[0])
-            if wide != first.shape[len(shape)]:
-                n = max(1, n * size[1] // feature[1])
-            shape.append(n)
-        values = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return values if spec.dtype.is_floating_point else values.to(spec.dtype)
+    def scale(sizes: Sequence[int]) -> int:
+        n, tall, wide = sizes
+        if tall != n:
+            n = max(1, n * size[0] // feature[0])
+        if wide != sizes[0]:
+            n = max(1, n * size[1] // feature[1])
+        return n
 
-    return tree_map_only(Spec, make, inputs[0])
+    made: list[Any] = []
+    flat = [tree_flatten(run) for run in inputs]
+    for leaves in zip(*(leaves for leaves, _ in flat), strict=True):
+        first = leaves[0]
+        if isinstance(first, Spec):
+            shape = [scale(sizes) for sizes in zip(*(leaf.shape for leaf in leaves), strict=True)]
+            if shape and first.shape[0] == 1:
+                shape[0] = batch
+            values = torch.randn(shape, generator=generator, dtype=torch.float64)
+            made.append(values if first.dtype.is_floating_point else values.to(first.dtype))
+        else:
+            number = isinstance(first, int) and not isinstance(first, bool)
+            made.append(scale(leaves) if number else first)
+    return tree_unflatten(made, flat[0][1])

@@ -1,0 +1,124 @@
+"""Spell composite functions out while a block is captured, where their short form hides a size."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["SpelledOut"]
+
+
+class SpelledOut(TorchFunctionMode):
+    """Runs functions as simpler ones that compute the same.
+
+    A pool whose kernel is the whole map becomes a mean: kernel sizes are constants of a captured
+    graph, and a size of the map would be frozen in it. A sum over pixels or a product that
+    broadcasts, written as an einsum, becomes that sum or product. A batch norm of one image that
+    stands for many becomes the instance norm that it is.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        spell = _SPELLINGS.get(func)
+        if spell is not None:
+            made = spell(*args, **kwargs)
+            if made is not None:
+                return made
+        return func(*args, **kwargs)
+
+
+def _avg_pool(input: Tensor, kernel_size: Any, *_: Any, **__: Any) -> Tensor | None:
+    return input.mean((-2, -1), keepdim=True) if _is_whole(kernel_size, input) else None
+
+
+def _max_pool(input: Tensor, kernel_size: Any, *_: Any, **kwargs: Any) -> Tensor | None:
+    if kwargs.get("return_indices") or not _is_whole(kernel_size, input):
+        return None
+    return input.amax((-2, -1), keepdim=True)
+
+
+def _lp_pool(input: Tensor, norm_type: float, kernel_size: Any, *_: Any, **__: Any) -> Tensor | None:
+    if not _is_whole(kernel_size, input):
+        return None
+    return input.pow(norm_type).sum((-2, -1), keepdim=True).pow(1 / norm_type)
+
+
+def _is_whole(kernel: Any, x: Tensor) -> bool:
+    """Whether a kernel is the map's own size; to compare the numbers would be a guard."""
+    if not isinstance(kernel, list | tuple) or len(kernel) != 2:
+        return False
+    return all(
+        isinstance(k, torch.SymInt) and isinstance(n, torch.SymInt) and k.node.expr == n.node.expr
+        for k, n in zip(kernel, x.shape[-2:], strict=True)
+    )
+
+
+def _einsum(equation: Any, *operands: Any) -> Tensor | None:
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    if not isinstance(equation, str) or "." in equation or "->" not in equation:
+        return None
+    left, out = equation.replace(" ", "").split("->")
+    labels = left.split(",")
+    if len(labels) != len(operands) or any(len(set(term)) != len(term) for term in (*labels, out)):
+        return None
+    if len(labels) == 1 and [n for n in labels[0] if n in out] == list(out):
+        gone = [place for place, n in enumerate(labels[0]) if n not in out]
+        return operands[0].sum(gone) if gone else operands[0]  # type: ignore[no-any-return]
+    ordered = all([n for n in out if n in term] == list(term) for term in labels)
+    if len(labels) > 1 and ordered:  # nothing is summed: every label is one of the result's
+        aligned = [_aligned(x, term, out) for x, term in zip(operands, labels, strict=True)]
+        return math.prod(aligned[1:], start=aligned[0])
+    return None
+
+
+def _aligned(x: Tensor, labels: str, out: str) -> Tensor:
+    for place, label in enumerate(out):
+        if label not in labels:
+            x = x.unsqueeze(place)
+    return x
+
+
+def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    norms = [x.norm(dim=dim).clamp_min(eps) for x in (x1, x2)]
+    similarity: Tensor = (x1 * x2).sum(dim) / (norms[0] * norms[1])
+    return similarity
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    if not training or running_mean is not None or input.ndim != 4:
+        return None
+    if not isinstance(input.shape[0], int) or input.shape[0] != 1:
+        return None
+    x = input.squeeze(0)
+    variance, mean = torch.var_mean(x, (-2, -1), correction=0, keepdim=True)
+    x = (x - mean) / (variance + eps).sqrt()
+    if weight is not None:
+        x = x * weight.view(-1, 1, 1)
+    if bias is not None:
+        x = x + bias.view(-1, 1, 1)
+    return x.unsqueeze(0)
+
+
+_SPELLINGS: dict[Any, Callable[..., Tensor | None]] = {
+    F.avg_pool2d: _avg_pool,
+    F.max_pool2d: _max_pool,
+    torch.max_pool2d: _max_pool,
+    F.lp_pool2d: _lp_pool,
+    torch.einsum: _einsum,
+    torch.cosine_similarity: _cosine_similarity,
+    F.batch_norm: _batch_norm,
+}
