@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from glocal.capture import Block, TooSmallError, capture
 from glocal.discover import Global, Scan, scan_trace
 from glocal.errors import ArgumentError, ConversionError, ScanError
 from glocal.modules import ancestors, clone, fingerprint, replace, take_over
-from glocal.plan import Plan, Row
-from glocal.program import Rewritten
-from glocal.rewrite import rewrite
+from glocal.plan import Plan, Row, Status
+from glocal.rewrite import Block, Rewritten, TooSmallError, capture, rewrite
 from glocal.rules import DEFAULT_RULES, Rule
 from glocal.verify import disagreement
 from glocal.windows import Size, as_size, scale_window
@@ -184,8 +182,10 @@ class _Conversion:
             try:
                 self._rewrite(operation, keep, rows)
             except ConversionError as error:
-                reasons.append(str(error))
-                rows[operation.index] = self._row(operation, "global", reasons[-1])
+                # A block that is too small up to the network itself says less than a rule does.
+                told = reasons and isinstance(error, TooSmallError)
+                how = reasons[0] if told else str(error)
+                rows[operation.index] = self._row(operation, "global", how)
         missing = [p for p in keep if p not in used]
         if missing:
             paths = sorted({operation.path for operation in self.found.operations})
@@ -210,12 +210,13 @@ class _Conversion:
                     continue
                 feature = operation.feature
                 assert feature is not None
-                window = scale_window(feature, self.window, self.train)
+                window = self._window_of(feature)
                 self._put(path, rule.build(module, window))
                 names = dict.fromkeys(o.function for o in inside)
                 row = Row(
-                    path, ", ".join(names), inside[0].line, feature, window, "local", rule.name
-                )
+                    path, ", ".join(names), inside[0].line, self._at_train_size(feature), window,
+                    "local", rule.name,
+                )  # fmt: skip
                 self.replaced[path] = row
                 return row
         return None
@@ -227,9 +228,7 @@ class _Conversion:
         old = self.modules[path]
         self.root = replace(self.root, old, take_over(new, old))
 
-    def _rewrite(
-        self, operation: Global, keep: tuple[str, ...], rows: dict[int, Row]
-    ) -> None:
+    def _rewrite(self, operation: Global, keep: tuple[str, ...], rows: dict[int, Row]) -> None:
         """Rewrite the smallest module that holds an operation and what uses its statistic.
 
         Raises:
@@ -246,15 +245,7 @@ class _Conversion:
                 raise error from None
             self._put(path, new)
             for other in inside:
-                window = scale_window(
-                    other.feature or self.train,
-                    self.train if other.kind == "grid" else self.window,
-                    self.train,
-                )
-                row = Row(
-                    other.path, other.function, other.line, other.feature, window, "local",
-                    f"rewrite of {path or 'the network'}",
-                )  # fmt: skip
+                row = self._row(other, "local", f"rewrite of {path or 'the network'}")
                 rows[other.index] = row
                 self.replaced[path] = row
             return
@@ -263,9 +254,13 @@ class _Conversion:
 
     def _rewritten(self, path: str, keep: tuple[str, ...]) -> tuple[nn.Module, list[Global]]:
         inside = self._inside(path)
-        if any(fnmatchcase(p, pattern) for o in inside for p in ancestors(o.path) for pattern in keep):
+        if any(
+            fnmatchcase(p, pattern) for o in inside for p in ancestors(o.path) for pattern in keep
+        ):
             raise ConversionError(f"a part of '{path}' is to stay global")
         module = self.pristine[path]
+        if path not in self.found.traces[0].inputs:  # a list of modules is never called itself
+            raise TooSmallError("it is not called")
         calls = [trace.inputs[path] for trace in self.found.traces]
         if len({str(call) for call in calls[0]}) > 1:
             raise TooSmallError("it runs over maps of several sizes")
@@ -279,8 +274,8 @@ class _Conversion:
         block = self.captured[key]
         if isinstance(block, ConversionError):
             raise block
-        program = rewrite(block, self._window_of, self._train_window_of)
-        feature = inside[0].feature or self.train
+        program = rewrite(block, self._window_of, self._at_train_size)
+        feature = inside[0].feature or self.found.size
         return Rewritten.of(module, self._window_of(feature), program=program), inside
 
     def _checked(self, module: nn.Module, inputs: Any, inside: list[Global]) -> Block:
@@ -292,18 +287,20 @@ class _Conversion:
             program = rewrite(block, lambda _: window, lambda _: window)
             return Rewritten.of(alone, window, program=program)
 
-        rewrite(block, self._window_of, self._train_window_of)
-        feature = next((o.feature for o in inside if o.feature), self.train)
+        rewrite(block, self._window_of, self._at_train_size)
+        feature = next((o.feature for o in inside if o.feature), self.found.size)
         problem = disagreement(build, module, inputs, feature, sizes=2)
         if problem:
             raise ConversionError(problem)
         return block
 
     def _window_of(self, feature: Size) -> Size:
-        return scale_window(feature, self.window, self.train)
+        """The window on a map, from its size in the first run of the scan."""
+        return scale_window(feature, self.window, self.found.size)
 
-    def _train_window_of(self, feature: Size) -> Size:
-        return feature
+    def _at_train_size(self, feature: Size) -> Size:
+        """Size of a map at the training size, from its size in the first run of the scan."""
+        return scale_window(feature, self.train, self.found.size)
 
     def _problem(
         self, rule: Rule, path: str, inside: list[Global], keep: tuple[str, ...]
@@ -335,10 +332,20 @@ class _Conversion:
         verdict = self.verdicts[key]
         return f"{rule.name}: {verdict}" if verdict else None
 
-    @staticmethod
-    def _row(operation: Global, status: Any, how: str) -> Row:
+    def _row(self, operation: Global, status: Status, how: str) -> Row:
+        feature = operation.feature
+        window = None
+        if feature and status == "local":
+            grid = operation.kind == "grid"
+            window = self._at_train_size(feature) if grid else self._window_of(feature)
         return Row(
-            operation.path, operation.function, operation.line, operation.feature, None, status, how
+            operation.path,
+            operation.function,
+            operation.line,
+            feature and self._at_train_size(feature),
+            window,
+            status,
+            how,
         )
 
 

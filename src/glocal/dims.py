@@ -29,10 +29,16 @@ Sizes = tuple[int, int, int]
 
 
 class Atom(NamedTuple):
-    """A factor of a dim: its size in the three runs, and whether it counts cells of a grid."""
+    """A factor of a dim: its size in the three runs, and what it is of the axis it was split off.
+
+    Attributes:
+        grid: "H" or "W" for a constant outer part of that axis, which counts cells of a grid.
+        cell: "H" or "W" for a constant inner part, a window of fixed size.
+    """
 
     sizes: Sizes
-    grid: str = ""  # "H" or "W": a constant that a view split off that axis as its outer part
+    grid: str = ""
+    cell: str = ""
 
 
 Dim = tuple[Atom, ...]
@@ -77,7 +83,7 @@ def map_of(refs: list[Operand]) -> tuple[Sizes, Sizes] | None:
         found = []
         for axis in "HW":
             follow = [atom for atom in atoms if role(atom.sizes) == axis]
-            counts = [atom for atom in atoms if atom.grid == axis]
+            counts = [atom for atom in atoms if axis in (atom.grid, atom.cell)]
             if follow:
                 found.append(product((follow[0], *counts[:1])))
         if len(found) == 2:
@@ -124,22 +130,25 @@ def regroup(source: tuple[Dim, ...], target: tuple[Dim, ...]) -> tuple[Dim, ...]
             elif _divides(missing, atom.sizes):
                 inner = _quotient(atom.sizes, missing)
                 split = role(atom.sizes)
-                outer_is_cell_count = split and not role(missing) and role(inner)
-                taken.append(Atom(missing, split if outer_is_cell_count else atom.grid))
-                atoms.append(Atom(inner, atom.grid))
+                outer_counts_cells = split and not role(missing) and role(inner)
+                inner_is_cell = split and role(missing) and not role(inner)
+                taken.append(Atom(missing, split if outer_counts_cells else atom.grid, atom.cell))
+                atoms.append(Atom(inner, atom.grid, split if inner_is_cell else atom.cell))
                 missing = (1, 1, 1)
             else:
                 return target
-        result.append(_without_cells(taken) or (Atom((1, 1, 1)),))
+        result.append(_whole_axes(taken) or (Atom((1, 1, 1)),))
     return tuple(result)
 
 
-def _without_cells(dim: Sequence[Atom]) -> Dim:
-    """A dim in which cells of a grid that lie side by side again are the axis that they were."""
+def _whole_axes(dim: Sequence[Atom]) -> Dim:
+    """A dim in which the parts of an axis that lie side by side again are that axis."""
     joined: list[Atom] = []
     for atom in dim:
-        outer = joined[-1] if joined else None
-        if outer and outer.grid and not atom.grid and role(atom.sizes) == outer.grid:
+        outer = joined[-1] if joined else Atom((1, 1, 1))
+        of_grid = outer.grid and not atom.grid and role(atom.sizes) == outer.grid
+        of_cells = atom.cell and not outer.cell and role(outer.sizes) == atom.cell
+        if of_grid or of_cells:
             joined[-1] = Atom(product((outer, atom)))
         else:
             joined.append(atom)

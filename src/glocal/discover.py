@@ -8,7 +8,8 @@ or W as its outer part (a grid whose cells grow with the image), or when H and W
 do not come out. Nothing is known of class names; functions count like modules.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -73,7 +74,7 @@ class Global:
             "axis": "it mixes one axis only",
             "selection": "it selects by place or rank over the map",
             "fourier": "it is a Fourier transform of the map",
-            "grid": "it mixes the cells of a grid that grows with the image, and no rule matches it",
+            "grid": "it mixes the cells of a grid that grows with the image",
             "unknown": "what this operation mixes is not known",
         }.get(self.kind, "no rule matches its module")
 
@@ -85,19 +86,25 @@ class Scan:
     Attributes:
         operations: in the order in which they run.
         traces: the three runs.
+        size: (height, width) of the input in the first run, in which features are measured.
     """
 
     operations: tuple[Global, ...]
     traces: Traces
+    size: Size
 
 
-def _sizes(train_size: Size) -> tuple[Size, Size, Size]:
-    """Input sizes of the three runs.
+def _plans(train_size: Size) -> Iterator[tuple[Size, Size, Size]]:
+    """Input sizes of the three runs; first those to try first.
 
-    64 pixels are added to an axis, so that what the network pads or divides stays alike.
+    An axis grows by a multiple of 64 and, if possible, of itself, so that what the network pads
+    or divides stays alike. The training size is left out where a network treats it apart, as
+    those do that keep an attention mask of that size.
     """
     h, w = train_size
-    return (h, w), (h + 64, w), (h, w + 64)
+    down, along = (n if (n := math.lcm(side, 64)) <= 512 else 64 for side in (h, w))
+    yield (h, w), (h + down, w), (h, w + along)
+    yield (h + down, w + along), (h + 2 * down, w + along), (h + down, w + 2 * along)
 
 
 def scan_trace(model: nn.Module, make_args: MakeArgs, train_size: Size) -> Scan:
@@ -112,9 +119,20 @@ def scan_trace(model: nn.Module, make_args: MakeArgs, train_size: Size) -> Scan:
     Raises:
         ScanError: the network cannot be run, or takes other paths at other sizes.
     """
-    traces = _run(model, make_args, _sizes(train_size))
+    problem: ScanError | None = None
+    for sizes in _plans(train_size):
+        try:
+            return _scan_at(model, make_args, sizes)
+        except ScanError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _scan_at(model: nn.Module, make_args: MakeArgs, sizes: tuple[Size, Size, Size]) -> Scan:
+    traces = _run(model, make_args, sizes)
     names = [[(c.name, c.path) for c in t.calls] for t in traces]
-    for other, size in zip(names[1:], _sizes(train_size)[1:], strict=True):
+    for other, size in zip(names[1:], sizes[1:], strict=True):
         if other != names[0]:
             at = next(
                 (i for i, (a, b) in enumerate(zip(names[0], other, strict=False)) if a != b),
@@ -122,10 +140,10 @@ def scan_trace(model: nn.Module, make_args: MakeArgs, train_size: Size) -> Scan:
             )
             raise ScanError(
                 f"the network takes another path at {size[0]}x{size[1]} than at "
-                f"{train_size[0]}x{train_size[1]}, from {traces[0].calls[at].line} in module "
+                f"{sizes[0][0]}x{sizes[0][1]}, from {traces[0].calls[at].line} in module "
                 f"'{traces[0].calls[at].path}' on: its global operations cannot be told from shapes"
             )
-    return Scan(tuple(Analysis(traces).run()), traces)
+    return Scan(tuple(Analysis(traces).run()), traces, sizes[0])
 
 
 def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces:
@@ -160,14 +178,17 @@ class Analysis:
         self.calls = traces[0].calls
         self.traces = traces
         self.dims: list[tuple[tuple[Dim, ...], ...]] = []  # by call, output, dim
+        self.fed: list[bool] = []  # by call: whether it works on the network's input
         self.carries: list[frozenset[int]] = []  # by call: the statistics its outputs hold
         self.found: dict[int, Global] = {}
         self.halves: dict[int, str] = {}  # axis operations by the axis they mixed
 
     def run(self) -> list[Global]:
+        """The global operations, in order."""
         for index, call in enumerate(self.calls):
             refs = self._refs(index, call)
             self.dims.append(self._out_dims(index, call, refs))
+            self.fed.append(any(self._is_fed(ref, dims) for ref, dims in refs))
             self.carries.append(self._classify(index, call, refs))
         returned = {s for ref in self.traces[0].results for s in ref.sources}
         for operation in self.found.values():
@@ -206,6 +227,11 @@ class Analysis:
             result.append(out)
         return tuple(result)
 
+    def _is_fed(self, ref: Ref, dims: tuple[Dim, ...]) -> bool:
+        if ref.sources:
+            return any(self.fed[source] for source in ref.sources)
+        return bool(roles(dims))
+
     # ---- what an operation does
 
     def _classify(self, index: int, call: Call, refs: list[Operand]) -> frozenset[int]:
@@ -243,6 +269,8 @@ class Analysis:
             kind = "selection" if call.name in PICKS else "axis"
         elif given and not is_known(call):
             kind = "unknown"
+        if not self.fed[index]:  # masks and positions, made of sizes
+            kind = None
         if kind == "mixing" and call.name in FOURIER:
             kind = "fourier"
         if kind and call.name in SELECTING:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from glocal.errors import ArgumentError
 from glocal.windows import Size
 
-__all__ = ["Plan", "Row"]
+__all__ = ["Plan", "Row", "Status"]
 
 Status = Literal["local", "kept", "global"]
 

@@ -101,9 +101,7 @@ def _as_float64(module: nn.Module) -> nn.Module:
     return alone
 
 
-def _random_inputs(
-    inputs: Sequence[tuple[Any, Any]], feature: Size, size: Size, batch: int
-) -> Any:
+def _random_inputs(inputs: Sequence[tuple[Any, Any]], feature: Size, size: Size, batch: int) -> Any:
     """The first run's inputs with random values, scaled from the `feature` map to `size`."""
     generator = torch.Generator().manual_seed(1)
 

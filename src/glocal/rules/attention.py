@@ -36,8 +36,9 @@ class LocalSpectralAttention(Local):
 
     parts: tuple[str, str, str, str, str, str]  # rescale, q, k, v, projection, positions
 
-    def forward(self, x: Tensor, illumination: Tensor | None = None) -> Tensor:
-        """(b, h, w, c), and illumination features of that shape, to (b, h, w, c)."""
+    def forward(self, x: Tensor, *others: Tensor, **named: Tensor) -> Tensor:
+        """(b, h, w, c), and illumination features of that shape if any, to (b, h, w, c)."""
+        illumination = next(iter((*others, *named.values())), None)
         rescale, to_q, to_k, to_v, project, positions = (getattr(self, n) for n in self.parts)
         heads = rescale.shape[0]
 

@@ -41,7 +41,9 @@ def _max_pool(input: Tensor, kernel_size: Any, *_: Any, **kwargs: Any) -> Tensor
     return input.amax((-2, -1), keepdim=True)
 
 
-def _lp_pool(input: Tensor, norm_type: float, kernel_size: Any, *_: Any, **__: Any) -> Tensor | None:
+def _lp_pool(
+    input: Tensor, norm_type: float, kernel_size: Any, *_: Any, **__: Any
+) -> Tensor | None:
     if not _is_whole(kernel_size, input):
         return None
     return input.pow(norm_type).sum((-2, -1), keepdim=True).pow(1 / norm_type)

@@ -17,6 +17,7 @@ from glocal.windows import Size
 __all__ = [
     "as_map",
     "as_type",
+    "batch",
     "broadcast",
     "count",
     "from_map",
@@ -31,7 +32,6 @@ __all__ = [
     "sum_of_squares",
     "tiles",
     "untiled",
-    "within",
 ]
 
 
@@ -63,7 +63,12 @@ def from_map(x: Tensor, layout: Sequence[int]) -> Tensor:
 
 
 def statistic(
-    x: Tensor, kind: str, window: Size, over: Sequence[int] = (), correction: float = 1, order: float = 2
+    x: Tensor,
+    kind: str,
+    window: Size,
+    over: Sequence[int] = (),
+    correction: float = 1,
+    order: float = 2,
 ) -> Tensor:
     """A statistic over the window of each pixel, and over further dims.
 
@@ -188,14 +193,14 @@ def count(grid: Tensor) -> int:
     return grid.shape[-2] * grid.shape[-1]
 
 
-def pixels(x: Tensor, window: Size) -> Tensor | int:
-    """How many pixels the windows of a map (..., h, w) have."""
-    return ops.window_pixels(x, window)
+def pixels(x: Tensor, window: Size, channels: int) -> Tensor | int:
+    """How many values the windows of a map (..., h, w) of so many channels have."""
+    return ops.window_pixels(x, window) * channels
 
 
-def within(size: int, window: int) -> int:
-    """Size of an axis inside a window."""
-    return torch.sym_min(size, window)
+def batch(x: Tensor) -> int:
+    """How many images, or windows of images, lie along the first dim."""
+    return x.shape[0]
 
 
 def tiles(x: Tensor, window: Size, layout: Sequence[int], size: Size | None) -> Tensor:

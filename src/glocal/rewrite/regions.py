@@ -5,32 +5,27 @@ on overlapping windows instead, from where whole maps come in to where whole map
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import fx
 
-from glocal.capture import Block, TooSmallError
 from glocal.discover import Global
 from glocal.errors import ConversionError
+from glocal.rewrite.capture import Block, TooSmallError
+from glocal.rewrite.nodes import (
+    ATTENTION,
+    NORMS,
+    PRODUCTS,
+    REDUCTIONS,
+    SOFTMAX,
+    is_pointwise,
+    is_size,
+    is_view,
+    operation,
+    tensors,
+)
 from glocal.windows import Size
 
-__all__ = ["NORMS", "REDUCTIONS", "Region", "is_pointwise", "is_view", "operation", "regions", "tensors"]
-
-REDUCTIONS = frozenset(
-    "mean sum amax amin max min std var std_mean var_mean linalg_vector_norm norm logsumexp "
-    "adaptive_avg_pool2d adaptive_max_pool2d".split()
-)
-"""Operations that reduce dims to a statistic."""
-NORMS = frozenset("instance_norm group_norm layer_norm".split())
-_SOFTMAX = ("softmax", "_softmax", "log_softmax")
-_PRODUCTS = ("matmul", "bmm", "mm", "baddbmm", "einsum", "linear", "addmm")
-_ATTENTION = ("scaled_dot_product_attention",)
-_VIEWS = frozenset(
-    "view reshape _unsafe_view permute transpose t squeeze unsqueeze expand clone contiguous "
-    "flatten unflatten cat split split_with_sizes chunk getitem slice select stack _to_copy alias "
-    "detach repeat unbind movedim".split()
-)
+__all__ = ["Region", "pools_by_matmul", "regions"]
 
 
 @dataclass
@@ -46,33 +41,6 @@ class Region:
     nodes: set[fx.Node]
     feature: Size
     grid: bool
-
-
-def operation(node: fx.Node) -> str:
-    """Name of the operation without namespace and overload ("mean", "getitem")."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is not None:
-        return str(schema.name.split("::")[-1])
-    return str(getattr(node.target, "__name__", node.target))
-
-
-def is_pointwise(node: fx.Node) -> bool:
-    """Whether it works element by element."""
-    return torch.Tag.pointwise in getattr(node.target, "tags", ())
-
-
-def is_view(node: fx.Node) -> bool:
-    """Whether it moves values and changes none."""
-    return operation(node) in _VIEWS
-
-
-def tensors(block: Block, node: fx.Node) -> list[fx.Node]:
-    """The tensors (or tuples of them) that a node reads."""
-    return [n for n in node.all_input_nodes if not _is_size(n)]
-
-
-def _is_size(node: fx.Node) -> bool:
-    return not isinstance(node.meta.get("val"), torch.Tensor | list | tuple)
 
 
 def regions(block: Block) -> list[Region]:
@@ -104,12 +72,12 @@ def _joined(block: Block, found: list[Region]) -> tuple[Region, Region] | None:
     home = {node: region for region in found for node in region.nodes}
     for region in found:
         for node in region.nodes:
-            for near in (node, *tensors(block, node)):
+            for near in (node, *tensors(node)):
                 if home.get(near, region) is not region:
                     return home[near], region
     for node in block.graph.nodes:
         if node.op == "call_function" and node not in home and is_pointwise(node):
-            maps = [n for n in tensors(block, node) if n not in block.shapes or block.spatial(n)]
+            maps = [n for n in tensors(node) if n not in block.shapes or block.spatial(n)]
             homes = list({id(home[n]): home[n] for n in maps if n in home}.values())
             if len(homes) > 1 and all(n in home for n in maps):
                 return homes[0], homes[1]
@@ -123,34 +91,33 @@ def _seeds(block: Block) -> list[tuple[fx.Node, Global]]:
         name = operation(node)
         if item.kind == "mixing" and name in NORMS:
             continue
-        if item.kind == "mixing" and name in _SOFTMAX and block.layout(node):
+        if item.kind == "mixing" and name in SOFTMAX and block.layout(node):
             continue
         if item.kind == "statistic" and (name in REDUCTIONS or pools_by_matmul(block, node)):
             continue
-        within = (*_PRODUCTS, *_SOFTMAX, *_ATTENTION, *REDUCTIONS)
+        within = PRODUCTS | SOFTMAX | ATTENTION | REDUCTIONS
         if item.kind in ("mixing", "statistic") and name not in within:
             raise ConversionError(f"{name} over the map has no local form")
         seeds.append((node, item))
     # A statistic that meets the map in a product of matrices is one half of an attention.
     carries: dict[fx.Node, Global] = {}
     for node in block.graph.nodes:
-        item = block.globals.get(node)
-        if item and item.kind == "statistic":
-            carries[node] = item
+        if (made := block.globals.get(node)) and made.kind == "statistic":
+            carries[node] = made
             continue
         held = [carries[n] for n in node.all_input_nodes if n in carries]
         if not held:
             continue
         if node not in block.shapes or not block.spatial(node):
             carries[node] = held[0]
-        elif operation(node) in _PRODUCTS:
+        elif operation(node) in PRODUCTS:
             seeds.append((node, held[0]))
     return seeds
 
 
 def pools_by_matmul(block: Block, node: fx.Node) -> bool:
     """Whether a product of matrices is a sum over pixels weighted by one map."""
-    if operation(node) not in ("matmul", "bmm") or len(tensors(block, node)) != 2:
+    if operation(node) not in ("matmul", "bmm") or len(tensors(node)) != 2:
         return False
     a, b = node.args[:2]
     if not (isinstance(a, fx.Node) and isinstance(b, fx.Node)):
@@ -161,7 +128,7 @@ def pools_by_matmul(block: Block, node: fx.Node) -> bool:
 
 
 def _grow(block: Block, region: Region, tainted: set[fx.Node]) -> None:
-    nodes = [n for n in block.graph.nodes if n.op == "call_function" and not _is_size(n)]
+    nodes = [n for n in block.graph.nodes if n.op == "call_function" and not is_size(n)]
     size = -1
     while size != len(region.nodes):
         size = len(region.nodes)
@@ -175,26 +142,24 @@ def _grow(block: Block, region: Region, tainted: set[fx.Node]) -> None:
 
 def _joins(block: Block, region: Region, node: fx.Node) -> bool:
     """Whether what a region has made has to, or may, go through a node before it is folded."""
-    inside = [n for n in tensors(block, node) if n in region.nodes]
+    inside = [n for n in tensors(node) if n in region.nodes]
     if not inside:
         return False
-    if any(not whole(block, n) for n in inside):
+    if any(not block.is_map(n) for n in inside):
         return True
     if not (is_pointwise(node) or is_view(node)):
         return False
     if node in block.shapes and block.layout(node) is None:
         return False
     return all(
-        n in region.nodes or (n in block.shapes and not block.spatial(n)) for n in tensors(block, node)
+        n in region.nodes or (n in block.shapes and not block.spatial(n)) for n in tensors(node)
     )
 
 
-def _pulled(
-    block: Block, node: fx.Node, region: Region, tainted: set[fx.Node]
-) -> list[fx.Node]:
+def _pulled(block: Block, node: fx.Node, region: Region, tainted: set[fx.Node]) -> list[fx.Node]:
     """Operands of a node that must be made inside the region too."""
     result = []
-    for operand in tensors(block, node):
+    for operand in tensors(node):
         if operand in region.nodes:
             continue
         plain = operand in block.shapes
@@ -208,11 +173,6 @@ def _pulled(
     return result
 
 
-def whole(block: Block, node: fx.Node) -> bool:
-    """Whether a value is a map that can be cut into windows and put together again."""
-    return node in block.shapes and block.layout(node) is not None
-
-
 def _tainted(block: Block) -> set[fx.Node]:
     """Values that hold a statistic of the map, up to the next layer with weights."""
     found: set[fx.Node] = set()
@@ -222,19 +182,8 @@ def _tainted(block: Block) -> set[fx.Node]:
         item = block.globals.get(node)
         if item and operation(node) not in NORMS and item.kind in ("statistic", "mixing"):
             found.add(node)
-        elif is_pointwise(node) or is_view(node) or operation(node) in REDUCTIONS:
-            if any(n in found for n in node.all_input_nodes):
-                found.add(node)
+            continue
+        passes = is_pointwise(node) or is_view(node) or operation(node) in REDUCTIONS
+        if passes and any(n in found for n in node.all_input_nodes):
+            found.add(node)
     return found
-
-
-def dims_argument(node: fx.Node, name: str = "dim") -> Any:
-    """The value of an argument of an aten operation, by its name in the schema."""
-    for place, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
-        if argument.name == name:
-            if name in node.kwargs:
-                return node.kwargs[name]
-            if place < len(node.args):
-                return node.args[place]
-            return argument.default_value
-    return None

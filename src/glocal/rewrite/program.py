@@ -10,7 +10,17 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from glocal.rules.rule import Local
 
-__all__ = ["DEVICE", "Get", "Input", "Operator", "Program", "Rewritten", "Step", "names_in", "prune"]
+__all__ = [
+    "DEVICE",
+    "Get",
+    "Input",
+    "Operator",
+    "Program",
+    "Rewritten",
+    "Step",
+    "names_in",
+    "prune",
+]
 
 
 class Get(NamedTuple):
@@ -40,6 +50,7 @@ class Operator:
         return self.name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the operation makes of its arguments."""
         return self.function(*args, **kwargs)
 
 

@@ -1,0 +1,88 @@
+"""Questions about the nodes of a captured graph."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+__all__ = [
+    "ATTENTION",
+    "NORMS",
+    "PRODUCTS",
+    "REDUCTIONS",
+    "RESIZES",
+    "SOFTMAX",
+    "argument",
+    "is_pointwise",
+    "is_size",
+    "is_view",
+    "operation",
+    "squares",
+    "tensors",
+]
+
+REDUCTIONS = frozenset(
+    "mean sum amax amin max min std var std_mean var_mean linalg_vector_norm norm logsumexp "
+    "adaptive_avg_pool2d adaptive_max_pool2d".split()
+)
+"""Operations that reduce dims to a statistic."""
+NORMS = frozenset("instance_norm group_norm layer_norm".split())
+SOFTMAX = frozenset("softmax _softmax log_softmax".split())
+PRODUCTS = frozenset("matmul bmm mm baddbmm einsum linear addmm".split())
+"""Products that sum over a dim."""
+ATTENTION = frozenset(["scaled_dot_product_attention"])
+RESIZES = frozenset(
+    "upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d".split()
+)
+_VIEWS = frozenset(
+    "view reshape _unsafe_view permute transpose t squeeze unsqueeze expand clone contiguous "
+    "flatten unflatten cat split split_with_sizes chunk getitem slice select stack _to_copy alias "
+    "detach repeat unbind movedim".split()
+)
+
+
+def operation(node: fx.Node) -> str:
+    """Name of the operation without namespace and overload ("mean", "getitem")."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is not None:
+        return str(schema.name.split("::")[-1])
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def is_size(node: fx.Node) -> bool:
+    """Whether its value is a size, or a number made of sizes, and no tensor."""
+    return not isinstance(node.meta.get("val"), torch.Tensor | list | tuple)
+
+
+def is_pointwise(node: fx.Node) -> bool:
+    """Whether it works element by element."""
+    return torch.Tag.pointwise in getattr(node.target, "tags", ())
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether it moves values and changes none."""
+    return operation(node) in _VIEWS
+
+
+def squares(node: fx.Node) -> bool:
+    """Whether it squares its operand."""
+    name = operation(node)
+    if name == "mul":
+        return node.args[0] is node.args[1]
+    return name == "square" or (name == "pow" and node.args[1] in (2, 2.0))
+
+
+def tensors(node: fx.Node) -> Sequence[fx.Node]:
+    """The tensors, or tuples of them, that a node reads."""
+    return [n for n in node.all_input_nodes if not is_size(n)]
+
+
+def argument(node: fx.Node, name: str) -> Any:
+    """An argument of an aten operation by its name in the schema; None if it has no such."""
+    for place, known in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+        if known.name == name:
+            if name in node.kwargs:
+                return node.kwargs[name]
+            return node.args[place] if place < len(node.args) else known.default_value
+    return None
