@@ -16,7 +16,7 @@ from glocal.modules import ancestors, clone, fingerprint, replace, take_over
 from glocal.plan import Plan, Row, Status
 from glocal.rewrite import Block, Rewritten, TooSmallError, capture, rewrite
 from glocal.rules import DEFAULT_RULES, Rule
-from glocal.verify import disagreement
+from glocal.verify import breaks_law_of_windows, disagreement
 from glocal.windows import Size, as_size, scale_window
 
 __all__ = ["localize", "plan_of", "scan"]
@@ -287,9 +287,11 @@ class _Conversion:
             program = rewrite(block, lambda _: window, lambda _: window)
             return Rewritten.of(alone, window, program=program)
 
-        rewrite(block, self._window_of, self._at_train_size)
+        program = rewrite(block, self._window_of, self._at_train_size)
         feature = next((o.feature for o in inside if o.feature), self.found.size)
         problem = disagreement(build, module, inputs, feature, sizes=2)
+        if program.one_statistic:
+            problem = problem or breaks_law_of_windows(build, module, inputs, feature)
         if problem:
             raise ConversionError(problem)
         return block

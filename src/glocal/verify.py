@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_u
 from glocal.errors import GlocalError
 from glocal.modules import clone, drop_hooks
 from glocal.trace import Spec
-from glocal.windows import Size
+from glocal.windows import Size, start_of
 
-__all__ = ["disagreement"]
+__all__ = ["breaks_law_of_windows", "disagreement"]
 
 _EVERYTHING = (1 << 30, 1 << 30)
 _TOLERANCE = 1e-8  # relative, in float64
@@ -65,6 +65,49 @@ def disagreement(
         if difference or agreed == sizes:
             return difference
     return problem
+
+
+def breaks_law_of_windows(
+    build: Callable[[nn.Module, Size], nn.Module],
+    module: nn.Module,
+    inputs: Sequence[tuple[Any, Any]],
+    feature: Size,
+) -> str | None:
+    """Whether a local module is not, pixel by pixel, its original on the window of the pixel.
+
+    For modules that map maps (b, c, h, w) to such maps, and mix pixels by statistics of their
+    inputs alone. Where the module takes no small maps, nothing can be said, and nothing is.
+
+    Args:
+        build, module, inputs, feature: as in `disagreement`.
+    """
+    size, window = (9, 10), (4, 5)
+    original = _as_float64(module)
+    local = build(copy.deepcopy(original), window)
+    args, kwargs = _random_inputs(inputs, feature, size, batch=2)
+    shapes = [tuple(t.shape[-2:]) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+    if any(shape != size for shape in shapes):
+        return None
+    with torch.no_grad():
+        got = tree_leaves(local(*_copied(args), **_copied(kwargs)))
+        for i, j in ((0, 0), (4, 4), (3, 9), (8, 2)):
+            top, left = (start_of(p, k, n) for p, k, n in zip((i, j), window, size, strict=True))
+
+            def crop(t: Tensor, top: int = top, left: int = left) -> Tensor:
+                return t[..., top : top + window[0], left : left + window[1]].clone()
+
+            cropped = tree_map_only(Tensor, crop, (args, kwargs))
+            try:
+                wanted = tree_leaves(original(*cropped[0], **cropped[1]))
+            except Exception:
+                return None
+            for a, b in zip(wanted, got, strict=True):
+                if tuple(b.shape[-2:]) != size or tuple(a.shape[-2:]) != window:
+                    return None
+                difference = _difference([a[..., i - top, j - left]], [b[..., i, j]])
+                if difference:
+                    return f"{difference} where its window is smaller than the map"
+    return None
 
 
 def _copied(values: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, export
 from torch.export.graph_signature import InputKind, OutputKind
-from torch.utils._pytree import TreeSpec
+from torch.utils._pytree import tree_unflatten
 
 from glocal.dims import Dim as Axis
 from glocal.dims import role
@@ -54,11 +54,11 @@ class Block:
 
     graph: fx.Graph
     inputs: tuple[Input, ...]
-    call: TreeSpec
+    call: Any
     parameters: dict[str, str]
     constants: dict[str, Tensor]
     outputs: tuple[Any, ...]
-    returns: TreeSpec
+    returns: Any
     written: tuple[tuple[int, fx.Node], ...]
     globals: dict[fx.Node, Global]
     shapes: dict[fx.Node, tuple[tuple[int, ...], ...]]
@@ -207,10 +207,11 @@ def _read(program: ExportedProgram, arguments: Arguments) -> Block:
             raise ConversionError("it changes its own buffers")
     tensors = dict(zip(given, arguments.tensors, strict=True))
     found, shapes, dims = _analysed(graph, tensors)
-    returns = program.call_spec.out_spec
-    assert returns is not None
+    assert program.call_spec.out_spec is not None
+    call = tree_unflatten(range(len(inputs)), arguments.structure)
+    returns = tree_unflatten(range(len(outputs)), program.call_spec.out_spec)
     return Block(
-        graph, inputs, arguments.structure, parameters, constants, tuple(outputs), returns,
+        graph, inputs, call, parameters, constants, tuple(outputs), returns,
         tuple(written), found, shapes, dims,
     )  # fmt: skip
 

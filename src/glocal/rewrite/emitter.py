@@ -10,18 +10,22 @@ from torch import fx
 
 from glocal.dims import product, role
 from glocal.errors import ConversionError
+from glocal.rewrite import lifting
 from glocal.rewrite.capture import Block, TooSmallError
 from glocal.rewrite.nodes import is_size, operation
 from glocal.rewrite.program import DEVICE, Get, Operator, Step
+from glocal.traced import smaller
 from glocal.windows import Size
 
 __all__ = ["Emitter", "Mode"]
 
-_SIZE = Operator("aten.sym_size.int")
-# What is a view of the original's memory need not be one of a window's.
-_RESHAPES = dict.fromkeys(
-    ("aten.view.default", "aten._unsafe_view.default"), Operator("aten.reshape.default")
-)
+# What is a view of the original's memory need not be one of a window's; and `torch.jit.trace`
+# follows sizes through methods of tensors, not through `torch.ops`.
+_INSTEAD = {
+    "aten.view.default": lifting.reshape,
+    "aten._unsafe_view.default": lifting.reshape,
+    "aten.expand.default": lifting.expand,
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ class Emitter:
     def emit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Get:
         """Add a step; returns its value."""
         if isinstance(function, torch._ops.OpOverload):
-            function = _RESHAPES.get(str(function)) or Operator(str(function))
+            function = _INSTEAD.get(str(function)) or Operator(str(function))
+        if function is torch.sym_float:
+            function = lifting.as_float
         if "device" in kwargs:  # the module may move after it was captured
             kwargs["device"] = DEVICE
         name = f"v{len(self.steps)}"
@@ -103,7 +109,7 @@ class Emitter:
         assert isinstance(source, fx.Node)
         assert isinstance(place, int)
         if mode is None:
-            return self.emit(_SIZE, self.plain(source), place)
+            return self.emit(lifting.length, self.plain(source), place)
         dim = self.block.dims[source][place]
         if place == 0 and self.block.depends_on_batch(source):
             return self.emit(operator.mul, self.number(node, None), mode.count)
@@ -123,13 +129,13 @@ class Emitter:
         if mode is not None:
             axis = "HW".index(role(sizes))
             window = max(1, sizes[0] * mode.window[axis] // mode.feature[axis])
-            self._sizes[key] = self.emit(torch.sym_min, self._length(sizes, None), window)
+            self._sizes[key] = self.emit(smaller, self._length(sizes, None), window)
             return self._sizes[key]
         inputs = [n for n in self.block.dims if n.op == "placeholder"]
         for node in [*inputs, *self._values]:
             for place, dim in enumerate(self.block.dims.get(node, ())):
                 if product(dim) == sizes:
-                    self._sizes[key] = self.emit(_SIZE, self.plain(node), place)
+                    self._sizes[key] = self.emit(lifting.length, self.plain(node), place)
                     return self._sizes[key]
         raise TooSmallError("the size of its map cannot be told from its arguments")
 

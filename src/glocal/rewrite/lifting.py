@@ -6,25 +6,30 @@ whatever the block does to a batch of statistics it does to all of them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from glocal import ops
+from glocal.errors import ConversionError
 from glocal.windows import Size
 
 __all__ = [
+    "as_float",
     "as_map",
     "as_type",
-    "batch",
     "broadcast",
     "count",
+    "expand",
     "from_map",
     "group_norm",
+    "length",
     "pixels",
     "raised",
     "repeated",
+    "reshape",
     "reshaped",
     "spread",
     "stack",
@@ -198,9 +203,29 @@ def pixels(x: Tensor, window: Size, channels: int) -> Tensor | int:
     return ops.window_pixels(x, window) * channels
 
 
-def batch(x: Tensor) -> int:
-    """How many images, or windows of images, lie along the first dim."""
-    return x.shape[0]
+def as_float(size: Any) -> Any:
+    """A size as a number to compute with."""
+    if torch._C._get_tracing_state() is not None:
+        raise ConversionError(
+            "torch.jit.trace would freeze a number that this network computes from the size of the "
+            "image: use torch.export"
+        )
+    return torch.sym_float(size)
+
+
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The method of a tensor as a function."""
+    return x.reshape(shape)
+
+
+def expand(x: Tensor, shape: Sequence[int], implicit: bool = False) -> Tensor:
+    """The method of a tensor as a function; `implicit` is aten's, and says nothing."""
+    return x.expand(shape)
+
+
+def length(x: Tensor, dim: int) -> int:
+    """Size of a dim, asked for in the way that every tracer follows."""
+    return x.shape[dim]
 
 
 def tiles(x: Tensor, window: Size, layout: Sequence[int], size: Size | None) -> Tensor:
@@ -208,9 +233,11 @@ def tiles(x: Tensor, window: Size, layout: Sequence[int], size: Size | None) -> 
     return from_map(ops.tile(as_map(x, layout, size), window), layout)
 
 
-def untiled(x: Tensor, layout: Sequence[int], inner: Size | None, size: Size) -> Tensor:
+def untiled(
+    x: Tensor, window: Size, layout: Sequence[int], inner: Size | None, size: Size
+) -> Tensor:
     """`ops.untile` to a map in that layout; `inner` is (height, width) of the tiles."""
-    return from_map(ops.untile(as_map(x, layout, inner), size), layout)
+    return from_map(ops.untile(as_map(x, layout, inner), size, window), layout)
 
 
 def group_norm(

@@ -17,6 +17,7 @@ __all__ = [
     "is_pointwise",
     "is_size",
     "is_view",
+    "keeps_to_its_pixel",
     "operation",
     "squares",
     "tensors",
@@ -63,6 +64,18 @@ def is_pointwise(node: fx.Node) -> bool:
 def is_view(node: fx.Node) -> bool:
     """Whether it moves values and changes none."""
     return operation(node) in _VIEWS
+
+
+def keeps_to_its_pixel(node: fx.Node) -> bool:
+    """Whether it mixes channels of a pixel, or the whole map, but no neighbours of a pixel."""
+    name = operation(node)
+    if name == "conv2d":
+        weight = node.args[1]
+        return isinstance(weight, fx.Node) and weight.meta["val"].shape[2:] == (1, 1)
+    if name in ("slice", "select", "cat"):
+        return argument(node, "dim") in (1, -3)
+    known = REDUCTIONS | NORMS | SOFTMAX | PRODUCTS
+    return is_pointwise(node) or is_view(node) or name in known
 
 
 def squares(node: fx.Node) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_structure
 
 from glocal.rules.rule import Local
 
@@ -94,23 +94,26 @@ class Program:
 
     Attributes:
         inputs: one for each leaf of (args, kwargs), in the order of `call`.
-        call: structure of (args, kwargs).
+        call: (args, kwargs) with the place of every leaf for the leaf.
         parameters: value names to the paths of the module's parameters and buffers.
         constants: value names to tensors that the source makes out of nothing.
         steps: in order.
         outputs: leaves of what the block returns: `Get`s and constants.
-        returns: structure of what the block returns.
+        returns: what the block returns, with the place of every output for the output.
         written: (leaf, value): what the block writes into tensors that it was given.
+        one_statistic: whether the block mixes pixels by statistics of its inputs alone, so that
+            the law of windows holds of it as a whole.
     """
 
     inputs: tuple[Input, ...]
-    call: TreeSpec
+    call: Any
     parameters: dict[str, str]
     constants: dict[str, Tensor]
     steps: tuple[Step, ...]
     outputs: tuple[Any, ...]
-    returns: TreeSpec
+    returns: Any
     written: tuple[tuple[int, Get], ...] = ()
+    one_statistic: bool = False
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.steps), f"return {_text(list(self.outputs))}"])
@@ -125,9 +128,9 @@ class Rewritten(Local):
         """As the original, with local operations for global ones."""
         program = self.program
         leaves, structure = tree_flatten((args, kwargs))
-        if structure != program.call:
+        if structure != tree_structure(program.call):
             raise TypeError(
-                f"{type(self).__name__} was made for a call with other arguments: "
+                f"a rewritten block takes arguments as the original was called with: "
                 f"{program.call}, got {structure}"
             )
         values: dict[str, Any] = {}
@@ -154,7 +157,7 @@ class Rewritten(Local):
         for place, value in program.written:
             leaves[place].copy_(values[value.name].view_as(leaves[place]))
         outputs = [_look_up(a, values) for a in program.outputs]
-        return tree_unflatten(outputs, program.returns)
+        return tree_map(outputs.__getitem__, program.returns)
 
 
 def _look_up(argument: Any, values: dict[str, Any]) -> Any:

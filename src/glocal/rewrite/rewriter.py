@@ -27,6 +27,7 @@ from glocal.rewrite.nodes import (
     is_pointwise,
     is_size,
     is_view,
+    keeps_to_its_pixel,
     operation,
     squares,
     tensors,
@@ -71,6 +72,8 @@ class _Rewriter(Reductions):
         self.held: dict[fx.Node, Statistic | Chain | Weights] = {}
         self.halves: dict[fx.Node, tuple[fx.Node, Reduction]] = {}
         self.mixed: set[fx.Node] = set()  # maps made of statistics, with no weights since
+        self.late_maps: set[fx.Node] = set()  # all maps made of statistics
+        self.one_statistic = not self.region_of
 
     def run(self) -> Program:
         block = self.block
@@ -98,6 +101,7 @@ class _Rewriter(Reductions):
             outputs,
             block.returns,
             written,
+            self.one_statistic,
         )
 
     def statistic(self, node: fx.Node) -> Statistic | None:
@@ -109,10 +113,13 @@ class _Rewriter(Reductions):
     def _visit(self, node: fx.Node) -> None:
         name, operands = operation(node), tensors(node)
         item = self.block.globals.get(node)
+        self.one_statistic &= keeps_to_its_pixel(node)
         if name == "getitem" and operands[0] in self.halves:
             self.halves[node] = self.halves[operands[0]]
         elif item and name in NORMS:
             self.define(node, self._norm(node))
+            self.one_statistic &= operands[0] not in self.late_maps
+            self.late_maps.add(node)
         elif item and name in SOFTMAX:
             self.held[node] = self._softmax(node)
         elif name in REDUCTIONS and (item or operands[0] in self.halves):
@@ -138,6 +145,8 @@ class _Rewriter(Reductions):
     def _ordinary(self, node: fx.Node, operands: Sequence[fx.Node]) -> None:
         """A node that feels no statistic, or sees maps made of them: as in the original."""
         self.define(node, self.call(node, self.plain))
+        if any(n in self.late_maps or n in self.held for n in operands):
+            self.late_maps.add(node)
         if (is_pointwise(node) or is_view(node)) and any(
             n in self.mixed or n in self.held for n in operands
         ):
@@ -156,6 +165,7 @@ class _Rewriter(Reductions):
             else:
                 self.define(node, self._meet(node))
                 self.mixed.add(node)
+                self.late_maps.add(node)
         else:
             self._ordinary(node, operands)
 
@@ -259,6 +269,7 @@ class _Rewriter(Reductions):
             raise ConversionError(
                 "it is a statistic of pixels and statistics that do not come apart"
             )
+        self.one_statistic &= held is None and source not in self.late_maps
         return self.over(self.plain(source), source, how)
 
     def _second_half(

@@ -71,7 +71,9 @@ class Tiling(Emitter):
         made = self.emit(lifting.tiles, value, window, self.layout(node), self.flat_sizes(node))
         if id(region) not in self._modes:
             count = self.emit(
-                operator.floordiv, self.emit(lifting.batch, made), self.emit(lifting.batch, value)
+                operator.floordiv,
+                self.emit(lifting.length, made, 0),
+                self.emit(lifting.length, value, 0),
             )
             self._modes[id(region)] = Mode(count, window, region.feature)
         return made
@@ -86,6 +88,7 @@ class Tiling(Emitter):
         return self.emit(
             lifting.untiled,
             self._tiled[id(region), node],
+            self._modes[id(region)].window,
             self.layout(node),
             self.flat_sizes(node, self._modes[id(region)]),
             self.sizes(node),
