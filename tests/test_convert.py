@@ -216,7 +216,7 @@ def test_tied_weights_and_shared_modules_survive():
     ]
 
 
-def test_a_module_at_several_scales_is_refused():
+def test_a_module_at_several_scales_has_a_window_for_each():
     class Pyramid(nn.Module):
         def __init__(self):
             super().__init__()
@@ -225,8 +225,13 @@ def test_a_module_at_several_scales_is_refused():
         def forward(self, x):
             return self.norm(x), self.norm(x[..., ::2, ::2])
 
-    with pytest.raises(glocal.ConversionError, match=r"several sizes \(64x64, 32x32\)"):
-        glocal.localize(Pyramid(), 64)
+    local = glocal.localize(Pyramid(), 64)
+    assert [row.window for row in glocal.plan_of(local).rows] == [(96, 96), (48, 48)]
+    x = image(120, 100)
+    full, half = local(x)
+    torch.testing.assert_close(full, glocal.ops.local_instance_norm(x, (96, 96)))
+    wanted = glocal.ops.local_instance_norm(x[..., ::2, ::2], (48, 48))
+    torch.testing.assert_close(half, wanted)
 
 
 def test_weight_norm_networks(net):
@@ -281,7 +286,7 @@ def test_bad_arguments(net, arguments, message):
         glocal.localize(net, **arguments)
 
 
-def test_statistics_of_another_map_are_refused():
+def test_statistics_of_a_smaller_map_are_stretched():
     class Across(nn.Module):
         def __init__(self):
             super().__init__()
@@ -290,8 +295,11 @@ def test_statistics_of_another_map_are_refused():
         def forward(self, x):
             return x * self.pool(x[..., ::2, ::2])
 
-    plan = glocal.scan(Across(), 32)
-    assert plan.rows[0].how.startswith("average pool: its statistic meets a map of another size")
+    local = glocal.localize(Across(), 32, window=20)
+    x = image(60, 44)
+    mean = glocal.ops.local_mean(x[..., ::2, ::2], (10, 10))
+    wanted = x * mean.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    torch.testing.assert_close(local(x), wanted)
 
 
 def test_a_statistic_that_is_returned_is_left_global():

@@ -194,8 +194,11 @@ def test_global_operations_are_found(function):
     assert all(row.feature in ((64, 64), (7, 7), (64, 33)) for row in plan.rows)
 
 
-@pytest.mark.parametrize("function", GLOBAL, ids=lambda f: f.__name__)
-def test_what_no_rule_knows_is_listed_with_a_reason_and_raises(function):
+REFUSED = [gate_by_adaptive_pool_to_seven, fourier, top_k, one_axis, classifier]
+
+
+@pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
+def test_what_cannot_be_converted_is_listed_with_a_reason_and_raises(function):
     net = Net(function)
     plan = glocal.scan(net, 64)
     assert plan.rows
@@ -207,17 +210,30 @@ def test_what_no_rule_knows_is_listed_with_a_reason_and_raises(function):
     assert torch.equal(kept(x), net(x))
 
 
+@pytest.mark.parametrize(
+    "function", [f for f in GLOBAL if f not in REFUSED], ids=lambda f: f.__name__
+)
+def test_the_rest_is_rewritten(function):
+    net = Net(function).double().eval()
+    local = glocal.localize(net, 64, window=24)
+    assert {row.status for row in glocal.plan_of(local).rows} == {"local"}
+    small, large = (0.05 * torch.randn(2, 3, *size).double() for size in ((24, 24), (72, 64)))
+    with torch.no_grad():
+        torch.testing.assert_close(local(small), net(small), rtol=1e-9, atol=1e-12)
+        assert not torch.allclose(local(large), net(large), rtol=1e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize("function", LOCAL, ids=lambda f: f.__name__)
 def test_local_operations_are_not(function):
     assert glocal.scan(Net(function), 64).rows == ()
 
 
 def test_reasons_tell_the_kinds_apart():
-    how = {f: glocal.scan(Net(f), 64).rows[0].how for f in GLOBAL}
+    how = {f: glocal.scan(Net(f), 64).rows[0].how for f in REFUSED}
     assert "Fourier" in how[fourier]
     assert "one axis" in how[one_axis]
-    assert "grid" in how[grid_mixing]
     assert "selects" in how[top_k]
+    assert "leaves the block" in how[classifier]
 
 
 def test_features_follow_the_map_on_both_axes():

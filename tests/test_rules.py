@@ -1,11 +1,13 @@
 """Every default rule keeps the laws, on the module forms that the field uses."""
 
+import oracles
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import glocal
+from glocal.ops import tile, untile
 from glocal.rules import DEFAULT_RULES, Rule
 from glocal.testing import check_rule
 
@@ -258,7 +260,6 @@ def test_spectral_attention_of_windows_is_averaged(illuminated):
         "transposed attention, channels last"
     ]
     x = torch.randn(2, 3, 15, 20, dtype=torch.float64) + torch.linspace(0, 2, 20)
-    from glocal.ops import tile, untile
 
     with torch.no_grad():
         windows = net(tile(x, (9, 9))).permute(0, 3, 1, 2)
@@ -274,10 +275,16 @@ def test_a_lookalike_is_not_converted_wrongly():
             q, k, v = self.b(self.a(x)).flatten(2).chunk(3, 1)
             return self.c((((q * q) @ k.transpose(1, 2)).softmax(-1) @ v).view_as(x))
 
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), Lookalike())
-    plan = glocal.scan(net, 32)
-    assert [row.status for row in plan.rows] == ["global"]
-    assert plan.rows[0].how == "transposed attention: its local form computes something else"
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Lookalike()).double()
+    local = glocal.localize(net, 32, window=9)
+    assert {row.how for row in glocal.plan_of(local).rows} == {"rewrite of 1"}  # and no rule
+    x = oracles.ramp_noise(2, 4, 15, 20)
+    with torch.no_grad():
+        b = net[1].b(net[1].a(x))
+        q, k, v = (tile(t, (9, 9)).flatten(2) for t in b.chunk(3, 1))
+        out = (((q * q) @ k.transpose(1, 2)).softmax(-1) @ v).unflatten(-1, (9, 9))
+        wanted = net[1].c(untile(out, (15, 20)))
+        torch.testing.assert_close(local[1](x), wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_own_rules_come_first():
@@ -303,8 +310,10 @@ def test_own_rules_come_first():
     local = glocal.localize(Net(), 16, rules=(mine, *DEFAULT_RULES))
     assert type(local.pool) is LocalHalving
     # Without it, the pool is no plain one, and the general rule must not be used.
-    plan = glocal.scan(Net(), 16)
-    assert plan.rows[0].how == "average pool: its local form computes something else"
+    general = glocal.localize(Net(), 16)
+    assert glocal.plan_of(general).rows[0].how == "rewrite of the network"
+    x = torch.randn(1, 3, 40, 40)
+    torch.testing.assert_close(general(x), local(x))
 
 
 def test_a_broken_rule_is_caught_by_the_harness():

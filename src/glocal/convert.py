@@ -281,7 +281,7 @@ class _Conversion:
     def _checked(self, module: nn.Module, inputs: Any, inside: list[Global]) -> Block:
         block = capture(module, inputs)
         if len(block.globals) == 0:
-            raise ConversionError("its global operation does not show in it alone")
+            raise TooSmallError("its global operation does not show in it alone")
 
         def build(alone: nn.Module, window: Size) -> nn.Module:
             program = rewrite(block, lambda _: window, lambda _: window)

@@ -360,8 +360,8 @@ class Analysis:
                 return "its statistic goes through a padded or strided convolution"
             return None
         if call.pointwise or call.name in (
-            "clone", "alias", "detach", "_to_copy", "_native_batch_norm_legit_no_training",
-            "prelu", "_prelu_kernel", "expand",
+            "clone", "alias", "as_strided", "detach", "_to_copy",
+            "_native_batch_norm_legit_no_training", "prelu", "_prelu_kernel", "expand",
         ):  # fmt: skip
             return None
         if call.name in ("cat", "split", "split_with_sizes", "slice", "mean", "sum", "amax"):

@@ -14,7 +14,9 @@ centred and accumulate in float64.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -103,7 +105,9 @@ def local_norm(x: Tensor, window: Size) -> Tensor:
 
     def norm(part: Tensor) -> Tensor:
         total = _window_sums(part.to(_accumulator(part)).square(), window)
-        return _to_map(total.sqrt(), part).to(part.dtype)
+        # The derivative of the root is infinite at 0; that of a norm is 0 there, by convention.
+        root = total.clamp_min(torch.finfo(total.dtype).tiny).sqrt() * (total > 0)
+        return _to_map(root, part).to(part.dtype)
 
     return _by_slices(norm, x)
 
@@ -230,6 +234,13 @@ def local_channel_attention(
         return traced.window_attention(q, k, v, temperature, window, eps)
     if traced.is_compiling():
         return opaque.window_attention(q, k, v, temperature, window, eps)
+    with _no_autocast(q.device.type):
+        return _attention_by_cells(q, k, v, temperature, window, eps)
+
+
+def _attention_by_cells(
+    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, window: Size, eps: float
+) -> Tensor:
     h, w = q.shape[-2:]
     rows, columns = cells(h, window[0]), cells(w, window[1])
     areas = [(slice(*r), slice(*s)) for r in rows for s in columns]
@@ -248,8 +259,9 @@ def local_channel_attention(
         windows: Tensor = torch.tensordot(member, per_cell, 1)
         return windows
 
-    scale_q = gather(norms_q).sqrt().clamp_min(eps).unsqueeze(-1)
-    scale_k = gather(norms_k).sqrt().clamp_min(eps).unsqueeze(-2)
+    # Clamped before the root, whose derivative at 0 is infinite.
+    scale_q = gather(norms_q).clamp_min(eps**2).sqrt().unsqueeze(-1)
+    scale_k = gather(norms_k).clamp_min(eps**2).sqrt().unsqueeze(-2)
     logits = gather(grams) / scale_q / scale_k * temperature
     attention = logits.softmax(-1)
     share = member / member.sum(0)
@@ -273,21 +285,28 @@ def tile(x: Tensor, window: Size) -> Tensor:
         (b · n, ..., min(h, window), min(w, window)), the n windows of `windows.starts` row by
         row, window-major: all images' first window comes first.
     """
+    if traced.is_tracing() or traced.is_compiling():
+        return traced.tile(x, window)
     kh, kw = _clip(x, window)
     h, w = x.shape[-2:]
     return torch.cat([x[..., i : i + kh, j : j + kw] for i in starts(h, kh) for j in starts(w, kw)])
 
 
-def untile(tiles: Tensor, size: Size) -> Tensor:
+def untile(tiles: Tensor, size: Size, window: Size | None = None) -> Tensor:
     """The map of which `tile` made these windows; overlaps are averaged.
 
     Args:
         tiles: (b · n, ..., kh, kw), as `tile` stacks them.
         size: (height, width) of the map.
+        window: that `tile` was given; asked for where a tracer looks, to which sizes are unknown.
 
     Returns:
         (b, ..., height, width) in the dtype of `tiles`; sums accumulate in float32 at least.
     """
+    if traced.is_tracing() or traced.is_compiling():
+        if window is None:
+            raise ArgumentError("untile needs the window that the tiles were cut with")
+        return traced.untile(tiles.to(_accumulator(tiles)), size, window).to(tiles.dtype)
     h, w = size
     kh, kw = tiles.shape[-2:]
     places = [(i, j) for i in starts(h, kh) for j in starts(w, kw)]
@@ -321,6 +340,13 @@ def _clip(x: Tensor, window: Size) -> Size:
 
 def _pixels(x: Tensor, window: Size) -> Tensor | int:
     return traced.pixels(x, window) if traced.is_tracing() else window[0] * window[1]
+
+
+def _no_autocast(device: str) -> AbstractContextManager[Any]:
+    """Autocast would narrow the sums that are to be wide."""
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def _accumulator(x: Tensor) -> torch.dtype:

@@ -6,6 +6,7 @@ and above the window alike.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +14,26 @@ from torch import Tensor
 
 from glocal.windows import Size
 
-__all__ = ["is_tracing", "over_windows", "pixels", "window_attention"]
+__all__ = [
+    "is_compiling",
+    "is_tracing",
+    "over_windows",
+    "pixels",
+    "smaller",
+    "tile",
+    "untile",
+    "window_attention",
+]
 
 
 def is_tracing() -> bool:
     """Whether sizes that are asked for now would be frozen into a program."""
     return torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
+
+
+def is_compiling() -> bool:
+    """Whether `torch.compile` looks, which takes a branch on sizes but compiles anew for each."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
 
 
 def pixels(x: Tensor, window: Size) -> Tensor:
@@ -73,6 +88,56 @@ def window_attention(
     total = total.index_put(place, out.permute(2, 3, 5, 6, 0, 1, 4), accumulate=True)
     count = torch.zeros_like(v[0, 0, 0]).index_put(place, present.to(v.dtype), accumulate=True)
     return total.permute(2, 3, 4, 0, 1) / count
+
+
+def smaller(size: Any, bound: int) -> Any:
+    """The smaller of a size that a tracer follows, in whatever way it does, and a number."""
+    return size.clamp_max(bound) if isinstance(size, Tensor) else torch.sym_min(size, bound)
+
+
+def tile(x: Tensor, window: Size) -> Tensor:
+    """`ops.tile`, with one row and one column of windows too many: see `_starts`."""
+    rows, columns = _inside(x, -2, window[0]), _inside(x, -1, window[1])
+    windows = x[..., rows[:, None, :, None], columns[None, :, None, :]]
+    return windows.movedim((-4, -3), (0, 1)).flatten(0, 2)
+
+
+def untile(tiles: Tensor, size: Size, window: Size) -> Tensor:
+    """`ops.untile` of what `tile` cut with this window."""
+    like = tiles.new_empty(size)
+    rows, columns = _inside(like, -2, window[0]), _inside(like, -1, window[1])
+    present = (_present(like, -2, window[0])[:, None] & _present(like, -1, window[1])).to(tiles)
+    windows = tiles.unflatten(0, (rows.shape[0], columns.shape[0], -1)).movedim((0, 1), (-4, -3))
+    windows = windows * present[:, :, None, None]
+    place = (rows[:, None, :, None], columns[None, :, None, :])
+    total = windows.new_zeros((*size, *windows.shape[:-4]))
+    total = total.index_put(place, windows.movedim((-4, -3, -2, -1), (0, 1, 2, 3)), accumulate=True)
+    weights = present[:, :, None, None].expand(*present.shape, rows.shape[1], columns.shape[1])
+    count = windows.new_zeros(size).index_put(place, weights, accumulate=True)
+    return total.movedim((0, 1), (-2, -1)) / count
+
+
+def _inside(x: Tensor, dim: int, window: int) -> Tensor:
+    """Where the pixels of each window of `tile` lie: (windows, pixels)."""
+    start = _starts(x, dim, window)
+    return start[:, None] + torch.arange(smaller(x.shape[dim], window), device=x.device)
+
+
+def _starts(x: Tensor, dim: int, window: int) -> Tensor:
+    """Starts of `windows.starts` and one more, so that their number is never the 1 that tracers
+    treat apart."""
+    size, inside = _length(x, dim, window)
+    gaps = torch.div(size - 1, inside, rounding_mode="floor").clamp_min(1)
+    step = torch.div(size - inside + gaps - 1, gaps, rounding_mode="floor")
+    number = torch.arange((x.shape[dim] + window - 1) // window + 1, device=x.device)
+    return torch.minimum(number * step, size - inside)
+
+
+def _present(x: Tensor, dim: int, window: int) -> Tensor:
+    """Which of the windows of `_starts` are not one too many."""
+    size, inside = _length(x, dim, window)
+    number = torch.arange((x.shape[dim] + window - 1) // window + 1, device=x.device)
+    return number * inside < size
 
 
 def _length(x: Tensor, dim: int, window: int) -> tuple[Tensor, Tensor]:

@@ -139,8 +139,10 @@ def _as_float64(module: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     for parameter in alone.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        fan_in = max(1, parameter.numel() // max(1, len(parameter)))
-        parameter.data = noise / fan_in**0.5 if parameter.ndim > 1 else 1 + 0.1 * noise
+        if parameter.ndim > 1:
+            parameter.data = noise / max(1, parameter[0].numel()) ** 0.5
+        else:
+            parameter.data = 1 + 0.1 * noise
     return alone
 
 

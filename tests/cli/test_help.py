@@ -5,7 +5,9 @@ from importlib.metadata import version
 import pytest
 
 
-@pytest.mark.parametrize("command", [[], ["restore"], ["scan"], ["models"]])
+@pytest.mark.parametrize(
+    "command", [[], ["restore"], ["scan"], ["models"], ["degrade"], ["import"], ["import", "maxim"]]
+)
 def test_help_loads_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys\n"

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from glocal.cli.degrade import degrade
+from glocal.cli.import_ import import_app
 from glocal.cli.models import models
 from glocal.cli.reporting import ReportingGroup
 from glocal.cli.restore import restore
@@ -67,6 +69,13 @@ app.command(
     "glocal scan mypackage.networks:build --train-size 128 --json",
 )(scan)
 app.command(help=_help(models), epilog="[bold]Example[/bold]\n\nglocal models")(models)
+app.add_typer(import_app, name="import")
+app.command(
+    help=_help(degrade),
+    epilog="[bold]Examples[/bold]\n\n"
+    "glocal degrade photos/ set/ --kind motion\n\n"
+    "glocal degrade photo.jpg set/ --kind noise --strength 50 --seed 1",
+)(degrade)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glocal.errors import ArgumentError, CheckpointError
+from glocal.errors import ArgumentError
 
 if TYPE_CHECKING:
     from glocal.networks import LoadedNetwork
@@ -52,7 +52,7 @@ ModelName = Annotated[
         "-m",
         metavar="MODEL",
         help="Checkpoint (.pth, .safetensors), embedded name (see [bold]glocal models[/bold]), "
-        "or package.module:factory.",
+        "owner/name on the Hugging Face Hub, or package.module:factory.",
         rich_help_panel="Network",
     ),
 ]
@@ -82,7 +82,7 @@ Window = Annotated[
 
 
 def load_model(name: str) -> "LoadedNetwork":
-    """The network of a checkpoint, an embedded name or a ``package.module:factory``.
+    """The network of any MODEL, see `glocal.networks.load`.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be read.
@@ -90,8 +90,6 @@ def load_model(name: str) -> "LoadedNetwork":
     """
     from glocal.networks import load_checkpoint
 
-    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", name):
-        return _made_by(name)
     return load_checkpoint(name)
 
 
@@ -109,38 +107,3 @@ def train_size_of(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> tup
             "256 for most models trained on GoPro)"
         )
     return size
-
-
-def _made_by(name: str) -> "LoadedNetwork":
-    import importlib
-    import os
-    import sys
-    from functools import reduce
-
-    from torch import nn
-
-    from glocal.networks import LoadedNetwork
-
-    module_name, attribute = name.split(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        factory = reduce(getattr, attribute.split("."), importlib.import_module(module_name))
-    except (ImportError, AttributeError) as error:
-        raise CheckpointError(f"{name}: cannot be imported ({error})") from None
-    finally:
-        sys.path.remove(os.getcwd())
-    network: Any = (
-        factory() if callable(factory) and not isinstance(factory, nn.Module) else factory
-    )
-    if not isinstance(network, nn.Module):
-        raise ArgumentError(
-            f"{name}: gave {type(network).__name__}; a factory returns a torch.nn.Module"
-        )
-    return LoadedNetwork(
-        network=network.eval(),
-        architecture=type(network).__name__,
-        hyperparameters={},
-        train_size=None,
-        name=name,
-        task=None,
-    )

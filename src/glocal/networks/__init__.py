@@ -11,14 +11,18 @@ from glocal.networks.detect import (
     load,
     load_checkpoint,
 )
+from glocal.networks.ffanet import FFANet
 from glocal.networks.hinet import HINet
+from glocal.networks.maxim import MAXIM
 from glocal.networks.mprnet import MPRNet
 from glocal.networks.nafnet import Baseline, NAFNet
 from glocal.networks.restormer import Restormer
 
 __all__ = [
     "DEFAULT_MODEL",
+    "MAXIM",
     "Baseline",
+    "FFANet",
     "HINet",
     "LoadedNetwork",
     "MPRNet",

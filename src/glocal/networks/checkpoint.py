@@ -15,7 +15,10 @@ from torch import Tensor
 
 from glocal.errors import CheckpointError
 
-__all__ = ["few", "read_checkpoint", "read_metadata"]
+__all__ = ["SUFFIXES", "few", "read_checkpoint", "read_metadata"]
+
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+"""Of the names of files that weights are read from."""
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -38,11 +41,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     metadata: dict[str, str] = {}
     if path.suffix == ".safetensors":
         loaded, metadata = _read_safetensors(path)
-    elif path.suffix in (".pth", ".pt", ".ckpt"):
+    elif path.suffix in SUFFIXES:
         loaded = _read_pickle(path)
     else:
         raise CheckpointError(
-            f"{path}: weights are read from .pth, .pt, .ckpt and .safetensors files, "
+            f"{path}: weights are read from {', '.join(SUFFIXES[:-1])} and {SUFFIXES[-1]} files, "
             f"not from {path.suffix or 'files without a suffix'}"
         )
     state_dict = _strip_prefixes(_unwrap(loaded))

@@ -18,8 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from glocal.errors import CheckpointError
-from glocal.networks.checkpoint import few, read_checkpoint, read_metadata
+from glocal.networks.checkpoint import SUFFIXES, few, read_checkpoint, read_metadata
+from glocal.networks.external import download, is_repository, made_by, recognised
+from glocal.networks.ffanet import FFANet, ffanet_hyperparameters
 from glocal.networks.hinet import HINet, hinet_hyperparameters
+from glocal.networks.maxim import MAXIM, maxim_hyperparameters
 from glocal.networks.mprnet import MPRNet, mprnet_hyperparameters
 from glocal.networks.nafnet import (
     Baseline,
@@ -45,12 +48,17 @@ DEFAULT_MODEL = "nafnet-motion-blur"
 
 @dataclass(frozen=True)
 class Architecture:
-    """A kind of network, how to know its state dict, and how to size it."""
+    """A kind of network, how to know its state dict, and how to size it.
+
+    `train_size` is the (height, width) of the crops that all checkpoints of its release were
+    trained on, None where they differ; it holds for files that do not say it themselves.
+    """
 
     name: str
     cls: Callable[..., nn.Module]
     recognises: Callable[[Mapping[str, Tensor]], bool]
     hyperparameters: Callable[[Mapping[str, Tensor]], dict[str, object]]
+    train_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class LoadedNetwork:
     """A network with its weights, in eval mode on the CPU, and what is known about it.
 
     `train_size` is the (height, width) of the crops it was trained on and `task` what it was
-    trained for; both are None where the file does not say.
+    trained for; both are None where neither the file nor the release says.
     """
 
     network: nn.Module
@@ -86,10 +94,23 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         baseline_hyperparameters,
     ),
     Architecture(
+        "FFANet",
+        FFANet,
+        _has("pre.0.weight", "post.1.weight", "ca.1.weight", block=".calayer.ca.0.weight"),
+        ffanet_hyperparameters,
+        train_size=(240, 240),
+    ),
+    Architecture(
         "HINet",
         HINet,
         _has("conv_01.weight", "sam12.conv1.weight", "down_path_1.0.conv_1.weight"),
         hinet_hyperparameters,
+    ),
+    Architecture(
+        "MAXIM",
+        MAXIM,
+        _has("stage_0_input_conv_0.weight", block=".GridGatingUnit.Dense_0.weight"),
+        maxim_hyperparameters,
     ),
     Architecture(
         "MPRNet",
@@ -116,12 +137,17 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 def load(source: str | Path) -> nn.Module:
     """The network of a checkpoint file or of an embedded model, in eval mode on the CPU.
 
+    Checkpoints of networks that are not glocal's own are recognised where spandrel is installed.
+
     Args:
-        source: path of a `.pth`, `.pt`, `.ckpt` or `.safetensors` file, or the name of an
-            embedded model (see `embedded_models`), which goes before a file of that very name.
+        source: path of a `.pth`, `.pt`, `.ckpt` or `.safetensors` file; the name of an
+            embedded model (see `embedded_models`), which goes before a file of that very name;
+            "owner/name" or "owner/name:file" on the Hugging Face Hub; or
+            "package.module:factory", a Python function that makes the network.
 
     Raises:
         CheckpointError: the file cannot be read, or fits no known network.
+        ArgumentError: the factory fails, or makes no network.
     """
     return load_checkpoint(source).network
 
@@ -137,12 +163,19 @@ def load_checkpoint(source: str | Path) -> LoadedNetwork:
 
     Raises:
         CheckpointError: the file cannot be read, or fits no known network.
+        ArgumentError: the factory fails, or makes no network.
     """
     embedded = _embedded_files()
     if isinstance(source, str) and source in embedded:
         with importlib.resources.as_file(embedded[source]) as path:
             return _load_file(path, name=source)
     path = Path(source)
+    if isinstance(source, str) and not path.exists():
+        if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", source):
+            network = made_by(source)
+            return LoadedNetwork(network, type(network).__name__, {}, None, source, None)
+        if is_repository(source) and (":" in source or path.suffix not in SUFFIXES):
+            return _load_file(download(source), name=source)
     if not path.exists() and not path.suffix:
         known = ", ".join(embedded) or "none"
         raise CheckpointError(
@@ -165,6 +198,33 @@ def embedded_models() -> dict[str, dict[str, str]]:
 
 def _load_file(path: Path, name: str) -> LoadedNetwork:
     state_dict, metadata = read_checkpoint(path)
+    try:
+        return _known_network(path, name, state_dict, metadata)
+    except CheckpointError as unfit:
+        if "architecture" in metadata:
+            raise
+        external, why = None, "spandrel knows none either"
+        try:
+            external = recognised(state_dict)
+        except CheckpointError as error:
+            why = str(error)
+        if external is None and isinstance(unfit, _NearMissError):
+            raise
+        if external is None:
+            raise CheckpointError(f"{unfit}; {why}") from None
+    return LoadedNetwork(
+        network=external.network,
+        architecture=external.architecture,
+        hyperparameters=external.hyperparameters,
+        train_size=_train_size(path, metadata),
+        name=metadata.get("name", name),
+        task=metadata.get("task", external.task),
+    )
+
+
+def _known_network(
+    path: Path, name: str, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> LoadedNetwork:
     architecture = _architecture(path, state_dict, metadata)
     hyperparameters = _hyperparameters(path, architecture, state_dict, metadata)
     try:
@@ -181,7 +241,7 @@ def _load_file(path: Path, name: str) -> LoadedNetwork:
         network=network.eval(),
         architecture=architecture.name,
         hyperparameters=hyperparameters,
-        train_size=_train_size(path, metadata),
+        train_size=_train_size(path, metadata) or architecture.train_size,
         name=metadata.get("name", name),
         task=metadata.get("task"),
     )
@@ -285,6 +345,10 @@ def _unknown(path: Path, state_dict: Mapping[str, Tensor]) -> CheckpointError:
     )
 
 
+class _NearMissError(CheckpointError):
+    """The tensors are nearly those of a known network, so that no other is worth mentioning."""
+
+
 def _misfit(
     path: Path, name: str, network: nn.Module, state_dict: Mapping[str, Tensor]
 ) -> CheckpointError:
@@ -294,8 +358,10 @@ def _misfit(
         reshaped = []  # a key that is off can spoil the sizes read off the tensors: say it alone
     differences = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
     listed = "; ".join(f"{label}: {few(keys, 2)}" for label, keys in differences.items() if keys)
-    percent = math.floor(100 * _share(network, state_dict))
-    return CheckpointError(
+    share = _share(network, state_dict)
+    percent = math.floor(100 * share)
+    kind = _NearMissError if share >= 0.5 else CheckpointError
+    return kind(
         f"{path}: fits no known network; closest is {name}, {percent}% of the "
         f"keys in common;\n{listed}"
     )

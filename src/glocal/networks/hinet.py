@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from glocal.errors import ArgumentError
 from glocal.networks.mprnet import SAM
-from glocal.networks.padding import pad_to_multiple
+from glocal.networks.padding import crop, pad_to_multiple
 
 __all__ = ["HINBlock", "HINet", "hinet_hyperparameters"]
 
@@ -172,10 +172,10 @@ class HINet(nn.Module):
         previous = list(zip(encoded, decoded, strict=True))[:-1]
         encoded = _descend(self.down_path_2, features, previous)
         decoded = _ascend(self.up_path_2, self.skip_conv_2, encoded)
-        restored: Tensor = (self.last(decoded[0]) + image)[..., :height, :width]
+        restored: Tensor = crop(self.last(decoded[0]) + image, height, width)
         if not self.training:
             return restored
-        return [first[..., :height, :width], restored]
+        return [crop(first, height, width), restored]
 
     def _pad(self, x: Tensor) -> Tensor:
         size = self.padder_size

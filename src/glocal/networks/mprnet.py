@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from glocal.errors import ArgumentError
-from glocal.networks.padding import pad_to_multiple
+from glocal.networks.padding import crop, pad_to_multiple
 
 __all__ = ["CAB", "SAM", "CALayer", "MPRNet", "mprnet_hyperparameters"]
 
@@ -106,9 +107,21 @@ class _Blocks:
         return _conv(channels_in, channels_out, self.kernel_size, self.bias)
 
 
+class _Scale(nn.Module):
+    """Twice or half the size, bilinear; the size is a whole number, which exporters can follow."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        size = (2 * height, 2 * width) if self.factor == 2 else (height // 2, width // 2)
+        return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
 def _resize(factor: float, channels_in: int, channels_out: int) -> nn.Sequential:
-    scale = nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=False)
-    return nn.Sequential(scale, _conv(channels_in, channels_out, 1))
+    return nn.Sequential(_Scale(factor), _conv(channels_in, channels_out, 1))
 
 
 class _Down(nn.Module):
@@ -235,7 +248,8 @@ class _ORSNet(nn.Module):
 
 def _split(x: Tensor, dim: int) -> Tensor:
     """Cut an axis in two and stack the halves on the batch."""
-    return torch.cat(x.chunk(2, dim), 0)
+    half = x.shape[dim] // 2  # chunk would ask how many pieces there are
+    return torch.cat([x.narrow(dim, 0, half), x.narrow(dim, half, half)], 0)
 
 
 def _join(x: Tensor, dim: int) -> Tensor:
@@ -331,11 +345,11 @@ class MPRNet(nn.Module):
 
         features = self.concat23(torch.cat([self.shallow_feat3(whole), attended], 1))
         features = self.stage3_orsnet(features, encoded, decoded)
-        restored: Tensor = (self.tail(features) + whole)[..., :height, :width]
+        restored: Tensor = crop(self.tail(features) + whole, height, width)
         if not self.training:
             return restored
         earlier = [image2, _join(image1, 2)]
-        return [restored, *(image[..., :height, :width] for image in earlier)]
+        return [restored, *(crop(image, height, width) for image in earlier)]
 
 
 def mprnet_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glocal.networks.padding import crop, missing
+
 __all__ = [
     "Baseline",
     "BaselineBlock",
@@ -201,12 +203,13 @@ class _SimpleUNet(nn.Module):
         for decoder, up, skip in zip(self.decoders, self.ups, reversed(skips), strict=True):
             x = decoder(up(x) + skip)
         restored: Tensor = self.ending(x) + image
-        return restored[..., :height, :width]
+        return crop(restored, height, width)
 
     def check_image_size(self, x: Tensor) -> Tensor:
         """Pad (b, c, h, w) with zeros below and right to multiples of `padder_size`."""
         height, width = x.shape[-2:]
-        return F.pad(x, (0, -width % self.padder_size, 0, -height % self.padder_size))
+        bottom, right = (missing(size, self.padder_size) for size in (height, width))
+        return F.pad(x, (0, right, 0, bottom))
 
 
 class NAFNet(_SimpleUNet):

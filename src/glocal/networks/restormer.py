@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glocal.errors import ArgumentError
-from glocal.networks.padding import pad_to_multiple
+from glocal.networks.padding import crop, pad_to_multiple
 
 __all__ = ["Attention", "LayerNorm", "Restormer", "TransformerBlock", "restormer_hyperparameters"]
 
@@ -288,7 +288,7 @@ class Restormer(nn.Module):
             restored = self.output(features + self.skip_conv(embedded))
         else:
             restored = self.output(features) + image
-        return restored[..., :height, :width]
+        return crop(restored, height, width)
 
 
 def restormer_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Capture one block of a network as a graph of aten operations, and tell what is global in it."""
 
 import copy
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ class Block:
         for place, dim in enumerate(self.dims[node]):
             atoms = [atom for atom in dim if atom.sizes != (1, 1, 1)]
             follow = [role(atom.sizes) for atom in atoms]
-            if any(atom.grid for atom in atoms) or "HW" in follow:
+            if any(atom.grid or atom.cell for atom in atoms) or "HW" in follow:
                 return None
             if not any(follow):
                 continue
@@ -160,10 +161,17 @@ def capture(module: nn.Module, runs: Sequence[tuple[Any, Any]]) -> Block:
                 _Alone(alone, arguments), example, dynamic_shapes=(dynamic,), strict=False
             ).run_decompositions({})
     except Exception as error:
-        text = next((line for line in str(error).splitlines() if line.strip()), "")
-        reason = f"{type(error).__name__}: {text[:160]}"
-        raise ConversionError(f"it cannot be captured: {reason}") from None
+        raise ConversionError(f"it cannot be captured: {_reason(error)}") from None
     return _read(program, arguments)
+
+
+def _reason(error: Exception) -> str:
+    text = next((line for line in str(error).splitlines() if line.strip()), "")
+    frozen = re.findall(r"size\(\)\[(\d+)\]", text) if "Constraints violated" in text else []
+    if frozen:
+        what = "the number of images" if set(frozen) == {"0"} else "the size of the image"
+        return f"its source makes a constant of {what}"
+    return f"{type(error).__name__}: {text[:160]}"
 
 
 class _Alone(nn.Module):

@@ -42,6 +42,12 @@ class Region:
     feature: Size
     grid: bool
 
+    def multiple(self, block: Block) -> Size:
+        """(height, width) of the cells that it cuts maps into; windows are multiples of them."""
+        atoms = [a for n in self.nodes for dim in block.dims.get(n, ()) for a in dim if a.cell]
+        rows, columns = (max((a.sizes[0] for a in atoms if a.cell == x), default=1) for x in "HW")
+        return rows, columns
+
 
 def regions(block: Block) -> list[Region]:
     """The regions of a block.

@@ -68,6 +68,9 @@ class _Rewriter(Reductions):
         window_of: Callable[[Size], Size],
         train_window_of: Callable[[Size], Size],
     ) -> None:
+        for item in block.globals.values():
+            if item.kind in ("axis", "selection", "fourier", "unknown"):
+                raise ConversionError(item.reason)
         super().__init__(block, window_of, train_window_of)
         self.held: dict[fx.Node, Statistic | Chain | Weights] = {}
         self.halves: dict[fx.Node, tuple[fx.Node, Reduction]] = {}
@@ -77,9 +80,6 @@ class _Rewriter(Reductions):
 
     def run(self) -> Program:
         block = self.block
-        for item in block.globals.values():
-            if item.kind in ("axis", "selection", "fourier", "unknown"):
-                raise ConversionError(item.reason)
         for node in block.graph.nodes:
             if node.op == "placeholder":
                 self.define(node, Get(node.name))

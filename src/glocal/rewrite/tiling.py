@@ -67,7 +67,9 @@ class Tiling(Emitter):
     def _cut_map(self, region: Region, node: fx.Node, value: Get) -> Get:
         if self.block.size(node) != region.feature:
             raise ConversionError("it mixes maps of several sizes")
-        window = (self.train_window_of if region.grid else self.window_of)(region.feature)
+        height, width = (self.train_window_of if region.grid else self.window_of)(region.feature)
+        down, along = region.multiple(self.block)
+        window = (max(height // down, 1) * down, max(width // along, 1) * along)
         made = self.emit(lifting.tiles, value, window, self.layout(node), self.flat_sizes(node))
         if id(region) not in self._modes:
             count = self.emit(

@@ -1,0 +1,100 @@
+"""``glocal degrade``: clean photographs to a paired data set."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from glocal.cli.progress import Bar
+from glocal.cli.reporting import say, say_facts
+
+__all__ = ["degrade"]
+
+Kind = Literal["motion", "defocus", "noise", "poisson", "haze", "jpeg"]
+
+
+def degrade(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="A clean photograph, or a folder of them.", show_default=False
+        ),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TARGET",
+            help="Folder of the set; the images go to TARGET/degraded and TARGET/target.",
+            show_default=False,
+        ),
+    ],
+    kind: Annotated[
+        Kind,
+        typer.Option("--kind", "-k", help="What to do to the photographs.", show_default=False),
+    ],
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="motion: longest path in pixels (11); defocus: largest radius in pixels (5); "
+            "noise: standard deviation in 1/255 (25); poisson: that of white (15); haze: "
+            "scattering × depth (1.5); jpeg: quality (30).",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    recursive: Annotated[
+        bool, typer.Option(help="Go into the folders of a folder.", rich_help_panel="Files")
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option(help="Skip pairs that are there.", rich_help_panel="Files")
+    ] = True,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Make existing pairs anew.", rich_help_panel="Files"),
+    ] = False,
+) -> None:
+    """Make a paired data set from clean photographs.
+
+    Blur and haze vary over the image, as real ones do. The files are PNG of the photographs' own
+    bit depth; TARGET/degradation.json records the settings and the seed of each image. The same
+    photograph, settings and seed give the same files, whatever else is in the folder.
+    """
+    from glocal.degrade import settings
+    from glocal.paired_set import RECORD, make_paired_set, plan_paired_set
+
+    chosen, used = settings(kind, strength)
+    count = len(plan_paired_set(source, target, seed, recursive=recursive))
+    options = {"recursive": recursive, "resume": resume, "overwrite": overwrite}
+    results = make_paired_set(source, target, kind, used, seed, **options)
+    started = time.perf_counter()
+    say_facts(
+        {
+            "photographs": f"{count} in {source}" if source.is_dir() else str(source),
+            "degradation": f"{kind}, strength {used:g} ({chosen.meaning}), seed {seed}",
+        }
+    )
+    tally = {"made": 0, "skipped": 0, "failed": 0}
+    failures = []
+    notes: dict[str, int] = {}
+    with Bar(str(source), files=count) as bar:
+        for result in results:
+            tally[result.status] += 1
+            if result.status == "failed":
+                failures.append(result)
+            for note in result.notes:
+                notes[note] = notes.get(note, 0) + 1
+            bar.file_done(skipped=result.status != "made")
+    for note, times in notes.items():
+        say(f"{note} (in {times} of {count} files)", "yellow", "note")
+    for failure in failures:
+        say(failure.error or "", "bold red", "failed")
+    done = ", ".join(f"{number} {status}" for status, number in tally.items() if number)
+    say_facts(
+        {
+            "time": f"{time.perf_counter() - started:.1f} s",
+            "result": f"{target} ({done}; settings in {RECORD})",
+        }
+    )
+    if failures:
+        raise typer.Exit(1)

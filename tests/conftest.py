@@ -1,0 +1,38 @@
+"""What tests of several folders share."""
+
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def spandrel() -> Iterator[ModuleType]:
+    """The optional package spandrel with its extra architectures; skips where they are missing.
+
+    It needs torchvision, which imports beside the very torch that it was built for alone: its
+    Python code registers what its compiled part, which does not load, defines. Defining the
+    schemas here lets it import; nothing that spandrel's networks do calls them.
+    """
+    for package in ("spandrel", "spandrel_extra_arches"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    library = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import torchvision  # noqa: F401
+        except RuntimeError:
+            for name in [name for name in sys.modules if name.startswith("torchvision")]:
+                del sys.modules[name]
+            library = torch.library.Library("torchvision", "DEF")
+            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import spandrel
+        import spandrel_extra_arches  # noqa: F401
+    yield spandrel
+    del library  # the schemas last as long as this object

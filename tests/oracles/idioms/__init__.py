@@ -1,0 +1,35 @@
+"""Hand-written blocks of the field that use global operations, and their local forms by definition.
+
+Every block is written as networks write it; what its local form must compute is written from the
+two laws (`idiom.py`), independently of any converter. One file a family.
+"""
+
+from oracles.idioms.blocks import BLOCKS
+from oracles.idioms.cbam import CBAM
+from oracles.idioms.einops_spelled import EINOPS
+from oracles.idioms.grids import GRIDS
+from oracles.idioms.idiom import Idiom, by_tiles, by_windows, statistic
+from oracles.idioms.linear import LINEAR
+from oracles.idioms.moments import MOMENTS
+from oracles.idioms.peaks import PEAKS
+from oracles.idioms.pixels import PIXELS
+from oracles.idioms.pools import POOLS
+from oracles.idioms.refused import REFUSED
+from oracles.idioms.transposed import TRANSPOSED
+from oracles.idioms.traps import TRAPS
+
+IDIOMS: tuple[Idiom, ...] = (
+    *POOLS,
+    *PEAKS,
+    *MOMENTS,
+    *BLOCKS,
+    *CBAM,
+    *TRANSPOSED,
+    *PIXELS,
+    *LINEAR,
+    *GRIDS,
+    *EINOPS,
+    *REFUSED,
+)
+
+__all__ = ["IDIOMS", "TRAPS", "Idiom", "by_tiles", "by_windows", "statistic"]
