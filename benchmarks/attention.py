@@ -7,13 +7,11 @@ versions and threads are printed beside them.
 """
 
 import argparse
-import platform
-import statistics
-import time
 from functools import partial
 
 import torch
 import torch.nn.functional as F
+from timing import machine, medians
 
 from glocal.ops import local_channel_attention, tile, untile
 
@@ -38,27 +36,13 @@ def overlapping(q, k, v, temperature, window):
     return untile(whole(*parts, temperature).flatten(1, 2), q.shape[-2:]).view_as(v)
 
 
-def medians(variants, repeats):
-    """Seconds of each variant; they take turns so that a slow minute slows all."""
-    times = {name: [] for name in variants}
-    for _ in range(repeats + 1):
-        for name, run in variants.items():
-            started = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(t[1:]) for name, t in times.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(
-        f"{platform.processor() or platform.machine()}, {arguments.threads} threads, "
-        f"torch {torch.__version__}, float32, median of {arguments.repeats}\n"
-    )
+    print(machine(arguments.threads, arguments.repeats), "\n")
     print("| channels, heads | map | window | batch | by cells ÷ global | windows ÷ global |")
     print("|---|---|---|---|---|---|")
     for channels, heads, size, window in CASES:
