@@ -149,6 +149,59 @@ def test_jit_trace_is_local_whatever_size_it_sees(pair, seen):
     check_local(traced, original, local)
 
 
+class RescaleNorm(nn.Module):
+    """DehazeFormer's, which returns the scale and shift that undo it."""
+
+    def __init__(self):
+        super().__init__()
+        self.eps = 1e-5
+        self.weight, self.bias = (nn.Parameter(torch.ones(1, 3, 1, 1)) for _ in range(2))
+        self.meta1, self.meta2 = nn.Conv2d(1, 3, 1), nn.Conv2d(1, 3, 1)
+
+    def forward(self, x):
+        mean = x.mean((1, 2, 3), keepdim=True)
+        std = ((x - mean).square().mean((1, 2, 3), keepdim=True) + self.eps).sqrt()
+        return (x - mean) / std * self.weight + self.bias, self.meta1(std), self.meta2(mean)
+
+
+class Rescaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = RescaleNorm()
+
+    def forward(self, x):
+        normalised, scale, shift = self.norm(x)
+        return normalised * scale + shift
+
+
+class Functional(nn.Module):
+    """A statistic that no rule knows and that is rewritten."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.tail = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        y = self.head(x)
+        flat = y.flatten(2)
+        mean, std = flat.mean(-1)[..., None, None], flat.std(-1)[..., None, None]
+        return x + self.tail((y - mean) / (std + 1e-3))
+
+
+@pytest.mark.parametrize("seen", ["below", "above"])
+@pytest.mark.parametrize("make", [Rescaled, Functional])
+def test_other_blocks_are_local_too(make, seen, tmp_path):
+    original = randomise(nn.Sequential(make(), nn.Conv2d(3, 3, 1)).eval())
+    local = glocal.localize(original, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        check_local(torch.jit.trace(local, (image(SIZES[seen], 2),)), original, local)
+    if seen == "above":
+        exported = export(local, tmp_path / "net.pt2")
+        check_local(torch.export.load(exported.path).module(), original, local)
+
+
 def test_a_network_that_pads_takes_any_size(tmp_path):
     original = randomise(NAFNet(3, 4, 1, [1], [1]).eval())
     local = glocal.localize(original, 16)

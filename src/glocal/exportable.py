@@ -38,6 +38,18 @@ class Exportable:
     smallest: int
 
 
+class _OneImage(nn.Module):
+    """A network by a signature that does not depend on how it was made."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.training = network.training
+
+    def forward(self, image: Tensor) -> Any:
+        return self.network(image)
+
+
 def capture_program(
     model: nn.Module, image: Callable[[int, Size], Tensor], fixed: Size | None
 ) -> Exportable:
@@ -51,6 +63,7 @@ def capture_program(
     Raises:
         GlocalError: the network cannot be captured.
     """
+    model = _OneImage(model)
     batch = Dim("batch", min=1, max=1 << 10)
     if fixed is not None:
         shapes: Any = ({0: batch},)

@@ -1,9 +1,12 @@
 """Run a network without computing anything, and record every tensor operation it makes."""
 
 import functools
+import io
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -20,7 +23,7 @@ from glocal.modules import clone, drop_hooks
 
 How = Literal["meta", "fake", "real"]
 
-__all__ = ["Call", "How", "Ref", "Spec", "Trace", "trace", "trace_graph"]
+__all__ = ["Call", "How", "Ref", "Spec", "Trace", "quiet", "trace", "trace_graph"]
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = __file__
@@ -166,6 +169,21 @@ def trace_graph(
                 continue
             made[node] = tree_map_only(Tensor, recorder.ref, values[node])
     return record, made
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what torch says of attempts that may fail from the user, who is told the outcome."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    spoken = io.StringIO()
+    try:
+        with warnings.catch_warnings(), redirect_stdout(spoken), redirect_stderr(spoken):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Names(TorchFunctionMode):

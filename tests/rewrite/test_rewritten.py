@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import glocal
-from glocal import convert, ops, verify
+from glocal import conversion, ops, verify
 from glocal.rewrite import Rewritten
 
 WINDOW = (9, 8)
@@ -87,8 +87,8 @@ def captures(monkeypatch):
         made.append(type(module))
         return capture(module, runs)
 
-    capture = convert.capture
-    monkeypatch.setattr(convert, "capture", counting)
+    capture = conversion.capture
+    monkeypatch.setattr(conversion, "capture", counting)
     return made
 
 

@@ -2,9 +2,7 @@
 
 import copy
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,15 +12,15 @@ from torch.export import Dim, ExportedProgram, export
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils._pytree import tree_unflatten
 
+from glocal.analysis import Analysis, Global
 from glocal.dims import Dim as Axis
 from glocal.dims import role
-from glocal.discover import Analysis, Global
 from glocal.errors import ConversionError
 from glocal.modules import clone, drop_hooks
 from glocal.rewrite.arguments import Arguments, TensorInput, TooSmallError, read_arguments
 from glocal.rewrite.program import Input
 from glocal.rewrite.spelling import SpelledOut
-from glocal.trace import Ref, Trace, trace_graph
+from glocal.trace import Ref, Trace, quiet, trace_graph
 from glocal.windows import Size
 
 __all__ = ["Block", "Layout", "TooSmallError", "capture"]
@@ -156,7 +154,7 @@ def capture(module: nn.Module, runs: Sequence[tuple[Any, Any]]) -> Block:
         for given in arguments.tensors
     )
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             program = export(
                 _Alone(alone, arguments), example, dynamic_shapes=(dynamic,), strict=False
             ).run_decompositions({})
@@ -167,6 +165,8 @@ def capture(module: nn.Module, runs: Sequence[tuple[Any, Any]]) -> Block:
 
 def _reason(error: Exception) -> str:
     text = next((line for line in str(error).splitlines() if line.strip()), "")
+    if "DataDependent" in type(error).__name__:
+        return "its source looks at the values of tensors"
     frozen = re.findall(r"size\(\)\[(\d+)\]", text) if "Constraints violated" in text else []
     if frozen:
         what = "the number of images" if set(frozen) == {"0"} else "the size of the image"
@@ -256,10 +256,3 @@ def _analysed(graph: fx.Graph, tensors: dict[fx.Node, TensorInput]) -> Any:
             shapes[node] = tuple(ref.shape for ref in known)
             dims[node] = analysis.dims_of(*known[:3])
     return found, shapes, dims
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

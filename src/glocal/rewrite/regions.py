@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from glocal.discover import Global
+from glocal.analysis import Global
 from glocal.errors import ConversionError
 from glocal.rewrite.capture import Block, TooSmallError
 from glocal.rewrite.nodes import (

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from glocal import traced
 from glocal.ops import local_group_norm, local_instance_norm, local_layer_norm, local_moments
 from glocal.rules.rule import Local, Rule
 from glocal.windows import Size, covers
@@ -63,7 +64,8 @@ class LocalRescaleNorm(LocalLayerNorm):
 
     def forward(self, input: Tensor) -> Any:
         """(b, c, h, w) to the normalised map and the maps of its scale and shift."""
-        if covers(self.window, (input.shape[-2], input.shape[-1])):
+        branches = not (traced.is_tracing() or traced.is_compiling())
+        if branches and covers(self.window, (input.shape[-2], input.shape[-1])):
             mean = input.mean((1, 2, 3), keepdim=True)
             variance = (input - mean).square().mean((1, 2, 3), keepdim=True)
         else:
