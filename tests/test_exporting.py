@@ -12,7 +12,7 @@ from torch import nn
 
 import glocal
 from glocal.exporting import export
-from glocal.networks import NAFNet
+from glocal.networks.padding import _pad_at_any_size, crop, pad_to_multiple
 
 WINDOW = 24  # of networks trained on crops of 16
 BELOW, AT, ABOVE = (18, 20), (24, 24), (33, 41)
@@ -47,7 +47,7 @@ class Everything(nn.Module):
     def __init__(self):
         super().__init__()
         self.head = nn.Conv2d(3, 4, 3, padding=1)
-        self.instance, self.group = nn.InstanceNorm2d(4, affine=True), nn.GroupNorm(2, 4)
+        self.norm = nn.GroupNorm(2, 4)
         self.average = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Sigmoid())
         self.maximum = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Conv2d(4, 4, 1), nn.Sigmoid())
         self.attention = Attention()
@@ -56,7 +56,7 @@ class Everything(nn.Module):
     def forward(self, x):
         y = self.head(x)
         y = y * self.average(y) + y * self.maximum(y)
-        y = self.instance(y) + self.group(y)
+        y = self.norm(y)
         return x + self.tail(y + self.attention(y))
 
 
@@ -202,12 +202,35 @@ def test_other_blocks_are_local_too(make, seen, tmp_path):
         check_local(torch.export.load(exported.path).module(), original, local)
 
 
+class Padding(nn.Module):
+    """Half the size inside, as deblurring networks have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.norm = nn.Conv2d(3, 4, 2, 2), nn.InstanceNorm2d(4, affine=True)
+        self.up = nn.Sequential(nn.Conv2d(4, 12, 1), nn.PixelShuffle(2))
+
+    def forward(self, x):
+        image = pad_to_multiple(x, 4)
+        return crop(image + self.up(self.norm(self.down(image))), *x.shape[-2:])
+
+
 def test_a_network_that_pads_takes_any_size(tmp_path):
-    original = randomise(NAFNet(3, 4, 1, [1], [1]).eval())
+    original = randomise(Padding().eval())
     local = glocal.localize(original, 16)
     exported = export(local, tmp_path / "net.pt2")
     assert (exported.multiple, exported.smallest) == (1, 17)
     check_local(torch.export.load(exported.path).module(), original, local)
+
+
+@pytest.mark.parametrize("size", [(3, 4), (5, 1), (6, 9), (8, 8), (2, 3)])
+def test_padding_at_any_size_is_padding(size):
+    x = image(size, 2)
+    multiple = 8
+    wanted = pad_to_multiple(x, multiple)
+    got = _pad_at_any_size(x, *wanted.shape[-2:])
+    assert torch.equal(got, wanted)
+    assert torch.equal(crop(got, *size), x)
 
 
 # ---- what is written
@@ -271,7 +294,7 @@ def test_a_fixed_size(tmp_path):
 
 
 def test_a_branch_on_the_size_limits_the_sizes_taken(tmp_path):
-    class Padding(nn.Module):
+    class Branching(nn.Module):
         def __init__(self):
             super().__init__()
             self.norm = nn.InstanceNorm2d(3)
@@ -282,7 +305,7 @@ def test_a_branch_on_the_size_limits_the_sizes_taken(tmp_path):
                 x = nn.functional.pad(x, (0, right, 0, bottom), mode="reflect")
             return self.norm(x)
 
-    exported = export(glocal.localize(Padding(), 16), tmp_path / "net.pt2")
+    exported = export(glocal.localize(Branching(), 16), tmp_path / "net.pt2")
     assert (exported.multiple, exported.smallest) == (4, 20)
     assert all(n % 4 == 0 for size in exported.sizes for n in size)
 

@@ -51,7 +51,8 @@ _LOCAL = frozenset(
     "empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full zeros ones "
     "empty full arange linspace fill zero scalar_tensor rand randn embedding prelu "
     "_prelu_kernel native_dropout bernoulli lerp real imag view_as_real view_as_complex complex "
-    "glu _conj polar hardswish log_sigmoid_forward rrelu_with_noise special_expit".split()
+    "glu _conj polar hardswish log_sigmoid_forward rrelu_with_noise special_expit "
+    "masked_fill".split()
 )
 _KNOWN = (
     _ALONG_DIM | set(_MATMUL) | _BATCH_NORM | _CONVOLUTION | VIEWS | PICKS | _LOCAL

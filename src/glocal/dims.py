@@ -79,16 +79,27 @@ def product(dim: Dim) -> Sizes:
 def map_of(refs: list[Operand]) -> tuple[Sizes, Sizes] | None:
     """Height and width of the first tensor that has factors for each."""
     for _, dims in refs:
-        atoms = [atom for dim in dims for atom in dim]
         found = []
         for axis in "HW":
-            follow = [atom for atom in atoms if role(atom.sizes) == axis]
-            counts = [atom for atom in atoms if axis in (atom.grid, atom.cell)]
-            if follow:
-                found.append(product((follow[0], *counts[:1])))
+            whole = next((dim for dim in dims if _following(dim, axis)), None)
+            if whole is None:
+                continue
+            # What a view split off the axis lies beside it, or in one dim of its own; attention
+            # scores have that one twice.
+            apart = (_split_off(dim, axis) for dim in dims if not _following(dim, axis))
+            beside = next((atoms for atoms in apart if atoms), ())
+            found.append(product((_following(whole, axis)[0], *_split_off(whole, axis), *beside)))
         if len(found) == 2:
             return found[0], found[1]
     return None
+
+
+def _following(dim: Dim, axis: str) -> Dim:
+    return tuple(atom for atom in dim if role(atom.sizes) == axis)
+
+
+def _split_off(dim: Dim, axis: str) -> Dim:
+    return tuple(atom for atom in dim if axis in (atom.grid, atom.cell))
 
 
 def permuted(call: Call, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
@@ -137,6 +148,8 @@ def regroup(source: tuple[Dim, ...], target: tuple[Dim, ...]) -> tuple[Dim, ...]
                 missing = (1, 1, 1)
             else:
                 return target
+        if any(set(role(atom.sizes)) - set(role(product(dim))) for atom in taken):
+            taken = list(dim)  # cut across: these factors do not tell what the dim follows
         result.append(_whole_axes(taken) or (Atom((1, 1, 1)),))
     return tuple(result)
 

@@ -26,7 +26,7 @@ from glocal.errors import ArgumentError, GlocalError
 from glocal.exportable import Exportable, capture_program
 from glocal.onnx_file import require_onnx, run_onnx, write_onnx
 from glocal.plan import Plan
-from glocal.runner import eval_mode
+from glocal.runner import channels_of, eval_mode
 from glocal.windows import Size, as_size
 
 __all__ = ["Exported", "export"]
@@ -106,12 +106,12 @@ def export(
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
     if tolerance is None:
         tolerance = 1e-4 if first.dtype.itemsize > 2 else 2e-2
-    guess: Any = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
+    taken = channels or _channels(model)
 
     def image(batch: int, at: Size) -> Tensor:
         """Noise on a slope, so that no two distant windows hold the same."""
         generator = torch.Generator().manual_seed(0)
-        noise = torch.rand(batch, channels or guess, *at, generator=generator)
+        noise = torch.rand(batch, taken, *at, generator=generator)
         slope = torch.linspace(0, 1, at[0])[:, None] * torch.linspace(0, 1, at[1])
         return (0.5 * noise + 0.5 * slope).to(first)
 
@@ -169,6 +169,12 @@ def _plan(model: nn.Module, allow_global: bool) -> Plan | None:
             "pass allow_global=True to export it all the same"
         )
     return plan
+
+
+def _channels(model: nn.Module) -> int:
+    """Of the image: what the first convolution takes, unless that is a map of one channel."""
+    first: Any = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
+    return channels_of(model) or 3 if first == 1 else int(first)
 
 
 def _facts(captured: Exportable, plan: Plan | None) -> dict[str, str]:

@@ -98,7 +98,7 @@ def smaller(size: Any, bound: int) -> Any:
 def tile(x: Tensor, window: Size) -> Tensor:
     """`ops.tile`, with one row and one column of windows too many: see `_starts`."""
     rows, columns = _inside(x, -2, window[0]), _inside(x, -1, window[1])
-    windows = x[..., rows[:, None, :, None], columns[None, :, None, :]]
+    windows: Tensor = x[..., rows[:, None, :, None], columns[None, :, None, :]]
     return windows.movedim((-4, -3), (0, 1)).flatten(0, 2)
 
 
@@ -114,7 +114,8 @@ def untile(tiles: Tensor, size: Size, window: Size) -> Tensor:
     total = total.index_put(place, windows.movedim((-4, -3, -2, -1), (0, 1, 2, 3)), accumulate=True)
     weights = present[:, :, None, None].expand(*present.shape, rows.shape[1], columns.shape[1])
     count = windows.new_zeros(size).index_put(place, weights, accumulate=True)
-    return total.movedim((0, 1), (-2, -1)) / count
+    averaged: Tensor = total.movedim((0, 1), (-2, -1)) / count
+    return averaged
 
 
 def _inside(x: Tensor, dim: int, window: int) -> Tensor:
