@@ -4,6 +4,7 @@ import copy
 import pickle
 
 import oracles
+import oracles.idioms
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import nn
 
 import glocal
 from glocal import conversion, ops, verify
+from glocal.exporting import export
 from glocal.rewrite import Rewritten
 
 WINDOW = (9, 8)
@@ -265,6 +267,21 @@ def test_no_route_out_of_python_gives_the_global_result(block, route):
             torch.testing.assert_close(taken(x), local(x), rtol=1e-9, atol=1e-12)
             if size == SIZES[0]:
                 assert not torch.allclose(taken(x), net(x), rtol=1e-4)
+
+
+ONNX = "se_view_linear norm_by_squares global_context concat_bilinear linear_attention grid_gmlp"
+
+
+@pytest.mark.parametrize("name", ONNX.split())
+def test_onnx_files_of_rewritten_blocks_pass_their_check(name, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    idiom = next(idiom for idiom in oracles.idioms.IDIOMS if idiom.name == name)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), idiom.make(), nn.Conv2d(8, 3, 1))
+    local = glocal.localize(oracles.randomise(net, 0).eval(), 16, window=(18, 16))
+    exported = export(local, tmp_path / "net.onnx")
+    assert exported.difference < 1e-5
+    assert "CumSum" not in exported.operators
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")

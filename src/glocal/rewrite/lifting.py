@@ -125,7 +125,7 @@ def raised(x: Tensor) -> tuple[Tensor, Tensor]:
     same everywhere, and one shift for all windows is what running sums need.
     """
     wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
-    shift = wide.detach().amax()
+    shift = wide.detach().flatten().amax(0)  # amax of everything is unknown to ONNX
     return shift, (wide - shift).clamp_min(-700).exp()
 
 

@@ -120,7 +120,10 @@ class Program:
 
 
 class Rewritten(Local):
-    """A module whose forward is a rewritten program; parameters are the original's."""
+    """A module whose forward is a rewritten program; parameters are the original's.
+
+    The program was captured in eval mode, and calls no children: their hooks do not run.
+    """
 
     program: Program
 
