@@ -198,6 +198,16 @@ def test_compiled_gradients_are_those_of_eager_mode(make):
             torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12 * largest)
 
 
+def test_an_unbiased_variance_is_compiled_once():
+    def variance(x):
+        return ops.local_moments(x, (24, 24), correction=1)[1].expand(x.shape)
+
+    compiled = torch.compile(variance, backend="aot_eager", fullgraph=True, dynamic=True)
+    for i, size in enumerate(SIZES):
+        with torch.compiler.set_stance("fail_on_recompile" if i else "default"):
+            torch.testing.assert_close(compiled(image(size)), variance(image(size)))
+
+
 def test_attention_is_converted():
     local = glocal.localize(attention_net(), 16)
     assert isinstance(local[1], LocalMDTA)

@@ -8,7 +8,8 @@
 (120, 160, 3)
 
 `localize` converts a network, `scan` tells what is global in it, `restore` runs it on an image,
-`load` reads a checkpoint. Source: Chu et al., ECCV 2022 (arXiv 2112.04491).
+`export` writes it for other runtimes, `load` reads a checkpoint. Source: Chu et al., ECCV 2022
+(arXiv 2112.04491).
 """
 
 import importlib
@@ -26,6 +27,7 @@ from glocal.errors import (
 
 if TYPE_CHECKING:
     from glocal.convert import localize, plan_of, scan
+    from glocal.exporting import export
     from glocal.inference import restore
     from glocal.networks import load
     from glocal.plan import Plan, Row
@@ -43,6 +45,7 @@ __all__ = [
     "Row",
     "Rule",
     "ScanError",
+    "export",
     "load",
     "localize",
     "plan_of",
@@ -56,6 +59,7 @@ _HOMES = {
     "Plan": "plan",
     "Row": "plan",
     "Rule": "rules",
+    "export": "exporting",
     "load": "networks",
     "localize": "convert",
     "plan_of": "convert",

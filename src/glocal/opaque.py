@@ -115,7 +115,8 @@ def window_attention(
         """(windows, b, heads, c): a channel's square is its product with itself alone."""
         alone = t.flatten(1, 2).unsqueeze(2)
         squares: Tensor = _window_products(alone, alone, window, False)
-        return squares[..., 0, 0].unflatten(2, t.shape[1:3]).clamp_min(eps**2).sqrt()
+        split: Tensor = squares[..., 0, 0].unflatten(2, t.shape[1:3])
+        return split.clamp_min(eps**2).sqrt()
 
     products = _window_products(q, k, window, False)
     logits = products / lengths(q).unsqueeze(-1) / lengths(k).unsqueeze(-2) * temperature

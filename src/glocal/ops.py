@@ -147,8 +147,10 @@ def local_moments(
     second = _window_sums(offset.square().sum(2), window) / pixels
     variance = (second - first.square()).clamp_min(0)
     if correction:
-        spare = torch.as_tensor(pixels - correction).clamp_min(0)
-        variance = variance * (pixels / spare.to(variance))
+        spare = pixels - correction
+        # A tensor where a tracer looks. A number stays one: compilers would freeze its tensor.
+        spare = spare.clamp_min(0) if isinstance(spare, Tensor) else max(spare, 0)
+        variance = variance * pixels / spare
     return _to_map(first + centre[:, :, 0], x), _to_map(variance, x)
 
 

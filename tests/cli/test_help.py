@@ -6,7 +6,17 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["restore"], ["scan"], ["models"], ["degrade"], ["import"], ["import", "maxim"]]
+    "command",
+    [
+        [],
+        ["restore"],
+        ["scan"],
+        ["models"],
+        ["export"],
+        ["degrade"],
+        ["import"],
+        ["import", "maxim"],
+    ],
 )
 def test_help_loads_nothing_heavy(command: list[str]) -> None:
     code = (

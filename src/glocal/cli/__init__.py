@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from glocal.cli.degrade import degrade
+from glocal.cli.export import export
 from glocal.cli.import_ import import_app
 from glocal.cli.models import models
 from glocal.cli.reporting import ReportingGroup
@@ -69,6 +70,12 @@ app.command(
     "glocal scan mypackage.networks:build --train-size 128 --json",
 )(scan)
 app.command(help=_help(models), epilog="[bold]Example[/bold]\n\nglocal models")(models)
+app.command(
+    help=_help(export),
+    epilog="[bold]Examples[/bold]\n\n"
+    "glocal export nafnet-motion-blur network.onnx\n\n"
+    "glocal export NAFNet-GoPro-width32.pth network.pt2 --train-size 256 --window 384",
+)(export)
 app.add_typer(import_app, name="import")
 app.command(
     help=_help(degrade),
