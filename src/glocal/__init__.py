@@ -27,7 +27,7 @@ from glocal.errors import (
 
 if TYPE_CHECKING:
     from glocal.convert import localize, plan_of, scan
-    from glocal.exporting import export
+    from glocal.exporting import Exported, export
     from glocal.inference import restore
     from glocal.networks import load
     from glocal.plan import Plan, Row
@@ -38,6 +38,7 @@ __all__ = [
     "ArgumentError",
     "CheckpointError",
     "ConversionError",
+    "Exported",
     "GlocalError",
     "GlocalWarning",
     "ImageError",
@@ -56,6 +57,7 @@ __all__ = [
 # Imported when first asked for, so that `glocal --help` need not wait for torch.
 _HOMES = {
     "DEFAULT_RULES": "rules",
+    "Exported": "exporting",
     "Plan": "plan",
     "Row": "plan",
     "Rule": "rules",

@@ -155,7 +155,7 @@ class MAXIM(nn.Module):
             features = self._run_stage(stage, images, features)
         assert features is not None
         restored: Tensor = self._layer(self.num_stages - 1, "output_conv_0")(features.decoded[0])
-        return (restored + image)[..., top : top + height, left : left + width]
+        return (restored + image).narrow(-2, top, height).narrow(-1, left, width)
 
     def _layer(self, stage: int, name: str) -> nn.Module:
         layer: nn.Module = getattr(self, f"stage_{stage}_{name}")

@@ -1,0 +1,132 @@
+"""results.json as the table of docs/architectures.md."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+INTRODUCTION = """\
+# Architectures
+
+<!-- made by experiments/architectures/run.py: edit that -->
+
+Every architecture of [spandrel](https://github.com/chaiNNer-org/spandrel) and
+spandrel_extra_arches, with random weights: what is global in it, and what `glocal.localize` makes
+of that. Networks have fewer blocks and channels than published, and the same structure.
+
+- **crop**: side of the training crops in pixels, of the low-resolution ones for super-resolution;
+  64? where neither the paper nor the released training options state it.
+- **rule**, **rewrite**: global operations that became local by a rule of `DEFAULT_RULES`, or by
+  rewriting the graph of the block around them; those that are converted together count as one.
+  **left**: those that stayed global; why, below.
+- **equal**: largest difference of the converted network from the original at the training size,
+  where every window covers its map, relative to the largest value, in float64 (float32 where
+  the network's code allows no other: marked *). Passed at {float64} ({float32} in float32).
+- **effect**: largest difference at twice the training size, relative likewise: what the windows
+  change.
+- **s**: seconds for scan and conversion, one thread.
+
+"""
+
+COLUMNS = "network purpose crop operations rule rewrite left equal effect s".split()
+OUTCOMES = {
+    "all": "all global operations local",
+    "part": "some",
+    "none": "none",
+    "nothing": "no global operation: nothing to convert",
+    "fixed": "of one input size, for which windows mean nothing",
+    "unscanned": "not scanned",
+}
+
+
+def outcome(record: Record) -> str:
+    """One of `OUTCOMES`."""
+    if "rows" not in record:
+        return "fixed" if record.get("fixed_size") else "unscanned"
+    status = Counter(row["status"] for row in record["rows"])
+    if not status:
+        return "nothing"
+    if not status["global"]:
+        return "all"
+    return "part" if status["local"] else "none"
+
+
+def write_table(results: Record, path: Path) -> None:
+    """Write the page."""
+    networks = results["networks"]
+    tolerance = {key: f"{value:.0e}" for key, value in results["tolerance"].items()}
+    lines = [INTRODUCTION.format(**tolerance) + _totals(networks), ""]
+    lines += _markdown([COLUMNS, *(_row(record) for record in networks)])
+    left = [record for record in networks if outcome(record) in ("part", "none")]
+    if left:
+        lines += ["", "## Left global", ""]
+        lines += _markdown([["network", "operations", "why"], *_reasons(left)])
+    unscanned = [record for record in networks if outcome(record) in ("fixed", "unscanned")]
+    if unscanned:
+        lines += ["", "## Not scanned", ""]
+        lines += _markdown(
+            [["network", "outcome", "error", "where"]]
+            + [
+                [r["name"], OUTCOMES[outcome(r)], _cell(r["error"]), _cell(r.get("cause", "–"))]
+                for r in unscanned
+            ]
+        )
+    lines += ["", f"torch {results['torch']}, spandrel {results['spandrel']}."]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _totals(networks: list[Record]) -> str:
+    count = Counter(outcome(record) for record in networks)
+    architectures = len({record["architecture"] for record in networks})
+    listed = "; ".join(f"{count[key]} {text}" for key, text in OUTCOMES.items())
+    checked = [record["equal"] for record in networks if "equal" in record]
+    return (
+        f"**{len(networks)} networks of {architectures} architectures: {listed}.** "
+        f"Of the {sum(count[key] for key in ('all', 'part'))} converted, {sum(checked)} equal "
+        "their original at the training size."
+    )
+
+
+def _row(record: Record) -> list[str]:
+    rows = record.get("rows")
+    by = Counter(row["by"] for row in rows or ())
+    mark = "*" if record.get("dtype") == "float32" else ""
+    converted = "equal" in record
+    size = f"{record['train_size']}{'' if record['train_size_from'] else '?'}"
+    return [
+        record["name"],
+        record["purpose"],
+        size,
+        _operations(rows) if rows else "–",
+        *(str(by[key] or "–") if rows is not None else "" for key in ("rule", "rewrite", "none")),
+        f"{record['difference']:.0e}{mark}{'' if record['equal'] else ' no'}" if converted else "–",
+        f"{record['effect']:.0e}" if converted and "effect" in record else "–",
+        f"{record['seconds']:.0f}" if "seconds" in record else "–",
+    ]
+
+
+def _operations(rows: Iterable[Record]) -> str:
+    names = Counter(name for row in rows for name in row["operation"].split(", "))
+    return ", ".join(f"{number} {name}" for name, number in sorted(names.items()))
+
+
+def _reasons(networks: Iterable[Record]) -> Iterable[list[str]]:
+    for record in networks:
+        left = [row for row in record["rows"] if row["status"] == "global"]
+        for how in dict.fromkeys(row["how"] for row in left):
+            same = [row for row in left if row["how"] == how]
+            places = Counter(f"{row['operation']} ({row['line']})" for row in same)
+            listed = ", ".join(f"{number} {place}" for place, number in places.items())
+            yield [record["name"], listed, _cell(how)]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _markdown(table: list[list[str]]) -> list[str]:
+    head, *body = table
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)]
