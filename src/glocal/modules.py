@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import pickle
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -24,6 +25,10 @@ _HOOKS = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
+
+
+_OWN = frozenset(vars(nn.Module())) - {"training"}
+"""What torch keeps in every module."""
 
 
 def clone(model: nn.Module) -> nn.Module:
@@ -65,13 +70,24 @@ def fingerprint(module: nn.Module) -> tuple[object, ...]:
     for path, part in module.named_modules():
         parts += [path, type(part)]
         for name, value in sorted(vars(part).items()):
-            if isinstance(value, int | float | str | bool | tuple | type(None)):
-                parts.append((name, repr(value)))
-            elif not name.startswith("_"):
-                parts.append((name, id(value)))
+            if name not in _OWN:
+                parts.append((name, _contents(value)))
     for name, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
         parts.append((name, tuple(tensor.shape), tensor.dtype))
     return tuple(parts)
+
+
+def _contents(value: object) -> object:
+    """Something that is equal for values with equal contents."""
+    if isinstance(value, Tensor | nn.Module):
+        return id(value)
+    text = repr(value)
+    if " at 0x" not in text:
+        return text
+    try:
+        return pickle.dumps(value)
+    except Exception:  # a closure, say: alike only where it is the same object
+        return id(value)
 
 
 def ancestors(path: str) -> list[str]:
