@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from glocal.networks import LoadedNetwork
 
 __all__ = [
+    "AllowGlobal",
+    "KeepGlobal",
+    "Model",
     "ModelName",
     "TrainSize",
     "Window",
@@ -77,6 +80,33 @@ Window = Annotated[
         help="Window of the local operations, in input pixels.  [dim]\\[default: 1.5 × the "
         "train size][/dim]",
         rich_help_panel="Local operations (TLC)",
+    ),
+]
+
+KeepGlobal = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-global",
+        metavar="PATTERN",
+        help="Module paths that stay global, such as 'encoder.*'; may be repeated.",
+        rich_help_panel="Local operations (TLC)",
+    ),
+]
+AllowGlobal = Annotated[
+    bool,
+    typer.Option(
+        "--allow-global",
+        help="Go on where an operation cannot be made local.",
+        rich_help_panel="Local operations (TLC)",
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Checkpoint, embedded name, owner/name on the Hugging Face Hub, or "
+        "package.module:factory.",
+        show_default=False,
     ),
 ]
 

@@ -7,6 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from glocal.cli.arguments import (
+    AllowGlobal,
+    KeepGlobal,
+    Model,
     TrainSize,
     Window,
     load_model,
@@ -21,14 +24,7 @@ __all__ = ["export"]
 
 
 def export(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="Checkpoint, embedded name, or package.module:factory.",
-            show_default=False,
-        ),
-    ],
+    model: Model,
     target: Annotated[
         Path,
         typer.Argument(
@@ -39,22 +35,8 @@ def export(
     ],
     train_size: TrainSize = None,
     window: Window = None,
-    keep_global: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Module paths that stay global, such as 'encoder.*'; may be repeated.",
-            rich_help_panel="Local operations (TLC)",
-        ),
-    ] = None,
-    allow_global: Annotated[
-        bool,
-        typer.Option(
-            "--allow-global",
-            help="Go on where an operation cannot be made local.",
-            rich_help_panel="Local operations (TLC)",
-        ),
-    ] = False,
+    keep_global: KeepGlobal = None,
+    allow_global: AllowGlobal = False,
     opset: Annotated[
         int, typer.Option(help="Operator set of ONNX, 18 or above.", rich_help_panel="File")
     ] = 18,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from glocal.cli.arguments import (
+    AllowGlobal,
+    KeepGlobal,
     ModelName,
     TrainSize,
     Window,
@@ -70,22 +72,8 @@ def restore(
             rich_help_panel="Local operations (TLC)",
         ),
     ] = False,
-    keep_global: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Module paths that stay global, such as 'encoder.*'; may be repeated.",
-            rich_help_panel="Local operations (TLC)",
-        ),
-    ] = None,
-    allow_global: Annotated[
-        bool,
-        typer.Option(
-            "--allow-global",
-            help="Go on where an operation cannot be made local.",
-            rich_help_panel="Local operations (TLC)",
-        ),
-    ] = False,
+    keep_global: KeepGlobal = None,
+    allow_global: AllowGlobal = False,
     tile: Annotated[
         Any,
         typer.Option(

@@ -4,20 +4,13 @@ from typing import Annotated
 
 import typer
 
-from glocal.cli.arguments import TrainSize, Window, load_model, train_size_of
+from glocal.cli.arguments import Model, TrainSize, Window, load_model, train_size_of
 
 __all__ = ["scan"]
 
 
 def scan(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="Checkpoint, embedded name, or package.module:factory.",
-            show_default=False,
-        ),
-    ],
+    model: Model,
     train_size: TrainSize = None,
     window: Window = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
