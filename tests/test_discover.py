@@ -344,3 +344,16 @@ def test_a_network_that_is_run_for_real_keeps_its_buffers():
     net = Counting()
     glocal.scan(net, 32)
     assert net.calls == 0
+
+
+def test_a_network_of_one_input_size_is_told_apart():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place = nn.Parameter(torch.zeros(1, 3, 64, 64))
+
+        def forward(self, x):
+            return x + self.place
+
+    with pytest.raises(ScanError, match=r"not run at 128x64, at 64x64 alone it does: RuntimeError"):
+        glocal.scan(Fixed(), 64)

@@ -13,7 +13,7 @@ from torch import nn
 
 from glocal.analysis import Analysis, Global, Traces
 from glocal.errors import GlocalError, ScanError
-from glocal.trace import How, quiet, trace
+from glocal.trace import How, Trace, quiet, trace
 from glocal.windows import Size
 
 __all__ = ["Scan", "scan_trace"]
@@ -104,11 +104,17 @@ def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces
             raise
         except Exception:
             continue
-    try:
-        return run("real")
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise ScanError(
-            f"the network does not run at {sizes[0][0]}x{sizes[0][1]}: "
-            f"{type(error).__name__}: {text[:300]} (pass example= with inputs that it takes)"
-        ) from error
+    made: list[Trace] = []
+    for size in sizes:
+        try:
+            made.append(trace(model, partial(make_args, size), "real"))
+        except Exception as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            at = f"the network does not run at {size[0]}x{size[1]}"
+            if made:
+                first = f"at {sizes[0][0]}x{sizes[0][1]} alone it does"
+                raise ScanError(
+                    f"{at}, {first}: {why} (windows mean nothing to a network of one input size)"
+                ) from error
+            raise ScanError(f"{at}: {why} (pass example= with inputs that it takes)") from error
+    return made[0], made[1], made[2]
