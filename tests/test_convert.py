@@ -357,3 +357,11 @@ def test_meta_networks_can_be_scanned():
     with torch.device("meta"):
         net = Net()
     assert glocal.scan(net, 32).summary() == "4 local, 0 left global"
+
+
+def test_converting_in_inference_mode(net):
+    with torch.inference_mode():
+        local = glocal.localize(net, 32)
+        assert glocal.plan_of(local) == glocal.scan(net, 32)
+        assert torch.equal(local(image(32, 32)), net(image(32, 32)))
+    local(image(48, 48)).sum().backward()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import nn
 
 from glocal.conversion import Conversion
@@ -77,10 +78,10 @@ def localize(
         raise ArgumentError("the model is converted already: convert the original instead")
     patterns = (keep_global,) if isinstance(keep_global, str) else tuple(keep_global)
 
-    found = scan_network(model, train, example)
-    local = clone(model)
-    conversion = Conversion(local, found, train, pixels, rules)
-    rows = conversion.run(patterns)
+    with torch.inference_mode(False):  # inside, torch shows a scan other operations
+        found = scan_network(model, train, example)
+        conversion = Conversion(clone(model), found, train, pixels, rules)
+        rows = conversion.run(patterns)
     plan = Plan(train, pixels, rows)
     left = plan.having("global")
     if left and not allow_global:
