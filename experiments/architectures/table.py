@@ -17,7 +17,7 @@ spandrel_extra_arches, with random weights: what is global in it, and what `gloc
 of that. Networks have fewer blocks and channels than published, and the same structure.
 
 - **crop**: side of the training crops in pixels, of the low-resolution ones for super-resolution;
-  64? where neither the paper nor the released training options state it.
+  as far as we remember papers and training options, not looked up one by one; 64? where unknown.
 - **rule**, **rewrite**: global operations that became local by a rule of `DEFAULT_RULES`, or by
   rewriting the graph of the block around them; those that are converted together count as one.
   **left**: those that stayed global; why, below.
