@@ -322,3 +322,15 @@ def test_a_broken_rule_is_caught_by_the_harness():
     )
     with pytest.raises(AssertionError, match=r"pixel \(0, 0\) of 9x12, window \(4, 5\): differs"):
         check_rule(broken, nn.AdaptiveAvgPool2d(1), channels=2)
+
+
+def test_a_module_that_takes_no_small_maps_is_checked_at_its_own_size():
+    class Picky(nn.InstanceNorm2d):
+        def forward(self, x):
+            if min(x.shape[-2:]) < 32:
+                raise ValueError("too small")
+            return super().forward(x)
+
+    local = glocal.localize(nn.Sequential(nn.Conv2d(3, 4, 1), Picky(4)), 32)
+    (row,) = glocal.plan_of(local).rows
+    assert row.how == "instance norm"

@@ -44,7 +44,7 @@ def disagreement(
     small = (min(feature[0], 16), min(feature[1], 24))
     turned = (min(feature[0], 24), min(feature[1], 16))
     higher = (2 * feature[0], feature[1])
-    for size in dict.fromkeys([small, turned, feature, higher][: 2 + 2 * (sizes > 1)]):
+    for size in dict.fromkeys([small, turned, feature, higher]):
         args, kwargs = _random_inputs(inputs, feature, size, batch=sizes)
         try:
             with torch.no_grad():
