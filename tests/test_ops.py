@@ -45,7 +45,7 @@ def close(got, wanted, tolerance=1e-10):
 
 
 @statistics
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=pairs, window=windows, batch=st.integers(1, 2))
 def test_statistic_equals_its_definition(name, size, window, batch):
     local, oracle = STATISTICS[name]
@@ -65,7 +65,7 @@ def test_statistic_equals_its_definition(name, size, window, batch):
         (ops.local_layer_norm, lambda x: F.layer_norm(x, x.shape[1:])),
     ],
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(size=pairs, window=windows)
 def test_law_of_windows(local, whole, size, window):
     check_law_of_windows(lambda x: local(x, window), whole, ramp(1, 4, size), window, 1e-8)
@@ -73,7 +73,7 @@ def test_law_of_windows(local, whole, size, window):
 
 @statistics
 @given(size=pairs)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_window_over_the_whole_map_gives_the_global_bits(name, size):
     local, _ = STATISTICS[name]
     x = ramp(2, 4, size).float()
@@ -202,7 +202,7 @@ def attention_inputs(b, size, seed=0):
     return q, k, v, torch.tensor([0.7, 3.0]).double().view(2, 1, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=pairs, window=windows, batch=st.integers(1, 2))
 def test_attention_equals_overlapping_windows_averaged(size, window, batch):
     q, k, v, temperature = attention_inputs(batch, size)
@@ -256,7 +256,6 @@ def test_attention_without_grad_equals_attention_with():
 
 
 @given(size=pairs, window=windows, batch=st.integers(1, 3))
-@settings(deadline=None)
 def test_untile_undoes_tile(size, window, batch):
     x = ramp(batch, 2, size)
     tiles = ops.tile(x, window)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glocal.errors import ArgumentError
-from glocal.tiles import Axis, grid, tile_starts
+from glocal.tiles import BLENDS, Axis, Blend, grid, tile_starts
 
 
 @given(st.integers(1, 400), st.integers(2, 90), st.data())
@@ -31,11 +31,11 @@ def test_impossible_tiles_are_refused(size: int, tile: int, overlap: int) -> Non
         tile_starts(size, tile, overlap)
 
 
-@given(st.integers(1, 300), st.integers(2, 90), st.integers(1, 4))
-def test_weights_add_up_to_one(size: int, tile: int, scale: int) -> None:
+@given(st.integers(1, 300), st.integers(2, 90), st.integers(1, 4), st.sampled_from(BLENDS))
+def test_weights_add_up_to_one(size: int, tile: int, scale: int, blend: Blend) -> None:
     (axis, _) = grid((size, size), (tile, tile), None)
     total = torch.zeros(size * scale, dtype=torch.float64)
-    for start, weight in zip(axis.starts, axis.weights(scale), strict=True):
+    for start, weight in zip(axis.starts, axis.weights(scale, blend), strict=True):
         total[start * scale :][: len(weight)] += weight
     torch.testing.assert_close(total, torch.ones_like(total))
 
@@ -45,3 +45,10 @@ def test_two_tiles_fade_linearly() -> None:
     torch.testing.assert_close(first[4:], torch.tensor([0.8, 0.6, 0.4, 0.2], dtype=torch.float64))
     torch.testing.assert_close(second[:4], torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=torch.float64))
     torch.testing.assert_close(first[:4], torch.ones(4, dtype=torch.float64))
+
+
+def test_mean_averages_where_tiles_overlap_and_cut_takes_the_tile_whose_middle_is_nearer() -> None:
+    axis = Axis(size=12, tile=8, starts=[0, 4])
+    assert axis.weights(1, "mean")[0].tolist() == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5]
+    assert axis.weights(1, "cut")[0].tolist() == [1, 1, 1, 1, 1, 1, 0, 0]
+    assert axis.weights(1, "cut")[1].tolist() == [0, 0, 1, 1, 1, 1, 1, 1]

@@ -10,7 +10,6 @@ orientation tags to 1, so what a viewer shows is what the file says.
 
 import os
 import re
-import secrets
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 import pyvips
 
 from glocal.errors import ImageError
+from glocal.files import write_whole
 
 __all__ = ["SUFFIXES", "Image", "decode", "encode", "list_images", "read", "write"]
 
@@ -111,8 +111,7 @@ def read(path: str | os.PathLike[str]) -> Image:
 def write(path: str | os.PathLike[str], image: Image, *, quality: int = 95) -> tuple[str, ...]:
     """Write an image in the format its name ends with, whole or not at all.
 
-    The file is written under a temporary name in the same folder and renamed; an existing file
-    is replaced. See :func:`encode` for the formats.
+    An existing file is replaced. See :func:`encode` for the formats.
 
     Returns:
         What the format could not hold, one sentence each; mostly empty.
@@ -125,18 +124,7 @@ def write(path: str | os.PathLike[str], image: Image, *, quality: int = 95) -> t
         data, notes = encode(image, path.suffix, quality=quality)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
-    # ends in no image suffix, so that a leftover of a killed process is never taken for one
-    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
-    try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, data, ImageError)
     return notes
 
 

@@ -22,7 +22,7 @@ from glocal.runner import (
     is_out_of_memory,
     resolve_dtype,
 )
-from glocal.tiles import Axis, grid
+from glocal.tiles import BLENDS, Axis, Blend, grid
 
 __all__ = ["FALLBACK_TILES", "restore"]
 
@@ -39,6 +39,7 @@ def restore(
     *,
     tile: int | tuple[int, int] | None = None,
     overlap: int | None = None,
+    blend: Blend = "linear",
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     output: int | None = None,
@@ -66,6 +67,8 @@ def restore(
         tile: tile size in pixels, or None for the whole image. When that does not fit into
             memory, the sizes of ``FALLBACK_TILES`` are tried in turn, with a warning.
         overlap: least overlap of neighbouring tiles in pixels, an eighth of the tile by default.
+        blend: "linear" fades neighbouring tiles into each other, "mean" averages them where
+            they overlap, "cut" takes each pixel from the tile in whose middle it lies.
         dtype: what the network computes in; its own parameters' type by default. A float32
             network runs in bfloat16 or float16 by autocast.
         device: where the network runs. It is moved there and stays there; the result comes
@@ -83,6 +86,8 @@ def restore(
         ArgumentError: an argument cannot be used, or the network's output is no image.
         GlocalError: not even the smallest tiles fit into memory.
     """
+    if blend not in BLENDS:
+        raise ArgumentError(f"blend is one of {', '.join(BLENDS)}, got {blend!r}")
     source, back = _as_batch(image)
     runner = Runner(model, resolve_dtype(model, dtype), device_of(model, device), output)
     grey = source.shape[1] == 1 and (channels or channels_of(model)) == 3
@@ -95,7 +100,7 @@ def restore(
     with eval_mode(model, runner.device), torch.inference_mode():
         for plan, axes in zip(plans, grids, strict=True):
             try:
-                restored = _stitch(runner, source, axes, grey, progress)
+                restored = _stitch(runner, source, axes, blend, grey, progress)
                 break
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -128,6 +133,7 @@ def _stitch(
     runner: Runner,
     source: Tensor,
     axes: tuple[Axis, Axis],
+    blend: Blend,
     grey: bool,
     progress: Progress | None,
 ) -> Tensor:
@@ -153,7 +159,7 @@ def _stitch(
             return result
         if total is None:
             scale = tile_scale
-            weights = rows.weights(scale), columns.weights(scale)
+            weights = rows.weights(scale, blend), columns.weights(scale, blend)
             shape = (*result.shape[:2], rows.size * scale, columns.size * scale)
             total = result.new_zeros(shape)
         if tile_scale != scale or result.shape[1] != total.shape[1]:

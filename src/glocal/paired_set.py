@@ -9,8 +9,6 @@ alone: the same photograph gives the same files in whatever order and company.
 import dataclasses
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,6 +19,7 @@ import numpy as np
 
 from glocal.degrade import degrade, settings
 from glocal.errors import ArgumentError, ImageError
+from glocal.files import write_whole
 from glocal.folder import pair_files
 from glocal.images import SUFFIXES, read, write
 
@@ -212,16 +211,12 @@ def _recorded(out: Path, facts: Mapping[str, object], filled: bool) -> dict[str,
 
 
 def _write_record(out: Path, record: Mapping[str, object]) -> None:
-    file = out / RECORD
-    partial = out / f".{RECORD}.{secrets.token_hex(4)}.part"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(partial, file)
     except OSError as error:
-        raise ImageError(f"{file}: cannot be written ({error.strerror})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+        raise ImageError(f"{out}: cannot be made ({error.strerror})") from None
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    write_whole(out / RECORD, text, ImageError)
 
 
 def _relative(path: Path, source: Path) -> str:

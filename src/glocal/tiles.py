@@ -2,13 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from glocal.errors import ArgumentError
 
-__all__ = ["Axis", "grid", "tile_starts"]
+__all__ = ["BLENDS", "Axis", "Blend", "grid", "tile_starts"]
+
+Blend: TypeAlias = Literal["linear", "mean", "cut"]
+BLENDS: tuple[Blend, ...] = get_args(Blend)
+"""How overlapping tiles become one image, see `Axis.weights`."""
 
 
 def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
@@ -43,15 +48,28 @@ class Axis:
     tile: int
     starts: list[int]
 
-    def weights(self, scale: int) -> list[Tensor]:
-        """Triangles over the tiles, divided by their sum: neighbours fade linearly."""
+    def weights(self, scale: int, blend: Blend = "linear") -> list[Tensor]:
+        """The share of each tile in each of its pixels, which add up to 1; float64.
+
+        "linear": triangles, so that neighbours fade into each other; "mean": all alike;
+        "cut": a pixel is taken from the tile in which it lies farthest from the border.
+        """
         length = self.tile * scale
         ramp = torch.arange(1, length + 1, dtype=torch.float64)
-        triangle = torch.minimum(ramp, ramp.flip(0))
+        share = torch.minimum(ramp, ramp.flip(0))
+        places = [slice(start * scale, start * scale + length) for start in self.starts]
+        shares = [torch.ones_like(share) if blend == "mean" else share] * len(places)
+        if blend == "cut":
+            deepest = torch.zeros(self.size * scale, dtype=torch.float64)
+            owner = torch.zeros(self.size * scale, dtype=torch.long)
+            for index, place in enumerate(places):
+                owner[place][share > deepest[place]] = index
+                deepest[place] = deepest[place].maximum(share)
+            shares = [(owner[place] == i).double() for i, place in enumerate(places)]
         total = torch.zeros(self.size * scale, dtype=torch.float64)
-        for start in self.starts:
-            total[start * scale :][:length] += triangle
-        return [triangle / total[start * scale :][:length] for start in self.starts]
+        for place, each in zip(places, shares, strict=True):
+            total[place] += each
+        return [each / total[place] for place, each in zip(places, shares, strict=True)]
 
 
 def grid(size: tuple[int, int], tile: tuple[int, int], overlap: int | None) -> tuple[Axis, Axis]:

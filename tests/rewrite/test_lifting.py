@@ -48,7 +48,7 @@ def test_a_statistic_spreads_over_the_pixels_whose_windows_it_is_of(shape, layou
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(3, 4), (5, 2), (9, 3), (20, 20)]))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_statistics_against_their_definitions(seed, window):
     x = oracles.ramp_noise(2, 3, 7, 9, seed=seed)
     over_channels = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glocal.errors import ArgumentError, CheckpointError
+from glocal.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +54,8 @@ def maxim(
     ] = False,
 ) -> None:
     """Import MAXIM from a package of UpscalerJS, which holds it as a TensorFlow.js graph."""
+    from safetensors.torch import save
+
     from glocal.cli.reporting import say_facts
     from glocal.networks.tfjs import find_model, parameters, read_graph
 
@@ -73,7 +76,7 @@ def maxim(
     }
     if half:
         state_dict = {name: tensor.half() for name, tensor in state_dict.items()}
-    _write(out, state_dict, metadata)
+    write_whole(out, save(state_dict, metadata), CheckpointError)
     count = sum(tensor.numel() for tensor in state_dict.values())
     say_facts(
         {
@@ -127,23 +130,3 @@ def _hyperparameters(model: Path, state_dict: "dict[str, Tensor]") -> dict[str, 
             f"{few(sorted(wrong))}"
         )
     return arguments
-
-
-def _write(path: Path, state_dict: "dict[str, Tensor]", metadata: dict[str, str]) -> None:
-    """Write a checkpoint under a temporary name in the same folder, and rename it."""
-    import os
-    import secrets
-
-    from safetensors.torch import save
-
-    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
-    try:
-        with open(partial, "xb") as file:
-            file.write(save(state_dict, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -91,6 +91,14 @@ def restore(
             rich_help_panel="Running",
         ),
     ] = None,
+    blend: Annotated[
+        Literal["linear", "mean", "cut"],
+        typer.Option(
+            help="linear fades tiles into each other, mean averages where they overlap, cut takes "
+            "each pixel from one tile.",
+            rich_help_panel="Running",
+        ),
+    ] = "linear",
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         typer.Option(help="Where to run; auto takes a GPU.", rich_help_panel="Running"),
@@ -160,6 +168,7 @@ def restore(
     options: dict[str, Any] = {
         "tile": None if tile == "auto" else tile,
         "overlap": overlap,
+        "blend": blend,
         "device": chosen_device,
         "dtype": None if dtype == "auto" else dtype,
         "output": output,

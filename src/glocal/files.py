@@ -1,0 +1,31 @@
+"""Write a file whole or not at all."""
+
+import os
+import secrets
+from pathlib import Path
+
+from glocal.errors import GlocalError
+
+__all__ = ["write_whole"]
+
+
+def write_whole(path: Path, data: bytes | str, error: type[GlocalError]) -> None:
+    """Write a file under a temporary name in its folder, and rename it; text as UTF-8.
+
+    An existing file is replaced; one that an interrupted process left behind is hidden and ends
+    in no suffix that is ever read.
+
+    Raises:
+        GlocalError: the disk refuses it; of the type that is given.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        with open(partial, "xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as problem:
+        raise error(f"{path}: cannot be written ({problem.strerror})") from None
+    finally:
+        partial.unlink(missing_ok=True)
