@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glocal import ops
+from glocal import ops, traced
 from glocal.errors import ArgumentError
 from glocal.testing import check_law_of_tiles, check_law_of_windows
-from glocal.windows import covers
+from glocal.windows import Overlap, covers
 
 sides = st.integers(1, 13)
 pairs = st.tuples(sides, sides)
@@ -255,12 +255,36 @@ def test_attention_without_grad_equals_attention_with():
 # ---- tiles
 
 
-@given(size=pairs, window=windows, batch=st.integers(1, 3))
-def test_untile_undoes_tile(size, window, batch):
+overlaps = st.builds(
+    Overlap, st.sampled_from([0.0, 0.25, 0.5, 0.8]), st.sampled_from(["mean", "linear"])
+)
+
+
+@given(size=pairs, window=windows, batch=st.integers(1, 3), overlap=overlaps)
+def test_untile_undoes_tile(size, window, batch, overlap):
     x = ramp(batch, 2, size)
-    tiles = ops.tile(x, window)
+    tiles = ops.tile(x, window, overlap)
     assert covers(window, tuple(tiles.shape[-2:]))
-    close(ops.untile(tiles, size), x)
+    close(ops.untile(tiles, size, overlap=overlap), x)
+
+
+@given(size=pairs, window=windows, batch=st.integers(1, 3), overlap=overlaps)
+def test_tiles_without_branches_blend_to_the_same_map(size, window, batch, overlap):
+    x = ramp(batch, 2, size)
+
+    def f(tiles):
+        return tiles * tiles.amax((-2, -1), keepdim=True)
+
+    wanted = ops.untile(f(ops.tile(x, window, overlap)), size, overlap=overlap)
+    close(traced.untile(f(traced.tile(x, window, overlap)), size, window, overlap), wanted)
+
+
+def test_linear_blending_weighs_by_the_distance_from_the_border():
+    # Windows 0-3 and 2-5 of an axis of 6.
+    tiles = torch.stack([torch.zeros(1, 1, 4), torch.ones(1, 1, 4)])
+    overlap = Overlap(0.5, "linear")
+    blended = ops.untile(tiles, (1, 6), overlap=overlap).flatten().tolist()
+    assert blended == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 1])
 
 
 def test_untile_averages_overlaps():

@@ -1,9 +1,11 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glocal.errors import ArgumentError
-from glocal.windows import as_size, cells, covers, scale_window, start_of, starts
+from glocal.windows import Overlap, as_size, cells, covers, scale_window, start_of, starts, stride
 
 lengths = st.integers(1, 60)
 
@@ -64,3 +66,20 @@ def test_covers_needs_both_axes():
 def test_bad_sizes_are_named(value):
     with pytest.raises(ArgumentError, match="window must be a positive int"):
         as_size(value, "window")
+
+
+@given(st.integers(1, 300), st.integers(1, 90), st.floats(0, 0.95))
+def test_windows_overlap_by_their_share_and_are_the_fewest(size: int, window: int, share: float):
+    begins = starts(size, window, share)
+    inside = min(window, size)
+    assert begins[0] == 0
+    assert begins[-1] + inside == size
+    steps = [b - a for a, b in pairwise(begins)]
+    assert all(0 < step <= stride(window, share) for step in steps)
+    assert len(begins) == 1 + -(-(size - inside) // stride(window, share))
+
+
+@pytest.mark.parametrize(("share", "blend"), [(1, "mean"), (-0.1, "mean"), (0.5, "cut")])
+def test_an_overlap_that_cannot_be_is_refused(share, blend):
+    with pytest.raises(ArgumentError, match="an overlap is a share"):
+        Overlap(share, blend)

@@ -15,7 +15,7 @@ from glocal.plan import Row, Status
 from glocal.rewrite import Block, Rewritten, TooSmallError, capture, rewrite
 from glocal.rules import Rule
 from glocal.verify import breaks_law_of_windows, disagreement
-from glocal.windows import Size, scale_window
+from glocal.windows import LEAST, Overlap, Size, scale_window
 
 __all__ = ["Conversion"]
 
@@ -29,6 +29,7 @@ class Conversion:
         found: what is global in it.
         train, window: (height, width) in input pixels.
         rules: tried in order, before rewriting.
+        overlap: of the windows of rewritten operations that mix pixels.
     """
 
     root: nn.Module
@@ -36,6 +37,7 @@ class Conversion:
     train: Size
     window: Size
     rules: Sequence[Rule]
+    overlap: Overlap = LEAST
 
     def __post_init__(self) -> None:
         self.modules = dict(self.root.named_modules())
@@ -158,7 +160,7 @@ class Conversion:
         block = self.captured[key]
         if isinstance(block, ConversionError):
             raise block
-        program = rewrite(block, self._window_of, self._at_train_size)
+        program = rewrite(block, self._window_of, self._at_train_size, self.overlap)
         feature = inside[0].feature or self.found.size
         return Rewritten.of(module, self._window_of(feature), program=program), inside
 
@@ -168,10 +170,10 @@ class Conversion:
             raise TooSmallError("its global operation does not show in it alone")
 
         def build(alone: nn.Module, window: Size) -> nn.Module:
-            program = rewrite(block, lambda _: window, lambda _: window)
+            program = rewrite(block, lambda _: window, lambda _: window, self.overlap)
             return Rewritten.of(alone, window, program=program)
 
-        program = rewrite(block, self._window_of, self._at_train_size)
+        program = rewrite(block, self._window_of, self._at_train_size, self.overlap)
         feature = next((o.feature for o in inside if o.feature), self.found.size)
         problem = disagreement(build, module, inputs, feature, sizes=2)
         if program.one_statistic:

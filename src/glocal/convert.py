@@ -11,7 +11,7 @@ from glocal.example import Example, scan_network
 from glocal.modules import clone
 from glocal.plan import Plan
 from glocal.rules import DEFAULT_RULES, Rule
-from glocal.windows import Size, as_size
+from glocal.windows import LEAST, Overlap, Size, as_size
 
 __all__ = ["localize", "plan_of", "scan"]
 
@@ -24,6 +24,7 @@ def localize(
     *,
     window_scale: float = 1.5,
     window: int | Size | None = None,
+    overlap: Overlap = LEAST,
     keep_global: str | Iterable[str] = (),
     rules: Sequence[Rule] = DEFAULT_RULES,
     example: Example | None = None,
@@ -49,6 +50,9 @@ def localize(
         train_size: side or (height, width) of the crops it was trained on, in pixels.
         window_scale: window ÷ training size; 1.5 is the paper's.
         window: side or (height, width) of the window in input pixels, instead of `window_scale`.
+        overlap: of the windows of rewritten operations that mix pixels, such as grids and spatial
+            attention; more of it costs more and shows fewer seams. Transposed attention that a
+            rule converts always has the least.
         keep_global: module paths, or patterns such as "encoder.*", that are to stay global.
         rules: the forms to convert, first match wins.
         example: what to call the model with, if not one image tensor: a tensor, a sequence of
@@ -80,7 +84,7 @@ def localize(
 
     with torch.inference_mode(False):  # inside, torch shows a scan other operations
         found = scan_network(model, train, example)
-        conversion = Conversion(clone(model), found, train, pixels, rules)
+        conversion = Conversion(clone(model), found, train, pixels, rules, overlap)
         rows = conversion.run(patterns)
     plan = Plan(train, pixels, rows)
     left = plan.having("global")

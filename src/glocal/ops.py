@@ -25,7 +25,7 @@ from torch import Tensor
 from glocal import opaque, traced
 from glocal.errors import ArgumentError
 from glocal.sliding import over_windows, slide, to_map
-from glocal.windows import Size, cells, covers, starts
+from glocal.windows import LEAST, Overlap, Size, cells, covers, starts
 
 __all__ = [
     "local_channel_attention",
@@ -280,7 +280,7 @@ def window_pixels(x: Tensor, window: Size) -> Tensor | int:
     return _pixels(x, _clip(x, window))
 
 
-def tile(x: Tensor, window: Size) -> Tensor:
+def tile(x: Tensor, window: Size, overlap: Overlap = LEAST) -> Tensor:
     """Overlapping windows of a map (b, ..., h, w), stacked on the batch dim.
 
     Returns:
@@ -288,19 +288,22 @@ def tile(x: Tensor, window: Size) -> Tensor:
         row, window-major: all images' first window comes first.
     """
     if traced.is_tracing() or traced.is_compiling():
-        return traced.tile(x, window)
+        return traced.tile(x, window, overlap)
     kh, kw = _clip(x, window)
-    h, w = x.shape[-2:]
-    return torch.cat([x[..., i : i + kh, j : j + kw] for i in starts(h, kh) for j in starts(w, kw)])
+    places = _places((x.shape[-2], x.shape[-1]), (kh, kw), overlap)
+    return torch.cat([x[..., i : i + kh, j : j + kw] for i, j in places])
 
 
-def untile(tiles: Tensor, size: Size, window: Size | None = None) -> Tensor:
-    """The map of which `tile` made these windows; overlaps are averaged.
+def untile(
+    tiles: Tensor, size: Size, window: Size | None = None, overlap: Overlap = LEAST
+) -> Tensor:
+    """The map of which `tile` made these windows; where they overlap, they are blended.
 
     Args:
         tiles: (b · n, ..., kh, kw), as `tile` stacks them.
         size: (height, width) of the map.
         window: that `tile` was given; asked for where a tracer looks, to which sizes are unknown.
+        overlap: that `tile` was given.
 
     Returns:
         (b, ..., height, width) in the dtype of `tiles`; sums accumulate in float32 at least.
@@ -308,10 +311,11 @@ def untile(tiles: Tensor, size: Size, window: Size | None = None) -> Tensor:
     if traced.is_tracing() or traced.is_compiling():
         if window is None:
             raise ArgumentError("untile needs the window that the tiles were cut with")
-        return traced.untile(tiles.to(_accumulator(tiles)), size, window).to(tiles.dtype)
+        wide = tiles.to(_accumulator(tiles))
+        return traced.untile(wide, size, window, overlap).to(tiles.dtype)
     h, w = size
     kh, kw = tiles.shape[-2:]
-    places = [(i, j) for i in starts(h, kh) for j in starts(w, kw)]
+    places = _places(size, (kh, kw), overlap)
     if tiles.shape[0] % len(places):
         raise ArgumentError(
             f"{tiles.shape[0]} tiles of {kh}x{kw} do not fill maps of {h}x{w}: "
@@ -319,11 +323,18 @@ def untile(tiles: Tensor, size: Size, window: Size | None = None) -> Tensor:
         )
     batch = tiles.shape[0] // len(places)
     total = tiles.new_zeros((batch, *tiles.shape[1:-2], h, w), dtype=_accumulator(tiles))
-    count = total.new_zeros((h, w))
+    weights = total.new_zeros((h, w))
+    weight = traced.shares(total, (kh, kw), overlap)
     for (i, j), piece in zip(places, tiles.split(batch), strict=True):
-        total[..., i : i + kh, j : j + kw] += piece
-        count[i : i + kh, j : j + kw] += 1
-    return (total / count).to(tiles.dtype)
+        total[..., i : i + kh, j : j + kw] += piece if weight is None else piece * weight
+        weights[i : i + kh, j : j + kw] += 1 if weight is None else weight
+    return (total / weights).to(tiles.dtype)
+
+
+def _places(size: Size, window: Size, overlap: Overlap) -> list[Size]:
+    """(top, left) of the windows of `tile`, row by row."""
+    rows, columns = (starts(n, k, overlap.share) for n, k in zip(size, window, strict=True))
+    return [(i, j) for i in rows for j in columns]
 
 
 def _covers(window: Size, x: Tensor) -> bool:

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glocal.windows import Size
+from glocal.windows import LEAST, Overlap, Size, stride
 
 __all__ = [
     "is_compiling",
     "is_tracing",
     "over_windows",
     "pixels",
+    "shares",
     "smaller",
     "tile",
     "untile",
@@ -69,25 +70,14 @@ def window_attention(
     q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, window: Size, eps: float
 ) -> Tensor:
     """Transposed attention by cutting out the overlapping windows; see `ops`."""
-    rows, down = _places(q, -2, window[0])
-    columns, across = _places(q, -1, window[1])
-    place = (rows[:, None, :, None], columns[None, :, None, :])
-    present = down[:, None, :, None] * across[None, :, None, :]
-
-    def cut(t: Tensor) -> Tensor:
-        """(b, heads, c, h, w) to (b, heads, windows down, along, c, pixels)."""
-        windows = t[..., place[0], place[1]] * present.to(t.dtype)
-        flat: Tensor = windows.permute(0, 1, 3, 4, 2, 5, 6).flatten(-2)
-        return flat
-
     accumulator = torch.promote_types(q.dtype, torch.float32)
-    a, b = (F.normalize(cut(t.to(accumulator)), dim=-1, eps=eps) for t in (q, k))
+    a, b = (
+        F.normalize(tile(t.to(accumulator), window).flatten(-2), dim=-1, eps=eps) for t in (q, k)
+    )
     attention = (a @ b.transpose(-2, -1) * temperature[:, None, None]).softmax(-1)
-    out = (attention.to(v.dtype) @ cut(v)).unflatten(-1, window)
-    total = torch.zeros_like(v.permute(3, 4, 0, 1, 2))
-    total = total.index_put(place, out.permute(2, 3, 5, 6, 0, 1, 4), accumulate=True)
-    count = torch.zeros_like(v[0, 0, 0]).index_put(place, present.to(v.dtype), accumulate=True)
-    return total.permute(2, 3, 4, 0, 1) / count
+    values = tile(v, window)
+    out = (attention.to(v.dtype) @ values.flatten(-2)).view_as(values)
+    return untile(out, (v.shape[-2], v.shape[-1]), window)
 
 
 def smaller(size: Any, bound: int) -> Any:
@@ -95,69 +85,70 @@ def smaller(size: Any, bound: int) -> Any:
     return size.clamp_max(bound) if isinstance(size, Tensor) else torch.sym_min(size, bound)
 
 
-def tile(x: Tensor, window: Size) -> Tensor:
-    """`ops.tile`, with one row and one column of windows too many: see `_starts`."""
-    rows, columns = _inside(x, -2, window[0]), _inside(x, -1, window[1])
+def tile(x: Tensor, window: Size, overlap: Overlap = LEAST) -> Tensor:
+    """`ops.tile`, with some rows and columns of windows too many: see `_starts`."""
+    rows, columns = (_inside(x, d, k, overlap) for d, k in ((-2, window[0]), (-1, window[1])))
     windows: Tensor = x[..., rows[:, None, :, None], columns[None, :, None, :]]
     return windows.movedim((-4, -3), (0, 1)).flatten(0, 2)
 
 
-def untile(tiles: Tensor, size: Size, window: Size) -> Tensor:
+def untile(tiles: Tensor, size: Size, window: Size, overlap: Overlap = LEAST) -> Tensor:
     """`ops.untile` of what `tile` cut with this window."""
     like = tiles.new_empty(size)
-    rows, columns = _inside(like, -2, window[0]), _inside(like, -1, window[1])
-    present = (_present(like, -2, window[0])[:, None] & _present(like, -1, window[1])).to(tiles)
+    rows, columns = (_inside(like, d, k, overlap) for d, k in ((-2, window[0]), (-1, window[1])))
+    present = _present(like, -2, window[0], overlap)[:, None] & _present(
+        like, -1, window[1], overlap
+    )
     windows = tiles.unflatten(0, (rows.shape[0], columns.shape[0], -1)).movedim((0, 1), (-4, -3))
-    windows = windows * present[:, :, None, None]
+    inside = (rows.shape[1], columns.shape[1])
+    weights = present.to(tiles)[:, :, None, None].expand(*present.shape, *inside)
+    share = shares(tiles, inside, overlap)
+    weights = weights if share is None else weights * share
     place = (rows[:, None, :, None], columns[None, :, None, :])
-    total = windows.new_zeros((*size, *windows.shape[:-4]))
-    total = total.index_put(place, windows.movedim((-4, -3, -2, -1), (0, 1, 2, 3)), accumulate=True)
-    weights = present[:, :, None, None].expand(*present.shape, rows.shape[1], columns.shape[1])
+    windows = (windows * weights).movedim((-4, -3, -2, -1), (0, 1, 2, 3))
+    total = windows.new_zeros((*size, *windows.shape[4:]))
+    total = total.index_put(place, windows, accumulate=True)
     count = windows.new_zeros(size).index_put(place, weights, accumulate=True)
     averaged: Tensor = total.movedim((0, 1), (-2, -1)) / count
     return averaged
 
 
-def _inside(x: Tensor, dim: int, window: int) -> Tensor:
+def shares(like: Tensor, window: Size, overlap: Overlap) -> Tensor | None:
+    """How much each pixel of a window counts where windows overlap, (h, w); None if all alike."""
+    if overlap.blend == "mean":
+        return None
+    down, along = (torch.arange(1, n + 1, device=like.device, dtype=like.dtype) for n in window)
+    return torch.minimum(down, down.flip(0))[:, None] * torch.minimum(along, along.flip(0))
+
+
+def _inside(x: Tensor, dim: int, window: int, overlap: Overlap) -> Tensor:
     """Where the pixels of each window of `tile` lie: (windows, pixels)."""
-    start = _starts(x, dim, window)
+    start = _starts(x, dim, window, overlap)
     return start[:, None] + torch.arange(smaller(x.shape[dim], window), device=x.device)
 
 
-def _starts(x: Tensor, dim: int, window: int) -> Tensor:
-    """Starts of `windows.starts` and one more, so that their number is never the 1 that tracers
-    treat apart."""
+def _starts(x: Tensor, dim: int, window: int, overlap: Overlap) -> Tensor:
+    """Starts of `windows.starts` and at least one more, so that their number is never the 1 that
+    tracers treat apart."""
     size, inside = _length(x, dim, window)
-    gaps = torch.div(size - 1, inside, rounding_mode="floor").clamp_min(1)
-    step = torch.div(size - inside + gaps - 1, gaps, rounding_mode="floor")
-    number = torch.arange((x.shape[dim] + window - 1) // window + 1, device=x.device)
-    return torch.minimum(number * step, size - inside)
+    step = stride(window, overlap.share)
+    gaps = torch.div(size - inside + step - 1, step, rounding_mode="floor").clamp_min(1)
+    even = torch.div(size - inside + gaps - 1, gaps, rounding_mode="floor")
+    return torch.minimum(_numbers(x, dim, step) * even, size - inside)
 
 
-def _present(x: Tensor, dim: int, window: int) -> Tensor:
-    """Which of the windows of `_starts` are not one too many."""
+def _present(x: Tensor, dim: int, window: int, overlap: Overlap) -> Tensor:
+    """Which of the windows of `_starts` are not too many."""
     size, inside = _length(x, dim, window)
-    number = torch.arange((x.shape[dim] + window - 1) // window + 1, device=x.device)
-    return number * inside < size
+    step = stride(window, overlap.share)
+    return _numbers(x, dim, step) * step < size - inside + step
+
+
+def _numbers(x: Tensor, dim: int, step: int) -> Tensor:
+    return torch.arange((x.shape[dim] + step - 1) // step + 1, device=x.device)
 
 
 def _length(x: Tensor, dim: int, window: int) -> tuple[Tensor, Tensor]:
     """The size of an axis and of a window inside it, as scalar tensors, which tracers follow."""
     size = torch.arange(1, x.shape[dim] + 1, device=x.device)[-1]
     return size, size.clamp_max(window)
-
-
-def _places(x: Tensor, dim: int, window: int) -> tuple[Tensor, Tensor]:
-    """Where the pixels of each window of `windows.starts` lie, and which of them are there.
-
-    Both are (windows, window): there is always one window too many, so that their number is
-    never the 1 that tracers treat apart, and windows may reach over the border.
-    """
-    size, inside = _length(x, dim, window)
-    gaps = torch.div(size - 1, inside, rounding_mode="floor").clamp_min(1)
-    step = torch.div(size - inside + gaps - 1, gaps, rounding_mode="floor")
-    number = torch.arange((x.shape[dim] + window - 1) // window + 1, device=x.device)
-    start = torch.minimum(number * step, size - inside)
-    place = start[:, None] + torch.arange(window, device=x.device)
-    present = (place < size) & (number * inside < size)[:, None]
-    return torch.minimum(place, size - 1), present

@@ -5,13 +5,51 @@ Sizes are pixels of whatever map the caller speaks of, pairs are (height, width)
 """
 
 import itertools
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from glocal.errors import ArgumentError
 
-__all__ = ["Size", "as_size", "cells", "covers", "scale_window", "start_of", "starts"]
+__all__ = [
+    "LEAST",
+    "Overlap",
+    "Size",
+    "as_size",
+    "cells",
+    "covers",
+    "scale_window",
+    "start_of",
+    "starts",
+    "stride",
+]
 
 Size: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How the windows of an operation that mixes pixels overlap, and become one map again.
+
+    Attributes:
+        share: of a window that its neighbour covers too, at least, along each axis; from 0 to
+            below 1.
+        blend: "mean" averages the windows of a pixel alike; "linear" weighs each by how far from
+            its border the pixel lies.
+    """
+
+    share: float = 0.0
+    blend: Literal["mean", "linear"] = "mean"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1 or self.blend not in ("mean", "linear"):
+            raise ArgumentError(
+                "an overlap is a share of the window from 0 to below 1, blended by mean or linear, "
+                f"got {self.share!r}, {self.blend!r}"
+            )
+
+
+LEAST = Overlap()
+"""No more overlap than it takes to fill the map: the official one."""
 
 
 def as_size(value: int | tuple[int, int], name: str) -> Size:
@@ -64,19 +102,28 @@ def start_of(pixel: int, window: int, size: int) -> int:
     return min(max(pixel - (window - 1) // 2, 0), size - window)
 
 
-def starts(size: int, window: int) -> list[int]:
-    """Starts of the overlapping windows that tile an axis with least overlap.
+def starts(size: int, window: int, share: float = 0.0) -> list[int]:
+    """Starts of the fewest windows that tile an axis and overlap by a share of their size.
 
-    ceil(size / window) windows, evenly stepped, the last pushed inside the border. This is
-    the grid of the official transposed attention.
+    They are evenly stepped, the last pushed inside the border. With no share to keep,
+    ceil(size / window) windows: the grid of the official transposed attention.
 
-    >>> starts(720, 384), starts(100, 384)
-    ([0, 336], [0])
+    >>> starts(720, 384), starts(100, 384), starts(720, 384, share=0.5)
+    ([0, 336], [0], [0, 168, 336])
     """
     if size <= window:
         return [0]
-    step = -(-(size - window) // (-(-size // window) - 1))
+    step = -(-(size - window) // -(-(size - window) // stride(window, share)))
     return [*range(0, size - window, step), size - window]
+
+
+def stride(window: int, share: float) -> int:
+    """How far apart windows may start that overlap by a share of their size.
+
+    >>> stride(256, 0.5), stride(1, 0.9)
+    (128, 1)
+    """
+    return max(1, int(window * (1 - share)))
 
 
 def cells(size: int, window: int) -> list[tuple[int, int]]:

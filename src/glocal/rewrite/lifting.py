@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glocal import ops
 from glocal.errors import ConversionError
-from glocal.windows import Size
+from glocal.windows import Overlap, Size
 
 __all__ = [
     "as_float",
@@ -228,16 +228,23 @@ def length(x: Tensor, dim: int) -> int:
     return x.shape[dim]
 
 
-def tiles(x: Tensor, window: Size, layout: Sequence[int], size: Size | None) -> Tensor:
+def tiles(
+    x: Tensor, window: Size, overlap: Overlap, layout: Sequence[int], size: Size | None
+) -> Tensor:
     """`ops.tile` of a map in any layout: (n, ...) to (windows · n, ...) in that layout."""
-    return from_map(ops.tile(as_map(x, layout, size), window), layout)
+    return from_map(ops.tile(as_map(x, layout, size), window, overlap), layout)
 
 
 def untiled(
-    x: Tensor, window: Size, layout: Sequence[int], inner: Size | None, size: Size
+    x: Tensor,
+    window: Size,
+    overlap: Overlap,
+    layout: Sequence[int],
+    inner: Size | None,
+    size: Size,
 ) -> Tensor:
     """`ops.untile` to a map in that layout; `inner` is (height, width) of the tiles."""
-    return from_map(ops.untile(as_map(x, layout, inner), size, window), layout)
+    return from_map(ops.untile(as_map(x, layout, inner), size, window, overlap), layout)
 
 
 def group_norm(

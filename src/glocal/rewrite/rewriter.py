@@ -36,7 +36,7 @@ from glocal.rewrite.program import Get, Program, names_in, prune
 from glocal.rewrite.reductions import Reduction, Reductions
 from glocal.rewrite.regions import pools_by_matmul
 from glocal.rewrite.statistics import Statistic
-from glocal.windows import Size
+from glocal.windows import LEAST, Overlap, Size
 
 __all__ = ["rewrite"]
 
@@ -45,7 +45,10 @@ _STEPS = frozenset("add sub mul div neg rsub".split())
 
 
 def rewrite(
-    block: Block, window_of: Callable[[Size], Size], train_window_of: Callable[[Size], Size]
+    block: Block,
+    window_of: Callable[[Size], Size],
+    train_window_of: Callable[[Size], Size],
+    overlap: Overlap = LEAST,
 ) -> Program:
     """The local form of a block.
 
@@ -54,11 +57,12 @@ def rewrite(
         window_of: (height, width) of the window on a map, from the map's size in the first run
             of the scan.
         train_window_of: the same for operations that mix the cells of a grid.
+        overlap: of the windows of regions that mix pixels.
 
     Raises:
         ConversionError: it has none that is known; the message says why.
     """
-    return _Rewriter(block, window_of, train_window_of).run()
+    return _Rewriter(block, window_of, train_window_of, overlap).run()
 
 
 class _Rewriter(Reductions):
@@ -67,11 +71,12 @@ class _Rewriter(Reductions):
         block: Block,
         window_of: Callable[[Size], Size],
         train_window_of: Callable[[Size], Size],
+        overlap: Overlap,
     ) -> None:
         for item in block.globals.values():
             if item.kind in ("axis", "selection", "fourier", "unknown"):
                 raise ConversionError(item.reason)
-        super().__init__(block, window_of, train_window_of)
+        super().__init__(block, window_of, train_window_of, overlap)
         self.held: dict[fx.Node, Statistic | Chain | Weights] = {}
         self.halves: dict[fx.Node, tuple[fx.Node, Reduction]] = {}
         self.mixed: set[fx.Node] = set()  # maps made of statistics, with no weights since

@@ -1,4 +1,4 @@
-"""Run a region of a block on overlapping windows, stacked on the batch dim, and average."""
+"""Run a region of a block on overlapping windows, stacked on the batch dim, and blend."""
 
 import operator
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from glocal.rewrite.emitter import Emitter, Mode
 from glocal.rewrite.nodes import is_size, tensors
 from glocal.rewrite.program import Get
 from glocal.rewrite.regions import Region, regions
-from glocal.windows import Size
+from glocal.windows import Overlap, Size
 
 __all__ = ["Tiling"]
 
@@ -26,9 +26,11 @@ class Tiling(Emitter):
         block: Block,
         window_of: Callable[[Size], Size],
         train_window_of: Callable[[Size], Size],
+        overlap: Overlap,
     ) -> None:
         super().__init__(block, window_of)
         self.train_window_of = train_window_of
+        self.overlap = overlap
         self.region_of: dict[fx.Node, Region] = {}
         for region in regions(block):
             self.region_of.update(dict.fromkeys(region.nodes, region))
@@ -70,7 +72,9 @@ class Tiling(Emitter):
         height, width = (self.train_window_of if region.grid else self.window_of)(region.feature)
         down, along = region.multiple(self.block)
         window = (max(height // down, 1) * down, max(width // along, 1) * along)
-        made = self.emit(lifting.tiles, value, window, self.layout(node), self.flat_sizes(node))
+        made = self.emit(
+            lifting.tiles, value, window, self.overlap, self.layout(node), self.flat_sizes(node)
+        )
         if id(region) not in self._modes:
             count = self.emit(
                 operator.floordiv,
@@ -81,7 +85,7 @@ class Tiling(Emitter):
         return made
 
     def fold(self, node: fx.Node) -> Get:
-        """The map of what a region made in its windows, overlaps averaged."""
+        """The map of what a region made in its windows, overlaps blended."""
         region = self.region_of[node]
         if not self.block.is_map(node):
             raise TooSmallError("what it makes of a window leaves the block")
@@ -91,6 +95,7 @@ class Tiling(Emitter):
             lifting.untiled,
             self._tiled[id(region), node],
             self._modes[id(region)].window,
+            self.overlap,
             self.layout(node),
             self.flat_sizes(node, self._modes[id(region)]),
             self.sizes(node),
