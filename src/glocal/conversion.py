@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,7 @@ from glocal.discover import Scan
 from glocal.errors import ArgumentError, ConversionError
 from glocal.modules import ancestors, clone, fingerprint, replace, take_over
 from glocal.plan import Row, Status
-from glocal.rewrite import Block, Rewritten, TooSmallError, capture, rewrite
+from glocal.rewrite import Program, Rewritten, TooSmallError, capture, rewrite
 from glocal.rules import Rule
 from glocal.verify import breaks_law_of_windows, disagreement
 from glocal.windows import LEAST, Overlap, Size, scale_window
@@ -25,14 +26,14 @@ class Conversion:
     """A copy of a network, while its global operations are made local one by one.
 
     Attributes:
-        root: the copy; the root itself may be replaced.
+        model: the original, which stays as it is.
         found: what is global in it.
         train, window: (height, width) in input pixels.
         rules: tried in order, before rewriting.
         overlap: of the windows of rewritten operations that mix pixels.
     """
 
-    root: nn.Module
+    model: nn.Module
     found: Scan
     train: Size
     window: Size
@@ -40,12 +41,16 @@ class Conversion:
     overlap: Overlap = LEAST
 
     def __post_init__(self) -> None:
+        self.root = clone(self.model)
         self.modules = dict(self.root.named_modules())
-        # Blocks are captured as they came, even where a layer inside them is local by now.
-        self.pristine = dict(clone(self.root).named_modules())
-        self.replaced: dict[str, Row] = {}
+        self.replaced: set[str] = set()
         self.verdicts: dict[Any, str | None] = {}
-        self.captured: dict[Any, Block | ConversionError] = {}
+        self.captured: dict[Any, Program | ConversionError] = {}
+
+    @cached_property
+    def pristine(self) -> dict[str, nn.Module]:
+        """Blocks to rewrite, as they came even where a layer inside them is local by now."""
+        return dict(clone(self.model).named_modules())
 
     def run(self, keep: tuple[str, ...]) -> tuple[Row, ...]:
         """Convert everything but what lies at paths that match the patterns `keep`."""
@@ -103,7 +108,7 @@ class Conversion:
                     path, ", ".join(names), inside[0].line, self._at_train_size(feature), window,
                     "local", rule.name,
                 )  # fmt: skip
-                self.replaced[path] = row
+                self.replaced.add(path)
                 return row
         return None
 
@@ -127,13 +132,10 @@ class Conversion:
             except TooSmallError as error:
                 problem = error
                 continue
-            except ConversionError as error:
-                raise error from None
             self._put(path, new)
             for other in inside:
-                row = self._row(other, "local", f"rewrite of {path or 'the network'}")
-                rows[other.index] = row
-                self.replaced[path] = row
+                rows[other.index] = self._row(other, "local", f"rewrite of {path or 'the network'}")
+            self.replaced.add(path)
             return
         assert problem is not None
         raise problem
@@ -157,14 +159,18 @@ class Conversion:
                 self.captured[key] = self._checked(module, inputs, inside)
             except ConversionError as error:
                 self.captured[key] = error
-        block = self.captured[key]
-        if isinstance(block, ConversionError):
-            raise block
-        program = rewrite(block, self._window_of, self._at_train_size, self.overlap)
+        program = self.captured[key]
+        if isinstance(program, ConversionError):
+            raise program
         feature = inside[0].feature or self.found.size
         return Rewritten.of(module, self._window_of(feature), program=program), inside
 
-    def _checked(self, module: nn.Module, inputs: Any, inside: list[Global]) -> Block:
+    def _checked(self, module: nn.Module, inputs: Any, inside: list[Global]) -> Program:
+        """The local form of a block, which was compared with the block.
+
+        Raises:
+            ConversionError: it has none, or does not agree.
+        """
         block = capture(module, inputs)
         if len(block.globals) == 0:
             raise TooSmallError("its global operation does not show in it alone")
@@ -180,7 +186,7 @@ class Conversion:
             problem = problem or breaks_law_of_windows(build, module, inputs, feature)
         if problem:
             raise ConversionError(problem)
-        return block
+        return program
 
     def _window_of(self, feature: Size) -> Size:
         """The window on a map, from its size in the first run of the scan."""
@@ -206,7 +212,7 @@ class Conversion:
                 return f"{rule.name}: {operation.obstacle}"
             if not rule.yields_map and path not in ancestors(operation.owner):
                 return f"{rule.name}: its statistic leaves the module '{path}'"
-        below = [p for p in self.replaced if path in ancestors(p)]
+        below = [p for p in sorted(self.replaced) if path in ancestors(p)]
         if below:
             return f"{rule.name}: '{below[0]}' inside it is local already"
         if any(fnmatchcase(o.path, p) for o in inside for p in keep):

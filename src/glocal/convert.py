@@ -8,7 +8,6 @@ from torch import nn
 from glocal.conversion import Conversion
 from glocal.errors import ArgumentError, ConversionError
 from glocal.example import Example, scan_network
-from glocal.modules import clone
 from glocal.plan import Plan
 from glocal.rules import DEFAULT_RULES, Rule
 from glocal.windows import LEAST, Overlap, Size, as_size
@@ -84,7 +83,7 @@ def localize(
 
     with torch.inference_mode(False):  # inside, torch shows a scan other operations
         found = scan_network(model, train, example)
-        conversion = Conversion(clone(model), found, train, pixels, rules, overlap)
+        conversion = Conversion(model, found, train, pixels, rules, overlap)
         rows = conversion.run(patterns)
     plan = Plan(train, pixels, rows)
     left = plan.having("global")

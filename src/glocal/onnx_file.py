@@ -1,11 +1,9 @@
 """ONNX files: written from a captured program, named, and run. Only here are onnx and its like."""
 
 import importlib
-import logging
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from glocal.errors import GlocalError
+from glocal.trace import quiet
 
 __all__ = ["require_onnx", "run_onnx", "write_onnx"]
 
@@ -48,7 +47,7 @@ def write_onnx(
     """
     onnx, _ = require_onnx()
     weights = sum(t.numel() * t.element_size() for t in program.state_dict.values())
-    with _without_chatter():
+    with quiet():
         try:
             written = torch.onnx.export(
                 program, opset_version=opset, input_names=["image"], dynamo=True, verbose=False
@@ -91,15 +90,3 @@ def _name_dims(graph: Any) -> None:
                 dim.dim_param = re.sub(
                     r"\w+", lambda word: names.get(word[0], word[0]), dim.dim_param
                 )
-
-
-@contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Torch's exporter logs which optional packages it does without."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -25,6 +25,7 @@ from glocal.networks.maxim_unet import (
     UpSampleRatio,
     conv3x3,
 )
+from glocal.networks.padding import missing
 
 __all__ = ["MAXIM", "maxim_hyperparameters"]
 
@@ -205,7 +206,7 @@ def _pad_around(x: Tensor, multiple: int) -> tuple[Tensor, int, int]:
     image lies matters: cells of the grid and blocks are counted from the padded corner.
     """
     height, width = x.shape[-2:]
-    rows, columns = -height % multiple, -width % multiple
+    rows, columns = missing(height, multiple), missing(width, multiple)
     if rows == 0 and columns == 0:
         return x, 0, 0
     top, left = rows // 2, columns // 2

@@ -5,8 +5,8 @@ of them are global. `rewrite` gives the local form of that graph as a `Program`,
 is the module that runs it.
 """
 
-from glocal.rewrite.capture import Block, TooSmallError, capture
+from glocal.rewrite.capture import TooSmallError, capture
 from glocal.rewrite.program import Program, Rewritten
 from glocal.rewrite.rewriter import rewrite
 
-__all__ = ["Block", "Program", "Rewritten", "TooSmallError", "capture", "rewrite"]
+__all__ = ["Program", "Rewritten", "TooSmallError", "capture", "rewrite"]

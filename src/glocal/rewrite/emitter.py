@@ -21,10 +21,11 @@ __all__ = ["Emitter", "Mode"]
 
 # What is a view of the original's memory need not be one of a window's; and `torch.jit.trace`
 # follows sizes through methods of tensors, not through `torch.ops`.
-_INSTEAD = {
-    "aten.view.default": lifting.reshape,
-    "aten._unsafe_view.default": lifting.reshape,
-    "aten.expand.default": lifting.expand,
+_INSTEAD: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.view.default: lifting.reshape,
+    torch.ops.aten._unsafe_view.default: lifting.reshape,
+    torch.ops.aten.expand.default: lifting.expand,
+    torch.sym_float: lifting.as_float,
 }
 
 
@@ -55,10 +56,9 @@ class Emitter:
 
     def emit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Get:
         """Add a step; returns its value."""
+        function = _INSTEAD.get(function, function)
         if isinstance(function, torch._ops.OpOverload):
-            function = _INSTEAD.get(str(function)) or Operator(str(function))
-        if function is torch.sym_float:
-            function = lifting.as_float
+            function = Operator(str(function))
         if "device" in kwargs:  # the module may move after it was captured
             kwargs["device"] = DEVICE
         name = f"v{len(self.steps)}"

@@ -30,13 +30,13 @@ __all__ = [
     "raised",
     "repeated",
     "reshape",
-    "reshaped",
     "spread",
     "stack",
     "statistic",
     "sum_of_squares",
     "tiles",
     "untiled",
+    "with_tail",
 ]
 
 
@@ -178,7 +178,7 @@ def sum_of_squares(a: Tensor, b: Tensor) -> Tensor:
     return a.square() + b.square()
 
 
-def reshaped(x: Tensor, tail: Sequence[int]) -> Tensor:
+def with_tail(x: Tensor, tail: Sequence[int]) -> Tensor:
     """(n, ...) to (n, *tail)."""
     return x.reshape(x.shape[0], *tail)
 

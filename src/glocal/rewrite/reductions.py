@@ -167,7 +167,7 @@ class Reductions(Statistics):
             result = self.emit(reduce, result, dim=others, keepdim=True)
         tail = how.left(self.block.shapes[source][0])
         result = self.emit(
-            lifting.reshaped, self.emit(lifting.as_type, result, self.example()), tail
+            lifting.with_tail, self.emit(lifting.as_type, result, self.example()), tail
         )
         return Statistic(mean.grid, mean.mode, tail, stacked=result)
 

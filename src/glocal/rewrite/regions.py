@@ -27,6 +27,8 @@ from glocal.windows import Size
 
 __all__ = ["Region", "pools_by_matmul", "regions"]
 
+_ON_WINDOWS = PRODUCTS | SOFTMAX | ATTENTION | REDUCTIONS
+
 
 @dataclass
 class Region:
@@ -101,8 +103,7 @@ def _seeds(block: Block) -> list[tuple[fx.Node, Global]]:
             continue
         if item.kind == "statistic" and (name in REDUCTIONS or pools_by_matmul(block, node)):
             continue
-        within = PRODUCTS | SOFTMAX | ATTENTION | REDUCTIONS
-        if item.kind in ("mixing", "statistic") and name not in within:
+        if item.kind in ("mixing", "statistic") and name not in _ON_WINDOWS:
             raise ConversionError(f"{name} over the map has no local form")
         seeds.append((node, item))
     # A statistic that meets the map in a product of matrices is one half of an attention.
