@@ -1,0 +1,131 @@
+"""PSNR of every stored network on the held-out photographs: full image, crop-and-stitch, TLC.
+
+    python experiments/replication/evaluate.py              # what results.json lacks
+    python experiments/replication/evaluate.py --photos 2   # the first two photographs only
+
+Photographs are degraded, restored and compared as a whole. "crop-and-stitch" runs the
+unconverted network on tiles of the training size that overlap by a quarter and are blended
+linearly; "tiles" puts the same tiles edge to edge. PSNR in dB of 8-bit RGB. A run that was
+interrupted goes on where it stopped; a network whose weights have changed is measured anew.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from jobs import Job, finished, trained
+from photos import HERE, Photo, names, read
+from tasks import TASKS, seed_of
+from torch import nn
+
+import glocal
+from glocal.metrics import psnr
+from glocal.tiles import tile_starts
+
+RESULTS = HERE / "results.json"
+SCALES = (0.5, 1.0, 1.5, 2.0, 3.0)
+DEGRADED, FULL, STITCH, TILES = "degraded", "full image", "crop-and-stitch", "tiles"
+
+
+def tlc(scale: float) -> str:
+    """The name of TLC with a window of `scale` × the training size."""
+    return f"TLC {scale:g}x"
+
+
+SEAM_WAYS = (FULL, STITCH, tlc(1.5))
+WAYS = (DEGRADED, FULL, STITCH, *(tlc(scale) for scale in SCALES))
+
+
+def pair(task: str, name: str) -> tuple[Photo, Photo]:
+    """A held-out photograph and its degraded version, the same in every run."""
+    sharp = read(name)
+    return sharp, TASKS[task](sharp, seed_of(task, name))
+
+
+def variants(job: Job) -> dict[str, nn.Module]:
+    """The stored network of a job, and its conversions by the name of their way."""
+    network = trained(job)
+    local = {tlc(s): glocal.localize(network, job.crop, window_scale=s) for s in SCALES}
+    return {**dict.fromkeys((FULL, TILES, STITCH), network), **local}
+
+
+def restored(job: Job, networks: dict[str, nn.Module], degraded: Photo, way: str) -> Photo:
+    """A degraded photograph restored in one of the `WAYS` by the `variants` of a network."""
+    if way == DEGRADED:
+        return degraded
+    if way in (TILES, STITCH):
+        overlap = 0 if way == TILES else job.crop // 4
+        return glocal.restore(networks[way], degraded, tile=job.crop, overlap=overlap)
+    return glocal.restore(networks[way], degraded)
+
+
+def seam(image: Photo, sharp: Photo, tile: int) -> float:
+    """How far the error jumps at the borders of edge-to-edge tiles, relative to elsewhere.
+
+    The mean absolute difference of the error of neighbouring pixels across a border, divided by
+    that of all other neighbours. An image without seams has 1.
+    """
+    error = image.astype(np.float32) - sharp
+    jumps, others = [], []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(error, axis=axis)).mean(2)
+        steps = steps if axis == 0 else steps.T
+        starts = np.array(tile_starts(error.shape[axis], tile, 0)[1:]) - 1
+        border = np.zeros(len(steps), bool)
+        border[starts] = True
+        jumps.append(steps[border].ravel())
+        others.append(steps[~border].ravel())
+    return float(np.concatenate(jumps).mean() / np.concatenate(others).mean())
+
+
+def measure(job: Job, networks: dict[str, nn.Module], name: str) -> dict[str, dict[str, float]]:
+    """PSNR and seams of a network on one photograph, in every way."""
+    sharp, degraded = pair(job.task, name)
+    images = {way: restored(job, networks, degraded, way) for way in WAYS}
+    return {
+        "psnr_db": {way: psnr(image, sharp) for way, image in images.items()},
+        "seam": {way: seam(images[way], sharp, job.crop) for way in SEAM_WAYS},
+    }
+
+
+def results() -> dict[str, Any]:
+    """What is measured so far: {job name: {"weights_sha256": …, "photographs": {name: …}}}."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def complete(photographs: int | None = None) -> dict[str, Any]:
+    """Measure what `results` lacks of the stored networks, and return everything."""
+    found = results()
+    for job in finished():
+        digest = hashlib.sha256(job.path.read_bytes()).hexdigest()
+        entry = found.get(job.name, {})
+        if entry.get("weights_sha256") != digest:
+            entry = found[job.name] = {"weights_sha256": digest, "photographs": {}}
+        wanted = names("held-out")[:photographs]
+        networks = variants(job) if set(wanted) - set(entry["photographs"]) else {}
+        for name in wanted:
+            if name in entry["photographs"]:
+                continue
+            entry["photographs"][name] = measure(job, networks, name)
+            temporary = RESULTS.with_suffix(".partial")
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
+            os.replace(temporary, RESULTS)
+            shown = entry["photographs"][name]["psnr_db"]
+            print(job.name, name, {way: round(db, 2) for way, db in shown.items()}, flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, help="only the first N")
+    arguments = parser.parse_args()
+    torch.set_flush_denormal(True)
+    complete(arguments.photos)
+
+
+if __name__ == "__main__":
+    main()

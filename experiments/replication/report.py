@@ -1,0 +1,210 @@
+"""Measure what is missing, then write docs/replication.md and its figures.
+
+    python experiments/replication/report.py
+
+All tables and figures come from the stored weights; PSNR that results.json has for these very
+weights is not measured again. The figures need matplotlib (`pip install -e ".[plots]"`).
+"""
+
+import argparse
+
+import figures
+import numpy as np
+import tables
+import torch
+from evaluate import FULL, SCALES, STITCH, TILES, complete, pair, restored, results, tlc, variants
+from jobs import MECHANISMS, PIXELS_A_STEP, STEPS, WEIGHTS, Job, finished, parameters
+from photos import HERE, LONGER_SIDE, ROOT
+from shift import CROPS_A_PHOTO, Shift, shifts
+
+from glocal.metrics import psnr
+
+DOCS = ROOT / "docs"
+IMAGES = DOCS / "images"
+LAYERS = {  # the first operation of the second level, as in the paper's figure
+    "nafnet": "encoders.1.0.sca.0",
+    "hinet": "down_path_1.1.norm",
+    "restormer": "encoder_level2.0.attn",
+}
+SEEN = 160
+AMPLIFY = 5.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--measured-only", action="store_true", help="measure no PSNR now")
+    arguments = parser.parse_args()
+    torch.set_flush_denormal(True)
+    found = tables.groups(results() if arguments.measured_only else complete())
+    jobs = [job for job in finished() if job.seed == 0]
+    statistics = {job.name: shifts(job) for job in jobs}
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    density_figure({job: statistics[job.name] for job in jobs})
+    window_figures(found)
+    visible = comparison_figure(jobs[0])
+    (DOCS / "replication.md").write_text(document(found, statistics, visible))
+    print(f"wrote {DOCS / 'replication.md'}")
+
+
+def density_figure(statistics: dict[Job, list[Shift]]) -> None:
+    """The paper's first figure, one panel a mechanism."""
+    panels = {
+        f"{job.network}: {LAYERS[job.network]}": shift
+        for job, found in statistics.items()
+        for shift in found
+        if (job.task, job.crop, shift.path) == ("deblur", 64, LAYERS[job.network])
+    }
+    figures.densities(panels, IMAGES / "replication-statistics.png")
+
+
+def window_figures(found: list[tables.Group]) -> None:
+    """PSNR against the window: by mechanism, then by crop size and task."""
+
+    def panel(group: tables.Group):
+        gains = np.stack([group.gain(tlc(s)) for s in SCALES], -1)  # (seeds, photographs, scales)
+        half = np.array([tables.over_photographs(g).half_width for g in np.moveaxis(gains, -1, 0)])
+        return SCALES, gains.mean(1), half, group.gain(STITCH).mean(1)
+
+    by_mechanism = {g.title: panel(g) for g in found if g.title.endswith("crop 64")}
+    main = {t: p for t, p in by_mechanism.items() if t.startswith("deblur")}
+    others = {g.title: panel(g) for g in found if g.title not in main}
+    figures.windows(main, IMAGES / "replication-window.png")
+    if others:
+        figures.windows(others, IMAGES / "replication-window-more.png")
+
+
+def comparison_figure(job: Job) -> str:
+    """Part of the photograph whose gain by TLC is the median one; returns its name."""
+    measured = results()[job.name]["photographs"]
+    order = sorted(
+        measured,
+        key=lambda n: measured[n]["psnr_db"][tlc(1.5)] - measured[n]["psnr_db"][FULL],
+    )
+    name = order[len(order) // 2]
+    sharp, degraded = pair(job.task, name)
+    networks = variants(job)
+    images = {
+        way: restored(job, networks, degraded, way) for way in (FULL, TILES, STITCH, tlc(1.5))
+    }
+    # where full image and TLC differ most
+    apart = np.abs(images[FULL].astype(float) - images[tlc(1.5)]).mean(2)
+    sums = np.pad(apart.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    s = SEEN
+    boxes = sums[s:, s:] - sums[:-s, s:] - sums[s:, :-s] + sums[:-s, :-s]
+    y, x = np.unravel_index(boxes.argmax(), boxes.shape)
+    area = np.s_[y : y + s, x : x + s]
+    shown = {"degraded": degraded, **images}
+    parts = {
+        way: (image[area], f"{psnr(image[area], sharp[area]):.2f} dB: error")
+        for way, image in shown.items()
+    }
+    figures.comparison(sharp[area], parts, IMAGES / "replication-crops.png", AMPLIFY)
+    return name
+
+
+def document(found: list[tables.Group], statistics: dict[str, list[Shift]], visible: str) -> str:
+    """The text of docs/replication.md."""
+    held_out = len(found[0].photographs)
+    networks = tables.markdown(
+        ["network", "mechanism", "parameters"],
+        [[n, text, f"{parameters(n):,}"] for n, text in MECHANISMS.items()],
+    )
+    more = "\n![other crops and tasks](images/replication-window-more.png)\n" * any(
+        "crop 64" not in g.title or not g.title.startswith("deblur") for g in found
+    )
+    size = sum(path.stat().st_size for path in WEIGHTS.glob("*.safetensors")) / 1e6
+    lost = tables.losses(found)
+    by_hand = HERE / "discussion.md"
+    discussion = by_hand.read_text().strip() if by_hand.exists() else ""
+    return f"""<!-- Written by experiments/replication/report.py; edit that. -->
+# Replication: does TLC do what its paper says?
+
+Small networks, trained from nothing on free photographs, one for each kind of global operation.
+Everything here is regenerated by one command from stored weights ({size:.1f} MB):
+
+```
+python experiments/replication/report.py
+```
+
+{networks}
+
+Each was trained for {STEPS:,} steps of {PIXELS_A_STEP:,} pixels (8 crops of 64×64; other crop
+sizes: the same pixels a step) on 26 photographs, and is measured on {held_out} held-out ones,
+{LONGER_SIDE} pixels on the longer side, degraded and restored as a whole. The strength of each
+degradation varies over the photograph: motion blur of 0 to 13 px with noise of σ 2 ("deblur"), haze
+("dehaze"), noise of σ 5 to 50 ("denoise"). How, and why so:
+[`experiments/replication`](../experiments/replication/README.md).
+
+*Full image*: the unconverted network on the whole photograph. *Tiles*: it runs on tiles of the
+training size, edge to edge. *Crop-and-stitch*: such tiles overlap by a quarter and are blended
+linearly. *TLC s×*: the converted network, windows of s × the training size; 1.5× is the
+paper's, and the default of `localize`.
+
+## Results
+
+{tables.verdicts(found, statistics)}
+
+{discussion}
+
+### Mean PSNR (dB)
+
+{tables.means(found)}
+
+### Paired differences (dB)
+
+Differences are taken photograph by photograph and averaged over the seeds; the interval is
+Student's 95 % interval over the {held_out} photographs (how sure the mean is for photographs such
+as these; the spread over seeds stands beside it).
+
+{tables.differences(found)}
+
+### Window against PSNR
+
+![window size against the gain in PSNR](images/replication-window.png)
+
+Thick: mean over seeds with the interval over photographs; thin: the seeds.
+{more}
+## The statistics shift
+
+The paper's figure: the statistic of one operation over training crops, whole photographs, and
+whole photographs with TLC. Here for the first global operation of each network's second level;
+all channels together, each standardised by its mean and deviation over the training crops. The
+dashed line are crops of the held-out photographs, so that what differs from the red line is the
+size of the view only.
+
+![densities of the statistic](images/replication-statistics.png)
+
+How far the statistic lies from that over crops of the training size of the *same* photographs
+({CROPS_A_PHOTO} a photograph): Wasserstein distance of each channel in units of its deviation over
+crops, mean over the channels. The statistic is the pooled mean (nafnet), mean and deviation
+(hinet), the cosines of query and key channels (restormer).
+
+{tables.shifts(statistics)}
+
+## Seams
+
+The jump of the error across the borders of edge-to-edge tiles, divided by that between all other
+neighbouring pixels: 1 is an image without seams.
+
+{tables.seams(found)}
+
+![crops of a photograph, and their errors](images/replication-crops.png)
+
+{visible}, the photograph of the median gain: the {SEEN}×{SEEN} pixels where full image and TLC
+differ most. Below, amplified (grey: none): the error; the difference from TLC, where seams show.
+
+## Where TLC loses
+
+{lost or "On no photograph is the default window worse than the full image or crop-and-stitch."}
+
+## Photograph by photograph (dB, mean over the seeds)
+
+{tables.photographs(found)}
+
+Raw numbers of every photograph, seed and window:
+[`results.json`](../experiments/replication/results.json).
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""From PSNR by photograph to means, paired differences with intervals, and Markdown tables."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from evaluate import DEGRADED, FULL, SCALES, SEAM_WAYS, STITCH, WAYS, tlc
+from jobs import JOBS, Job
+from numpy.typing import NDArray
+from shift import Shift
+
+from glocal.intervals import Interval, interval_of
+
+DEFAULT = tlc(1.5)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The networks of one task, architecture and crop size, which differ by their seed."""
+
+    jobs: tuple[Job, ...]
+    photographs: tuple[str, ...]
+    psnr: NDArray[np.float64]  # (seeds, photographs, ways), dB
+    seams: NDArray[np.float64]  # (seeds, photographs, SEAM_WAYS)
+
+    @property
+    def title(self) -> str:
+        """Task, network and crop size in words."""
+        job = self.jobs[0]
+        return f"{job.task}, {job.network}, crop {job.crop}"
+
+    def of(self, way: str) -> NDArray[np.float64]:
+        """PSNR (seeds, photographs) of one way."""
+        return self.psnr[..., WAYS.index(way)]
+
+    def gain(self, way: str, over: str = FULL) -> NDArray[np.float64]:
+        """Differences in PSNR (seeds, photographs)."""
+        return self.of(way) - self.of(over)
+
+    def best(self) -> str:
+        """TLC with the window of the largest mean."""
+        return max((tlc(scale) for scale in SCALES), key=lambda way: self.of(way).mean())
+
+
+def groups(results: dict[str, Any]) -> list[Group]:
+    """The measured networks, grouped; in the order of the jobs."""
+    by_kind: dict[tuple[str, str, int], list[Job]] = {}
+    for job in JOBS:
+        if results.get(job.name, {}).get("photographs"):
+            by_kind.setdefault((job.task, job.network, job.crop), []).append(job)
+    found = []
+    for jobs in by_kind.values():
+        measured = [results[job.name]["photographs"] for job in jobs]
+        names = tuple(n for n in measured[0] if all(n in m for m in measured))
+        psnr = [[[m[n]["psnr_db"][w] for w in WAYS] for n in names] for m in measured]
+        seams = [[[m[n]["seam"][w] for w in SEAM_WAYS] for n in names] for m in measured]
+        found.append(Group(tuple(jobs), names, np.array(psnr), np.array(seams)))
+    return found
+
+
+def over_photographs(gains: NDArray[np.float64]) -> Interval:
+    """The 95 % interval over photographs of gains (seeds, photographs) averaged over the seeds."""
+    return interval_of(gains.mean(0).tolist())
+
+
+def interval(gains: NDArray[np.float64]) -> str:
+    """The same as text."""
+    return over_photographs(gains).text()
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def means(found: list[Group]) -> str:
+    """Mean PSNR over photographs and seeds, every way; the best way of each network bold."""
+    rows = []
+    for group in found:
+        values = {way: float(group.of(way).mean()) for way in WAYS}
+        best = max(values.values())
+        cells = [f"**{v:.3f}**" if v == best else f"{v:.3f}" for v in values.values()]
+        rows.append([group.title, str(len(group.jobs)), *cells])
+    return markdown(["network", "seeds", *WAYS], rows)
+
+
+def differences(found: list[Group]) -> str:
+    """Paired differences in dB with their intervals, and the seeds one by one."""
+    rows = []
+    for group in found:
+        gains = group.gain(DEFAULT)
+        ahead = f"{int((gains.mean(0) > 0).sum())} of {gains.shape[1]}"
+        rows.append(
+            [
+                group.title,
+                interval(group.gain(STITCH)),
+                interval(gains),
+                ", ".join(f"{mean:+.3f}" for mean in gains.mean(1)),
+                ahead,
+                f"{group.best().removeprefix('TLC ')}: {interval(group.gain(group.best()))}",
+                interval(group.gain(DEFAULT, STITCH)),
+            ]
+        )
+    head = [
+        "network",
+        "crop-and-stitch − full",
+        f"{DEFAULT} − full",
+        "the same by seed",
+        "photographs ahead",
+        "best window − full",
+        f"{DEFAULT} − crop-and-stitch",
+    ]
+    return markdown(head, rows)
+
+
+def seams(found: list[Group]) -> str:
+    """Mean jump of the error at tile borders, relative to elsewhere."""
+    rows = [[group.title, *(f"{v:.3f}" for v in group.seams.mean((0, 1)))] for group in found]
+    return markdown(["network", *SEAM_WAYS], rows)
+
+
+def losses(found: list[Group]) -> str:
+    """Photographs on which the default window loses, network by network."""
+    rows = []
+    for group in found:
+        for over in (FULL, STITCH):
+            gains = group.gain(DEFAULT, over).mean(0)
+            worse = [
+                f"{name} ({gain:+.2f})"
+                for name, gain in zip(group.photographs, gains, strict=True)
+                if gain < 0
+            ]
+            if worse:
+                rows.append([group.title, over, ", ".join(worse)])
+    return markdown(["network", f"{DEFAULT} is worse than", "on (dB)"], rows) if rows else ""
+
+
+def verdicts(found: list[Group], statistics: dict[str, list[Shift]]) -> str:
+    """One item a network: what the intervals allow to say, and how far its statistics shift."""
+    items = []
+    for group in found:
+        full, stitch = group.gain(DEFAULT), group.gain(DEFAULT, STITCH)
+        text = f"- **{group.title}**: {DEFAULT} {_compared(full)} the full image"
+        text += f" ({interval(full)} dB) and {_compared(stitch)} crop-and-stitch"
+        text += f" ({interval(stitch)} dB). Best window: {group.best().removeprefix('TLC ')}"
+        worse = [tlc(s) for s in SCALES if group.gain(tlc(s)).mean() < 0]
+        if worse:
+            text += f"; below the full image in the mean: {', '.join(worse)}"
+        shifts = statistics.get(group.jobs[0].name)
+        if shifts:
+            before = np.mean([s.distance(s.full) for s in shifts])
+            after = np.mean([s.distance(s.local) for s in shifts])
+            text += f". The statistic of its {len(shifts)} operations lies {before:.2f} deviations"
+            text += f" from that over crops on the full image, {after:.2f} with TLC"
+        items.append(text + ".")
+    return "\n".join(items)
+
+
+def _compared(gains: NDArray[np.float64]) -> str:
+    """What a paired difference (seeds, photographs) says, interval and seeds considered."""
+    found = over_photographs(gains)
+    if found.low <= 0 <= found.high:
+        return "does not differ clearly from"
+    if (np.sign(gains.mean(1)) != np.sign(found.mean)).any():
+        return "is apart, with signs that differ between the seeds, from"
+    return "beats" if found.mean > 0 else "**loses** to"
+
+
+def photographs(found: list[Group]) -> str:
+    """PSNR of every photograph, mean over the seeds."""
+    rows = [
+        [group.title, name, *(f"{group.of(w)[:, i].mean():.2f}" for w in shown())]
+        for group in found
+        for i, name in enumerate(group.photographs)
+    ]
+    return markdown(["network", "photograph", *shown()], rows)
+
+
+def shown() -> tuple[str, ...]:
+    """The ways of the table by photograph."""
+    return (DEGRADED, FULL, STITCH, tlc(1.0), DEFAULT, tlc(2.0))
+
+
+def shifts(by_network: dict[str, list[Shift]]) -> str:
+    """Distance of the statistic from that over crops, operation by operation."""
+    rows = []
+    for network, operations in by_network.items():
+        for shift in operations:
+            full, local = shift.distance(shift.full), shift.distance(shift.local)
+            rows.append(
+                [network, f"`{shift.path}`", f"{full:.2f}", f"{local:.2f}", f"{local / full:.2f}"]
+            )
+    head = ["network", "operation", "full image", f"{DEFAULT}", "ratio"]
+    return markdown(head, rows)
