@@ -19,7 +19,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,onnx,spandrel]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,onnx,plots,spandrel]"
 	@touch $(READY)
 
 demo: $(READY)

@@ -1,14 +1,17 @@
 """Pairs of degraded and clean image files, matched by their names. Nothing here reads an image."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from glocal.errors import ArgumentError
 from glocal.images import list_images
 
-__all__ = ["Pair", "child_folder", "few_names", "natural_key", "pair_folders", "stems_of"]
+__all__ = ["Pair", "child_folder", "few_names", "natural_key", "pair_folders", "spread", "stems_of"]
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,21 @@ def few_names(names: Iterable[str], limit: int = 3) -> str:
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+def spread(found: Sequence[Item], limit: int | None) -> list[Item]:
+    """So many items, spread evenly over all: neighbours are often frames of one scene.
+
+    >>> spread("abcdef", 3), spread("ab", None)
+    (['a', 'c', 'e'], ['a', 'b'])
+
+    Raises:
+        ArgumentError: the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ArgumentError(f"at least one image is needed, got a limit of {limit}")
+    count = len(found) if limit is None else min(limit, len(found))
+    return [found[index * len(found) // count] for index in range(count)]
 
 
 def child_folder(folder: Path, *names: str) -> Path | None:

@@ -12,6 +12,16 @@ __all__ = ["Plan", "Row", "Status"]
 
 Status = Literal["local", "kept", "global"]
 
+LEAST_SHARE = 1 / 12
+"""Of a training crop's pixels in a window: just below the smallest published one, 75 of 256."""
+
+FEW_PIXELS = 64
+"""In a window. The variance of so many independent values is off by √(2/64) = 18 %, typically."""
+
+FEWER = 4
+"""Times fewer than in training, where that error was half as large or less. A network whose maps
+were as small in training has learnt to live with it."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -100,13 +110,60 @@ class Plan:
             for line in table
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return head + "\n".join(lines) + "\n" + self.summary()
+        warned = (f"warning: {text}" for text in self.warnings())
+        return head + "\n".join([*lines, self.summary(), *warned])
 
     def summary(self) -> str:
         """One line: how many operations are local, kept and left global."""
         count = Counter(row.status for row in self.rows)
         text = f"{count['local']} local, {count['global']} left global"
         return text + (f", {count['kept']} kept global" if count["kept"] else "")
+
+    def warnings(self) -> tuple[str, ...]:
+        """Where the window is far below what the statistics were in training, and what to do.
+
+        The smallest windows that were published for trained networks (SFNet, FSNet) are 0.3 of
+        an axis. Below that, or where a map's own window has too few pixels for a steady mean or
+        variance, a local operation follows the image's detail instead of its statistics.
+
+        >>> row = Row("norm", "instance_norm", "net.py:3", (32, 32), (6, 6), "local", "")
+        >>> for text in Plan((64, 64), (12, 12), (row,)).warnings():
+        ...     print(text)
+        the window 12x12 has 3.5 % of the pixels of a training crop (64x64); ...
+        instance_norm in 'norm' runs over windows of 6x6 = 36 pixels, in training over ...
+        """
+        local = self.having("local")
+        if not local:
+            return ()
+        remedy = "take a larger window, or let `glocal tune` choose one"
+        warned = []
+        share = _area(self.window) / _area(self.train_size)
+        if share < LEAST_SHARE:
+            warned.append(
+                f"the window {_text(self.window)} has {share * 100:.1f} % of the pixels of a "
+                f"training crop ({_text(self.train_size)}); published ones go down to 9 %: {remedy}"
+            )
+        starved = [
+            (_area(row.window), _area(row.feature), row)
+            for row in local
+            if row.window
+            and row.feature
+            and _area(row.window) < FEW_PIXELS
+            and _area(row.window) * FEWER <= _area(row.feature)
+        ]
+        if starved:
+            pixels, trained, row = min(starved, key=lambda each: each[:2])
+            others = f" (so do {len(starved) - 1} more)" if len(starved) > 1 else ""
+            warned.append(
+                f"{row.operation} in '{row.path or 'the network'}' runs over windows of "
+                f"{_text(row.window)} = {pixels} pixels, in training over {trained}{others}; "
+                f"statistics of so few are mostly noise: {remedy}"
+            )
+        return tuple(warned)
+
+
+def _area(size: Size) -> int:
+    return size[0] * size[1]
 
 
 def _text(size: Size | None) -> str:

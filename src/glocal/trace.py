@@ -20,13 +20,26 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.modules import clone, drop_hooks
+from glocal.running import follow, same_random_state, stand_in
 
 How = Literal["meta", "fake", "real"]
 
-__all__ = ["Call", "How", "Ref", "Spec", "Trace", "quiet", "trace", "trace_graph"]
+__all__ = [
+    "Call",
+    "How",
+    "Ref",
+    "Spec",
+    "Trace",
+    "operation_name",
+    "quiet",
+    "source_line",
+    "trace",
+    "trace_graph",
+]
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = __file__
+_PACKAGE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -105,29 +118,17 @@ def trace(model: nn.Module, make_args: Callable[[str | None], tuple[Any, ...]], 
         how: "meta": on the meta device; "fake": as if on its own device. Both compute nothing
             and use no memory. "real": with values.
     """
-    model = drop_hooks(clone(model)).eval()
-    if how == "meta":
-        model = model.to("meta")
-    else:
-        for module in model.modules():  # a network may write to its buffers as it runs
-            for name, buffer in module._buffers.items():
-                module._buffers[name] = None if buffer is None else buffer.clone()
+    model = drop_hooks(clone(model)).eval().to("meta") if how == "meta" else stand_in(model)
     record = Trace()
     recorder = _Recorder(record)
-    for path, module in model.named_modules():
 
-        def enter(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
-            recorder.paths.append(path)
-            specs = tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.dtype), (args, kwargs))
-            record.inputs.setdefault(path, []).append(specs)
+    def called(path: str, args: Any, kwargs: Any) -> None:
+        specs = tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.dtype), (args, kwargs))
+        record.inputs.setdefault(path, []).append(specs)
 
-        def leave(*_: Any) -> None:
-            recorder.paths.pop()
-
-        module.register_forward_pre_hook(enter, with_kwargs=True)
-        module.register_forward_hook(leave, always_call=True)
+    follow(model, recorder.paths, called)
     with ExitStack() as stack:
-        stack.enter_context(_same_random_state())
+        stack.enter_context(same_random_state())
         stack.enter_context(torch.no_grad())
         if how == "fake":
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
@@ -155,7 +156,7 @@ def trace_graph(
     recorder = _Recorder(record)
     values: dict[fx.Node, Any] = {}
     made: dict[fx.Node, Any] = {}
-    with torch.no_grad(), FakeTensorMode(), _same_random_state():
+    with torch.no_grad(), FakeTensorMode(), same_random_state():
         for node in graph.nodes:
             if node.op == "placeholder":
                 shape, dtype = make(node)
@@ -216,7 +217,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         schema = func._schema
-        name = schema.name.split("::")[-1].rstrip("_")
+        name = operation_name(func)
         named = dict(zip((a.name for a in schema.arguments), args, strict=False)) | kwargs
         arguments = {
             name: self.ref(value)
@@ -237,7 +238,7 @@ class _Recorder(TorchDispatchMode):
                 torch.Tag.pointwise in func.tags,
                 self.names.function or name,
                 self.paths[-1] if self.paths else "",
-                _line(),
+                source_line(),
                 arguments,
                 tuple(tuple(t.shape) for t in tensors),
             )
@@ -271,18 +272,24 @@ def _name(function: Any) -> str:
     return name.rsplit(".", 1)[-1].strip("_")
 
 
-def _line() -> str:
+def operation_name(function: Any) -> str:
+    """The aten name of an operation without overload and in-place mark."""
+    name: str = function._schema.name
+    return name.split("::")[-1].rstrip("_")
+
+
+def source_line() -> str:
+    """ "file.py:12" of the network's source that calls the operation a dispatch mode handles.
+
+    Empty where no source of the network's own does, as in a network of torch's modules alone.
+    """
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
         if not (name.startswith((_TORCH, "<")) or name == _HERE):
+            above = Path(name).parents
+            if _PACKAGE in above and _PACKAGE / "networks" not in above:  # who runs the network
+                return ""
             return f"{Path(name).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
-
-
-@contextmanager
-def _same_random_state() -> Iterator[None]:
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        yield

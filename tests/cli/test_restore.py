@@ -276,3 +276,11 @@ def test_a_networks_factory_is_a_model(
         result = run("restore", photo, "--model", name, "--overwrite")
         assert result.exit_code == 1
         assert message in result.stderr
+
+
+def test_a_window_that_is_too_small_is_warned_of(run, photo: Path, checkpoint: Path) -> None:
+    result = run("restore", photo, "--model", checkpoint, "--window", "8")
+    assert result.exit_code == 0, result.output
+    plan = glocal.scan(load(checkpoint), 32, window=8)
+    assert result.stderr.splitlines() == [f"warning: {text}" for text in plan.warnings()]
+    assert "8x8" in result.stderr

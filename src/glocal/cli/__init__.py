@@ -12,13 +12,16 @@ from typing import Annotated
 
 import typer
 
+from glocal.cli.analyze import analyze
 from glocal.cli.degrade import degrade
+from glocal.cli.evaluate import evaluate
 from glocal.cli.export import export
 from glocal.cli.import_ import import_app
 from glocal.cli.models import models
 from glocal.cli.reporting import ReportingGroup
 from glocal.cli.restore import restore
 from glocal.cli.scan import scan
+from glocal.cli.tune import tune
 
 __all__ = ["app", "main"]
 
@@ -83,6 +86,31 @@ app.command(
     "glocal degrade photos/ set/ --kind motion\n\n"
     "glocal degrade photo.jpg set/ --kind noise --strength 50 --seed 1",
 )(degrade)
+app.command(
+    help=_help(evaluate),
+    epilog="[bold]Examples[/bold]\n\n"
+    "glocal evaluate nafnet-motion-blur --data set/ --out report/\n\n"
+    "glocal evaluate NAFNet-GoPro-width32.pth --train-size 256 --data GoPro/test "
+    "--window 256 --window 384\n\n"
+    "glocal evaluate restormer.pth --train-size 128 --data Kodak24/ --noise-sigma 25",
+)(evaluate)
+app.command(
+    help=_help(analyze),
+    epilog="[bold]Examples[/bold]\n\n"
+    "glocal analyze nafnet-motion-blur --data photos/\n\n"
+    "glocal analyze NAFNet-GoPro-width32.pth --train-size 256 --data GoPro/test --limit 20 "
+    "--out analysis/\n\n"
+    "glocal analyze model.pth --train-size 256 --data set/ --crops train/blur "
+    "--layer encoders.1.0.sca.0 --out analysis/",
+)(analyze)
+app.command(
+    help=_help(tune),
+    epilog="[bold]Examples[/bold]\n\n"
+    "glocal tune nafnet-motion-blur --data set/\n\n"
+    "glocal tune NAFNet-GoPro-width32.pth --data GoPro/test --train-size 256 --limit 8 "
+    "--log tune.jsonl\n\n"
+    "glocal tune net.pth --data photos/ --layout dnd --train-size 128",
+)(tune)
 
 
 def main() -> None:

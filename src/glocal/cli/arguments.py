@@ -1,7 +1,8 @@
-"""The command line's words for sizes and models."""
+"""What several commands take: sizes, models, data, devices."""
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,11 +13,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AllowGlobal",
+    "Blending",
+    "DType",
+    "Data",
+    "Device",
     "KeepGlobal",
+    "Layout",
+    "Limit",
     "Model",
     "ModelName",
+    "NoiseSigma",
+    "Output",
     "TrainSize",
     "Window",
+    "device_named",
     "load_model",
     "parse_size",
     "size_text",
@@ -100,6 +110,63 @@ AllowGlobal = Annotated[
         rich_help_panel="Local operations (TLC)",
     ),
 ]
+Data = Annotated[
+    Path,
+    typer.Option("--data", "-d", metavar="DIR", help="Folder of the images.", show_default=False),
+]
+Layout = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|DEGRADED:TARGET",
+        help="How the data set lies on disk: gopro, hide, realblur-j, reds, sidd, dpdd, sots, "
+        "rain, paired …, dnd for images without targets, or the paths of two folders; auto takes "
+        "what fits.",
+        rich_help_panel="Data",
+    ),
+]
+NoiseSigma = Annotated[
+    float | None,
+    typer.Option(
+        help="For a folder of clean images: deviation of the noise to add, in 1/255.",
+        rich_help_panel="Data",
+        show_default=False,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Take N images only, spread evenly over the data set.",
+        rich_help_panel="Data",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    int | None,
+    typer.Option(
+        help="Which output to take of a network that returns several, counted from 0.",
+        rich_help_panel="Network",
+    ),
+]
+Blending = Annotated[
+    Literal["linear", "mean", "cut"],
+    typer.Option(
+        help="linear fades tiles into each other, mean averages where they overlap, cut takes "
+        "each pixel from one tile.",
+        rich_help_panel="Crop-and-stitch",
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(help="Where to run; auto takes a GPU.", rich_help_panel="Running"),
+]
+DType = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option(
+        help="What to compute in; auto is the network's own type.", rich_help_panel="Running"
+    ),
+]
 Model = Annotated[
     str,
     typer.Argument(
@@ -137,3 +204,18 @@ def train_size_of(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> tup
             "256 for most models trained on GoPro)"
         )
     return size
+
+
+def device_named(name: str) -> str:
+    """The device to run on; "auto" is a GPU where there is one.
+
+    Raises:
+        ArgumentError: there is no GPU where one is asked for.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError("--device cuda: torch finds no CUDA device here; give --device cpu")
+    return name

@@ -8,10 +8,14 @@ import typer
 
 from glocal.cli.arguments import (
     AllowGlobal,
+    Device,
+    DType,
     KeepGlobal,
     ModelName,
+    Output,
     TrainSize,
     Window,
+    device_named,
     load_model,
     parse_size,
     size_text,
@@ -56,13 +60,7 @@ def restore(
     ] = None,
     model: ModelName = "nafnet-motion-blur",
     train_size: TrainSize = None,
-    output: Annotated[
-        int | None,
-        typer.Option(
-            help="Which output to take of a network that returns several, counted from 0.",
-            rich_help_panel="Network",
-        ),
-    ] = None,
+    output: Output = None,
     window: Window = None,
     run_global: Annotated[
         bool,
@@ -99,16 +97,8 @@ def restore(
             rich_help_panel="Running",
         ),
     ] = "linear",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Where to run; auto takes a GPU.", rich_help_panel="Running"),
-    ] = "auto",
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(
-            help="What to compute in; auto is the network's own type.", rich_help_panel="Running"
-        ),
-    ] = "auto",
+    device: Device = "auto",
+    dtype: DType = "auto",
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel="Files"),
@@ -152,7 +142,7 @@ def restore(
 
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
     count = len(pair_files(source, target, recursive=recursive, suffix=suffix)) if folder else 1
-    chosen_device = _device(device)
+    chosen_device = device_named(device)
     loaded = load_model(model)
     if run_global:
         network, how = loaded.network, {"TLC": "off: global operations run over the whole image"}
@@ -262,16 +252,6 @@ def _check_file(source: Path, target: Path, overwrite: bool) -> None:
         raise ArgumentError(f"{target.parent}: no such folder to write to")
 
 
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError("--device cuda: torch finds no CUDA device here; give --device cpu")
-    return name
-
-
 def _describe(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> str:
     size = given or loaded.train_size
     trained = f", trained on crops of {size_text(size)}" if size else ""
@@ -287,6 +267,8 @@ def _localized(
     with console(stderr=True).status("Looking for global operations …"):
         local = localize(loaded.network, train_size_of(loaded, train_size), **options)
     plan = plan_of(local)
+    for text in plan.warnings():
+        say(text, "yellow", "warning")
     said = (
         f"{plan.summary()}; window {size_text(plan.window)}"
         if plan.rows

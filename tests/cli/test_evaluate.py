@@ -1,0 +1,130 @@
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluations import constructed
+from rich.console import Console
+
+from glocal import images
+from glocal.cli.evaluate import printed
+from glocal.images import Image
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation.txt"
+WAYS = ("degraded", "full image", "crop-and-stitch 64/8 linear", "TLC 48")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two pairs of 96 × 80 pixels, half dark and half bright."""
+    rng = np.random.default_rng(0)
+    for folder in ("input", "target"):
+        for name in ("a", "b"):
+            (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 100, (96, 80, 3), np.uint8)
+            pixels[:, 40:] += 150
+            images.write(tmp_path / "set" / folder / f"{name}.png", Image(pixels))
+    return tmp_path / "set"
+
+
+def test_tables_are_the_golden_ones() -> None:
+    console = Console(file=io.StringIO(), width=110, color_system=None)
+    for part in printed(constructed(), per_image=True):
+        console.print(part)
+    text = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    assert text + "\n" == GOLDEN.read_text("utf-8")
+
+
+def test_a_network_is_evaluated_into_a_folder(run, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("evaluate", "nafnet-motion-blur", "--data", data, "--window", "48", "--out", out)
+    result = run(*words, "--images", "1", "--per-image")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    for way in WAYS:
+        assert way in result.stdout
+    assert "trained on crops of 64×64" in result.stdout
+    assert "Every image" in result.stdout
+    header, *lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    assert header["network"] == "nafnet-motion-blur (NAFNet)"
+    assert [(line["image"], line["way"]) for line in lines] == [
+        (image, way) for image in "ab" for way in WAYS
+    ]
+    assert (out / "report.md").read_text().startswith("# Evaluation of nafnet-motion-blur")
+    assert "images/1-a/tlc-48.png" in (out / "report.html").read_text()
+    assert not (out / "images/2-b").exists()
+
+    before = (out / "records.jsonl").read_bytes()
+    assert run(*words, "--images", "1").exit_code == 0
+    assert (out / "records.jsonl").read_bytes() == before
+    refused = run(*words, "--metric", "ssim")
+    assert refused.exit_code == 1
+    assert f"{out / 'records.jsonl'}: was made with metrics" in " ".join(refused.stderr.split())
+    assert (out / "records.jsonl").read_bytes() == before
+
+
+def test_json_and_several_windows(run, checkpoint: Path, data: Path) -> None:
+    result = run(
+        "evaluate", checkpoint, "--data", data, "--layout", "target:input", "--limit", "1",
+        "--window", "24", "--window", "32x48", "--metric", "psnr-y", "--json",
+        "--tile", "40", "--overlap", "10", "--blend", "cut",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    ways = ["full image", "crop-and-stitch 40/10 cut", "TLC 24", "TLC 32x48"]
+    assert list(found["protocol"]["ways"]) == ways
+    assert [record["way"] for record in found["records"]] == ["degraded", *ways]
+    assert all(list(record["metrics"]) == ["psnr-y"] for record in found["records"])
+
+
+def test_clean_images_take_noise(run, checkpoint: Path, data: Path) -> None:
+    words = ("evaluate", checkpoint, "--data", data / "target", "--limit", "1", "--json")
+    result = run(*words, "--noise-sigma", "25", "--metric", "psnr", "--no-round8")
+    (degraded, *_) = json.loads(result.stdout)["records"]
+    assert degraded["metrics"]["psnr"] == pytest.approx(20 * np.log10(255 / 25), abs=0.1)
+
+
+def test_a_bad_image_is_named_and_the_others_are_measured(run, checkpoint, data: Path) -> None:
+    (data / "input/a.png").write_bytes(b"nothing")
+    result = run("evaluate", checkpoint, "--data", data, "--metric", "psnr")
+    assert result.exit_code == 1
+    assert result.stdout.split()[:2] == ["1", "image"]
+    assert "failed: a: " in result.stderr
+    assert "is not a PNG" in " ".join(result.stderr.split())
+
+
+def test_a_window_far_too_small_is_warned_of(run, checkpoint: Path, data: Path) -> None:
+    words = ("evaluate", checkpoint, "--data", data, "--limit", "1", "--metric", "psnr")
+    result = run(*words, "--window", "4")
+    assert result.exit_code == 0
+    assert "warning: TLC 4: the window 4x4 has" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["no-such-model", "--data", "set"], 1, "no-such-model: neither a file nor"),
+        (["bare.pth", "--data", "set"], 1, "give --train-size"),
+        (["bare.pth"], 2, "Missing option"),
+        (["tiny.safetensors", "--data", "none"], 1, "none: no such folder"),
+        (["tiny.safetensors", "--data", "set/input"], 1, "fits no layout of pairs"),
+        (["tiny.safetensors", "--data", "set", "--layout", "gopro"], 1, "not laid out as gopro"),
+        (["tiny.safetensors", "--data", "unpaired"], 1, "do not pair by their names"),
+        (["tiny.safetensors", "--data", "set", "--metric", "lpips"], 1, "no metric is called"),
+        (["tiny.safetensors", "--data", "set", "--window", "0"], 2, "is no size"),
+        (["tiny.safetensors", "--data", "set", "--blend", "soft"], 2, "soft"),
+        (["tiny.safetensors", "--data", "set", "--out", "bare.pth"], 1, "is a file"),
+        (["tiny.safetensors", "--data", "set", "--overlap", "32"], 1, "cannot overlap by 32"),
+    ],
+)
+def test_impossible_wishes(
+    run, checkpoint, bare_checkpoint, data: Path, monkeypatch, words, code, message
+) -> None:
+    shutil.copytree(data, data.parent / "unpaired")
+    (data.parent / "unpaired/input/a.png").rename(data.parent / "unpaired/input/z.png")
+    monkeypatch.chdir(data.parent)
+    result = run("evaluate", *words)
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.replace("│", " ").split())

@@ -1,0 +1,149 @@
+import importlib
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+import glocal
+from glocal import images
+from glocal.images import Image
+from glocal.inference import restore
+from glocal.tuning.search import tune
+
+MODULE = """
+import torch
+from torch import nn
+
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.norm = nn.InstanceNorm2d(3)
+
+    def forward(self, x):
+        return x + 0.5 * self.pool(x) + 0.03 * self.norm(x)
+"""
+MODEL = "gates:Gate"
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """What MODEL names."""
+    (tmp_path / "gates.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "gates", raising=False)
+    return importlib.import_module("gates").Gate()
+
+
+@pytest.fixture
+def data(tmp_path: Path, gate: nn.Module) -> Path:
+    """Two pairs of 100 × 110 pixels whose targets are the network's own, with a window of 24."""
+    teacher = glocal.localize(gate, 32, window=24)
+    for seed in range(2):
+        random = np.random.default_rng(seed)
+        coarse = random.integers(0, 30000, (5, 5, 3)).repeat(22, 0).repeat(22, 1)[:100]
+        degraded = (coarse + random.integers(0, 9000, coarse.shape)).astype(np.uint16)
+        for name, pixels in ("degraded", degraded), ("target", restore(teacher, degraded)):
+            folder = tmp_path / "set" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            images.write(folder / f"{seed}.png", Image(pixels))
+    return tmp_path / "set"
+
+
+def test_a_window_is_recommended(run, data: Path, gate: nn.Module, tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    result = run("tune", MODEL, "--data", data, "--train-size", "32", "--out", out)
+    assert result.exit_code == 0, result.output
+    found = tune(gate, data, 32)
+    assert not found.use_original
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith("(Gate, trained on crops of 32x32)")
+    assert lines[1] == f"images       2 of 2 in {data}"
+    side = found.window[0]
+    cells = [line.split() for line in lines]
+    assert [found.heads[3], "gain,", "dB"] == cells[3][-3:]
+    assert [f"{side}x{side}", "*", f"{side / 32:.2f}"] in [row[:3] for row in cells]
+    assert len([row for row in cells if row and "x" in row[0]]) == len(found.trials)
+    assert lines[-3] == f"advice       {found.advice()}"
+    words = f"glocal restore photo.jpg --model {MODEL} --train-size 32x32 --window {side}"
+    assert lines[-2] == f"use          {words}"
+    assert lines[-1] == f"result       {out}"
+    assert result.stderr == ""
+    told = json.loads(out.read_text())
+    assert told["window"] == list(found.window)
+    assert told["advice"] == found.advice()
+    assert len(told["trials"]) == len(found.trials)
+
+
+def test_the_command_works(run, data: Path, photo: Path) -> None:
+    words = ("--data", data, "--keep-global", "no*m", "--train-size", "32x30")
+    result = run("tune", MODEL, *words)
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("use "))
+    used = shlex.split(line)[2:]
+    assert used[used.index("--keep-global") + 1] == "no*m"
+    assert used[used.index("--train-size") + 1] == "32x30"
+    done = run(*(photo if word == "photo.jpg" else word for word in used))
+    assert done.exit_code == 0, done.output
+    assert "1 local, 0 left global, 1 kept global" in done.stdout
+
+
+def test_the_original_is_recommended(run, data: Path, gate: nn.Module) -> None:
+    for target in (data / "target").iterdir():
+        degraded = images.read(data / "degraded" / target.name).pixels
+        images.write(target, Image(restore(gate, degraded)))
+    result = run("tune", MODEL, "--data", data, "--train-size", 32, "--no-operations")
+    assert result.exit_code == 0, result.output
+    found = tune(gate, data, 32, operations=False)
+    assert found.verdict == "worse"
+    assert f"advice       {found.advice()}\n" in result.stdout
+    assert f"glocal restore photo.jpg --model {MODEL} --global\n" in result.stdout
+
+
+def test_what_is_asked_is_passed_on(run, data: Path, gate: nn.Module, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    words = ("tune", MODEL, "--train-size", 32, "-d", data, "--log", log)
+    asked = ("--metric", "ssim", "--limit", "1", "--crop", "96x100", "--per-axis")
+    result = run(*words, *asked)
+    assert result.exit_code == 0, result.output
+    found = tune(gate, data, 32, metric="ssim", limit=1, crop=(96, 100), per_axis=True)
+    assert f"images       1 of 2 in {data}, 96x100 of their centre\n" in result.stdout
+    assert found.advice() in result.stdout
+    head, first, *_ = map(json.loads, log.read_text().splitlines())
+    assert head["metric"] == "ssim"
+    assert first["size"] == [96, 100]
+    again = run(*words, *asked, "--json")
+    assert json.loads(again.stdout) == json.loads(found.to_json())
+    other = run(*words)
+    assert other.exit_code == 1
+    assert "was made with metric ssim, not psnr" in other.stderr
+
+
+def test_images_without_targets(run, data: Path) -> None:
+    words = ("--data", data / "degraded", "--layout", "dnd", "--limit", "1", "--train-size", 32)
+    result = run("tune", MODEL, *words)
+    assert result.exit_code == 0, result.output
+    assert "There are no targets. This is judged by a proxy" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--data", "none"], 1, "none: no such folder"),
+        ([], 2, "Missing option"),
+        (["--data", "set", "--metric", "lpips"], 1, "no metric is called 'lpips'"),
+        (["--data", "set", "--crop", "90"], 1, "crops of 90x90 are too small"),
+        (["--data", "set", "--out", "tiny.safetensors"], 1, "exists already"),
+        (["--data", "set", "--out", "no/found.json"], 1, "no such folder to write to"),
+    ],
+)
+def test_impossible_wishes(
+    run, data: Path, checkpoint: Path, monkeypatch, words: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(data.parent)
+    result = run("tune", checkpoint.name, *words)
+    assert result.exit_code == code
+    assert message in result.stderr

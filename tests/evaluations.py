@@ -1,0 +1,80 @@
+"""What tests of evaluations share: one made by hand, and a small network to make others with."""
+
+import torch
+from torch import nn
+
+from glocal.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
+
+STITCHED = "crop-and-stitch 64/8 linear"
+WAYS = {
+    "full image": "the network as it is, on the whole image at once",
+    STITCHED: "the network as it is, on tiles of 64×64 pixels that overlap by 8 or more and fade "
+    "into each other there",
+    "TLC 96": "the network with windows of 96×96 input pixels, on the whole image (2 local)",
+}
+PSNR = {
+    DEGRADED: (23.0, 25.5, 21.25),
+    "full image": (30.0, 31.5, 28.25),
+    STITCHED: (30.25, 31.25, 28.75),
+    "TLC 96": (30.5, 31.75, 28.5),
+}
+SSIM = {
+    DEGRADED: (0.7, 0.75, 0.65),
+    "full image": (0.9, 0.92, 0.87),
+    STITCHED: (0.905, 0.922, 0.875),
+    "TLC 96": (0.91, 0.925, 0.875),
+}
+SECONDS = {"full image": 0.5, STITCHED: 1.25, "TLC 96": 0.55}
+MEMORY = {"full image": 300.0, STITCHED: 40.0, "TLC 96": 310.0}
+NAMES = ("a", "b/2", '<c> & "d" | e_f')
+
+
+def constructed(*failures: Failure, targets: bool = True, network: str = "Net") -> Evaluation:
+    """Three images, of one of which the name means something to HTML and Markdown."""
+    protocol = Protocol(
+        network=network,
+        weights_sha256="0123456789abcdef" * 4,
+        train_size=(64, 64),
+        ways=WAYS,
+        plans={"TLC 96": "training size 64x64, window 96x96 (input pixels)\n2 local <ops>"},
+        metrics={"psnr": "PSNR in dB.", "ssim-3d": "SSIM over three axes."} if targets else {},
+        round8=True,
+        border=0,
+        data="GoPro/test",
+        images=3,
+        data_sha256="f" * 64,
+        device="cpu",
+        dtype="float32",
+        machine="A processor",
+        threads=2,
+        versions={"glocal": "1.2.3", "torch": "4.5"},
+    )
+    records = tuple(
+        Record(
+            name,
+            way,
+            (720, 1280),
+            {"psnr": PSNR[way][index], "ssim-3d": SSIM[way][index]} if targets else {},
+            None if way == DEGRADED else SECONDS[way] + index / 100,
+            None if way == DEGRADED else MEMORY[way] - index,
+        )
+        for index, name in enumerate(NAMES)
+        for way in PSNR
+        if targets or way != DEGRADED
+    )
+    return Evaluation(protocol, NAMES, records, failures)
+
+
+class Gate(nn.Module):
+    """A network with a global operation, always of the same weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.into = nn.Conv2d(3, 4, 3, padding=1)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1))
+        self.out = nn.Conv2d(4, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.into(x)
+        return x + self.out(features * self.gate(features))

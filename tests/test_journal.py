@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from glocal.errors import ArgumentError
+from glocal.journal import Journal
+
+HEADER = {"size": (64, 64), "seed": 1}
+
+
+def lines(path: Path) -> list[object]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_lines_are_on_the_disk_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "new/results.jsonl"
+    with Journal(path, HEADER) as journal:
+        for value in (1, 2):
+            journal.append({"σ": value})
+            assert lines(path)[-1] == {"σ": value}
+    assert lines(path) == [{"size": [64, 64], "seed": 1}, {"σ": 1}, {"σ": 2}]
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"b": 2', b'{"b": 2}'])
+def test_a_run_goes_on_behind_the_last_whole_line(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    with Journal(path, HEADER) as journal:
+        journal.append({"a": 1})
+    path.write_bytes(path.read_bytes() + torn)
+    with Journal(path, HEADER) as journal:
+        assert journal.lines == [{"a": 1}]
+        journal.append({"c": 3})
+    assert lines(path)[1:] == [{"a": 1}, {"c": 3}]
+
+
+def test_a_torn_first_line_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"size": [6')
+    with Journal(path, HEADER) as journal:
+        assert journal.lines == []
+    assert lines(path) == [{"size": [64, 64], "seed": 1}]
+
+
+def test_another_header_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with Journal(path, HEADER) as journal:
+        journal.append({"a": 1})
+    before = path.read_bytes()
+    with pytest.raises(ArgumentError) as refused:
+        Journal(path, {"size": (32, 32), "seed": 1, "new": "x"})
+    assert str(refused.value) == (
+        f"{path}: was made with size [64, 64], not [32, 32]; new null, not x; "
+        "name another file or overwrite it"
+    )
+    assert path.read_bytes() == before
+    with Journal(path, {"seed": 2}, overwrite=True) as journal:
+        assert journal.lines == []
+    assert lines(path) == [{"seed": 2}]
+
+
+@pytest.mark.parametrize("data", [b"a photograph\n", b"[1]\n", b"\xff\xfe\n"])
+def test_other_files_are_left_alone(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(ArgumentError, match="is no file of results"):
+        Journal(path, HEADER)
+    assert path.read_bytes() == data
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ArgumentError, match="cannot be written"),
+        Journal(tmp_path / "file/results.jsonl", HEADER),
+    ):
+        pass
