@@ -2,6 +2,7 @@
 
     python experiments/replication/evaluate.py              # what results.json lacks
     python experiments/replication/evaluate.py --photos 2   # the first two photographs only
+    python experiments/replication/evaluate.py --only deblur-nafnet-crop64-seed0
 
 Photographs are degraded, restored and compared as a whole. "crop-and-stitch" runs the
 unconverted network on tiles of the training size that overlap by a quarter and are blended
@@ -97,10 +98,10 @@ def results() -> dict[str, Any]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
-def complete(photographs: int | None = None) -> dict[str, Any]:
+def complete(photographs: int | None = None, only: list[str] | None = None) -> dict[str, Any]:
     """Measure what `results` lacks of the stored networks, and return everything."""
     found = results()
-    for job in finished():
+    for job in (job for job in finished() if only is None or job.name in only):
         digest = hashlib.sha256(job.path.read_bytes()).hexdigest()
         entry = found.get(job.name, {})
         if entry.get("weights_sha256") != digest:
@@ -122,9 +123,10 @@ def complete(photographs: int | None = None) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, help="only the first N")
+    parser.add_argument("--only", nargs="*", metavar="JOB", help="only these networks")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
-    complete(arguments.photos)
+    complete(arguments.photos, arguments.only)
 
 
 if __name__ == "__main__":

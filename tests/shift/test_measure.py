@@ -98,7 +98,7 @@ def test_every_operation_is_measured_on_crops_full_images_and_under_tlc(net: Net
     operations = ["adaptive_avg_pool2d", "instance_norm", "group_norm"]
     assert [s.operation for s in shifts.shifts] == operations
     assert [s.how for s in shifts.shifts] == ["mean", *["mean, inverse deviation"] * 2]
-    assert all(s.line.startswith("test_shift.py:") for s in shifts.shifts)
+    assert all(s.line.startswith("test_measure.py:") for s in shifts.shifts)
     for shift, channels in zip(shifts.shifts, (6, 12, 6), strict=True):
         assert shift.crops.shape == (10, channels)
         assert shift.full.shape == (2, channels)
