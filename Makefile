@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench replication clean
 
 help:
 	@echo "make setup   a virtual environment in $(VENV) with everything (once; later runs are offline)"
@@ -13,6 +13,7 @@ help:
 	@echo "make check   formatting, lint, types, direction of imports"
 	@echo "make format  format the code"
 	@echo "make bench   measure speed, as ratios within one run (minutes)"
+	@echo "make replication  docs/replication.md and its figures, from the stored weights"
 
 setup: $(READY)
 
@@ -41,6 +42,9 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/rewriting.py
+
+replication: $(READY)
+	$(BIN)/python experiments/replication/report.py
 
 clean:
 	rm -rf $(VENV) demo-output

@@ -9,12 +9,11 @@ mpl.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 from photos import Photo
-from shift import Shift, Values
 
-GREY, RED, BLUE, GREEN = "#7f7f7f", "#c0392b", "#1f77b4", "#2e8b57"
+RED, BLUE, GREEN = "#c0392b", "#1f77b4", "#2e8b57"
 DPI = 110
-GRID = np.linspace(-4, 4, 400)
 plt.rcParams.update(
     {
         "font.size": 9,
@@ -31,49 +30,8 @@ def _save(figure: plt.Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def _density(axes: Axes, values: Values, fill: bool, label: str, color: str, style: str = "-"):
-    """A Gaussian kernel estimate with Silverman's width."""
-    flat = values.ravel()
-    spread = min(flat.std(), np.subtract(*np.quantile(flat, [0.75, 0.25])) / 1.34)
-    width = 0.9 * spread * len(flat) ** -0.2
-    height = np.zeros_like(GRID)
-    for part in np.array_split(flat, max(1, len(flat) // 2000)):
-        height += np.exp(-0.5 * ((GRID[:, None] - part) / width) ** 2).sum(1)
-    height /= len(flat) * width * np.sqrt(2 * np.pi)
-    axes.plot(GRID, height, style, color=color, label=label, linewidth=1.4)
-    if fill:
-        axes.fill_between(GRID, height, color=color, alpha=0.25, linewidth=0)
-
-
-def densities(panels: Mapping[str, Shift], path: Path) -> None:
-    """One panel a network: the statistic over crops, whole photographs, and with TLC.
-
-    Every channel is standardised by its mean and deviation over the training crops; the density
-    is that of all channels together.
-    """
-    figure, row = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 2.7), squeeze=False)
-    for axes, (title, shift) in zip(row[0], panels.items(), strict=True):
-        mean, deviation = shift.training_crops.mean(0), shift.training_crops.std(0)
-        used = deviation > 0
-
-        def standard(values: Values, used=used, mean=mean, deviation=deviation) -> Values:
-            return ((values - mean) / np.where(used, deviation, 1))[:, used]
-
-        _density(axes, standard(shift.training_crops), True, "training crops", GREY)
-        _density(axes, standard(shift.crops), False, "crops, held-out", GREY, "--")
-        _density(axes, standard(shift.full), False, "full image", RED)
-        _density(axes, standard(shift.local), False, "full image, TLC", BLUE)
-        axes.set(title=title, xlabel="statistic (deviations of the training crops)", yticks=[])
-        axes.set_xlim(GRID[0], GRID[-1])
-        axes.set_ylim(0)
-    row[0][0].set_ylabel("density")
-    row[0][-1].legend(fontsize=8, loc="upper right")
-    figure.tight_layout()
-    _save(figure, path)
-
-
 def windows(
-    panels: Mapping[str, tuple[Sequence[float], Values, Values, Values]], path: Path
+    panels: Mapping[str, tuple[Sequence[float], NDArray, NDArray, NDArray]], path: Path
 ) -> None:
     """Gain over the full image against the window, with the level of crop-and-stitch.
 

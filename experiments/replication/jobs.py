@@ -63,14 +63,9 @@ class Job:
 
 
 JOBS = (
-    *(Job("deblur", network, 64, 0) for network in NETWORKS),
-    *(Job("deblur", network, 64, 1) for network in NETWORKS),
-    Job("deblur", "nafnet", 32, 0),
-    Job("deblur", "nafnet", 128, 0),
-    Job("dehaze", "nafnet", 64, 0),
-    Job("denoise", "nafnet", 64, 0),
-    Job("deblur", "nafnet", 32, 1),
-    Job("deblur", "nafnet", 128, 1),
+    *(Job(task, n, 64, seed) for task in ("dehaze", "deblur") for seed in (0, 1) for n in NETWORKS),
+    *(Job("denoise", "nafnet", 64, seed) for seed in (0, 1)),
+    *(Job("dehaze", "nafnet", crop, seed) for seed in (0, 1) for crop in (32, 128)),
 )
 
 

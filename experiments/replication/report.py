@@ -13,11 +13,13 @@ import numpy as np
 import tables
 import torch
 from evaluate import FULL, SCALES, STITCH, TILES, complete, pair, restored, results, tlc, variants
-from jobs import MECHANISMS, PIXELS_A_STEP, STEPS, WEIGHTS, Job, finished, parameters
-from photos import HERE, LONGER_SIDE, ROOT
-from shift import CROPS_A_PHOTO, Shift, shifts
+from jobs import MECHANISMS, PIXELS_A_STEP, STEPS, WEIGHTS, Job, finished, parameters, trained
+from photos import HERE, LONGER_SIDE, ROOT, names
 
+import glocal
+from glocal import StatisticsShift
 from glocal.metrics import psnr
+from glocal.shift import plots
 
 DOCS = ROOT / "docs"
 IMAGES = DOCS / "images"
@@ -26,8 +28,9 @@ LAYERS = {  # the first operation of the second level, as in the paper's figure
     "hinet": "down_path_1.1.norm",
     "restormer": "encoder_level2.0.attn",
 }
-SEEN = 160
-AMPLIFY = 5.0
+SEEN = 640
+AMPLIFY = 2.0
+CROPS_A_PHOTO = 24
 
 
 def main() -> None:
@@ -37,7 +40,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     found = tables.groups(results() if arguments.measured_only else complete())
     jobs = [job for job in finished() if job.seed == 0]
-    statistics = {job.name: shifts(job) for job in jobs}
+    statistics = {job.name: statistics_of(job) for job in jobs}
     IMAGES.mkdir(parents=True, exist_ok=True)
     density_figure({job: statistics[job.name] for job in jobs})
     window_figures(found)
@@ -46,15 +49,21 @@ def main() -> None:
     print(f"wrote {DOCS / 'replication.md'}")
 
 
-def density_figure(statistics: dict[Job, list[Shift]]) -> None:
+def statistics_of(job: Job) -> StatisticsShift:
+    """The statistics of a network over crops of the held-out photographs, whole, and with TLC."""
+    photographs = [pair(job.task, name)[1] for name in names("held-out")]
+    return glocal.analyze(trained(job), photographs, job.crop, crops_per_image=CROPS_A_PHOTO)
+
+
+def density_figure(statistics: dict[Job, StatisticsShift]) -> None:
     """The paper's first figure, one panel a mechanism."""
     panels = {
         f"{job.network}: {LAYERS[job.network]}": shift
         for job, found in statistics.items()
-        for shift in found
-        if (job.task, job.crop, shift.path) == ("deblur", 64, LAYERS[job.network])
+        for shift in found.shifts
+        if (job.task, job.crop, shift.path) == ("dehaze", 64, LAYERS[job.network])
     }
-    figures.densities(panels, IMAGES / "replication-statistics.png")
+    plots.densities(panels, IMAGES / "replication-statistics.png")
 
 
 def window_figures(found: list[tables.Group]) -> None:
@@ -66,7 +75,7 @@ def window_figures(found: list[tables.Group]) -> None:
         return SCALES, gains.mean(1), half, group.gain(STITCH).mean(1)
 
     by_mechanism = {g.title: panel(g) for g in found if g.title.endswith("crop 64")}
-    main = {t: p for t, p in by_mechanism.items() if t.startswith("deblur")}
+    main = {t: p for t, p in by_mechanism.items() if t.startswith("dehaze")}
     others = {g.title: panel(g) for g in found if g.title not in main}
     figures.windows(main, IMAGES / "replication-window.png")
     if others:
@@ -102,7 +111,9 @@ def comparison_figure(job: Job) -> str:
     return name
 
 
-def document(found: list[tables.Group], statistics: dict[str, list[Shift]], visible: str) -> str:
+def document(
+    found: list[tables.Group], statistics: dict[str, StatisticsShift], visible: str
+) -> str:
     """The text of docs/replication.md."""
     held_out = len(found[0].photographs)
     networks = tables.markdown(
@@ -110,7 +121,7 @@ def document(found: list[tables.Group], statistics: dict[str, list[Shift]], visi
         [[n, text, f"{parameters(n):,}"] for n, text in MECHANISMS.items()],
     )
     more = "\n![other crops and tasks](images/replication-window-more.png)\n" * any(
-        "crop 64" not in g.title or not g.title.startswith("deblur") for g in found
+        "crop 64" not in g.title or not g.title.startswith("dehaze") for g in found
     )
     size = sum(path.stat().st_size for path in WEIGHTS.glob("*.safetensors")) / 1e6
     lost = tables.losses(found)
@@ -131,13 +142,13 @@ python experiments/replication/report.py
 Each was trained for {STEPS:,} steps of {PIXELS_A_STEP:,} pixels (8 crops of 64×64; other crop
 sizes: the same pixels a step) on 26 photographs, and is measured on {held_out} held-out ones,
 {LONGER_SIDE} pixels on the longer side, degraded and restored as a whole. The strength of each
-degradation varies over the photograph: motion blur of 0 to 13 px with noise of σ 2 ("deblur"), haze
-("dehaze"), noise of σ 5 to 50 ("denoise"). How, and why so:
+degradation varies over the photograph: haze of optical depth 0.1 to 1.5 ("dehaze"), motion blur of
+0 to 13 px with noise of σ 2 ("deblur"), noise of σ 5 to 50 ("denoise"). How, and why so:
 [`experiments/replication`](../experiments/replication/README.md).
 
-*Full image*: the unconverted network on the whole photograph. *Tiles*: it runs on tiles of the
-training size, edge to edge. *Crop-and-stitch*: such tiles overlap by a quarter and are blended
-linearly. *TLC s×*: the converted network, windows of s × the training size; 1.5× is the
+*Full image*: the unconverted network on the whole photograph. *Crop-and-stitch*: it runs on tiles
+of the training size that overlap by a quarter and are blended linearly (*tiles*, in the picture: on
+tiles edge to edge). *TLC s×*: the converted network, windows of s × the training size; 1.5× is the
 paper's, and the default of `localize`.
 
 ## Results
@@ -166,18 +177,18 @@ Thick: mean over seeds with the interval over photographs; thin: the seeds.
 {more}
 ## The statistics shift
 
-The paper's figure: the statistic of one operation over training crops, whole photographs, and
-whole photographs with TLC. Here for the first global operation of each network's second level;
-all channels together, each standardised by its mean and deviation over the training crops. The
-dashed line are crops of the held-out photographs, so that what differs from the red line is the
-size of the view only.
+The paper's figure: the statistic of one operation over crops of the training size, whole
+photographs, and whole photographs with TLC. Here for the first global operation of each network's
+second level, dehazing; all channels together, each standardised by its mean and deviation over the
+crops. The crops are those of the held-out photographs ({CROPS_A_PHOTO} of each), so that nothing
+but the size of the view differs.
 
 ![densities of the statistic](images/replication-statistics.png)
 
-How far the statistic lies from that over crops of the training size of the *same* photographs
-({CROPS_A_PHOTO} a photograph): Wasserstein distance of each channel in units of its deviation over
-crops, mean over the channels. The statistic is the pooled mean (nafnet), mean and deviation
-(hinet), the cosines of query and key channels (restormer).
+How far the statistic lies from that over those crops (`glocal analyze`): Wasserstein distance of
+each channel in units of its deviation over crops, mean over the channels. The statistic is the
+pooled mean (nafnet), mean and inverse deviation (hinet), the product of query and key channels
+(restormer).
 
 {tables.shifts(statistics)}
 

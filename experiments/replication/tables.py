@@ -8,8 +8,8 @@ import numpy as np
 from evaluate import DEGRADED, FULL, SCALES, SEAM_WAYS, STITCH, WAYS, tlc
 from jobs import JOBS, Job
 from numpy.typing import NDArray
-from shift import Shift
 
+from glocal import StatisticsShift
 from glocal.intervals import Interval, interval_of
 
 DEFAULT = tlc(1.5)
@@ -137,7 +137,7 @@ def losses(found: list[Group]) -> str:
     return markdown(["network", f"{DEFAULT} is worse than", "on (dB)"], rows) if rows else ""
 
 
-def verdicts(found: list[Group], statistics: dict[str, list[Shift]]) -> str:
+def verdicts(found: list[Group], statistics: dict[str, StatisticsShift]) -> str:
     """One item a network: what the intervals allow to say, and how far its statistics shift."""
     items = []
     for group in found:
@@ -150,10 +150,9 @@ def verdicts(found: list[Group], statistics: dict[str, list[Shift]]) -> str:
             text += f"; below the full image in the mean: {', '.join(worse)}"
         shifts = statistics.get(group.jobs[0].name)
         if shifts:
-            before = np.mean([s.distance(s.full) for s in shifts])
-            after = np.mean([s.distance(s.local) for s in shifts])
-            text += f". The statistic of its {len(shifts)} operations lies {before:.2f} deviations"
-            text += f" from that over crops on the full image, {after:.2f} with TLC"
+            before, after = shifts.mean_distances()
+            text += f". The statistics of its {len(shifts.shifts)} operations lie {before:.2f}"
+            text += f" deviations from those over crops on the full image, {after:.2f} with TLC"
         items.append(text + ".")
     return "\n".join(items)
 
@@ -183,11 +182,11 @@ def shown() -> tuple[str, ...]:
     return (DEGRADED, FULL, STITCH, tlc(1.0), DEFAULT, tlc(2.0))
 
 
-def shifts(by_network: dict[str, list[Shift]]) -> str:
+def shifts(by_network: dict[str, StatisticsShift]) -> str:
     """Distance of the statistic from that over crops, operation by operation."""
     rows = []
-    for network, operations in by_network.items():
-        for shift in operations:
+    for network, found in by_network.items():
+        for shift in found.shifts:
             full, local = shift.distance(shift.full), shift.distance(shift.local)
             rows.append(
                 [network, f"`{shift.path}`", f"{full:.2f}", f"{local:.2f}", f"{local / full:.2f}"]
