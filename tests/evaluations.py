@@ -1,8 +1,12 @@
 """What tests of evaluations share: one made by hand, and a small network to make others with."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import nn
 
+from glocal import images
 from glocal.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
 
 STITCHED = "crop-and-stitch 64/8 linear"
@@ -27,6 +31,18 @@ SSIM = {
 SECONDS = {"full image": 0.5, STITCHED: 1.25, "TLC 96": 0.55}
 MEMORY = {"full image": 300.0, STITCHED: 40.0, "TLC 96": 310.0}
 NAMES = ("a", "b/2", '<c> & "d" | e_f')
+
+
+def paired_set(folder: Path, height: int, width: int) -> Path:
+    """Two pairs of images, dark on the left and bright on the right."""
+    rng = np.random.default_rng(0)
+    for kind in ("input", "target"):
+        (folder / kind).mkdir(parents=True)
+        for name in ("a", "b"):
+            pixels = rng.integers(0, 100, (height, width, 3), np.uint8)
+            pixels[:, width // 2 :] += 150
+            images.write(folder / kind / f"{name}.png", images.Image(pixels))
+    return folder
 
 
 def constructed(*failures: Failure, targets: bool = True, network: str = "Net") -> Evaluation:

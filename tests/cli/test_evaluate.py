@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluations import constructed
+from evaluations import constructed, paired_set
 from rich.console import Console
 
-from glocal import images
 from glocal.cli.evaluate import printed
-from glocal.images import Image
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation.txt"
 WAYS = ("degraded", "full image", "crop-and-stitch 64/8 linear", "TLC 48")
@@ -18,15 +16,7 @@ WAYS = ("degraded", "full image", "crop-and-stitch 64/8 linear", "TLC 48")
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two pairs of 96 × 80 pixels, half dark and half bright."""
-    rng = np.random.default_rng(0)
-    for folder in ("input", "target"):
-        for name in ("a", "b"):
-            (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 100, (96, 80, 3), np.uint8)
-            pixels[:, 40:] += 150
-            images.write(tmp_path / "set" / folder / f"{name}.png", Image(pixels))
-    return tmp_path / "set"
+    return paired_set(tmp_path / "set", 96, 80)
 
 
 def test_tables_are_the_golden_ones() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evaluations import Gate
+from evaluations import Gate, paired_set
 from torch import nn
 
 import glocal
@@ -33,15 +33,7 @@ def model() -> Gate:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two pairs of 56 × 72 pixels, half dark and half bright."""
-    rng = np.random.default_rng(0)
-    for folder in ("input", "target"):
-        for name in ("a", "b"):
-            (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 100, (56, 72, 3), np.uint8)
-            pixels[:, 36:] += 150
-            images.write(tmp_path / "set" / folder / f"{name}.png", Image(pixels))
-    return tmp_path / "set"
+    return paired_set(tmp_path / "set", 56, 72)
 
 
 @pytest.fixture

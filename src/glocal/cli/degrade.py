@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from glocal.cli.progress import Bar
-from glocal.cli.reporting import say, say_facts
+from glocal.cli.progress import Bar, run_through
+from glocal.cli.reporting import say_facts
 
 __all__ = ["degrade"]
 
@@ -74,27 +74,13 @@ def degrade(
             "degradation": f"{kind}, strength {used:g} ({chosen.meaning}), seed {seed}",
         }
     )
-    tally = {"made": 0, "skipped": 0, "failed": 0}
-    failures = []
-    notes: dict[str, int] = {}
-    with Bar(str(source), files=count) as bar:
-        for result in results:
-            tally[result.status] += 1
-            if result.status == "failed":
-                failures.append(result)
-            for note in result.notes:
-                notes[note] = notes.get(note, 0) + 1
-            bar.file_done(skipped=result.status != "made")
-    for note, times in notes.items():
-        say(f"{note} (in {times} of {count} files)", "yellow", "note")
-    for failure in failures:
-        say(failure.error or "", "bold red", "failed")
-    done = ", ".join(f"{number} {status}" for status, number in tally.items() if number)
+    bar = Bar(str(source), files=count)
+    done, failed = run_through(results, bar, ("made", "skipped", "failed"), count)
     say_facts(
         {
             "time": f"{time.perf_counter() - started:.1f} s",
             "result": f"{target} ({done}; settings in {RECORD})",
         }
     )
-    if failures:
+    if failed:
         raise typer.Exit(1)

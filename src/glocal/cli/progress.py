@@ -1,7 +1,10 @@
 """A progress bar on stderr that is quiet when nobody watches."""
 
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,7 +20,29 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["Bar"]
+from glocal.cli.reporting import say
+
+__all__ = ["Bar", "run_through"]
+
+
+class Outcome(Protocol):
+    """What became of one file; ends in an error where the status is "failed"."""
+
+    @property
+    def source(self) -> Path:
+        """The file."""
+
+    @property
+    def status(self) -> str:
+        """What became of it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its format could not hold."""
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed."""
 
 
 class _Rate(ProgressColumn):
@@ -98,3 +123,35 @@ class Bar:
         self._progress.update(
             self._file_task, completed=done, total=total, count=f"{done:.0f}/{total:.0f}"
         )
+
+
+def run_through(
+    results: Iterable[Outcome], bar: Bar, statuses: tuple[str, ...], count: int
+) -> tuple[str, bool]:
+    """Go through the files of a folder while a bar shows it, then say notes and failures.
+
+    Args:
+        results: of the files, as they are made.
+        bar: not begun yet.
+        statuses: in which order they are told; the first is that of a file that was worked on.
+        count: how many files there are.
+
+    Returns:
+        How many files have which status, in words, and whether one failed.
+    """
+    tally, notes, failures = Counter[str](), Counter[str](), []
+    with bar:
+        for result in results:
+            tally[result.status] += 1
+            notes.update(result.notes)
+            if result.status == "failed":
+                failures.append(result)
+            bar.file_done(skipped=result.status != statuses[0])
+    for note, times in notes.items():
+        say(f"{note} (in {times} of {count} files)", "yellow", "note")
+    for failure in failures:
+        # most errors begin with the path already
+        text = (failure.error or "").removeprefix(f"{failure.source}: ")
+        say(f"{failure.source}: {text}", "bold red", "failed")
+    told = ", ".join(f"{tally[status]} {status}" for status in statuses if tally[status])
+    return told, bool(failures)

@@ -21,7 +21,7 @@ from glocal.cli.arguments import (
     size_text,
     train_size_of,
 )
-from glocal.cli.progress import Bar
+from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import console, say, say_facts
 from glocal.errors import ArgumentError
 
@@ -212,27 +212,12 @@ def _restore_folder(
 
     say_facts({"photographs": f"{count} in {source}", **facts})
     started = time.perf_counter()
-    tally = {"restored": 0, "skipped": 0, "failed": 0}
-    failures = []
-    notes: dict[str, int] = {}
-    with Bar(str(source), files=count) as bar:
-        for result in restore_folder(network, source, target, progress=bar.tiles, **options):
-            tally[result.status] += 1
-            if result.status == "failed":
-                failures.append(result)
-            for note in result.notes:
-                notes[note] = notes.get(note, 0) + 1
-            bar.file_done(skipped=result.status != "restored")
-    for note, times in notes.items():
-        say(f"{note} (in {times} of {count} files)", "yellow", "note")
-    for failure in failures:
-        # most errors begin with the path already
-        text = (failure.error or "").removeprefix(f"{failure.source}: ")
-        say(f"{failure.source}: {text}", "bold red", "failed")
+    bar = Bar(str(source), files=count)
+    results = restore_folder(network, source, target, progress=bar.tiles, **options)
+    done, failed = run_through(results, bar, ("restored", "skipped", "failed"), count)
     elapsed_s = time.perf_counter() - started
-    done = ", ".join(f"{number} {status}" for status, number in tally.items() if number)
     say_facts({"time": f"{elapsed_s:.1f} s on {where}", "result": f"{target} ({done})"})
-    if failures:
+    if failed:
         raise typer.Exit(1)
 
 
