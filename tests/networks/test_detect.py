@@ -8,9 +8,9 @@ from safetensors.torch import save_file, save_model
 
 from glocal import networks
 from glocal.errors import CheckpointError
-from glocal.networks import detect
+from glocal.networks import load, load_checkpoint, loading
 from glocal.networks.checkpoint import read_checkpoint
-from glocal.networks.detect import ARCHITECTURES, load, load_checkpoint
+from glocal.networks.detect import ARCHITECTURES
 
 SMALL = {
     "Baseline": {
@@ -217,7 +217,7 @@ def test_embedded_models(tmp_path, monkeypatch):
         metadata={"train_size": "64", "task": "sharpening"},
     )
     (tmp_path / "sharp.md").write_text("a model card")
-    monkeypatch.setattr(detect, "_weights_folder", lambda: tmp_path)
+    monkeypatch.setattr(loading, "_weights_folder", lambda: tmp_path)
     assert networks.embedded_models() == {"sharp": {"train_size": "64", "task": "sharpening"}}
     assert same_output(networks.load("sharp"), network)
     loaded = networks.load_checkpoint("sharp")
@@ -225,7 +225,7 @@ def test_embedded_models(tmp_path, monkeypatch):
 
 
 def test_no_embedded_models(tmp_path, monkeypatch):
-    monkeypatch.setattr(detect, "_weights_folder", lambda: tmp_path / "nowhere")
+    monkeypatch.setattr(loading, "_weights_folder", lambda: tmp_path / "nowhere")
     assert networks.embedded_models() == {}
 
 
@@ -258,7 +258,7 @@ def test_folder_with_a_suffix(tmp_path):
 
 
 def test_unknown_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(detect, "_weights_folder", lambda: tmp_path)
+    monkeypatch.setattr(loading, "_weights_folder", lambda: tmp_path)
     assert error_of("nonesuch") == (
         "nonesuch: neither a file nor an embedded model (embedded models: none)"
     )

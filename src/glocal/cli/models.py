@@ -12,8 +12,8 @@ def models() -> None:
 
     from glocal.cli.arguments import size_text
     from glocal.cli.reporting import console
-    from glocal.networks import embedded_models, load_checkpoint
-    from glocal.networks.detect import ARCHITECTURES, DEFAULT_MODEL
+    from glocal.networks import DEFAULT_MODEL, embedded_models, load_checkpoint
+    from glocal.networks.detect import ARCHITECTURES
 
     name = Column("name", no_wrap=True, overflow="fold")  # it is there to be typed
     table = Table(name, "architecture", "task", "train size", box=None, header_style="bold")

@@ -1,25 +1,20 @@
-"""From a file of weights to the network it belongs to.
+"""From tensors to the network they belong to.
 
-The network is recognised by the keys and shapes of its tensors (or named in the header of a
-safetensors file), built with the constructor arguments that follow from them, and loaded
-strictly.
+It is recognised by their keys and shapes (or named in the header of a safetensors file), built
+with the constructor arguments that follow from them, and loaded strictly.
 """
 
-import importlib.resources
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from glocal.errors import CheckpointError
-from glocal.networks.checkpoint import SUFFIXES, few, read_checkpoint, read_metadata
-from glocal.networks.external import download, is_repository, made_by, recognised
+from glocal.networks.checkpoint import few
 from glocal.networks.ffanet import FFANet, ffanet_hyperparameters
 from glocal.networks.hinet import HINet, hinet_hyperparameters
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
@@ -32,18 +27,7 @@ from glocal.networks.nafnet import (
 )
 from glocal.networks.restormer import Restormer, restormer_hyperparameters
 
-__all__ = [
-    "ARCHITECTURES",
-    "DEFAULT_MODEL",
-    "Architecture",
-    "LoadedNetwork",
-    "embedded_models",
-    "load",
-    "load_checkpoint",
-]
-
-DEFAULT_MODEL = "nafnet-motion-blur"
-"""Name of the embedded model that is used where none is named."""
+__all__ = ["ARCHITECTURES", "Architecture", "NearMissError", "known_network"]
 
 
 @dataclass(frozen=True)
@@ -59,22 +43,6 @@ class Architecture:
     recognises: Callable[[Mapping[str, Tensor]], bool]
     hyperparameters: Callable[[Mapping[str, Tensor]], dict[str, object]]
     train_size: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class LoadedNetwork:
-    """A network with its weights, in eval mode on the CPU, and what is known about it.
-
-    `train_size` is the (height, width) of the crops it was trained on and `task` what it was
-    trained for; both are None where neither the file nor the release says.
-    """
-
-    network: nn.Module
-    architecture: str
-    hyperparameters: dict[str, object]
-    train_size: tuple[int, int] | None
-    name: str
-    task: str | None
 
 
 def _has(*keys: str, block: str = "") -> Callable[[Mapping[str, Tensor]], bool]:
@@ -134,97 +102,18 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 """Every network that a checkpoint can be recognised as, by name; no two accept the same keys."""
 
 
-def load(source: str | Path) -> nn.Module:
-    """The network of a checkpoint file or of an embedded model, in eval mode on the CPU.
+def known_network(
+    path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> tuple[nn.Module, Architecture, dict[str, object]]:
+    """The network that a file's tensors belong to, with them, in eval mode on the CPU.
 
-    Checkpoints of networks that are not glocal's own are recognised where spandrel is installed.
-
-    Args:
-        source: path of a `.pth`, `.pt`, `.ckpt` or `.safetensors` file; the name of an
-            embedded model (see `embedded_models`), which goes before a file of that very name;
-            "owner/name" or "owner/name:file" on the Hugging Face Hub; or
-            "package.module:factory", a Python function that makes the network.
+    Returns:
+        The network, its architecture, and the constructor arguments that follow from the tensors.
 
     Raises:
-        CheckpointError: the file cannot be read, or fits no known network.
-        ArgumentError: the factory fails, or makes no network.
+        NearMissError: the tensors are nearly those of a known network.
+        CheckpointError: they fit none, or the metadata names none.
     """
-    return load_checkpoint(source).network
-
-
-def load_checkpoint(source: str | Path) -> LoadedNetwork:
-    """The network of a checkpoint file or of an embedded model, with what is known about it.
-
-    The weights are loaded in float32 (whatever the file holds) and the global random state is
-    left alone.
-
-    Args:
-        source: as in `load`.
-
-    Raises:
-        CheckpointError: the file cannot be read, or fits no known network.
-        ArgumentError: the factory fails, or makes no network.
-    """
-    embedded = _embedded_files()
-    if isinstance(source, str) and source in embedded:
-        with importlib.resources.as_file(embedded[source]) as path:
-            return _load_file(path, name=source)
-    path = Path(source)
-    if isinstance(source, str) and not path.exists():
-        if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", source):
-            network = made_by(source)
-            return LoadedNetwork(network, type(network).__name__, {}, None, source, None)
-        if is_repository(source) and (":" in source or path.suffix not in SUFFIXES):
-            return _load_file(download(source), name=source)
-    if not path.exists() and not path.suffix:
-        known = ", ".join(embedded) or "none"
-        raise CheckpointError(
-            f"{path}: neither a file nor an embedded model (embedded models: {known})"
-        )
-    return _load_file(path, name=path.stem)
-
-
-def embedded_models() -> dict[str, dict[str, str]]:
-    """The models that come with the package: name → metadata of its safetensors header."""
-    models: dict[str, dict[str, str]] = {}
-    for name, file in _embedded_files().items():
-        with importlib.resources.as_file(file) as path:
-            models[name] = read_metadata(path)
-    return models
-
-
-# --- building the network --------------------------------------------------------------------
-
-
-def _load_file(path: Path, name: str) -> LoadedNetwork:
-    state_dict, metadata = read_checkpoint(path)
-    try:
-        return _known_network(path, name, state_dict, metadata)
-    except CheckpointError as unfit:
-        if "architecture" in metadata:
-            raise
-        external, why = None, "spandrel knows none either"
-        try:
-            external = recognised(state_dict)
-        except CheckpointError as error:
-            why = str(error)
-        if external is None and isinstance(unfit, _NearMissError):
-            raise
-        if external is None:
-            raise CheckpointError(f"{unfit}; {why}") from None
-    return LoadedNetwork(
-        network=external.network,
-        architecture=external.architecture,
-        hyperparameters=external.hyperparameters,
-        train_size=_train_size(path, metadata),
-        name=metadata.get("name", name),
-        task=metadata.get("task", external.task),
-    )
-
-
-def _known_network(
-    path: Path, name: str, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
-) -> LoadedNetwork:
     architecture = _architecture(path, state_dict, metadata)
     hyperparameters = _hyperparameters(path, architecture, state_dict, metadata)
     try:
@@ -237,14 +126,7 @@ def _known_network(
         raise _misfit(path, architecture.name, network, state_dict)
     network.to_empty(device="cpu")
     network.load_state_dict(state_dict, strict=False)
-    return LoadedNetwork(
-        network=network.eval(),
-        architecture=architecture.name,
-        hyperparameters=hyperparameters,
-        train_size=_train_size(path, metadata) or architecture.train_size,
-        name=metadata.get("name", name),
-        task=metadata.get("task"),
-    )
+    return network.eval(), architecture, hyperparameters
 
 
 # What an inference of constructor arguments, or a constructor, raises on tensors of another kind.
@@ -294,18 +176,6 @@ def _hyperparameters(
     return arguments
 
 
-def _train_size(path: Path, metadata: Mapping[str, str]) -> tuple[int, int] | None:
-    text = metadata.get("train_size")
-    if text is None:
-        return None
-    match = re.fullmatch(r"[\[(]?\s*(\d+)\s*(?:[,x×]\s*(\d+)\s*)?[\])]?", text)
-    if match is None:
-        raise CheckpointError(
-            f"{path}: the train_size in its metadata is neither one size nor two: {text[:80]!r}"
-        )
-    return int(match[1]), int(match[2] or match[1])
-
-
 def _skeleton(architecture: Architecture, hyperparameters: Mapping[str, object]) -> nn.Module:
     """The network without storage: nothing is initialised and no random number drawn."""
     with torch.device("meta"):
@@ -345,7 +215,7 @@ def _unknown(path: Path, state_dict: Mapping[str, Tensor]) -> CheckpointError:
     )
 
 
-class _NearMissError(CheckpointError):
+class NearMissError(CheckpointError):
     """The tensors are nearly those of a known network, so that no other is worth mentioning."""
 
 
@@ -360,7 +230,7 @@ def _misfit(
     listed = "; ".join(f"{label}: {few(keys, 2)}" for label, keys in differences.items() if keys)
     share = _share(network, state_dict)
     percent = math.floor(100 * share)
-    kind = _NearMissError if share >= 0.5 else CheckpointError
+    kind = NearMissError if share >= 0.5 else CheckpointError
     return kind(
         f"{path}: fits no known network; closest is {name}, {percent}% of the "
         f"keys in common;\n{listed}"
@@ -375,15 +245,3 @@ def _best_guess(architecture: Architecture, state_dict: Mapping[str, Tensor]) ->
 
 
 # --- embedded models -------------------------------------------------------------------------
-
-
-def _weights_folder() -> Traversable:
-    return importlib.resources.files("glocal") / "weights"
-
-
-def _embedded_files() -> dict[str, Traversable]:
-    folder = _weights_folder()
-    if not folder.is_dir():
-        return {}
-    files = {file.name: file for file in folder.iterdir() if file.name.endswith(".safetensors")}
-    return {name.removesuffix(".safetensors"): files[name] for name in sorted(files)}
