@@ -98,11 +98,16 @@ def results() -> dict[str, Any]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
+def weights_digest(job: Job) -> str:
+    """SHA-256 of the stored weights: numbers hold for these alone."""
+    return hashlib.sha256(job.path.read_bytes()).hexdigest()
+
+
 def complete(photographs: int | None = None, only: list[str] | None = None) -> dict[str, Any]:
     """Measure what `results` lacks of the stored networks, and return everything."""
     found = results()
     for job in (job for job in finished() if only is None or job.name in only):
-        digest = hashlib.sha256(job.path.read_bytes()).hexdigest()
+        digest = weights_digest(job)
         entry = found.get(job.name, {})
         if entry.get("weights_sha256") != digest:
             entry = found[job.name] = {"weights_sha256": digest, "photographs": {}}

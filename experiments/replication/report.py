@@ -7,17 +7,31 @@ weights is not measured again. The figures need matplotlib (`pip install -e ".[p
 """
 
 import argparse
+import pickle
 
 import figures
 import numpy as np
 import tables
 import torch
-from evaluate import FULL, SCALES, STITCH, TILES, complete, pair, restored, results, tlc, variants
+from evaluate import (
+    FULL,
+    SCALES,
+    STITCH,
+    TILES,
+    complete,
+    pair,
+    restored,
+    results,
+    tlc,
+    variants,
+    weights_digest,
+)
 from jobs import MECHANISMS, PIXELS_A_STEP, STEPS, WEIGHTS, Job, finished, parameters, trained
-from photos import HERE, LONGER_SIDE, ROOT, names
+from photos import CACHE, HERE, LONGER_SIDE, ROOT, names
 
 import glocal
 from glocal import StatisticsShift
+from glocal.files import write_whole
 from glocal.metrics import psnr
 from glocal.shift import plots
 
@@ -51,8 +65,14 @@ def main() -> None:
 
 def statistics_of(job: Job) -> StatisticsShift:
     """The statistics of a network over crops of the held-out photographs, whole, and with TLC."""
-    photographs = [pair(job.task, name)[1] for name in names("held-out")]
-    return glocal.analyze(trained(job), photographs, job.crop, crops_per_image=CROPS_A_PHOTO)
+    kept = CACHE / f"{job.name}-{weights_digest(job)[:16]}.statistics"
+    if not kept.exists():
+        print(f"{job.name}: statistics", flush=True)
+        photographs = [pair(job.task, name)[1] for name in names("held-out")]
+        found = glocal.analyze(trained(job), photographs, job.crop, crops_per_image=CROPS_A_PHOTO)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, pickle.dumps(found), glocal.GlocalError)
+    return pickle.loads(kept.read_bytes())
 
 
 def density_figure(statistics: dict[Job, StatisticsShift]) -> None:
