@@ -8,6 +8,7 @@ import numpy as np
 from evaluate import DEGRADED, FULL, SCALES, SEAM_WAYS, STITCH, WAYS, tlc
 from jobs import JOBS, Job
 from numpy.typing import NDArray
+from photos import names
 
 from glocal import StatisticsShift
 from glocal.intervals import Interval, interval_of
@@ -44,18 +45,19 @@ class Group:
 
 
 def groups(results: dict[str, Any]) -> list[Group]:
-    """The measured networks, grouped; in the order of the jobs."""
+    """The networks that were measured on every photograph, grouped; in the order of the jobs."""
+    wanted = set(names("held-out"))
     by_kind: dict[tuple[str, str, int], list[Job]] = {}
     for job in JOBS:
-        if results.get(job.name, {}).get("photographs"):
+        if wanted <= set(results.get(job.name, {}).get("photographs", ())):
             by_kind.setdefault((job.task, job.network, job.crop), []).append(job)
     found = []
     for jobs in by_kind.values():
         measured = [results[job.name]["photographs"] for job in jobs]
-        names = tuple(n for n in measured[0] if all(n in m for m in measured))
-        psnr = [[[m[n]["psnr_db"][w] for w in WAYS] for n in names] for m in measured]
-        seams = [[[m[n]["seam"][w] for w in SEAM_WAYS] for n in names] for m in measured]
-        found.append(Group(tuple(jobs), names, np.array(psnr), np.array(seams)))
+        photos = tuple(measured[0])
+        psnr = [[[m[n]["psnr_db"][w] for w in WAYS] for n in photos] for m in measured]
+        seams = [[[m[n]["seam"][w] for w in SEAM_WAYS] for n in photos] for m in measured]
+        found.append(Group(tuple(jobs), photos, np.array(psnr), np.array(seams)))
     return found
 
 
