@@ -11,6 +11,7 @@ import pickle
 
 import figures
 import numpy as np
+import padding
 import tables
 import torch
 from evaluate import (
@@ -211,6 +212,15 @@ pooled mean (nafnet), mean and inverse deviation (hinet), the product of query a
 (restormer).
 
 {tables.shifts(statistics)}
+
+## Padding
+
+How strong the channels are before HINet's first instance norm, in crops of the training size: made
+of the crop alone, whose borders are padded with zeros as in training, and cut out of the map of the
+whole photograph, as windows are. Distance: that of the inverse deviations, in units of their
+deviation over padded crops. `python experiments/replication/padding.py`
+
+{padding.table()}
 
 ## Seams
 

@@ -191,7 +191,14 @@ def shifts(by_network: dict[str, StatisticsShift]) -> str:
         for shift in found.shifts:
             full, local = shift.distance(shift.full), shift.distance(shift.local)
             rows.append(
-                [network, f"`{shift.path}`", f"{full:.2f}", f"{local:.2f}", f"{local / full:.2f}"]
+                [
+                    network,
+                    f"`{shift.path}`",
+                    shift.operation,
+                    f"{full:.2f}",
+                    f"{local:.2f}",
+                    f"{local / full:.2f}",
+                ]
             )
-    head = ["network", "operation", "full image", f"{DEFAULT}", "ratio"]
+    head = ["network", "module", "operation", "full image", f"{DEFAULT}", "ratio"]
     return markdown(head, rows)
