@@ -252,6 +252,13 @@ def test_attention_without_grad_equals_attention_with():
         assert torch.equal(ops.local_channel_attention(*inputs, (4, 5)), with_grad)
 
 
+@pytest.mark.parametrize("window", [(4, 5), (9, 4), (20, 20)])
+def test_attention_without_branches_is_the_same(window):
+    q, k, v, temperature = attention_inputs(2, (9, 12))
+    wanted = ops.local_channel_attention(q, k, v, temperature, window)
+    close(traced.window_attention(q, k, v, temperature, window, 1e-12), wanted)
+
+
 # ---- tiles
 
 

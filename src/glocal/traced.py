@@ -74,9 +74,10 @@ def window_attention(
     a, b = (
         F.normalize(tile(t.to(accumulator), window).flatten(-2), dim=-1, eps=eps) for t in (q, k)
     )
-    attention = (a @ b.transpose(-2, -1) * temperature[:, None, None]).softmax(-1)
+    attention = (a @ b.transpose(-2, -1) * temperature).softmax(-1)
     values = tile(v, window)
-    out = (attention.to(v.dtype) @ values.flatten(-2)).view_as(values)
+    out = attention.to(v.dtype) @ values.flatten(-2)
+    out = out.reshape(*out.shape[:-1], *values.shape[-2:])
     return untile(out, (v.shape[-2], v.shape[-1]), window)
 
 
