@@ -10,7 +10,6 @@ MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000: page faults cost most of 
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import nn
 
 import glocal
 from glocal.datasets import pairs, read_pair
+from glocal.files import write_whole
 from glocal.intervals import paired
 from glocal.metrics import psnr, ssim_3d
 from glocal.windows import Overlap
@@ -80,16 +80,12 @@ def main() -> None:
             started = time.process_time()
             restored = glocal.restore(model, degraded, **options)
             seconds = time.process_time() - started
-            pixels = (np.rint(x.clip(0, 1) * 255).astype(np.uint8) for x in (restored, target))
-            eight_bit = tuple(pixels)
             results.setdefault(way, {})[pair.name] = {
-                "psnr_db": psnr(*eight_bit),
-                "ssim_3d": ssim_3d(*eight_bit),
+                "psnr_db": psnr(restored, target, round8=True),
+                "ssim_3d": ssim_3d(restored, target, round8=True),
                 "cpu_s": seconds,
             }
-            partial = RESULTS.with_suffix(".partial")
-            partial.write_text(json.dumps(results, indent=1) + "\n")
-            os.replace(partial, RESULTS)
+            write_whole(RESULTS, json.dumps(results, indent=1) + "\n", glocal.GlocalError)
             print(way, pair.name, results[way][pair.name], flush=True)
     print(table(results))
 

@@ -13,10 +13,8 @@ interrupted goes on where it stopped; a network whose weights have changed is me
 import argparse
 import hashlib
 import json
-import os
 from typing import Any
 
-import numpy as np
 import torch
 from jobs import Job, finished, trained
 from photos import HERE, Photo, names, read
@@ -24,7 +22,9 @@ from tasks import TASKS, seed_of
 from torch import nn
 
 import glocal
+from glocal.files import write_whole
 from glocal.metrics import psnr
+from glocal.shift.seams import seam_ratio
 from glocal.tiles import tile_starts
 
 RESULTS = HERE / "results.json"
@@ -70,17 +70,8 @@ def seam(image: Photo, sharp: Photo, tile: int) -> float:
     The mean absolute difference of the error of neighbouring pixels across a border, divided by
     that of all other neighbours. An image without seams has 1.
     """
-    error = image.astype(np.float32) - sharp
-    jumps, others = [], []
-    for axis in (0, 1):
-        steps = np.abs(np.diff(error, axis=axis)).mean(2)
-        steps = steps if axis == 0 else steps.T
-        starts = np.array(tile_starts(error.shape[axis], tile, 0)[1:]) - 1
-        border = np.zeros(len(steps), bool)
-        border[starts] = True
-        jumps.append(steps[border].ravel())
-        others.append(steps[~border].ravel())
-    return float(np.concatenate(jumps).mean() / np.concatenate(others).mean())
+    rows, columns = (tile_starts(size, tile, 0)[1:] for size in sharp.shape[:2])
+    return seam_ratio(image, sharp, rows, columns)
 
 
 def measure(job: Job, networks: dict[str, nn.Module], name: str) -> dict[str, dict[str, float]]:
@@ -117,9 +108,7 @@ def complete(photographs: int | None = None, only: list[str] | None = None) -> d
             if name in entry["photographs"]:
                 continue
             entry["photographs"][name] = measure(job, networks, name)
-            temporary = RESULTS.with_suffix(".partial")
-            temporary.write_text(json.dumps(found, indent=1) + "\n")
-            os.replace(temporary, RESULTS)
+            write_whole(RESULTS, json.dumps(found, indent=1) + "\n", glocal.GlocalError)
             shown = entry["photographs"][name]["psnr_db"]
             print(job.name, name, {way: round(db, 2) for way, db in shown.items()}, flush=True)
     return found

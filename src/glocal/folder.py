@@ -14,6 +14,7 @@ from torch import nn
 from glocal.errors import ArgumentError, ImageError
 from glocal.images import SUFFIXES, Image, list_images, read, write
 from glocal.inference import restore
+from glocal.texts import one_line
 
 __all__ = ["FileResult", "pair_files", "restore_file", "restore_folder"]
 
@@ -170,7 +171,7 @@ def _run(
         except Exception as error:  # whatever one file does to a network, the others are restored
             elapsed_s = time.perf_counter() - started
             result = FileResult(
-                source, target, "failed", elapsed_s=elapsed_s, error=_one_line(error)
+                source, target, "failed", elapsed_s=elapsed_s, error=one_line(error)
             )
         yield result
 
@@ -186,8 +187,3 @@ def _alpha_for(image: Image, pixels: np.ndarray) -> np.ndarray | None:
     size = list(pixels.shape[:2])
     enlarged = torch.nn.functional.interpolate(alpha, size, mode="bilinear", antialias=True)
     return enlarged[0, 0].round().numpy().astype(image.alpha.dtype)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if text else type(error).__name__

@@ -9,7 +9,16 @@ from typing import TypeVar
 from glocal.errors import ArgumentError
 from glocal.images import list_images
 
-__all__ = ["Pair", "child_folder", "few_names", "natural_key", "pair_folders", "spread", "stems_of"]
+__all__ = [
+    "Pair",
+    "check_names",
+    "child_folder",
+    "few_names",
+    "natural_key",
+    "pair_folders",
+    "spread",
+    "stems_of",
+]
 
 Item = TypeVar("Item")
 
@@ -64,6 +73,18 @@ def spread(found: Sequence[Item], limit: int | None) -> list[Item]:
         raise ArgumentError(f"at least one image is needed, got a limit of {limit}")
     count = len(found) if limit is None else min(limit, len(found))
     return [found[index * len(found) // count] for index in range(count)]
+
+
+def check_names(found: Sequence[Pair], purpose: str) -> None:
+    """Make sure that there are pairs, whose results can be told by their names.
+
+    Raises:
+        ArgumentError: there are none, or two have one name.
+    """
+    if not found:
+        raise ArgumentError(f"there are no images to {purpose}")
+    if len({pair.name for pair in found}) < len(found):
+        raise ArgumentError("two images of the data have one name; their results could not be told")
 
 
 def child_folder(folder: Path, *names: str) -> Path | None:

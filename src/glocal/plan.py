@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from glocal.errors import ArgumentError
+from glocal.texts import size_text, text_table
 from glocal.windows import Size
 
 __all__ = ["Plan", "Row", "Status"]
@@ -104,14 +105,8 @@ class Plan:
                     how + row.how,
                 )
             )
-        widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in table
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
         warned = (f"warning: {text}" for text in self.warnings())
-        return head + "\n".join([*lines, self.summary(), *warned])
+        return head + "\n".join([text_table(table), self.summary(), *warned])
 
     def summary(self) -> str:
         """One line: how many operations are local, kept and left global."""
@@ -167,7 +162,7 @@ def _area(size: Size) -> int:
 
 
 def _text(size: Size | None) -> str:
-    return "-" if size is None else f"{size[0]}x{size[1]}"
+    return "-" if size is None else size_text(size)
 
 
 def _size(value: Any) -> Size:

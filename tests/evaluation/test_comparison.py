@@ -14,8 +14,10 @@ import glocal
 from glocal import images
 from glocal.datasets import pairs, read_pair
 from glocal.errors import ArgumentError, ConversionError
-from glocal.evaluation.comparison import Pictures, Way, evaluate
+from glocal.evaluation.comparison import evaluate
+from glocal.evaluation.pictures import Pictures
 from glocal.evaluation.records import DEGRADED
+from glocal.evaluation.ways import Way
 from glocal.images import Image
 from glocal.metrics import psnr, ssim_3d
 

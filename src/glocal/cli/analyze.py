@@ -20,12 +20,12 @@ from glocal.cli.arguments import (
     Window,
     device_named,
     load_model,
-    size_text,
     train_size_of,
 )
 from glocal.cli.progress import Bar
 from glocal.cli.reporting import console, say, say_facts
 from glocal.errors import ArgumentError
+from glocal.texts import size_text
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -29,7 +29,6 @@ __all__ = [
     "device_named",
     "load_model",
     "parse_size",
-    "size_text",
     "train_size_of",
 ]
 
@@ -47,15 +46,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None or "0" in (match[1], match[2]):
         raise typer.BadParameter(f"{text!r} is no size; give pixels as 384, or as 384x512 (h x w)")
     return int(match[1]), int(match[2] or match[1])
-
-
-def size_text(size: tuple[int, int]) -> str:
-    """A size in the form that `parse_size` reads, height first.
-
-    >>> size_text((384, 512))
-    '384x512'
-    """
-    return f"{size[0]}x{size[1]}"
 
 
 ModelName = Annotated[

@@ -14,11 +14,11 @@ from glocal.cli.arguments import (
     Window,
     load_model,
     parse_size,
-    size_text,
     train_size_of,
 )
 from glocal.cli.reporting import console, say_facts
 from glocal.errors import ArgumentError
+from glocal.texts import size_text
 
 __all__ = ["export"]
 

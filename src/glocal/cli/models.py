@@ -10,10 +10,10 @@ def models() -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from glocal.cli.arguments import size_text
     from glocal.cli.reporting import console
     from glocal.networks import DEFAULT_MODEL, embedded_models, load_checkpoint
     from glocal.networks.detect import ARCHITECTURES
+    from glocal.texts import size_text
 
     name = Column("name", no_wrap=True, overflow="fold")  # it is there to be typed
     table = Table(name, "architecture", "task", "train size", box=None, header_style="bold")

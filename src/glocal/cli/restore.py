@@ -18,12 +18,12 @@ from glocal.cli.arguments import (
     device_named,
     load_model,
     parse_size,
-    size_text,
     train_size_of,
 )
 from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import console, say, say_facts
 from glocal.errors import ArgumentError
+from glocal.texts import size_text
 
 if TYPE_CHECKING:
     from torch import nn

@@ -24,13 +24,14 @@ from glocal.evaluation.ways import Way, ways
 from glocal.journal import Journal
 from glocal.memory import peak_memory
 from glocal.metrics import Metric, metric_named
-from glocal.pairing import Pair
+from glocal.pairing import Pair, check_names
 from glocal.provenance import data_label, data_sha256, machine_name, versions, weights_sha256
 from glocal.runner import device_of, resolve_dtype
+from glocal.texts import one_line
 from glocal.tiles import Blend
 from glocal.windows import Size, as_size
 
-__all__ = ["Evaluation", "Failure", "Pictures", "Protocol", "Record", "Way", "evaluate", "ways"]
+__all__ = ["evaluate"]
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -91,10 +92,7 @@ def evaluate(
         root, found = data, pairs(data)
     else:
         root, found = None, list(data)
-    if not found:
-        raise ArgumentError("there are no images to evaluate on")
-    if len({pair.name for pair in found}) < len(found):
-        raise ArgumentError("two images of the data have one name; their results could not be told")
+    check_names(found, "evaluate on")
     chosen = ways(
         model, train_size, windows=windows, window_scale=window_scale, tile=tile, overlap=overlap,
         blend=blend, keep_global=keep_global, allow_global=allow_global,
@@ -182,14 +180,14 @@ class _Run:
             if folder is not None:
                 _write_pictures(folder, degraded, target)
         except GlocalError as error:
-            yield Failure(pair.name, "", _one_line(error))
+            yield Failure(pair.name, "", one_line(error))
             return
         size = (degraded.shape[0], degraded.shape[1])
         if DEGRADED not in done and target is not None and target.shape == degraded.shape:
             try:
                 yield Record(pair.name, DEGRADED, size, self._compared(degraded, target))
             except GlocalError as error:
-                yield Failure(pair.name, DEGRADED, _one_line(error))
+                yield Failure(pair.name, DEGRADED, one_line(error))
         self._warm_up(degraded)
         for way in missing:
             try:
@@ -202,7 +200,7 @@ class _Run:
                     write_picture(picture(folder, way.name), restored)
                 yield Record(pair.name, way.name, size, values, seconds, peak.mib)
             except Exception as error:  # whatever one image does to a network, the others count
-                yield Failure(pair.name, way.name, _one_line(error))
+                yield Failure(pair.name, way.name, one_line(error))
 
     def _compared(self, restored: Floats, target: Floats) -> dict[str, float]:
         options: dict[str, Any] = {"border": self.border, "round8": self.round8}
@@ -231,7 +229,3 @@ def _write_pictures(folder: Path, degraded: Floats, target: Floats | None) -> No
     if target is not None:
         write_picture(picture(folder, TARGET), target)
     write_picture(picture(folder, DEGRADED), degraded)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -15,6 +15,7 @@ from glocal import images
 from glocal.convert import localize
 from glocal.datasets import Pair, read_pair
 from glocal.errors import ArgumentError
+from glocal.evaluation.pictures import write_picture
 from glocal.files import write_whole
 from glocal.images import Image
 from glocal.inference import restore
@@ -155,8 +156,8 @@ def write_analysis(
     if told:
         ranking(shifts, folder / "ranking.png", name)
     images.write(folder / "seams.png", Image(seams.amplified()[0]))
-    images.write(folder / "stitched.png", Image(_pixels(seams.stitched)))
-    images.write(folder / "tlc.png", Image(_pixels(seams.local)))
+    write_picture(folder / "stitched.png", seams.stitched)
+    write_picture(folder / "tlc.png", seams.local)
     data = json.loads(shifts.to_json()) | {"network": name, "seams": seams.as_dict()}
     text = json.dumps(data, indent=2, ensure_ascii=False)
     write_whole(folder / "shift.json", text + "\n", ArgumentError)
@@ -175,8 +176,3 @@ def _titled(shifts: list[Shift]) -> dict[str, Shift]:
             title = f"{base} ({number})"
         titles[title] = shift
     return titles
-
-
-def _pixels(image: Floats) -> NDArray[np.uint8]:
-    pixels: NDArray[np.uint8] = np.rint(np.nan_to_num(image).clip(0, 1) * 255).astype(np.uint8)
-    return pixels if pixels.shape[2] in (1, 3) else pixels[..., :3]

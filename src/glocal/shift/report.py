@@ -9,6 +9,7 @@ import numpy as np
 
 from glocal.plan import Status
 from glocal.shift.distances import Values, distance, mean_shift, varying
+from glocal.texts import size_text, text_table
 from glocal.windows import Size
 
 __all__ = ["Shift", "StatisticsShift"]
@@ -149,16 +150,12 @@ class StatisticsShift:
 
     def __str__(self) -> str:
         head = (
-            f"training size {self.train_size[0]}x{self.train_size[1]}, window "
-            f"{self.window[0]}x{self.window[1]} (input pixels), {self.images} images\n"
+            f"training size {size_text(self.train_size)}, window {size_text(self.window)} "
+            f"(input pixels), {self.images} images\n"
         )
         if not self.shifts:
             return head + "no global operations: nothing to analyse"
-        table = self.rows()
-        widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return head + "\n".join([*lines, self.verdict()])
+        return f"{head}{text_table(self.rows())}\n{self.verdict()}"
 
     @staticmethod
     def _pairs(shifts: tuple[Shift, ...] | list[Shift]) -> list[tuple[float, float]]:

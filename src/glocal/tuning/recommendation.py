@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from glocal.intervals import Interval
+from glocal.texts import size_text, text_table
 from glocal.tuning.groups import Group
 from glocal.tuning.trials import Trial, choose, held_out_gain
 from glocal.windows import Size
@@ -117,7 +118,7 @@ class Tuning:
                 "No image is larger than the windows: TLC would change nothing on these images. "
                 "Give images of the size of the photographs in use."
             )
-        window = _text(best.window)
+        window = size_text(best.window)
         if verdict == "worse":
             return (
                 f"Run the original network on the whole image: even with the best window, {window}"
@@ -168,7 +169,7 @@ class Tuning:
             scales = [f"{w / t:.2f}" for w, t in zip(trial.window, self.train_size, strict=True)]
             scale = scales[0] if scales[0] == scales[1] else "x".join(scales)
             gain = trial.gain(self.original).text(self._digits)
-            rows.append((_text(trial.window), scale, names, self._score(trial.mean), gain))
+            rows.append((size_text(trial.window), scale, names, self._score(trial.mean), gain))
             if trial == self.best:
                 rows[-1] = (f"{rows[-1][0]} *", *rows[-1][1:])
         return rows
@@ -202,14 +203,8 @@ class Tuning:
         return json.dumps(data, indent=2, ensure_ascii=False)
 
     def __str__(self) -> str:
-        table = [self.heads, *self.rows()]
-        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in table
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([*lines, *self.notes, *filter(None, [self.advice(), self.proxy])])
+        table = text_table([self.heads, *self.rows()])
+        return "\n".join([table, *self.notes, *filter(None, [self.advice(), self.proxy])])
 
     @property
     def _digits(self) -> int:
@@ -245,7 +240,3 @@ def _interval(interval: Interval | None) -> Mapping[str, float | None] | None:
         return None
     one = interval.half_width != interval.half_width
     return {**asdict(interval), "half_width": None if one else interval.half_width}
-
-
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"

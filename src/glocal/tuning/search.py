@@ -14,7 +14,7 @@ from glocal.datasets import pairs
 from glocal.errors import ArgumentError
 from glocal.journal import Journal
 from glocal.metrics import metric_named
-from glocal.pairing import Pair, spread
+from glocal.pairing import Pair, check_names, spread
 from glocal.provenance import data_sha256, versions, weights_sha256
 from glocal.rules import DEFAULT_RULES, Rule
 from glocal.runner import device_of, resolve_dtype
@@ -200,11 +200,8 @@ def _images(data: str | Path | Sequence[Pair], limit: int | None) -> list[Pair]:
         ArgumentError: there are none, or not all of them have targets, or none has.
     """
     found = pairs(data) if isinstance(data, str | Path) else list(data)
-    if not found:
-        raise ArgumentError("there are no images to tune on")
     found = spread(found, limit)
-    if len({pair.name for pair in found}) < len(found):
-        raise ArgumentError("two images of the data have one name; their results could not be told")
+    check_names(found, "tune on")
     lacking = [pair.name for pair in found if pair.target is None]
     if 0 < len(lacking) < len(found):
         raise ArgumentError(

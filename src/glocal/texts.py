@@ -1,0 +1,37 @@
+"""How sizes, errors and tables are written as text, wherever they are."""
+
+from collections.abc import Sequence
+
+__all__ = ["one_line", "size_text", "text_table"]
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """A size in the form that the command line reads, height first.
+
+    >>> size_text((384, 512))
+    '384x512'
+    """
+    return f"{size[0]}x{size[1]}"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks; its type where it says nothing.
+
+    >>> one_line(ValueError("too\\n  small")), one_line(ValueError())
+    ('too small', 'ValueError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells in columns, the first of them underlined as the head.
+
+    >>> print(text_table([("module", "map"), ("a", "64x64")]))
+    module  map
+    ------  -----
+    a       64x64
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
