@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check format bench replication clean
+.PHONY: help setup demo test check format benchmarks replication clean
 
 help:
 	@echo "make setup   a virtual environment in $(VENV) with everything (once; later runs are offline)"
@@ -12,7 +12,7 @@ help:
 	@echo "make test    all tests, doctests included"
 	@echo "make check   formatting, lint, types, direction of imports"
 	@echo "make format  format the code"
-	@echo "make bench   measure speed, as ratios within one run (minutes)"
+	@echo "make benchmarks  docs/benchmarks: speed and memory, as ratios within one run (half an hour)"
 	@echo "make replication  docs/replication.md and its figures, from the stored weights"
 
 setup: $(READY)
@@ -39,9 +39,8 @@ format: $(READY)
 	$(BIN)/ruff check --fix src tests experiments examples benchmarks
 	$(BIN)/ruff format src tests experiments examples benchmarks
 
-bench: $(READY)
-	$(BIN)/python benchmarks/attention.py
-	$(BIN)/python benchmarks/rewriting.py
+benchmarks: $(READY)
+	$(BIN)/python benchmarks/run.py
 
 replication: $(READY)
 	$(BIN)/python experiments/replication/report.py

@@ -1,101 +1,111 @@
 """Blocks that were rewritten against their twins that a rule converts, and conversion times.
 
-    python benchmarks/rewriting.py
-
 The same networks are converted twice: by the rules, and with no rule at all, so that every
-global operation is captured and rewritten.
+global operation is captured and rewritten. Windows are half of the map. Conversion includes the
+scan, at a training size of 256.
 """
 
-import argparse
-import time
+from collections.abc import Callable, Mapping
 from functools import partial
+from statistics import median
 
 import torch
-from timing import machine, medians
+from case import Case, Record, Settings
+from inputs import noise
+from models import awake, network
+from tables import table, times
+from timing import ratio, seconds_of, take_turns
 from torch import nn
 
 import glocal
-from glocal.networks.hinet import HINet
 from glocal.networks.mprnet import CAB
-from glocal.networks.nafnet import NAFBlock, NAFNet
-from glocal.networks.restormer import Restormer, TransformerBlock
+from glocal.networks.nafnet import NAFBlock
+from glocal.networks.restormer import TransformerBlock
 
-BLOCKS = {
-    "NAFBlock, 64 channels (pool, gate)": lambda: (NAFBlock(64), 64),
-    "CAB, 80 channels (pool, two convolutions)": lambda: (
-        CAB(80, 3, 4, bias=False, act=nn.PReLU()),
+BLOCKS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
+    "NAFBlock, 64 channels (pool, gate)": (64, lambda: NAFBlock(64)),
+    "CAB, 80 channels (pool, two convolutions)": (
         80,
+        lambda: CAB(80, 3, 4, bias=False, act=nn.PReLU()),
     ),
-    "InstanceNorm2d, 64 channels": lambda: (nn.InstanceNorm2d(64, affine=True), 64),
-    "Restormer block, 48 channels (transposed attention)": lambda: (
-        TransformerBlock(48, 1, 2.66, False, "WithBias"),
+    "InstanceNorm2d, 64 channels": (64, lambda: nn.InstanceNorm2d(64, affine=True)),
+    "Restormer block, 48 channels (transposed attention)": (
         48,
+        lambda: TransformerBlock(48, 1, 2.66, False, "WithBias"),
     ),
 }
-NETWORKS = {
-    "NAFNet-w32, 36 blocks": partial(
-        NAFNet, width=32, enc_blk_nums=[1, 1, 1, 28], middle_blk_num=1, dec_blk_nums=[1, 1, 1, 1]
-    ),
-    "HINet": HINet,
-    "Restormer, 44 blocks": Restormer,
-}
+SIDE, QUICK_SIDE = 384, 24
+NETWORKS = ["NAFNet-w32", "HINet", "Restormer"]
+TRAIN_SIZE = 256
 
 
-def seconds_to_convert(model: nn.Module, rules: tuple[glocal.Rule, ...]) -> float:
-    started = time.perf_counter()
-    glocal.localize(model, 256, rules=rules)  # raises if anything stays global
-    return time.perf_counter() - started
+def cases(settings: Settings) -> list[Case]:
+    """Blocks, then whole networks."""
+    blocks = settings.pick(list(BLOCKS), [next(iter(BLOCKS))])
+    found = [Case(name, 20, partial(measure_block, settings, name)) for name in blocks]
+    if settings.device == "cpu":  # converting is the processor's work anywhere
+        found += [
+            Case(f"conversion of {name}", 20, partial(measure_conversion, settings, name))
+            for name in settings.pick(NETWORKS, ["NAFNet-w4"])
+        ]
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--side", type=int, default=384, help="of the map that blocks run on")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    print(machine(arguments.threads, arguments.repeats), "\n")
-
-    side = arguments.side
-    print(f"Blocks on a map of {side}×{side}, window {side // 2}:\n")
-    print("| block | by rule ÷ global | rewritten ÷ global | rewritten ÷ by rule |")
-    print("|---|---|---|---|")
-    for name, make in BLOCKS.items():
+def measure_block(settings: Settings, name: str, earlier: Mapping[str, Record]) -> Record:
+    """Seconds of a block: global, by rule, rewritten."""
+    side = QUICK_SIDE if settings.quick else SIDE
+    channels, make = BLOCKS[name]
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        block, channels = make()
-        block.eval()
-        for parameter in block.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)
-        x = torch.randn(1, channels, side, side)
-        example = torch.zeros(1, channels, 64, 64)
-        options = {"window": side // 2, "example": example}
-        by_rule = glocal.localize(block, 64, **options)
-        rewritten = glocal.localize(block, 64, rules=(), **options)
-        with torch.inference_mode():
-            assert torch.allclose(rewritten(x), by_rule(x), rtol=1e-3, atol=1e-4)
-            seconds = medians(
-                {
-                    "global": partial(block, x),
-                    "rule": partial(by_rule, x),
-                    "rewritten": partial(rewritten, x),
-                },
-                arguments.repeats,
-            )
-        print(
-            f"| {name} | {seconds['rule'] / seconds['global']:.2f} "
-            f"| {seconds['rewritten'] / seconds['global']:.2f} "
-            f"| {seconds['rewritten'] / seconds['rule']:.2f} |",
-            flush=True,
+        block = awake(make().eval()).to(settings.device)
+    x = noise((1, channels, side, side), settings.device, "float32")
+    example = torch.zeros(1, channels, 64, 64, device=settings.device)
+    options = {"window": side // 2, "example": example}
+    by_rule = glocal.localize(block, 64, **options)
+    rewritten = glocal.localize(block, 64, rules=(), **options)
+    with torch.inference_mode():
+        assert torch.allclose(rewritten(x), by_rule(x), rtol=1e-3, atol=1e-4)
+        calls = {"global": block, "rule": by_rule, "rewritten": rewritten}
+        seconds = take_turns(
+            {variant: partial(called, x) for variant, called in calls.items()},
+            settings.repeats,
+            device=settings.device,
         )
-
-    print("\nSeconds to scan and convert a whole network, training size 256:\n")
-    print("| network | by rules | rewritten |")
-    print("|---|---|---|")
-    for name, build in NETWORKS.items():
-        model = build().eval()
-        by_rules = seconds_to_convert(model, glocal.DEFAULT_RULES)
-        print(f"| {name} | {by_rules:.1f} | {seconds_to_convert(model, ()):.1f} |", flush=True)
+    return {"about": {"block": name, "side": side}, "seconds": seconds}
 
 
-if __name__ == "__main__":
-    main()
+def measure_conversion(settings: Settings, name: str, earlier: Mapping[str, Record]) -> Record:
+    """Seconds to convert a network; one conversion each."""
+    train_size = QUICK_SIDE if settings.quick else TRAIN_SIZE
+    seconds = {
+        way: [seconds_of(partial(glocal.localize, network(name), train_size, rules=rules))]
+        for way, rules in {"rule": glocal.DEFAULT_RULES, "rewritten": ()}.items()
+    }
+    return {"about": {"network": name, "train_size": train_size}, "seconds": seconds}
+
+
+def tables(records: Mapping[str, Record]) -> str:
+    """Blocks, and seconds of conversion."""
+    blocks = [r for r in records.values() if "block" in r["about"]]
+    conversions = [r for r in records.values() if "network" in r["about"]]
+    head = ["block", "map", "by rule ÷ global", "rewritten ÷ global", "rewritten ÷ by rule"]
+    found = table(
+        head,
+        [
+            [
+                record["about"]["block"],
+                f"{record['about']['side']}x{record['about']['side']}",
+                times(ratio(record, "rule", "global")),
+                times(ratio(record, "rewritten", "global")),
+                times(ratio(record, "rewritten", "rule")),
+            ]
+            for record in blocks
+        ],
+    )
+    if not conversions:
+        return found
+    rows = [
+        [record["about"]["network"], *(f"{median(s):.1f}" for s in record["seconds"].values())]
+        for record in conversions
+    ]
+    return f"{found}\n\n{table(['converting', 'by rules, s', 'rewritten, s'], rows)}"

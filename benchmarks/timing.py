@@ -1,37 +1,58 @@
-"""What every benchmark shares: variants that take turns, and the machine they ran on."""
+"""Seconds of variants that take turns, so that a slow minute slows all of them."""
 
-import platform
+import math
 import statistics
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import torch
 
-
-def medians(variants: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Seconds of each variant; they take turns so that a slow minute slows all."""
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(repeats + 1):
-        for name, run in variants.items():
-            started = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(t[1:]) for name, t in times.items()}
+SHORTEST_S = 5e-3
+"""A sample lasts this long at least: shorter calls are repeated in it."""
 
 
-def machine(threads: int, repeats: int) -> str:
-    """One line that says where and how figures were measured."""
-    return (
-        f"{_processor()}, {threads} threads, torch {torch.__version__}, float32, "
-        f"median of {repeats}, variants in turn"
-    )
+def take_turns(
+    variants: Mapping[str, Callable[[], object]],
+    repeats: int,
+    *,
+    device: str = "cpu",
+    shortest_s: float = SHORTEST_S,
+) -> dict[str, list[float]]:
+    """Seconds that a call of each variant takes, `repeats` times, after a turn that is not counted.
+
+    What a call returns is freed within its time.
+    """
+    calls = {
+        name: math.ceil(shortest_s / max(seconds_of(call, 1, device), 1e-7))
+        for name, call in variants.items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(repeats):
+        for name, call in variants.items():
+            seconds[name].append(seconds_of(call, calls[name], device))
+    return seconds
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+def seconds_of(call: Callable[[], object], times: int = 1, device: str = "cpu") -> float:
+    """Seconds of one of `times` calls in a row."""
+    _wait(device)
+    started = time.perf_counter()
+    for _ in range(times):
+        call()
+    _wait(device)
+    return float(f"{(time.perf_counter() - started) / times:.4g}")
+
+
+def ratio(record: Mapping[str, object], top: str, bottom: str, what: str = "seconds") -> float:
+    """Median of one variant ÷ median of another, NaN where one of them was not measured."""
+    values = record.get(what) or {}
+    assert isinstance(values, dict)
+    try:
+        return statistics.median(values[top]) / statistics.median(values[bottom])
+    except (KeyError, TypeError, ZeroDivisionError):  # absent, or a peak that cannot be measured
+        return math.nan
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

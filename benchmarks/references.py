@@ -1,0 +1,67 @@
+"""Plain forms that local operations are compared with: in float32 for speed, in float64 for truth.
+
+Window sums as differences of two cumulative sums, which is what most code does.
+"""
+
+import torch
+import torch.nn.functional as F
+from case import Size
+from torch import Tensor
+
+from glocal.ops import tile, untile
+
+
+def mean(x: Tensor, window: Size, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Mean over the window of each pixel: four corners of a table of sums, borders replicated."""
+    h, w = x.shape[-2:]
+    kh, kw = min(window[0], h), min(window[1], w)
+    sums = F.pad(x.to(dtype).cumsum(-1).cumsum(-2), (1, 0, 1, 0))
+    valid = sums[..., kh:, kw:] - sums[..., :-kh, kw:] - sums[..., kh:, :-kw]
+    valid = (valid + sums[..., :-kh, :-kw]) / (kh * kw)
+    top, left = (kh - 1) // 2, (kw - 1) // 2
+    return F.pad(valid, (left, kw - 1 - left, top, kh - 1 - top), mode="replicate")
+
+
+def moments(x: Tensor, window: Size, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Mean and E[x²] − E[x]²."""
+    wide = x.to(dtype)
+    first = mean(wide, window, dtype)
+    return first, mean(wide.square(), window, dtype) - first.square()
+
+
+def instance_norm(x: Tensor, window: Size, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Each pixel by the mean and variance of its window."""
+    first, variance = moments(x, window, dtype)
+    return (x - first) * (variance + 1e-5).rsqrt()
+
+
+def true_mean(x: Tensor, window: Size) -> Tensor:
+    """In float64, of what is left when the mean of the whole map is taken off."""
+    centre = x.double().mean((-2, -1), keepdim=True)
+    return mean(x.double() - centre, window, torch.float64) + centre
+
+
+def true_variance(x: Tensor, window: Size) -> Tensor:
+    """As `true_mean`."""
+    centred = x.double() - x.double().mean((-2, -1), keepdim=True)
+    return moments(centred, window, torch.float64)[1].clamp_min(0)
+
+
+def true_instance_norm(x: Tensor, window: Size) -> Tensor:
+    """As `true_mean`."""
+    return (x.double() - true_mean(x, window)) * (true_variance(x, window) + 1e-5).rsqrt()
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
+    """Transposed attention over the whole map, (b, heads, c, h, w)."""
+    flat = [t.flatten(3) for t in (q, k, v)]
+    a, b = (F.normalize(t, dim=-1) for t in flat[:2])
+    return ((a @ b.transpose(-2, -1) * temperature).softmax(-1) @ flat[2]).view_as(v)
+
+
+def attention_by_windows(
+    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, window: Size
+) -> Tensor:
+    """The same on overlapping windows that are cut out, stacked and averaged back."""
+    parts = (tile(t.flatten(1, 2), window).unflatten(1, q.shape[1:3]) for t in (q, k, v))
+    return untile(attention(*parts, temperature).flatten(1, 2), q.shape[-2:]).view_as(v)

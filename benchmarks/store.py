@@ -1,0 +1,82 @@
+"""results.json: everything that was measured, under which conditions, written as it grows."""
+
+import json
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from case import Record
+from conditions import same
+
+from glocal import GlocalError
+from glocal.files import write_whole
+
+
+class Store:
+    """Records by section, device and case; each names the conditions that it was measured under."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there."""
+        self.path = path
+        held = json.loads(path.read_text()) if path.exists() else {}
+        self._conditions: list[dict[str, str]] = held.get("conditions", [])
+        self._cases: dict[str, Record] = held.get("cases", {})
+
+    def records(self, section: str, device: str) -> dict[str, Record]:
+        """The records of a section by the name of their case."""
+        prefix = f"{section}/{device}/"
+        return {
+            key.removeprefix(prefix): record
+            for key, record in self._cases.items()
+            if key.startswith(prefix)
+        }
+
+    def conditions_of(self, record: Record) -> dict[str, str]:
+        """What a record was measured under."""
+        return self._conditions[record["conditions"]]
+
+    def is_finished(self, section: str, device: str, name: str, now: dict[str, str]) -> bool:
+        """Whether a case was measured, not skipped, under these conditions."""
+        record = self.records(section, device).get(name)
+        return (
+            record is not None and "skipped" not in record and same(self.conditions_of(record), now)
+        )
+
+    def put(
+        self, section: str, device: str, name: str, record: Record, now: dict[str, str]
+    ) -> None:
+        """Keep a record, and have it on the disk before anything else happens."""
+        if now not in self._conditions:
+            self._conditions.append(now)
+        record["conditions"] = self._conditions.index(now)
+        self._cases[f"{section}/{device}/{name}"] = record
+        self._write()
+
+    def drop_others(self, section: str, device: str, names: Collection[str]) -> None:
+        """Forget cases that the section no longer has."""
+        prefix = f"{section}/{device}/"
+        kept = {f"{prefix}{name}" for name in names}
+        self._cases = {
+            key: record
+            for key, record in self._cases.items()
+            if key in kept or not key.startswith(prefix)
+        }
+
+    def _write(self) -> None:
+        used = sorted({record["conditions"] for record in self._cases.values()})
+        renumbered = {old: new for new, old in enumerate(used)}
+        self._conditions = [self._conditions[old] for old in used]
+        for record in self._cases.values():
+            record["conditions"] = renumbered[record["conditions"]]
+        data = {"conditions": self._conditions, "cases": self._cases}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, json_by_line(data), GlocalError)
+
+
+def json_by_line(data: dict[str, Any]) -> str:
+    """JSON with a line for each case, so that a change of one shows as that."""
+    line = partial(json.dumps, ensure_ascii=False, allow_nan=False)
+    cases = ",\n".join(f"{line(key)}: {line(record)}" for key, record in data["cases"].items())
+    conditions = ",\n".join(map(line, data["conditions"]))
+    return f'{{"conditions": [\n{conditions}\n],\n"cases": {{\n{cases}\n}}}}\n'

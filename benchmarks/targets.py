@@ -1,0 +1,227 @@
+"""What glocal promises to cost, and what it was measured to cost."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import attention
+import inference
+import networks
+import operations
+from case import Record
+from networks import largest_peaks
+from store import Store
+from tables import table, times
+from timing import ratio
+
+REMARKS = Path(__file__).with_name("remarks.md")
+"""Why a target is missed, by hand: sections headed by the target's key."""
+
+Figure = Callable[[Record], float]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on a figure of one case.
+
+    Attributes:
+        key: what remarks name it by.
+        cases: in order of preference; the first that was measured counts.
+        figure: NaN where the record does not have it.
+        at_least: whether the bound is a lower one.
+    """
+
+    key: str
+    text: str
+    section: str
+    device: str
+    cases: tuple[str, ...]
+    figure: Figure
+    bound: float
+    at_least: bool = False
+
+    def excess(self, value: float) -> float:
+        """By which share the bound is missed; 0 or less where it is met."""
+        return self.bound / value - 1 if self.at_least else value / self.bound - 1
+
+
+def seconds(top: str, bottom: str) -> Figure:
+    """Time of one variant ÷ that of another."""
+    return lambda record: ratio(record, top, bottom)
+
+
+def memory(top: str, bottom: str) -> Figure:
+    """Peak memory of one variant ÷ that of another."""
+    return lambda record: ratio({"mib": largest_peaks(record)}, top, bottom, "mib")
+
+
+def difference(variant: str) -> Figure:
+    """Largest difference of a variant's output from the official one's."""
+    return lambda record: record["difference"].get(variant, math.nan)
+
+
+MEAN = partial(operations.case_name, "mean", (720, 1280), 384)
+NAFNET = partial(networks.case_name, "NAFNet-w32", (720, 1280))
+OFFICIAL = inference.variant_name("official", "default")
+RESTORE = partial(inference.variant_name, "restore")
+INFERENCE = tuple(inference.case_name("NAFNet-w32", size) for size in reversed(inference.SIZES))
+
+
+def restormer(dtype: str) -> tuple[str, ...]:
+    """The largest image that was measured counts."""
+    sizes = [size for size, _ in reversed(networks.RUNGS)]
+    return tuple(networks.case_name("Restormer", size, dtype) for size in sizes)
+
+
+def on_cpu() -> list[Target]:
+    """For two cores, in float32."""
+    mean, nafnet = (MEAN("float32"),), (NAFNET("float32"),)
+    found = [
+        Target(
+            "mean-exact",
+            "local mean, 1×64×720×1280, window 384: exact ÷ copy of the tensor (`clone`)",
+            *("operations", "cpu", mean, seconds("exact", "clone"), 1.5),
+        ),
+        Target(
+            "mean-exact-map",
+            "the same with every pixel of the map written ÷ copy of the tensor (`clone`)",
+            *("operations", "cpu", mean, seconds("exact map", "clone"), 1.5),
+        ),
+        Target(
+            "mean-fast",
+            "local mean, 1×64×720×1280, window 384: fast ÷ copy of the tensor (`clone`)",
+            *("operations", "cpu", mean, seconds("fast", "clone"), 0.5),
+        ),
+        Target(
+            "nafnet-exact",
+            "NAFNet-w32 at 720p, exact: time, local ÷ global",
+            *("networks", "cpu", nafnet, seconds("exact", "global"), 1.08),
+        ),
+        Target(
+            "nafnet-memory",
+            "NAFNet-w32 at 720p, exact: peak memory, local ÷ global",
+            *("networks", "cpu", nafnet, memory("exact", "global"), 1.05),
+        ),
+        Target(
+            "nafnet-fast",
+            "NAFNet-w32 at 720p, fast: time, local ÷ global",
+            *("networks", "cpu", nafnet, seconds("fast", "global"), 1.02),
+        ),
+    ]
+    for channels, heads, size, window in attention.LEVELS:
+        for batch in attention.BATCHES:
+            name = attention.case_name(channels, heads, size, window, batch, "float32")
+            found.append(
+                Target(
+                    f"attention-{channels}-batch-{batch}",
+                    f"transposed attention, {name.removesuffix(' float32')}: local ÷ global",
+                    *("attention", "cpu", (name,), seconds("local", "global"), 1.2),
+                )
+            )
+    return [
+        *found,
+        Target(
+            "restormer",
+            "Restormer end to end: time, local ÷ global",
+            *("networks", "cpu", restormer("float32"), seconds("exact", "global"), 1.05),
+        ),
+        Target(
+            "restore",
+            "NAFNet-w32: official source ÷ `glocal.restore`",
+            *("inference", "cpu", INFERENCE, seconds(OFFICIAL, RESTORE("default")), 1.5, True),
+        ),
+        Target(
+            "restore-tuned",
+            "the same where the allocator keeps freed memory for `glocal.restore`",
+            *("inference", "cpu", INFERENCE, seconds(OFFICIAL, RESTORE("tuned")), 1.5, True),
+        ),
+        Target(
+            "restore-difference",
+            "the same: largest difference of the outputs",
+            *("inference", "cpu", INFERENCE, difference(RESTORE("default")), 1e-4),
+        ),
+    ]
+
+
+def on_cuda(dtype: str) -> list[Target]:
+    """For a data-centre card (H100)."""
+    nafnet = (NAFNET(dtype),)
+    return [
+        Target(
+            f"nafnet-exact-cuda-{dtype}",
+            f"NAFNet-w32 at 720p, exact, {dtype}: time, local ÷ global",
+            *("networks", "cuda", nafnet, seconds("exact", "global"), 1.10),
+        ),
+        Target(
+            f"nafnet-fast-cuda-{dtype}",
+            f"NAFNet-w32 at 720p, fast, {dtype}: time, local ÷ global",
+            *("networks", "cuda", nafnet, seconds("fast", "global"), 1.03),
+        ),
+        Target(
+            f"restormer-cuda-{dtype}",
+            f"Restormer end to end, {dtype}: time, local ÷ global",
+            *("networks", "cuda", restormer(dtype), seconds("exact", "global"), 1.10),
+        ),
+        Target(
+            f"mean-cuda-{dtype}",
+            f"local mean, 1×64×720×1280, window 384, {dtype}: exact, every pixel written, ÷ one "
+            "read and one write of the tensor (`copy_`)",
+            *("operations", "cuda", (MEAN(dtype),), seconds("exact map", "copy"), 1.5),
+        ),
+    ]
+
+
+TARGETS = (*on_cpu(), *on_cuda("float32"), *on_cuda("float16"))
+
+
+def summary(store: Store, remarks: Mapping[str, str]) -> str:
+    """Every target: measured, met or missed by how much, and the remark on it."""
+    unknown = set(remarks) - {target.key for target in TARGETS}
+    if unknown:
+        raise ValueError(f"{REMARKS.name}: no target is called {', '.join(sorted(unknown))}")
+    rows = []
+    for target in TARGETS:
+        bound = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
+        rows.append([target.text, target.device, bound, *_outcome(target, store)])
+    lines = [table(["target", "device", "bound", "measured", "outcome"], rows)]
+    lines += [
+        f"**{target.text}** ({target.device}). {remarks[target.key]}"
+        for target in TARGETS
+        if target.key in remarks
+    ]
+    return "\n\n".join(lines)
+
+
+def read_remarks(path: Path = REMARKS) -> dict[str, str]:
+    """Text by the key that heads it; nothing where there is no file."""
+    if not path.exists():
+        return {}
+    parts = ("\n" + path.read_text(encoding="utf-8")).split("\n## ")[1:]
+    pairs = (part.partition("\n") for part in parts)
+    return {key.strip(): text.strip() for key, _, text in pairs}
+
+
+def _outcome(target: Target, store: Store) -> tuple[str, str]:
+    records = store.records(target.section, target.device)
+    if not records:
+        why = "no CUDA device" if target.device == "cuda" else f"run --only {target.section}"
+        return "–", f"not measured here: {why}"
+    reasons = []
+    for name in target.cases:
+        if name not in records:
+            continue
+        if "skipped" in records[name]:
+            reasons.append(records[name]["skipped"])
+            continue
+        value = target.figure(records[name])
+        if math.isnan(value):
+            reasons.append("this glocal has no such form, or memory cannot be measured here")
+            continue
+        measured = times(value) if value >= 0.01 else f"{value:.0e}"
+        if len(target.cases) > 1:
+            measured += f" ({name})"
+        excess = target.excess(value)
+        return measured, "met" if excess <= 0 else f"missed by {100 * excess:.3g} %"
+    return "–", f"not measured: {reasons[0] if reasons else 'no such case'}"
