@@ -1,68 +1,105 @@
 """Files and folders of photographs to restored files: resumable, and past a bad file."""
 
 import dataclasses
+import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-import numpy as np
-import torch
 from torch import nn
 
+from glocal import pipeline
+from glocal.batches import Batches
 from glocal.errors import ArgumentError, ImageError
-from glocal.images import SUFFIXES, Image, list_images, read, write
+from glocal.file_stages import FileResult, Pair, file_stages, same_file, save
+from glocal.images import SUFFIXES, list_images, read
 from glocal.inference import restore
+from glocal.raw_images import header
+from glocal.stages import Limits, Outcome, Usage
+from glocal.streaming import restore_streamed, streams
 from glocal.texts import one_line
 
-__all__ = ["FileResult", "pair_files", "restore_file", "restore_folder"]
-
-
-@dataclass(frozen=True)
-class FileResult:
-    """What became of one file.
-
-    Attributes:
-        source: the file read.
-        target: the file written, or that would have been.
-        status: "restored", "skipped" (the target was there) or "failed".
-        size: (height, width) of the image read, None where it was not.
-        elapsed_s: seconds for reading, restoring and writing.
-        notes: what the files' formats could not hold, one sentence each.
-        error: why it failed, None where it did not.
-    """
-
-    source: Path
-    target: Path
-    status: Literal["restored", "skipped", "failed"]
-    size: tuple[int, int] | None = None
-    elapsed_s: float = 0.0
-    notes: tuple[str, ...] = ()
-    error: str | None = None
+__all__ = ["FileResult", "FolderRun", "pair_files", "restore_file", "restore_folder"]
 
 
 def restore_file(
-    model: nn.Module, source: Path, target: Path, *, quality: int = 95, **options: Any
+    model: nn.Module,
+    source: Path,
+    target: Path,
+    *,
+    quality: int = 95,
+    stream: bool | None = None,
+    resume: bool = True,
+    **options: Any,
 ) -> FileResult:
     """Restore one image file; an existing target is replaced.
 
     Metadata and alpha are carried over, alpha enlarged with the image by a super-resolution
     network. ``options`` are those of :func:`glocal.restore`.
 
+    Args:
+        model: the network, converted or not.
+        source: file to read.
+        target: file to write.
+        quality: of JPEG and WebP files, 1 to 100.
+        stream: whether tiles are read from disk and written to disk one by one, see
+            :mod:`glocal.streaming`; by default where :func:`glocal.streaming.streams` says so.
+        resume: go on with a streamed run of the same file, network and options.
+        options: those of :func:`glocal.restore`.
+
     Raises:
         ImageError: a file cannot be read or written.
         ArgumentError: the target is the source, or an option cannot be used.
     """
     started = time.perf_counter()
-    if _same_file(source, target):
+    if same_file(source, target):
         raise ArgumentError(f"{target}: is the input itself; name another output")
-    image = read(source)
-    pixels = restore(model, image.pixels, **options)
-    restored = dataclasses.replace(image, pixels=pixels, alpha=_alpha_for(image, pixels))
-    notes = image.notes + write(target, restored, quality=quality)
-    elapsed_s = time.perf_counter() - started
-    return FileResult(source, target, "restored", image.size, elapsed_s, notes)
+    if stream is None:
+        stream = streams(model, header(source), **options)
+    if stream:
+        given = {name: value for name, value in options.items() if value is not None}
+        if given.keys() & {"overlap", "blend"}:
+            raise ArgumentError("streamed tiles have a halo: leave out overlap and blend")
+        size, notes = restore_streamed(
+            model, source, target, quality=quality, resume=resume, **given
+        )
+    else:
+        image = read(source)
+        pixels = restore(model, image.pixels, **options)
+        size, notes = image.size, save(target, image, pixels, quality=quality)
+    return FileResult(source, target, "restored", size, time.perf_counter() - started, notes)
+
+
+class FolderRun(Iterator[FileResult]):
+    """The results of a folder run, for each file in the order of their names.
+
+    The run goes on while results are asked for: files are read ahead and written behind, in
+    threads, while one is restored. Left early, it is to be closed, or used in a ``with``.
+
+    Attributes:
+        usage: how long the network was at work until now, and how long it waited.
+    """
+
+    def __init__(self, results: Generator[FileResult, None, None], usage: Usage) -> None:
+        self._results, self.usage = results, usage
+
+    def __next__(self) -> FileResult:
+        """The next result, as soon as it is there."""
+        return next(self._results)
+
+    def __enter__(self) -> Self:
+        """The run itself."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """End the run: what is being written is finished, what waits to be is dropped."""
+        self._results.close()
 
 
 def restore_folder(
@@ -75,12 +112,16 @@ def restore_folder(
     resume: bool = True,
     overwrite: bool = False,
     quality: int = 95,
+    batch: int | Literal["auto"] = "auto",
+    ahead: int | None = None,
     **options: Any,
-) -> Iterator[FileResult]:
+) -> FolderRun:
     """Restore every image of a folder into another, under the same relative names.
 
-    A file that cannot be restored is reported and the run goes on. Files are written whole or
-    not at all, so an interrupted run is resumed by starting it again.
+    Files are read and written while others are restored, images of one size may share calls of
+    the network, and large ones are streamed (see :mod:`glocal.streaming`). A file that cannot be
+    restored is reported and the run goes on. Files are written whole or not at all, so an
+    interrupted run is resumed by starting it again.
 
     Args:
         model: the network, converted or not.
@@ -91,10 +132,15 @@ def restore_folder(
         resume: leave targets that exist as they are.
         overwrite: replace targets that exist; goes before ``resume``.
         quality: of JPEG and WebP files, 1 to 100.
+        batch: how many images of one size, channels and dtype share a call of the network at
+            most, or "auto": up to 16, on the CPU of 16384 pixels together. Fewer where memory
+            might be short; images in tiles go alone.
+        ahead: how many images are read ahead, and how many written behind, at most; 4, or two
+            batches, by default. 0 reads, restores and writes in turn, one by one.
         options: those of :func:`glocal.restore`.
 
-    Yields:
-        The result for each file, in the order of their names, as soon as it is there.
+    Returns:
+        An iterator that gives the result for each file, in the order of their names.
 
     Raises:
         ArgumentError: as for :func:`pair_files`; an option cannot be used; or a target exists
@@ -110,8 +156,16 @@ def restore_folder(
                 f"{there[0]}: exists already, as do {len(there) - 1} other outputs; "
                 "overwrite them, resume, or choose another folder"
             )
-    skip_existing = resume and not overwrite
-    return _run(model, pairs, skip_existing, {"quality": quality, **options})
+    if ahead is not None and ahead < 0:
+        raise ArgumentError(f"ahead={ahead}; give a number of images, or 0 for none")
+    batches = Batches(model, batch, options)
+    limits = Limits(
+        count=max(4, 2 * batches.images) if ahead is None else ahead,
+        workers=min(4, os.cpu_count() or 1),
+    )
+    stages = file_stages(batches, quality, resume=resume, overwrite=overwrite)
+    usage = Usage()
+    return FolderRun(_results(pipeline.run(pairs, stages, limits, usage)), usage)
 
 
 def pair_files(
@@ -128,7 +182,7 @@ def pair_files(
     """
     if suffix is not None and suffix.lower() not in SUFFIXES:
         raise ArgumentError(f"cannot write files that end in {suffix!r}; use one of {SUFFIXES}")
-    if _same_file(source, target):
+    if same_file(source, target):
         raise ArgumentError(f"{target}: is the input folder itself; name another output folder")
     if target.exists() and not target.is_dir():
         raise ArgumentError(f"{target}: is a file; a folder's results need a folder")
@@ -155,35 +209,15 @@ def pair_files(
     return pairs
 
 
-def _run(
-    model: nn.Module, pairs: list[tuple[Path, Path]], skip_existing: bool, options: dict[str, Any]
-) -> Iterator[FileResult]:
-    for source, target in pairs:
-        if skip_existing and target.exists():
-            yield FileResult(source, target, "skipped")
-            continue
-        started = time.perf_counter()
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            result = restore_file(model, source, target, **options)
-        except ArgumentError:  # holds for every file
-            raise
-        except Exception as error:  # whatever one file does to a network, the others are restored
-            elapsed_s = time.perf_counter() - started
-            result = FileResult(
-                source, target, "failed", elapsed_s=elapsed_s, error=one_line(error)
-            )
-        yield result
-
-
-def _same_file(first: Path, second: Path) -> bool:
-    return second.exists() and first.exists() and first.samefile(second)
-
-
-def _alpha_for(image: Image, pixels: np.ndarray) -> np.ndarray | None:
-    if image.alpha is None or image.alpha.shape == pixels.shape[:2]:
-        return image.alpha
-    alpha = torch.from_numpy(image.alpha.astype(np.float32))[None, None]
-    size = list(pixels.shape[:2])
-    enlarged = torch.nn.functional.interpolate(alpha, size, mode="bilinear", antialias=True)
-    return enlarged[0, 0].round().numpy().astype(image.alpha.dtype)
+def _results(
+    outcomes: Generator[Outcome[Pair, FileResult], None, None],
+) -> Generator[FileResult, None, None]:
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome.done is None:  # whatever one file does to a network, the others go on
+                error = one_line(outcome.error or RuntimeError())
+                yield FileResult(*outcome.item, "failed", elapsed_s=outcome.elapsed_s, error=error)
+            elif outcome.done.status == "skipped":
+                yield outcome.done
+            else:
+                yield dataclasses.replace(outcome.done, elapsed_s=outcome.elapsed_s)
