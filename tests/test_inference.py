@@ -4,8 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import glocal
+from glocal import inference
 from glocal.errors import ArgumentError, GlocalError
 from glocal.inference import FALLBACK_TILES, GlocalWarning, restore
+from glocal.memory import Need
 
 
 class Double(nn.Module):
@@ -399,3 +402,93 @@ def test_other_images_are_refused(image: Tensor | np.ndarray) -> None:
 def test_impossible_tiles_are_refused(tile: int, overlap: int | None) -> None:
     with pytest.raises(ArgumentError, match="cannot cover"):
         restore(nn.Identity(), photo(3, 40, 40), tile=tile, overlap=overlap)
+
+
+class Gate(nn.Module):
+    """One global mean, and a record of the sizes it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 3, 1), nn.Sigmoid())
+        self.sizes: list[tuple[int, int]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append((x.shape[-2], x.shape[-1]))
+        return x * self.gate(x)
+
+
+def test_a_converted_network_in_tiles_gives_the_whole_image() -> None:
+    local = glocal.localize(Gate(), 32)
+    image = photo(2, 3, 300, 420)
+    whole = restore(local, image)
+    said: list[str] = []
+    tiled = restore(local, image, tile=256, report=said.append)
+    assert said == ["6 of up to 256x256 with a halo of 64"]
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1 / 255)
+    torch.testing.assert_close(restore(local, image, tile=(300, 420)), whole, rtol=0, atol=0)
+    blended = restore(local, image, tile=256, blend="linear")
+    assert (blended - whole).abs().max() > (tiled - whole).abs().max()
+
+
+@pytest.mark.parametrize("kind", ["tensor", "array", "grey", "uint8"])
+def test_tiles_of_every_kind_of_image(kind: str) -> None:
+    local = glocal.localize(Gate(), 32)
+    image = photo(3, 300, 420) if kind == "tensor" else photo(300, 420, 3).numpy()
+    if kind == "grey":
+        image = image[..., 0]
+    if kind == "uint8":
+        image = np.rint(image * 255).astype(np.uint8)
+    whole, tiled = restore(local, image), restore(local, image, tile=256)
+    assert type(tiled) is type(whole)
+    assert tiled.dtype == whole.dtype
+    assert tiled.shape == whole.shape
+    assert abs(tiled * 1.0 - whole * 1.0).max() <= (1 if kind == "uint8" else 1 / 255)
+
+
+def test_a_budget_makes_tiles_only_where_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    local = glocal.localize(Gate(), 32)
+    image = photo(3, 300, 420)
+    whole = restore(local, image)
+    said: list[str] = []
+    # as if the network took 1000 bytes a pixel; one probe is as good as the other then
+    monkeypatch.setattr(Need, "through", lambda *measured: Need(0, 1000))
+    for room, pixels in ((130e6, 300 * 420), (110e6, 110_000)):
+        monkeypatch.setattr(inference, "room_for", lambda *given, room=room: room)
+        local.sizes.clear()
+        tiled = restore(local, image, report=said.append)
+        largest = max(height * width for height, width in local.sizes)
+        assert largest <= pixels
+        assert (largest == 300 * 420) == (room == 130e6)
+        torch.testing.assert_close(tiled, whole, rtol=0, atol=0 if room == 130e6 else 1 / 255)
+    assert len(said) == 1
+
+
+def test_an_unconverted_network_in_tiles_says_that_it_is_another_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inference, "room_for", lambda *given: 70e6)
+    monkeypatch.setattr(Need, "through", lambda *measured: Need(0, 1000))
+    network, said = Gate(), []
+    with pytest.warns(GlocalWarning, match="blended tiles of 256×256 are not the whole image's"):
+        restore(network, photo(3, 300, 420), report=said.append)
+    assert max(network.sizes[1:]) == (256, 256)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_a_device_without_memory_is_left_for_the_cpu(local: bool) -> None:
+    class Picky(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.device.type == "meta":  # stands for a GPU: there is none here
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return x
+
+    image = photo(3, 400, 600)
+    with pytest.warns(GlocalWarning, match="going on"):
+        restored = restore(Picky(), image, device="meta", halo=8 if local else None)
+    torch.testing.assert_close(restored, image)
+
+
+def test_a_halo_is_pixels() -> None:
+    with pytest.raises(ArgumentError, match="halo=-1"):
+        restore(nn.Identity(), photo(3, 8, 8), halo=-1)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from glocal import memory
-from glocal.memory import peak_memory
+from glocal.memory import Need, free_memory, peak_memory
 
 MIB = 2**20
 
@@ -64,3 +64,69 @@ def test_cuda_counts_what_its_allocator_hands_out() -> None:
     with peak_memory("cuda") as peak:
         torch.ones(32 * MIB // 4, device="cuda")
     assert peak.mib == pytest.approx(32, abs=0.1)
+
+
+def test_a_need_is_a_line_through_two_measurements() -> None:
+    need = Need.through((100, 1300), (500, 2500))
+    assert (need.fixed, need.per_pixel) == (1000, 3)
+    assert need.pixels(4000) == 1000
+    assert need.pixels(10) == 0
+
+
+@pytest.mark.parametrize("measured", [[(100, 300)], [(100, 10), (500, 1500)], [(9, 50), (10, 30)]])
+def test_a_need_never_falls_and_is_never_less_than_nothing(measured) -> None:
+    need = Need.through(*measured)
+    assert need.fixed == 0
+    assert need.per_pixel == 3
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine with 8 GiB available."""
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    8388608 kB\n")
+    (tmp_path / "cgroup").write_text("0::/mine\n")
+    (tmp_path / "groups/mine").mkdir(parents=True)
+    monkeypatch.setattr(memory, "_MACHINE", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_PROCESS", tmp_path)
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
+    return tmp_path
+
+
+def limit(folder, most: str, used: int, inactive: int = 0) -> None:
+    (folder / "memory.max").write_text(most)
+    (folder / "memory.current").write_text(str(used))
+    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\n")
+
+
+def test_what_is_available_is_free(machine) -> None:
+    assert free_memory() == 8 * 2**30
+    limit(machine / "groups/mine", "max", 2**30)
+    assert free_memory() == 8 * 2**30
+
+
+@pytest.mark.parametrize("folder", ["groups/mine", "groups"])
+def test_a_control_group_may_allow_less(machine, folder: str) -> None:
+    limit(machine / folder, str(3 * 2**30), 2**30, inactive=2**29)
+    assert free_memory() == 2.5 * 2**30
+
+
+def test_a_control_group_of_version_1(machine) -> None:
+    (machine / "cgroup").write_text("4:cpu:/x\n3:memory:/mine\n")
+    folder = machine / "groups/memory/mine"
+    folder.mkdir(parents=True)
+    (folder / "memory.limit_in_bytes").write_text(str(2**30))
+    (folder / "memory.usage_in_bytes").write_text(str(2**20))
+    (folder / "memory.stat").write_text("inactive_file 0\n")
+    assert free_memory() == 2**30 - 2**20
+
+
+def test_of_a_limit_what_the_process_has_is_taken(machine) -> None:
+    (machine / "status").write_text("VmRSS:   1048576 kB\n")
+    assert free_memory(limit=3 * 2**30) == 2 * 2**30
+    assert free_memory(limit=2**20) == 0
+
+
+def test_where_nothing_is_told_nothing_is_known(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(memory, "_MACHINE", tmp_path / "none")
+    assert free_memory() is None
+    assert free_memory("meta") is None

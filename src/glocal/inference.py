@@ -1,19 +1,26 @@
 """A network and an image of any size, layout and number type to the restored image.
 
-The whole image goes through the network at once, or, where memory is short or ``tile`` is
-given, in overlapping tiles whose overlaps are blended. With an *unconverted* network and
-``tile`` at the training size this is the crop-and-stitch inference that TLC is compared with.
+The whole image goes through the network at once where memory is enough for it. Where it is not,
+a converted network runs on tiles with a halo, whose result is that of the whole image
+(`glocal.tiling`, `glocal.reach`); any other network runs on overlapping tiles that are blended.
+With an *unconverted* network and ``tile`` at the training size this is the crop-and-stitch
+inference that TLC is compared with.
 """
 
+import math
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glocal.errors import ArgumentError, GlocalError, GlocalWarning
+from glocal.blending import FALLBACK_TILES, UNMEASURED, blended, plans_for
+from glocal.errors import ArgumentError, GlocalWarning
+from glocal.memory import free_memory
+from glocal.plan import Plan
+from glocal.reach import Layout, lay_out
 from glocal.runner import (
     Runner,
     channels_of,
@@ -22,14 +29,19 @@ from glocal.runner import (
     is_out_of_memory,
     resolve_dtype,
 )
-from glocal.tiles import BLENDS, Axis, Blend, grid
+from glocal.samples import AnyImage, as_batch, finite, warn_of_values
+from glocal.tiles import BLENDS, Blend
+from glocal.tiling import Tiler, run_tile
+from glocal.windows import Size, covers
 
-__all__ = ["FALLBACK_TILES", "restore"]
+__all__ = ["FALLBACK_TILES", "local_window", "restore", "room_for"]
 
-FALLBACK_TILES = (1024, 512, 256)
-"""Tile sizes tried in turn when the whole image does not fit into memory."""
+SHARE = 0.8
+"""Of the free memory, that the network may take: others want some, too."""
 
-AnyImage = TypeVar("AnyImage", Tensor, np.ndarray)
+SHARE_OF_LIMIT = 0.9
+"""Of what is left of a given limit: allocators take a little more than what is measured."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -37,14 +49,17 @@ def restore(
     model: nn.Module,
     image: AnyImage,
     *,
-    tile: int | tuple[int, int] | None = None,
+    tile: int | tuple[int, int] | Literal["auto"] | None = "auto",
+    halo: int | None = None,
+    memory: int | None = None,
     overlap: int | None = None,
-    blend: Blend = "linear",
+    blend: Blend | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     output: int | None = None,
     channels: int | None = None,
     progress: Progress | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> AnyImage:
     """Restore one image (or a batch of one size) with a network, converted or not.
 
@@ -64,19 +79,29 @@ def restore(
         image: a floating tensor (c, h, w) or (b, c, h, w) in [0, 1], or an array (h, w) or
             (h, w, c) of uint8, uint16, or floats in [0, 1]. Integers are scaled to [0, 1] and
             back, rounded and clamped. Floats are not clamped: a metric may want the overshoot.
-        tile: tile size in pixels, or None for the whole image. When that does not fit into
-            memory, the sizes of ``FALLBACK_TILES`` are tried in turn, with a warning.
-        overlap: least overlap of neighbouring tiles in pixels, an eighth of the tile by default.
-        blend: "linear" fades neighbouring tiles into each other, "mean" averages them where
-            they overlap, "cut" takes each pixel from the tile in whose middle it lies.
+        tile: what the network sees at once, in pixels. "auto" is the whole image where memory is
+            enough for it, as is measured on parts of large images, and else the largest tile
+            that fits. None tries the whole image in any case. Whatever was asked for, "auto" and
+            None go on in smaller tiles, and on the CPU, where memory is short, with a warning.
+        halo: of the tiles of a network that was converted as a whole: pixels at the border of
+            what a tile sees that are thrown away. By default it is measured on the image, so
+            that the result is that of the whole image up to 1/255 at every pixel.
+        memory: bytes that this process may have on the CPU, or its tensors on another device,
+            for "auto"; four fifths of what is free by default.
+        overlap: asks for blended tiles, also of a converted network: their least overlap in
+            pixels. Unconverted networks always get them, with an eighth of the tile by default.
+        blend: asks for blended tiles: "linear" (the default) fades neighbouring tiles into each
+            other, "mean" averages them where they overlap, "cut" takes each pixel from the tile
+            in whose middle it lies.
         dtype: what the network computes in; its own parameters' type by default. A float32
             network runs in bfloat16 or float16 by autocast.
-        device: where the network runs. It is moved there and stays there; the result comes
-            back to where the image is.
+        device: where the network runs. It is moved there and stays there, or on the CPU if the
+            device's memory was short; the result comes back to where the image is.
         output: which of several outputs to take, for networks that return a list.
         channels: channels the network takes, 1 or 3; read from its convolutions by default.
             A grey image is replicated for a 3-channel network and the result averaged.
         progress: called with (tiles done, tiles in all), beginning with none done.
+        report: called with one line that says which tiles were chosen, where there are several.
 
     Returns:
         The restored image, of the kind, shape and number type of ``image`` (super-resolution
@@ -86,139 +111,110 @@ def restore(
         ArgumentError: an argument cannot be used, or the network's output is no image.
         GlocalError: not even the smallest tiles fit into memory.
     """
-    if blend not in BLENDS:
+    if blend is not None and blend not in BLENDS:
         raise ArgumentError(f"blend is one of {', '.join(BLENDS)}, got {blend!r}")
-    source, back = _as_batch(image)
+    if halo is not None and halo < 0:
+        raise ArgumentError(f"halo={halo}; give pixels, 0 or more")
+    source, back = as_batch(image)
     runner = Runner(model, resolve_dtype(model, dtype), device_of(model, device), output)
     grey = source.shape[1] == 1 and (channels or channels_of(model)) == 3
-    size: tuple[int, int] = (source.shape[-2], source.shape[-1])
-    if tile is None:
-        plans = [size, *((t, t) for t in FALLBACK_TILES if t < max(size))]
-    else:
-        plans = [tile if isinstance(tile, tuple) else (tile, tile)]
-    grids = [grid(size, plan, None if tile is None else overlap) for plan in plans]
+    size: Size = (source.shape[-2], source.shape[-1])
+    tiler = Tiler(runner, lambda rows, columns: source[..., rows, columns], size, grey)
+    given = None if tile is None or isinstance(tile, str) else _pair(tile)
+    window = local_window(model, halo)
+    blends = window is None or overlap is not None or blend is not None
     with eval_mode(model, runner.device), torch.inference_mode():
-        for plan, axes in zip(plans, grids, strict=True):
+        room = room_for(runner.device, memory, source.nbytes) if tile == "auto" else None
+        if window is None or blends or (given and covers(given, size)):
+            plans = plans_for(tiler, given, room)
+            least = None if given is None else overlap
+            return back(blended(tiler, source, plans, least, blend or "linear", progress))
+        most = math.inf
+        if given is None and (room is None or source[:, 0].numel() * UNMEASURED <= room):
             try:
-                restored = _stitch(runner, source, axes, blend, grey, progress)
-                break
+                return back(finite(_whole(tiler, source, progress)))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
             # outside of the handler, whose traceback would keep the tensors alive
-            if runner.device.type == "cuda":
-                torch.cuda.empty_cache()
-            if plan == plans[-1]:
-                raise GlocalError(
-                    f"not enough memory on {runner.device} for a tile of {plan[0]}×{plan[1]} "
-                    "pixels; give a smaller tile, or a narrower dtype"
-                )
-            smaller = plans[plans.index(plan) + 1][0]
+            most = math.prod(size) / 2
+        layout = lay_out(tiler, window, given or "auto", halo, room, most)
+        if most < math.inf:
             warnings.warn(
-                f"not enough memory for {plan[0]}×{plan[1]} pixels at once; "
-                f"going on in blended tiles of {smaller}×{smaller}",
+                f"not enough memory on {runner.device} for {size[0]}×{size[1]} pixels at once; "
+                f"going on in tiles, {layout}",
                 GlocalWarning,
                 stacklevel=2,
             )
-    if not torch.isfinite(restored).all():
-        warnings.warn(
-            "the network gave values that are not finite; use dtype float32 if it is narrower",
-            GlocalWarning,
-            stacklevel=2,
-        )
-    return back(restored)
+        if report is not None and len(layout.pieces) > 1:
+            report(str(layout))
+        return _assembled(tiler, layout, back, progress)
 
 
-def _stitch(
-    runner: Runner,
-    source: Tensor,
-    axes: tuple[Axis, Axis],
-    blend: Blend,
-    grey: bool,
-    progress: Progress | None,
-) -> Tensor:
-    """Run the tiles one by one and add them up, weighted; in float32 or wider."""
-    rows, columns = axes
-    count = len(rows.starts) * len(columns.starts)
+def _whole(tiler: Tiler, source: Tensor, progress: Progress | None) -> Tensor:
     report = progress or (lambda done, total: None)
-    report(0, count)
-    total: Tensor | None = None
-    scale = 1
-    for done in range(count):
-        row, column = divmod(done, len(columns.starts))
-        top, left = rows.starts[row], columns.starts[column]
-        cut = source[..., top : top + rows.tile, left : left + columns.tile]
-        x = _to_unit(cut.to(runner.device))
-        result, tile_scale = runner(x.expand(-1, 3, -1, -1) if grey else x)
-        result = result.to(torch.promote_types(result.dtype, torch.float32))
-        if grey:
-            result = result.mean(1, keepdim=True)
-        result = result.to(source.device)
-        if count == 1:
-            report(1, 1)
-            return result
-        if total is None:
-            scale = tile_scale
-            weights = rows.weights(scale, blend), columns.weights(scale, blend)
-            shape = (*result.shape[:2], rows.size * scale, columns.size * scale)
-            total = result.new_zeros(shape)
-        if tile_scale != scale or result.shape[1] != total.shape[1]:
-            raise ArgumentError(
-                f"the network gave {tuple(result.shape)} for one tile and a scale of {scale} "
-                "for another; its tiles do not fit together"
-            )
-        weight = weights[0][row][:, None] * weights[1][column]
-        place = total[
-            ...,
-            top * scale : (top + rows.tile) * scale,
-            left * scale : (left + columns.tile) * scale,
-        ]
-        place += result * weight.to(result)
-        report(done + 1, count)
-    assert total is not None
-    return total
+    report(0, 1)
+    restored, _ = run_tile(tiler.runner, source, tiler.grey)
+    report(1, 1)
+    return restored
 
 
-def _as_batch(image: AnyImage) -> tuple[Tensor, Callable[[Tensor], AnyImage]]:
-    """The image as (b, c, h, w) of its own number type, and the way back from floats."""
-    kind = "array" if isinstance(image, np.ndarray) else "tensor"
-    ndims = (2, 3) if kind == "array" else (3, 4)
-    if image.ndim not in ndims or 0 in image.shape:
-        raise ArgumentError(
-            f"the image is a {kind} of shape {tuple(image.shape)}; expected "
-            + ("(h, w) or (h, w, c)" if kind == "array" else "(c, h, w) or (b, c, h, w)")
+def _assembled(
+    tiler: Tiler,
+    layout: Layout,
+    back: Callable[[Tensor], AnyImage],
+    progress: Progress | None,
+) -> AnyImage:
+    """The pieces, side by side, in the image's own number type."""
+    report = progress or (lambda done, total: None)
+    restored: AnyImage | None = None
+    sound = True
+    report(0, len(layout.pieces))
+    for done, piece in enumerate(layout.pieces, start=1):
+        core, scale = tiler(piece)
+        sound = sound and bool(core.isfinite().all())
+        samples: AnyImage = back(core)
+        height, width = (n * scale for n in tiler.size)
+        rows, columns = (
+            slice(p.start * scale, p.stop * scale) for p in (piece.rows, piece.columns)
         )
-    if isinstance(image, Tensor):
-        if not image.is_floating_point():
-            raise ArgumentError(
-                f"the image is a tensor of {image.dtype}; expected floats in [0, 1]"
-            )
-        shape = image.shape
-
-        def to_tensor(x: Tensor) -> Tensor:
-            # a clone made outside of inference mode may take part in autograd again
-            return x.reshape(*shape[:-3], *x.shape[1:]).to(image.dtype).clone()
-
-        return image.reshape(-1, *shape[-3:]), to_tensor
-
-    native = image.dtype.newbyteorder("=")
-    if native not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
-        raise ArgumentError(
-            f"the image is an array of {image.dtype}; expected uint8, uint16 or floats"
-        )
-    writable = np.require(image, native, ["C", "W"])
-    source = torch.from_numpy(writable if image.ndim == 3 else writable[..., None])
-
-    def to_array(x: Tensor) -> np.ndarray:
-        if native.kind == "u":
-            peak = np.iinfo(native).max
-            x = x.nan_to_num().clamp(0, 1).mul(peak).round()
-        pixels = x[0].permute(1, 2, 0).cpu().numpy().astype(native)
-        return np.ascontiguousarray(pixels if image.ndim == 3 else pixels[..., 0])
-
-    return source.permute(2, 0, 1)[None], to_array
+        if isinstance(samples, Tensor):
+            if restored is None:
+                with torch.inference_mode(False):  # or it could not take part in autograd
+                    restored = samples.new_empty((*samples.shape[:-2], height, width))
+            restored[..., rows, columns] = samples
+        else:
+            if restored is None:
+                restored = np.empty((height, width, *samples.shape[2:]), samples.dtype)
+            restored[rows, columns] = samples
+        report(done, len(layout.pieces))
+    assert restored is not None
+    if not sound:
+        warn_of_values()
+    return restored
 
 
-def _to_unit(x: Tensor) -> Tensor:
-    """Samples of any number type as floats in [0, 1]."""
-    return x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
+def local_window(model: nn.Module, halo: int | None = None) -> Size | None:
+    """The window of a network that was converted as a whole, in input pixels; None for others.
+
+    Args:
+        model: the network.
+        halo: asked for by the user, who then says that the network is a local one.
+    """
+    plan = getattr(model, "glocal_plan", None)
+    if isinstance(plan, Plan) and len(plan.having("local")) == len(plan.rows):
+        return plan.window
+    return None if halo is None else (max(1, halo), max(1, halo))
+
+
+def room_for(device: torch.device, memory: int | None, held: int) -> float | None:
+    """Bytes that a network may take beside a result as large as an image of ``held`` bytes."""
+    free = free_memory(device, memory)
+    if free is None:
+        return None
+    share = SHARE if memory is None else SHARE_OF_LIMIT
+    return max(0.0, free * share - (held if device.type == "cpu" else 0))
+
+
+def _pair(tile: int | Size) -> Size:
+    return tile if isinstance(tile, tuple) else (tile, tile)

@@ -1,4 +1,4 @@
-"""How much memory a call needs at most, beyond what was there before it."""
+"""How much memory a call needs at most beyond what was there before it, and how much is free."""
 
 import ctypes
 import gc
@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Peak", "peak_memory"]
+__all__ = ["Need", "Peak", "free_memory", "peak_memory"]
 
 _PROCESS = Path("/proc/self")
+_MACHINE = Path("/proc/meminfo")
+_GROUPS = Path("/sys/fs/cgroup")
 _RESET_PEAK = "5"
 """What makes Linux take the present size for the largest, see proc(5), /proc/pid/clear_refs."""
 
@@ -51,6 +53,98 @@ def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
         after = None if before is None else _largest(device)
         if before is not None and after is not None:
             peak.mib = max(0, after - before) / 2**20
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a network takes, as a straight line over the pixels that it sees at once.
+
+    >>> need = Need.through((1000, 5000), (3000, 9000))
+    >>> need, need.pixels(11_000)
+    (Need(fixed=3000.0, per_pixel=2.0), 4000.0)
+    """
+
+    fixed: float
+    per_pixel: float
+
+    @classmethod
+    def through(cls, *measured: tuple[int, float]) -> "Need":
+        """The line through one or two measured (pixels, bytes); never falling, never below 0."""
+        pixels, taken = max(measured)
+        fewer, less = min(measured) if len(measured) > 1 else (0, 0.0)
+        per_pixel = max(0.0, (taken - less) / (pixels - fewer))
+        fixed = taken - per_pixel * pixels
+        if fixed < 0 or per_pixel == 0:  # nearly all is for pixels: what is measured best, then
+            fixed, per_pixel = 0.0, taken / pixels
+        return cls(fixed, per_pixel)
+
+    def pixels(self, room: float) -> float:
+        """How many pixels this many bytes are enough for."""
+        return max(0.0, room - self.fixed) / max(self.per_pixel, 1e-9)
+
+
+def free_memory(device: torch.device | str = "cpu", limit: int | None = None) -> int | None:
+    """Bytes that may be taken now; None where that is not told.
+
+    On CUDA what the driver has free and torch's allocator keeps unused. On the CPU of a Linux
+    machine what is available to new work (MemAvailable, see proc(5)), or less where a control
+    group allows less.
+
+    Args:
+        device: where they are to be taken.
+        limit: bytes that the process may have in all, instead of what is there. On CUDA bytes
+            of its tensors.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        used = torch.cuda.memory_allocated(device)
+        if limit is not None:
+            return max(0, limit - used)
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - used
+    if device.type != "cpu":
+        return None
+    if limit is not None:
+        _give_back()
+        try:
+            return max(0, limit - (_resident("VmRSS") or 0))
+        except OSError:
+            return limit
+    try:
+        lines = (line.split() for line in _MACHINE.read_text().splitlines())
+        machine = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
+    except (OSError, StopIteration):
+        return None
+    return min([machine, *_groups()])
+
+
+def _groups() -> Iterator[int]:
+    """Bytes that the control groups of this process leave, version 2 and 1."""
+    try:
+        paths = [line.split(":", 2) for line in (_PROCESS / "cgroup").read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, path in paths:
+        if controllers not in ("", "memory"):
+            continue
+        top = _GROUPS if controllers == "" else _GROUPS / "memory"
+        limit, used = (
+            ("memory.max", "memory.current")
+            if controllers == ""
+            else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        )
+        group = top / path.lstrip("/")
+        # a container may show its own group as the topmost one; parents limit their children
+        for folder in {top, group, *(each for each in group.parents if each.is_relative_to(top))}:
+            try:
+                most = int((folder / limit).read_text())
+                there = int((folder / used).read_text())
+                stat = dict(
+                    line.split() for line in (folder / "memory.stat").read_text().splitlines()
+                )
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+            # cached files make room for new work
+            yield max(0, most - there + int(stat.get("inactive_file", 0)))
 
 
 def _begin(device: torch.device) -> int | None:

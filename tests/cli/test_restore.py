@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -151,6 +152,8 @@ def test_notes_are_said(run, photo: Path, checkpoint: Path, tmp_path: Path) -> N
         ("--window", "big"),
         ("--train-size", "3x4x5"),
         ("--tile", "-5"),
+        ("--batch", "0"),
+        ("--batch", "all"),
         ("--dtype", "int8"),
         ("--quality", "101"),
         ("--no-such-option",),
@@ -190,17 +193,25 @@ def test_short_memory_is_said_in_one_line(
     whole = Runner.__call__
 
     def short(self: Runner, x: torch.Tensor) -> tuple[torch.Tensor, int]:
-        if x.shape[-1] > 40:
+        if x.shape[-1] > 64:
             raise MemoryError
         return whole(self, x)
 
     monkeypatch.setattr(Runner, "__call__", short)
-    monkeypatch.setattr("glocal.inference.FALLBACK_TILES", (32,))
-    result = run("restore", photo, "--model", checkpoint)
+    monkeypatch.setattr("glocal.blending.FALLBACK_TILES", (32,))
+    result = run("restore", photo, "--model", checkpoint, "--global")
     assert result.exit_code == 0, result.output
     assert result.stderr == (
         "warning: not enough memory for 70×90 pixels at once; going on in blended tiles of 32×32\n"
     )
+    result = run("restore", photo, "--model", checkpoint, "--overwrite")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines() == [
+        "warning: tiles of 64x64 have room for a halo of 0 pixels, not of 192: the result may not "
+        "be that of the whole image",
+        "warning: not enough memory on cpu for 70×90 pixels at once; going on in tiles, 4 of up "
+        "to 64x64 with a halo of 0",
+    ]
 
 
 @pytest.fixture
@@ -232,6 +243,38 @@ def test_a_folder_is_restored_and_resumed(
     assert "exists already" in refused.stderr
     forced = run("restore", folder, out, "--model", checkpoint, "--overwrite")
     assert forced.stdout.splitlines()[-1] == f"result       {out} (3 restored)"
+
+
+def test_images_of_a_folder_share_calls(
+    run, folder: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from glocal.runner import Runner
+
+    calls = []
+    whole = Runner.__call__
+
+    def counted(self: Runner, x):
+        calls.append(len(x))
+        return whole(self, x)
+
+    monkeypatch.setattr(Runner, "__call__", counted)
+    for batch, expected in (("1", [1, 1]), ("3", [2]), ("auto", [2])):
+        calls.clear()
+        out = tmp_path / f"out-{batch}"
+        result = run("restore", folder, out, "--model", checkpoint, "--batch", batch)
+        assert result.exit_code == 0, result.output
+        assert calls == expected
+    first, second = (pixels(tmp_path / f"out-{batch}/a.png") for batch in ("1", "3"))
+    assert np.abs(first.astype(int) - second.astype(int)).max() <= 1
+
+
+def test_a_folder_run_tells_how_busy_the_device_was(
+    run, folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    words = ("restore", folder, tmp_path / "out", "--model", checkpoint)
+    assert re.search(r"^time +[\d.]+ s on cpu, busy \d+ % of the time$", run(*words).stdout, re.M)
+    # nothing is left to do, so nothing was busy
+    assert re.search(r"^time +[\d.]+ s on cpu$", run(*words).stdout, re.M)
 
 
 def test_a_bad_file_is_reported_at_the_end(
@@ -284,3 +327,65 @@ def test_a_window_that_is_too_small_is_warned_of(run, photo: Path, checkpoint: P
     plan = glocal.scan(load(checkpoint), 32, window=8)
     assert result.stderr.splitlines() == [f"warning: {text}" for text in plan.warnings()]
     assert "8x8" in result.stderr
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A photograph of 200 × 331 pixels."""
+    rows, columns = np.meshgrid(np.linspace(0, 9, 200), np.linspace(0, 9, 331), indexing="ij")
+    planes = np.stack([np.sin(rows), np.cos(columns), np.sin(rows + columns)], -1)
+    images.write(tmp_path / "large.png", Image(np.rint((planes + 1) * 127).astype(np.uint8)))
+    return tmp_path / "large.png"
+
+
+def test_tiles_of_a_local_network_are_told(run, large: Path, checkpoint: Path) -> None:
+    target = large.with_name("o.png")
+    words = ("--model", checkpoint, "--tile", "192", "--halo", "20")
+    result = run("restore", large, target, *words)
+    assert result.exit_code == 0, result.output
+    assert "tiles        8 of up to 192x192 with a halo of 20" in result.stdout.splitlines()
+    local = glocal.localize(load(checkpoint), 32)
+    expected = restore(local, pixels(large), tile=192, halo=20)
+    np.testing.assert_array_equal(pixels(target), expected)
+
+
+@pytest.mark.parametrize("text", ["8", "many GB"])
+def test_memory_needs_a_unit(run, photo: Path, checkpoint: Path, text: str) -> None:
+    result = run("restore", photo, "--model", checkpoint, "--memory", text)
+    assert result.exit_code == 2
+    assert "is no size of memory; give it as 6GB or 800MB" in " ".join(result.stderr.split())
+
+
+def test_a_large_photograph_that_was_interrupted_goes_on(
+    run, large: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from glocal import streaming
+    from glocal.tiling import Tiler
+
+    monkeypatch.setattr(streaming, "STREAMED_PIXELS", 1000)
+    words = ("--model", checkpoint, "--tile", "192", "--halo", "20")
+    plain, target = large.with_name("plain.png"), large.with_name("o.png")
+    whole, calls = Tiler.__call__, []
+
+    def stop(self: Tiler, piece: object) -> object:
+        calls.append(piece)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return whole(self, piece)
+
+    monkeypatch.setattr(Tiler, "__call__", stop)
+    result = run("restore", large, target, *words)
+    assert result.exit_code == 130
+    assert result.stderr == (
+        f"interrupted: 3 of 8 tiles are kept in {large.parent / '.o.png.part'}; "
+        "the same command goes on from there\n"
+    )
+    assert not target.exists()
+    result = run("restore", large, target, *words)
+    assert result.exit_code == 0, result.output
+    told = "tiles        8 of up to 192x192 with a halo of 20, 3 of them done before"
+    assert told in result.stdout.splitlines()
+    assert len(calls) == 4 + 5
+    assert run("restore", large, plain, *words, "--no-resume").exit_code == 0
+    assert target.read_bytes() == plain.read_bytes()
+    assert not list(large.parent.glob(".*.part"))

@@ -62,6 +62,6 @@ def test_a_way_without_tiles_never_takes_to_them(monkeypatch, model: Gate) -> No
     def short(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("glocal.inference._stitch", short)
+    monkeypatch.setattr("glocal.blending._stitch", short)
     with pytest.raises(glocal.GlocalError, match="not enough memory on cpu"):
         ways(model, TRAIN)[0].restore(np.zeros((300, 300, 3), np.float32))

@@ -24,6 +24,7 @@ __all__ = [
     "ModelName",
     "NoiseSigma",
     "Output",
+    "PrecisionOption",
     "TrainSize",
     "Window",
     "device_named",
@@ -83,6 +84,14 @@ Window = Annotated[
     ),
 ]
 
+PrecisionOption = Annotated[
+    Literal["exact", "fast"],
+    typer.Option(
+        "--precision",
+        help="fast evaluates window statistics on a grid and interpolates: quicker, nearly equal.",
+        rich_help_panel="Local operations (TLC)",
+    ),
+]
 KeepGlobal = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,15 +13,16 @@ from glocal.cli.arguments import (
     KeepGlobal,
     ModelName,
     Output,
+    PrecisionOption,
     TrainSize,
     Window,
     device_named,
     load_model,
-    parse_size,
     train_size_of,
 )
 from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import console, say, say_facts
+from glocal.cli.tiling import Blended, Halo, Memory, Overlapping, Tile
 from glocal.errors import ArgumentError
 from glocal.texts import size_text
 
@@ -33,13 +34,17 @@ if TYPE_CHECKING:
 __all__ = ["restore"]
 
 
-def parse_tile(text: str) -> tuple[int, int] | Literal["auto"]:
-    """A size, or "auto".
+def parse_batch(text: str) -> int | Literal["auto"]:
+    """A number of images, or "auto".
 
-    >>> parse_tile("auto"), parse_tile("512")
-    ('auto', (512, 512))
+    >>> parse_batch("auto"), parse_batch("4")
+    ('auto', 4)
     """
-    return "auto" if text == "auto" else parse_size(text)
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is no number of images; give one, or auto")
+    return int(text)
 
 
 def restore(
@@ -62,6 +67,7 @@ def restore(
     train_size: TrainSize = None,
     output: Output = None,
     window: Window = None,
+    precision: PrecisionOption = "exact",
     run_global: Annotated[
         bool,
         typer.Option(
@@ -72,31 +78,21 @@ def restore(
     ] = False,
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
-    tile: Annotated[
+    tile: Tile = "auto",
+    memory: Memory = None,
+    halo: Halo = None,
+    overlap: Overlapping = None,
+    blend: Blended = None,
+    batch: Annotated[
         Any,
         typer.Option(
-            parser=parse_tile,
-            metavar="N|HxW|auto",
-            help="Restore in overlapping tiles of this size; auto tiles when memory is short.",
+            parser=parse_batch,
+            metavar="N|auto",
+            help="How many of a folder's images of one size share a call of the network, at most; "
+            "auto is 16, fewer where that would be slow or memory short.",
             rich_help_panel="Running",
         ),
     ] = "auto",
-    overlap: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Least overlap of tiles in pixels.  [dim]\\[default: an eighth of the tile][/dim]",
-            rich_help_panel="Running",
-        ),
-    ] = None,
-    blend: Annotated[
-        Literal["linear", "mean", "cut"],
-        typer.Option(
-            help="linear fades tiles into each other, mean averages where they overlap, cut takes "
-            "each pixel from one tile.",
-            rich_help_panel="Running",
-        ),
-    ] = "linear",
     device: Device = "auto",
     dtype: DType = "auto",
     overwrite: Annotated[
@@ -105,7 +101,11 @@ def restore(
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option(help="Skip a folder's files that are restored.", rich_help_panel="Files"),
+        typer.Option(
+            help="Skip a folder's files that are restored; go on with a large photograph that "
+            "was interrupted.",
+            rich_help_panel="Files",
+        ),
     ] = True,
     recursive: Annotated[
         bool, typer.Option(help="Go into the folders of a folder.", rich_help_panel="Files")
@@ -151,12 +151,15 @@ def restore(
             loaded,
             train_size,
             window=window,
+            precision=precision,
             keep_global=tuple(keep_global or ()),
             allow_global=allow_global,
         )
     facts = {"network": _describe(loaded, train_size), **how}
     options: dict[str, Any] = {
-        "tile": None if tile == "auto" else tile,
+        **({} if tile == "auto" else {"tile": tile}),
+        "memory": memory,
+        "halo": halo,
         "overlap": overlap,
         "blend": blend,
         "device": chosen_device,
@@ -166,11 +169,11 @@ def restore(
     }
     where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
     if folder:
-        options |= {"recursive": recursive, "suffix": suffix}
+        options |= {"recursive": recursive, "suffix": suffix, "batch": batch}
         options |= {"resume": resume, "overwrite": overwrite}
         _restore_folder(network, source, target, count, facts, where, options)
     else:
-        _restore_file(network, source, target, facts, where, options)
+        _restore_file(network, source, target, facts, where, {**options, "resume": resume})
 
 
 def _restore_file(
@@ -183,14 +186,25 @@ def _restore_file(
 ) -> None:
     from glocal.folder import restore_file
 
-    with Bar(source.name, files=1) as bar:
-        result = restore_file(network, source, target, progress=bar.tiles, **options)
+    tiles: list[str] = []
+    bar = Bar(source.name, files=1)
+    try:
+        with bar:
+            result = restore_file(
+                network, source, target, progress=bar.tiles, report=tiles.append, **options
+            )
+    except KeyboardInterrupt as interruption:
+        if not interruption.args:
+            raise
+        say(str(interruption), "bold red", "interrupted")
+        raise typer.Exit(130) from None
     assert result.size is not None
     height, width = result.size
     say_facts(
         {
             "photograph": f"{source} ({width} × {height} pixels)",
             **facts,
+            **({"tiles": tiles[0]} if tiles else {}),
             "time": f"{result.elapsed_s:.1f} s on {where}",
             "result": str(target),
         }
@@ -213,10 +227,11 @@ def _restore_folder(
     say_facts({"photographs": f"{count} in {source}", **facts})
     started = time.perf_counter()
     bar = Bar(str(source), files=count)
-    results = restore_folder(network, source, target, progress=bar.tiles, **options)
-    done, failed = run_through(results, bar, ("restored", "skipped", "failed"), count)
+    with restore_folder(network, source, target, progress=bar.tiles, **options) as run:
+        done, failed = run_through(run, bar, ("restored", "skipped", "failed"), count)
     elapsed_s = time.perf_counter() - started
-    say_facts({"time": f"{elapsed_s:.1f} s on {where}", "result": f"{target} ({done})"})
+    busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
+    say_facts({"time": f"{elapsed_s:.1f} s on {where}{busy}", "result": f"{target} ({done})"})
     if failed:
         raise typer.Exit(1)
 

@@ -1,0 +1,66 @@
+"""Where a tile lies in its image, told to operations whose windows lie on a grid of the whole map.
+
+Statistics have a window around every pixel, so a tile of an image has the windows that the image
+has. Operations that mix pixels have few windows, evenly spread from border to border; those of a
+tile are the image's only if the tile knows where it lies. Like torch's gradient mode this holds
+inside of a `with`, in the thread that entered it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+__all__ = ["Whole", "looked_up", "placed", "whole_of"]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The axis of a whole map, and where on it a tile's map begins; in pixels of that map."""
+
+    size: int
+    origin: int
+
+
+@dataclass(frozen=True)
+class _Lookups:
+    wholes: Mapping[int, Whole]
+    asked: set[int] = field(default_factory=set)
+
+
+_lookups: ContextVar[_Lookups | None] = ContextVar("glocal_placement", default=None)
+
+
+@contextmanager
+def placed(wholes: Mapping[int, Whole]) -> Iterator[None]:
+    """Run a network on a tile whose maps, by the length of an axis, are parts of these.
+
+    >>> with placed({8: Whole(size=20, origin=4)}):
+    ...     whole_of(8), whole_of(9)
+    (Whole(size=20, origin=4), None)
+    """
+    token = _lookups.set(_Lookups(wholes))
+    try:
+        yield
+    finally:
+        _lookups.reset(token)
+
+
+@contextmanager
+def looked_up() -> Iterator[set[int]]:
+    """The lengths of the axes on which a grid of windows is laid inside of the `with`."""
+    lookups = _Lookups({})
+    token = _lookups.set(lookups)
+    try:
+        yield lookups.asked
+    finally:
+        _lookups.reset(token)
+
+
+def whole_of(length: int) -> Whole | None:
+    """The axis that one of this length is a part of; None where it is the whole itself."""
+    lookups = _lookups.get()
+    if lookups is None:
+        return None
+    lookups.asked.add(length)
+    return lookups.wholes.get(length)

@@ -1,0 +1,71 @@
+"""Images of any layout and number type as (b, c, h, w), and floats back to them."""
+
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glocal.errors import ArgumentError, GlocalWarning
+
+__all__ = ["AnyImage", "as_batch", "finite", "warn_of_values"]
+
+AnyImage = TypeVar("AnyImage", Tensor, np.ndarray)
+
+
+def as_batch(image: AnyImage) -> tuple[Tensor, Callable[[Tensor], AnyImage]]:
+    """The image as (b, c, h, w) of its own number type, and the way back from floats."""
+    kind = "array" if isinstance(image, np.ndarray) else "tensor"
+    ndims = (2, 3) if kind == "array" else (3, 4)
+    if image.ndim not in ndims or 0 in image.shape:
+        raise ArgumentError(
+            f"the image is a {kind} of shape {tuple(image.shape)}; expected "
+            + ("(h, w) or (h, w, c)" if kind == "array" else "(c, h, w) or (b, c, h, w)")
+        )
+    if isinstance(image, Tensor):
+        if not image.is_floating_point():
+            raise ArgumentError(
+                f"the image is a tensor of {image.dtype}; expected floats in [0, 1]"
+            )
+        shape = image.shape
+
+        def to_tensor(x: Tensor) -> Tensor:
+            with torch.inference_mode(False):  # a clone made here may take part in autograd again
+                return x.reshape(*shape[:-3], *x.shape[1:]).to(image.dtype).clone()
+
+        return image.reshape(-1, *shape[-3:]), to_tensor
+
+    native = image.dtype.newbyteorder("=")
+    if native not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
+        raise ArgumentError(
+            f"the image is an array of {image.dtype}; expected uint8, uint16 or floats"
+        )
+    writable = np.require(image, native, ["C", "W"])
+    source = torch.from_numpy(writable if image.ndim == 3 else writable[..., None])
+
+    def to_array(x: Tensor) -> np.ndarray:
+        if native.kind == "u":
+            peak = np.iinfo(native).max
+            x = x.nan_to_num().clamp(0, 1).mul(peak).round()
+        pixels = x[0].permute(1, 2, 0).cpu().numpy().astype(native)
+        return np.ascontiguousarray(pixels if image.ndim == 3 else pixels[..., 0])
+
+    return source.permute(2, 0, 1)[None], to_array
+
+
+def finite(x: Tensor) -> Tensor:
+    """The same, with a warning where values are not finite."""
+    if not torch.isfinite(x).all():
+        warn_of_values()
+    return x
+
+
+def warn_of_values() -> None:
+    """Say that the network gave values that are not finite."""
+    warnings.warn(
+        "the network gave values that are not finite; use dtype float32 if it is narrower",
+        GlocalWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,167 @@
+"""Tiles whose results are those of the whole image, up to a halo that is thrown away.
+
+A tile of a converted network sees its core and a halo around it. Statistics over windows then
+have nearly the windows that they have in the whole image, and operations that lie on a grid of
+windows are told where the tile lies (`glocal.placement`).
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from glocal.errors import GlocalError, GlocalWarning
+from glocal.placement import Whole, placed
+from glocal.runner import Runner, is_out_of_memory
+from glocal.tiles import ALIGN, Part, Piece, halved
+from glocal.windows import Size
+
+__all__ = ["Level", "Tiler", "levels_of", "run_tile"]
+
+Cut = Callable[[slice, slice], Tensor]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A resolution on which grids of windows lie.
+
+    Attributes:
+        axis: 0 for rows, 1 for columns.
+        by: how many pixels of the image one pixel of the map stands for.
+        padding: how many pixels the network adds to that axis of the whole image.
+    """
+
+    axis: int
+    by: int
+    padding: int
+
+
+def run_tile(runner: Runner, samples: Tensor, grey: bool) -> tuple[Tensor, int]:
+    """(b, c, h, w) of any number type through the network: float32 or wider, and the scale."""
+    x = samples.to(runner.device)
+    x = x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
+    result, scale = runner(x.expand(-1, 3, -1, -1) if grey else x)
+    result = result.to(torch.promote_types(result.dtype, torch.float32))
+    return (result.mean(1, keepdim=True) if grey else result).to(samples.device), scale
+
+
+def levels_of(lengths: set[int], size: Size) -> tuple[Level, ...]:
+    """Which axes and resolutions of an image of this size have maps of these lengths.
+
+    >>> levels_of({320, 160, 248}, (320, 494))
+    (Level(axis=0, by=1, padding=0), Level(axis=0, by=2, padding=0), Level(axis=1, by=2, padding=2))
+    """
+    return tuple(
+        Level(axis, by, length * by - size[axis])
+        for axis in (0, 1)
+        for by in (1, 2, 4, 8, 16, 32, 64)
+        for length in sorted(lengths)
+        if 0 <= length * by - size[axis] < ALIGN
+    )
+
+
+@dataclass
+class Tiler:
+    """Runs the pieces of one image; in smaller ones, then on the CPU, where memory is short.
+
+    Attributes:
+        runner: the network; `Runner.device` becomes the CPU's when the device's memory is short.
+        cut: rows and columns of the image, as (b, c, h, w) of its own number type.
+        size: (height, width) of the image.
+        grey: whether a grey image goes through a colour network.
+        halo: of the tiles, in pixels.
+        levels: where the network has grids of windows.
+    """
+
+    runner: Runner
+    cut: Cut
+    size: Size
+    grey: bool = False
+    halo: int = 0
+    levels: tuple[Level, ...] = ()
+    _too_many: float = field(default=float("inf"), init=False)
+
+    def __call__(self, piece: Piece) -> tuple[Tensor, int]:
+        """The restored core (b, c, s·h, s·w) and the scale s.
+
+        Raises:
+            GlocalError: memory is short of the smallest piece, on the CPU too.
+        """
+        height, width = piece.seen
+        both = halved(piece, self.size, self.halo)
+        if both is None or height * width < self._too_many:
+            try:
+                return self.run(piece)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # outside of the handler, whose traceback would keep the tensors alive
+            where = self.runner.device
+            if where.type == "cuda":
+                torch.cuda.empty_cache()
+            self._too_many = min(self._too_many, height * width)
+            if both is not None:
+                then = f"going on in tiles of {both[0].seen[0]}×{both[0].seen[1]}"
+            elif where.type != "cpu":
+                then = "going on on the CPU"
+            else:
+                raise GlocalError(
+                    f"not enough memory on {where} for a tile of {height}×{width} pixels; "
+                    "give a narrower dtype, or free some memory"
+                )
+            warnings.warn(
+                f"not enough memory on {where} for {height}×{width} pixels at once; {then}",
+                GlocalWarning,
+                stacklevel=3,
+            )
+            if both is None:
+                self.runner.device = torch.device("cpu")
+                self.runner.model.to("cpu")
+                self._too_many = float("inf")
+                return self(piece)
+        (first, scale), (second, _) = self(both[0]), self(both[1])
+        across = both[0].rows == both[1].rows
+        return torch.cat([first, second], -1 if across else -2), scale
+
+    def run(self, piece: Piece) -> tuple[Tensor, int]:
+        """The same, without an answer to short memory."""
+        rows, columns, wholes = self._placed(piece.rows, piece.columns)
+        seen = self.cut(slice(rows.first, rows.end), slice(columns.first, columns.end))
+        with placed(wholes) if self.levels else contextlib.nullcontext():
+            result, scale = run_tile(self.runner, seen, self.grey)
+        down, across = (
+            slice((p.start - p.first) * scale, (p.stop - p.first) * scale) for p in (rows, columns)
+        )
+        return result[..., down, across], scale
+
+    def _placed(self, rows: Part, columns: Part) -> tuple[Part, Part, dict[int, Whole]]:
+        """A tile and the maps it is a part of; larger where lengths alone do not tell these."""
+        for _ in range(8):
+            wholes = self._wholes((rows, columns))
+            if wholes is not None:
+                return rows, columns, wholes
+            wider = _wider(columns, self.size[1])
+            rows, columns = (
+                (rows, wider) if wider != columns else (_wider(rows, self.size[0]), columns)
+            )
+        return rows, columns, {}
+
+    def _wholes(self, axes: tuple[Part, Part]) -> dict[int, Whole] | None:
+        wholes: dict[int, Whole] = {}
+        for level in self.levels:
+            seen, size = axes[level.axis], self.size[level.axis]
+            padding = level.padding if seen.end == size else 0
+            if (seen.seen + padding) % level.by or (size + level.padding) % level.by:
+                continue
+            whole = Whole((size + level.padding) // level.by, seen.first // level.by)
+            length = (seen.seen + padding) // level.by
+            if wholes.setdefault(length, whole) != whole:
+                return None
+        return wholes
+
+
+def _wider(part: Part, size: int) -> Part:
+    return Part(part.start, part.stop, max(0, part.first - ALIGN), min(size, part.end + ALIGN))

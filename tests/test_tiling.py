@@ -1,0 +1,197 @@
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import glocal
+from glocal import images
+from glocal.errors import GlocalError, GlocalWarning
+from glocal.ops import local_channel_attention
+from glocal.placement import Whole, looked_up, placed
+from glocal.runner import Runner
+from glocal.tiles import pieces
+from glocal.tiling import Tiler, levels_of
+from glocal.windows import cells, starts
+
+
+def tiler(network: nn.Module, image: Tensor, halo: int = 0, device: str = "cpu") -> Tiler:
+    runner = Runner(network, torch.float32, torch.device(device), None)
+    size = (image.shape[-2], image.shape[-1])
+    return Tiler(runner, lambda rows, columns: image[..., rows, columns], size, halo=halo)
+
+
+def photo(*size: int) -> Tensor:
+    return torch.rand(size, generator=torch.Generator().manual_seed(0))
+
+
+def restored(tiles: Tiler, tile: int) -> Tensor:
+    out = torch.full((1, 3, *tiles.size), torch.nan)
+    for piece in pieces(tiles.size, (tile, tile), tiles.halo):
+        rows, columns = (slice(p.start, p.stop) for p in (piece.rows, piece.columns))
+        out[..., rows, columns], _ = tiles(piece)
+    return out
+
+
+@torch.inference_mode()
+def test_tiles_of_a_network_that_sees_no_farther_than_the_halo_are_the_whole() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.Conv2d(8, 3, 5, padding=2))
+    image = photo(1, 3, 150, 331)
+    tiled = restored(tiler(network, image, halo=4), 192)
+    torch.testing.assert_close(tiled, network(image), rtol=0, atol=1e-6)
+    cut = restored(tiler(network, image, halo=0), 192)
+    assert (cut - network(image)).abs().max() > 1e-3
+
+
+class Attention(nn.Module):
+    """Transposed attention at two resolutions, after padding to a multiple of 8."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        x = nn.functional.pad(x, (0, -width % 8, 0, -height % 8), mode="reflect")
+        for by in (1, 8):
+            y = nn.functional.avg_pool2d(x, by)
+            windows = (self.window // by, self.window // by)
+            y = local_channel_attention(y[:, None], y[:, None], y[:, None], 4.0, windows)[:, 0]
+            x = x + nn.functional.interpolate(y, scale_factor=by, mode="nearest")
+        return x[..., :height, :width]
+
+
+@torch.inference_mode()
+def test_grids_of_windows_lie_where_they_lie_in_the_whole_image() -> None:
+    network, image = Attention(96), photo(1, 3, 419, 1186)
+    image[..., 300:] *= torch.tensor([0.1, 1.0, 0.5])[:, None, None]
+    with looked_up() as lengths:
+        whole = network(image)
+    assert lengths == {424, 1192, 53, 149}
+    tiles = tiler(network, image, halo=320)
+    tiles.levels = levels_of(lengths, tiles.size)
+    assert [(level.axis, level.by, level.padding) for level in tiles.levels] == [
+        (0, 1, 5),
+        (0, 8, 5),
+        (1, 1, 6),
+        (1, 8, 6),
+    ]
+    piece = pieces(tiles.size, (832, 768), 320)[2]
+    assert piece.columns.first > 0
+    rows, columns = (slice(p.start, p.stop) for p in (piece.rows, piece.columns))
+    torch.testing.assert_close(tiles(piece)[0], whole[..., rows, columns], rtol=0, atol=1e-5)
+    tiles.levels = ()
+    assert (tiles(piece)[0] - whole[..., rows, columns]).abs().max() > 1 / 255
+
+
+@given(st.integers(40, 400), st.integers(5, 60), st.data())
+def test_windows_of_a_tile_are_those_of_the_whole(
+    size: int, window: int, data: st.DataObject
+) -> None:
+    window = min(window, size)
+    origin = data.draw(st.integers(0, size - window))
+    length = data.draw(st.integers(window, size - origin))
+    with placed({length: Whole(size, origin)}):
+        found = starts(length, window)
+        covered = cells(length, window)
+    everywhere = [s - origin for s in starts(size, window)]
+    inside = {s for s in everywhere if 0 <= s <= length - window}
+    assert inside <= set(found)
+    assert set(found) <= inside | {0, length - window}
+    assert covered[0][0] == 0
+    assert covered[-1][1] == length
+    assert all(b - a <= window for a, b in pairwise(found))
+
+
+class Hungry(nn.Module):
+    """Has memory for so many pixels on a device."""
+
+    def __init__(self, **pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.seen: list[tuple[str, tuple[int, int]]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = (x.shape[-2], x.shape[-1])
+        self.seen.append((x.device.type, size))
+        if size[0] * size[1] > self.pixels[x.device.type]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+        return x
+
+
+def test_short_memory_halves_the_tiles_and_remembers_it() -> None:
+    network, image = Hungry(cpu=52_000), photo(1, 3, 200, 512)
+    tiles = tiler(network, image, halo=10)
+    with pytest.warns(GlocalWarning) as warned:
+        result = restored(tiles, 512)
+    assert [str(w.message) for w in warned] == [
+        "not enough memory on cpu for 200×512 pixels at once; going on in tiles of 200×320",
+        "not enough memory on cpu for 200×320 pixels at once; going on in tiles of 200×192",
+    ]
+    torch.testing.assert_close(result, image)
+    before = len(network.seen)
+    restored(tiles, 512)
+    assert all(h * w <= 52_000 for _, (h, w) in network.seen[before:])
+
+
+@pytest.mark.parametrize("pixels", [10, 20_000])
+def test_a_device_without_memory_is_left_for_the_cpu(pixels: int) -> None:
+    # torch's "meta" device stands for a GPU: there is none here
+    network, image = Hungry(meta=10, cpu=10**9), photo(1, 3, 100, 300)
+    tiles = tiler(network, image, halo=0, device="meta")
+    with pytest.warns(GlocalWarning) as warned:
+        result = restored(tiles, 512)
+    assert str(warned[-1].message).startswith("not enough memory on meta for ")
+    assert str(warned[-1].message).endswith("pixels at once; going on on the CPU")
+    assert tiles.runner.device.type == "cpu"
+    assert {device for device, _ in network.seen} == {"meta", "cpu"}
+    torch.testing.assert_close(result, image)
+
+
+def test_memory_short_everywhere_is_an_error() -> None:
+    tiles = tiler(Hungry(meta=10, cpu=10), photo(1, 3, 100, 300), device="meta")
+    with pytest.warns(GlocalWarning), pytest.raises(GlocalError, match="not enough memory on cpu"):
+        restored(tiles, 512)
+
+
+def test_other_errors_are_the_networks_own() -> None:
+    class Fails(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        restored(tiler(Fails(), photo(1, 3, 100, 100)), 512)
+
+
+def test_a_length_that_is_two_things_widens_the_tile() -> None:
+    network, image = Attention(96), photo(1, 3, 448, 896)
+    tiles = tiler(network, image, halo=64)
+    with looked_up() as lengths, torch.inference_mode():
+        network(image)
+    tiles.levels = levels_of(lengths, tiles.size)
+    piece = pieces(tiles.size, (320, 320), 64)[0]
+    assert piece.rows.seen == piece.columns.seen
+    rows, columns, wholes = tiles._placed(piece.rows, piece.columns)
+    assert (rows.start, columns.stop) == (piece.rows.start, piece.columns.stop)
+    assert rows.seen != columns.seen
+    assert wholes[rows.seen].size == 448
+    assert wholes[columns.seen].size == 896
+
+
+def test_the_shipped_photograph_in_small_tiles_is_that_of_the_whole(example: np.ndarray) -> None:
+    local = glocal.localize(glocal.load("nafnet-motion-blur"), 64)
+    image = np.ascontiguousarray(example[:448, :640]).astype(np.float32) / 255
+    whole = glocal.restore(local, image)
+    tiled = glocal.restore(local, image, tile=384)
+    assert np.abs(tiled - whole).max() <= 1 / 255
+    assert np.abs(glocal.restore(local, image, tile=384, halo=0) - whole).max() > 1 / 255
+
+
+@pytest.fixture
+def example() -> np.ndarray:
+    return images.read(Path(__file__).parents[1] / "examples" / "handshake.jpg").pixels
