@@ -365,3 +365,46 @@ def test_converting_in_inference_mode(net):
         assert glocal.plan_of(local) == glocal.scan(net, 32)
         assert torch.equal(local(image(32, 32)), net(image(32, 32)))
     local(image(48, 48)).sum().backward()
+
+
+def test_precision_reaches_every_operation():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.InstanceNorm2d(8), SqueezeByMean(8), nn.Conv2d(8, 3, 1)
+    ).eval()
+    exact = glocal.localize(model, 64)
+    fast = glocal.localize(model, 64, precision="fast")
+    assert "fast" in repr(fast[1])
+    assert "fast" in str(glocal.plan_of(fast))
+    assert glocal.Plan.from_json(glocal.plan_of(fast).to_json()) == glocal.plan_of(fast)
+    x = torch.rand(1, 3, 230, 310)
+    with torch.inference_mode():
+        difference = (fast(x) - exact(x)).abs().max()
+        assert 0 < difference < 0.05 * exact(x).abs().max()
+        small = torch.rand(1, 3, 64, 64)
+        assert torch.equal(fast(small), exact(small))
+    with pytest.raises(glocal.ArgumentError, match='"exact" or "fast"'):
+        glocal.localize(model, 64, precision="quick")
+
+
+class SqueezeByMean(nn.Module):
+    """A pool that no rule knows."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, channels)
+
+    def forward(self, x):
+        return x * self.squeeze(x.mean((2, 3)))[:, :, None, None].sigmoid()
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_maxima_and_means_of_one_block_meet(precision):
+    class Both(nn.Module):
+        def forward(self, x):
+            return x * (x.mean((2, 3)) + x.amax((2, 3)))[:, :, None, None]
+
+    local = glocal.localize(Both(), 64, precision=precision)
+    x = torch.rand(1, 3, 130, 170)
+    with torch.inference_mode():
+        assert local(x).shape == x.shape

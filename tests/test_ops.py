@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from glocal import ops, traced
 from glocal.errors import ArgumentError
+from glocal.kernels import native
 from glocal.testing import check_law_of_tiles, check_law_of_windows
-from glocal.windows import Overlap, covers
+from glocal.window_map import WindowMap
+from glocal.windows import Overlap, covers, window_axes
 
 sides = st.integers(1, 13)
 pairs = st.tuples(sides, sides)
@@ -324,3 +326,82 @@ def test_gradients_of_attention():
     assert torch.autograd.gradcheck(
         lambda *a: ops.local_channel_attention(*a, (3, 3)), (*inputs, temperature)
     )
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+@settings(max_examples=40)
+@given(
+    size=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    window=st.tuples(st.integers(1, 130), st.integers(1, 130)),
+    seed=st.integers(0, 100),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_fast_means_lie_within_their_bound(form, size, window, seed, dtype):
+    generator = torch.Generator().manual_seed(seed)
+    # steps and spikes: what moves a window's mean most from one place to the next
+    x = torch.rand(1, 3, *size, generator=generator, dtype=dtype).round()
+    x = x.cumsum(-1).cumsum(-2).remainder(7).contiguous(memory_format=form)
+    window = (min(window[0], size[0]), min(window[1], size[1]))
+    with torch.no_grad():
+        exact, fast = ops.local_mean(x, window), ops.local_mean(x, window, "fast")
+        assert fast.shape == exact.shape
+        axes = window_axes(size, window, "fast")
+        bound = sum(a.step / (2 * k) for a, k in zip(axes, window, strict=True) if a.step > 1)
+        assert bound <= 1 / 24
+        spread = x.amax((2, 3), keepdim=True) - x.amin((2, 3), keepdim=True)
+        assert ((fast - exact).abs() <= spread * bound + 1e-5).all()
+        if isinstance(fast, WindowMap):  # what is kept is exact
+            rows, columns = (slice(a.before if a.size > 1 else 0, None, a.step) for a in fast.axes)
+            count = fast.kept.shape[-2:]
+            there = exact + torch.zeros_like(x[:, :, : exact.shape[2], : exact.shape[3]])
+            there = there[..., rows, columns][..., : count[0], : count[1]]
+            torch.testing.assert_close(fast.kept, there, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["moments", "instance norm", "group norm", "norm", "sum"])
+def test_fast_statistics_are_close_and_never_negative(name):
+    x = oracles.ramp_noise(1, 4, 200, 260)
+    window = (96, 100)
+    with torch.no_grad():
+        if name == "moments":
+            for got, wanted in zip(
+                ops.local_moments(x, window, precision="fast"),
+                ops.local_moments(x, window),
+                strict=True,
+            ):
+                assert (got - wanted).abs().max() < 0.02 * wanted.abs().max()
+            assert ops.local_moments(x, window, precision="fast")[1].min() >= 0
+            return
+        local = {
+            "instance norm": ops.local_instance_norm,
+            "group norm": lambda x, k, **options: ops.local_group_norm(x, 2, k, **options),
+            "norm": ops.local_norm,
+            "sum": ops.local_sum,
+        }[name]
+        got, wanted = local(x, window, precision="fast"), local(x, window)
+        assert (got - wanted).abs().max() < 0.02 * wanted.abs().max()
+
+
+@statistics
+@settings(max_examples=25)
+@given(size=pairs, window=windows, batch=st.integers(1, 2))
+def test_statistics_without_gradients_equal_their_definition(name, size, window, batch):
+    local, oracle = STATISTICS[name]
+    x = ramp(batch, 4, size)
+    with torch.no_grad():
+        close(local(x, window).expand(batch, 4, *size), oracle(x, window), 1e-8)
+        single = local(x.float(), window).expand(batch, 4, *size)
+        close(single, oracle(x.float().double(), window), 1e-5)
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(200, 1100), (1100, 200)])
+def test_large_maps_equal_small_ones(monkeypatch, form, size):
+    """What is worked on by rows and by strips, without the compiled operations."""
+    monkeypatch.setattr(native, "takes", lambda x: False)
+    x = oracles.ramp_noise(1, 32, *size).contiguous(memory_format=form)
+    with torch.no_grad():
+        got = ops.local_mean(x, (100, 97)).kept
+        for y, x0 in ((0, 0), (37, 11), (got.shape[2] - 1, got.shape[3] - 1)):
+            wanted = x[..., y : y + 100, x0 : x0 + 97].mean((2, 3))
+            torch.testing.assert_close(got[..., y, x0], wanted)

@@ -1,6 +1,7 @@
 """Make a network local: find its global operations and put their local forms in their place."""
 
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 import torch
 from torch import nn
@@ -10,7 +11,8 @@ from glocal.errors import ArgumentError, ConversionError
 from glocal.example import Example, scan_network
 from glocal.plan import Plan
 from glocal.rules import DEFAULT_RULES, Rule
-from glocal.windows import LEAST, Overlap, Size, as_size
+from glocal.rules.rule import Local
+from glocal.windows import LEAST, Overlap, Precision, Size, as_size
 
 __all__ = ["localize", "plan_of", "scan"]
 
@@ -24,6 +26,7 @@ def localize(
     window_scale: float = 1.5,
     window: int | Size | None = None,
     overlap: Overlap = LEAST,
+    precision: Precision = "exact",
     keep_global: str | Iterable[str] = (),
     rules: Sequence[Rule] = DEFAULT_RULES,
     example: Example | None = None,
@@ -52,6 +55,10 @@ def localize(
         overlap: of the windows of rewritten operations that mix pixels, such as grids and spatial
             attention; more of it costs more and shows fewer seams. Transposed attention that a
             rule converts always has the least.
+        precision: of window statistics. "fast" evaluates means and moments on a coarse grid and
+            interpolates: quicker where statistics meet large maps, within 1/24 of the range of a
+            map of the exact ones, see `glocal.ops`. Attention and maxima are exact anyway, and so
+            is what is compiled or exported.
         keep_global: module paths, or patterns such as "encoder.*", that are to stay global.
         rules: the forms to convert, first match wins.
         example: what to call the model with, if not one image tensor: a tensor, a sequence of
@@ -79,13 +86,18 @@ def localize(
         pixels = as_size(window, "window")
     if hasattr(model, _PLAN):
         raise ArgumentError("the model is converted already: convert the original instead")
+    if precision not in get_args(Precision):
+        raise ArgumentError(f'precision is "exact" or "fast", got {precision!r}')
     patterns = (keep_global,) if isinstance(keep_global, str) else tuple(keep_global)
 
     with torch.inference_mode(False):  # inside, torch shows a scan other operations
         found = scan_network(model, train, example)
         conversion = Conversion(model, found, train, pixels, rules, overlap)
         rows = conversion.run(patterns)
-    plan = Plan(train, pixels, rows)
+    for module in conversion.root.modules():
+        if isinstance(module, Local):
+            module.precision = precision
+    plan = Plan(train, pixels, rows, precision)
     left = plan.having("global")
     if left and not allow_global:
         shown = "; ".join(

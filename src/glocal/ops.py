@@ -5,7 +5,14 @@ that map. The window of a pixel is the nearest one that lies wholly inside the m
 pixels share the result of the nearest interior window (TLC, arXiv 2112.04491, section 3).
 
 A statistic comes back as a map that *broadcasts* against the input: (b, c, h, w), with size 1
-on every axis that the window covers. Where it covers both, the result is the global one.
+on every axis that the window covers. Where it covers both, the result is the global one. Without
+gradients it is a `WindowMap`, which is a full map only where somebody asks for one.
+
+With precision "fast", sums, means and moments are those of windows on a coarse grid, exact there,
+and interpolated between. A window moved by one pixel changes a mean by at most the range of the
+map ÷ window, so that a fast mean lies within range · (sy / 2ky + sx / 2kx) of the exact one, for
+windows (ky, kx) and grid steps (sy, sx) = window / 24, rounded down: at most 1/24 of the range,
+and far less where the map is not made to reach it. Programs that are traced or compiled are exact.
 
 Numerics: sums run over pairs of neighbours of doubling length, so that a window's sum never
 holds a term from outside it, nothing is subtracted, and the rounding error grows with
@@ -24,8 +31,20 @@ from torch import Tensor
 
 from glocal import opaque, traced
 from glocal.errors import ArgumentError
-from glocal.sliding import over_windows, slide, to_map
-from glocal.windows import LEAST, Overlap, Size, cells, covers, starts
+from glocal.kernels import native
+from glocal.sliding import over_windows, slide, sum_windows
+from glocal.window_map import lay_out
+from glocal.windows import (
+    LEAST,
+    Axis,
+    Overlap,
+    Precision,
+    Size,
+    cells,
+    covers,
+    starts,
+    window_axes,
+)
 
 __all__ = [
     "local_channel_attention",
@@ -42,10 +61,11 @@ __all__ = [
     "window_pixels",
 ]
 
+NO_AXES = (Axis(1, 1), Axis(1, 1))
 SLICE_PIXELS = 1 << 20  # pixels a slice may hold: a few temporaries of it fit in cache
 
 
-def local_mean(x: Tensor, window: Size) -> Tensor:
+def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
     """Mean over the window of each pixel.
 
     >>> local_mean(torch.arange(5.0).view(1, 1, 1, 5), (1, 3)).flatten().tolist()
@@ -54,6 +74,7 @@ def local_mean(x: Tensor, window: Size) -> Tensor:
     Args:
         x: (b, c, h, w), floating point.
         window: (height, width) in pixels of `x`.
+        precision: "exact", or "fast" within the bound above.
 
     Returns:
         (b, c, h or 1, w or 1) in the dtype of `x`: 1 where the window covers the axis.
@@ -61,24 +82,18 @@ def local_mean(x: Tensor, window: Size) -> Tensor:
     window = _clip(x, window)
     if _covers(window, x):
         return x.mean((-2, -1), keepdim=True)
-
-    def mean(part: Tensor) -> Tensor:
-        total = _window_sums(part.to(_accumulator(part)), window)
-        return _to_map(total / _pixels(part, window), part).to(part.dtype)
-
-    return _by_slices(mean, x)
+    axes = _axes(x, window, precision)
+    return _to_map(_window_means(x.to(_accumulator(x)), window, axes).to(x.dtype), axes)
 
 
-def local_sum(x: Tensor, window: Size) -> Tensor:
-    """Sum over the window of each pixel; shapes as in `local_mean`."""
+def local_sum(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+    """Sum over the window of each pixel; as `local_mean`."""
     window = _clip(x, window)
     if _covers(window, x):
         return x.sum((-2, -1), keepdim=True)
-
-    def total(part: Tensor) -> Tensor:
-        return _to_map(_window_sums(part.to(_accumulator(part)), window), part).to(part.dtype)
-
-    return _by_slices(total, x)
+    axes = _axes(x, window, precision)
+    total = _window_sums(x.to(_accumulator(x)), window, axes)
+    return _to_map(total.to(x.dtype), axes)
 
 
 def local_max(x: Tensor, window: Size) -> Tensor:
@@ -86,34 +101,33 @@ def local_max(x: Tensor, window: Size) -> Tensor:
     window = _clip(x, window)
     if _covers(window, x):
         return x.amax((-2, -1), keepdim=True)
-
-    def maximum(part: Tensor) -> Tensor:
-        return _to_map(_window_maxima(part, window), part)
-
-    return _by_slices(maximum, x)
+    axes = _axes(x, window, "exact")
+    return _to_map(_by_slices(lambda part: _window_maxima(part, window), x), axes)
 
 
-def local_norm(x: Tensor, window: Size) -> Tensor:
+def local_norm(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
     """L2 norm (root of the sum of squares) over the window of each pixel.
 
-    Shapes as in `local_mean`. Source: GRN, ConvNeXt V2 (arXiv 2301.00808), equation 1.
+    As `local_mean`. Source: GRN, ConvNeXt V2 (arXiv 2301.00808), equation 1.
     """
     window = _clip(x, window)
     if _covers(window, x):
         whole: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
         return whole
-
-    def norm(part: Tensor) -> Tensor:
-        total = _window_sums(part.to(_accumulator(part)).square(), window)
-        # The derivative of the root is infinite at 0; that of a norm is 0 there, by convention.
-        root = total.clamp_min(torch.finfo(total.dtype).tiny).sqrt() * (total > 0)
-        return _to_map(root, part).to(part.dtype)
-
-    return _by_slices(norm, x)
+    axes = _axes(x, window, precision)
+    total = _window_sums(x.to(_accumulator(x)).square(), window, axes)
+    # The derivative of the root is infinite at 0; that of a norm is 0 there, by convention.
+    root = total.clamp_min(torch.finfo(total.dtype).tiny).sqrt() * (total > 0)
+    return _to_map(root.to(x.dtype), axes)
 
 
 def local_moments(
-    x: Tensor, window: Size, *, groups: int | None = None, correction: int = 0
+    x: Tensor,
+    window: Size,
+    *,
+    groups: int | None = None,
+    correction: int = 0,
+    precision: Precision = "exact",
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance over the window of each pixel and over each group of channels.
 
@@ -126,32 +140,41 @@ def local_moments(
         window: (height, width) in pixels of `x`.
         groups: how many groups the channels form; each channel alone when None.
         correction: what is taken from the count in the variance's divisor (1 is unbiased).
+        precision: "exact", or "fast": each moment within the bound above, of its own range.
 
     Returns:
         mean and variance, (b, groups, h or 1, w or 1), in the accumulating dtype (float64
         where the device has it); the variance is never negative.
     """
-    c = x.shape[1]
+    groups = x.shape[1] if groups is None else groups
+    if x.shape[1] % groups:
+        raise ArgumentError(f"{x.shape[1]} channels do not divide into {groups} groups")
     window = _clip(x, window)
-    groups = c if groups is None else groups
-    if c % groups:
-        raise ArgumentError(f"{c} channels do not divide into {groups} groups")
+    axes = _axes(x, window, precision)
+    mean, variance = _moments(x, window, groups, correction, axes)
+    return _to_map(mean, axes), _to_map(variance, axes)
+
+
+def _moments(
+    x: Tensor, window: Size, groups: int, correction: int, axes: tuple[Axis, Axis]
+) -> tuple[Tensor, Tensor]:
     wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
     wide = _grouped(wide, groups)
     # Any constant may be taken off before squaring; the mean of the whole map leaves least to
     # cancel, which is what keeps the variance exact for a large mean and a small spread.
     centre = wide.mean((2, 3, 4), keepdim=True)
     offset = wide - centre
-    pixels = _pixels(x, window) * (c // groups)
-    first = _window_sums(offset.sum(2), window) / pixels
-    second = _window_sums(offset.square().sum(2), window) / pixels
+    channels = x.shape[1] // groups
+    first = _window_means(offset.sum(2), window, axes, channels)
+    second = _window_means(offset.square().sum(2), window, axes, channels)
     variance = (second - first.square()).clamp_min(0)
     if correction:
+        pixels = _pixels(x, window) * channels
         spare = pixels - correction
         # A tensor where a tracer looks. A number stays one: compilers would freeze its tensor.
         spare = spare.clamp_min(0) if isinstance(spare, Tensor) else max(spare, 0)
         variance = variance * pixels / spare
-    return _to_map(first + centre[:, :, 0], x), _to_map(variance, x)
+    return first + centre[:, :, 0], variance
 
 
 def local_instance_norm(
@@ -160,6 +183,7 @@ def local_instance_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    precision: Precision = "exact",
 ) -> Tensor:
     """Instance norm by the mean and variance of each pixel's own window.
 
@@ -168,6 +192,7 @@ def local_instance_norm(
         window: (height, width) in pixels of `x`.
         weight, bias: (c,) or None.
         eps: added to the variance.
+        precision: of the statistics.
 
     Returns:
         (b, c, h, w) in the dtype of `x`. Source: TLC (arXiv 2112.04491), section 4.
@@ -176,7 +201,7 @@ def local_instance_norm(
         # The kernel of F.instance_norm, without its refusal of a map of one pixel.
         cudnn = torch.backends.cudnn.enabled
         return torch.instance_norm(x, weight, bias, None, None, True, 0.0, eps, cudnn)
-    return _normalise(x, window, x.shape[1], weight, bias, eps)
+    return _normalise(x, window, x.shape[1], weight, bias, eps, precision)
 
 
 def local_group_norm(
@@ -186,11 +211,12 @@ def local_group_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    precision: Precision = "exact",
 ) -> Tensor:
     """Group norm by the statistics of each pixel's own window; as `local_instance_norm`."""
     if _covers(window, x):
         return F.group_norm(x, groups, weight, bias, eps)
-    return _normalise(x, window, groups, weight, bias, eps)
+    return _normalise(x, window, groups, weight, bias, eps, precision)
 
 
 def local_layer_norm(
@@ -199,12 +225,13 @@ def local_layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    precision: Precision = "exact",
 ) -> Tensor:
     """Layer norm over channels and the window of each pixel, affine by channel.
 
     As `local_group_norm` with one group.
     """
-    return local_group_norm(x, 1, window, weight, bias, eps)
+    return local_group_norm(x, 1, window, weight, bias, eps, precision)
 
 
 def local_channel_attention(
@@ -247,18 +274,20 @@ def _attention_by_cells(
     rows, columns = cells(h, window[0]), cells(w, window[1])
     areas = [(slice(*r), slice(*s)) for r in rows for s in columns]
     accumulator = _accumulator(q)
-    pieces = [tuple(t[..., y, x].flatten(-2).to(accumulator) for t in (q, k)) for y, x in areas]
-    grams = torch.stack([a @ b.transpose(-2, -1) for a, b in pieces])
-    norms_q = torch.stack([a.square().sum(-1) for a, _ in pieces])
-    norms_k = torch.stack([b.square().sum(-1) for _, b in pieces])
+    grams, norms_q, norms_k = [], [], []
+    for area in areas:
+        a, b = (_pixels_of(t, area).to(accumulator) for t in (q, k))
+        grams.append(a.mT @ b)
+        norms_q.append(torch.linalg.vector_norm(a, dim=-2).square())
+        norms_k.append(torch.linalg.vector_norm(b, dim=-2).square())
     member = torch.kron(
         _membership(h, window[0], q.device, accumulator),
         _membership(w, window[1], q.device, accumulator),
     )
 
-    def gather(per_cell: Tensor) -> Tensor:
-        """(windows, ...) from (cells, ...)."""
-        windows: Tensor = torch.tensordot(member, per_cell, 1)
+    def gather(per_cell: list[Tensor]) -> Tensor:
+        """(windows, ...) from one of each cell."""
+        windows: Tensor = torch.tensordot(member, torch.stack(per_cell), 1)
         return windows
 
     # Clamped before the root, whose derivative at 0 is infinite.
@@ -268,11 +297,24 @@ def _attention_by_cells(
     attention = logits.softmax(-1)
     share = member / member.sum(0)
     averaged = torch.tensordot(share.t(), attention, 1).to(v.dtype)
-    out = torch.empty_like(v)
-    for matrix, (y, x) in zip(averaged, areas, strict=True):
-        piece = v[..., y, x]
-        out[..., y, x] = (matrix @ piece.flatten(-2)).unflatten(-1, piece.shape[-2:])
+    last = v.stride(2) == 1
+    out = torch.empty_like(v, memory_format=torch.contiguous_format)
+    if last:  # and so is what is made of it
+        batch, heads, c = v.shape[:3]
+        out = v.new_empty((batch, h, w, heads, c)).permute(0, 3, 4, 1, 2)
+    for matrix, area in zip(averaged, areas, strict=True):
+        pixels, place = _pixels_of(v, area), out[..., area[0], area[1]]
+        made = (pixels @ matrix.mT).mT if last else matrix @ pixels.mT
+        place.copy_(made.unflatten(-1, place.shape[-2:]))
     return out
+
+
+def _pixels_of(x: Tensor, area: tuple[slice, slice]) -> Tensor:
+    """(..., pixels, c) of an area of a map (..., c, h, w); nothing is transposed in memory."""
+    part = x[..., area[0], area[1]]
+    if x.stride(-3) == 1:
+        return part.movedim(-3, -1).flatten(-3, -2)
+    return part.flatten(-2).mT
 
 
 def window_pixels(x: Tensor, window: Size) -> Tensor | int:
@@ -366,13 +408,21 @@ def _accumulator(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _window_sums(x: Tensor, window: Size) -> Tensor:
+def _window_sums(x: Tensor, window: Size, axes: tuple[Axis, Axis]) -> Tensor:
     if traced.is_tracing():
         return traced.over_windows(x, window, partial(slide, combine=torch.add), 0.0)
     if traced.is_compiling():
         sums: Tensor = opaque.window_sums(x, window)
         return sums
-    return over_windows(x, window, torch.add)
+    return sum_windows(x, window, axes)
+
+
+def _window_means(x: Tensor, window: Size, axes: tuple[Axis, Axis], channels: int = 1) -> Tensor:
+    """Window sums ÷ pixels of a window ÷ channels that were summed before."""
+    pixels = _pixels(x, window) * channels
+    if isinstance(pixels, int) and not traced.is_compiling():
+        return sum_windows(x, window, axes, 1 / pixels)
+    return _window_sums(x, window, axes) / pixels
 
 
 def _window_maxima(x: Tensor, window: Size) -> Tensor:
@@ -384,10 +434,21 @@ def _window_maxima(x: Tensor, window: Size) -> Tensor:
     return over_windows(x, window, torch.maximum)
 
 
-def _to_map(valid: Tensor, x: Tensor) -> Tensor:
-    if traced.is_tracing() or traced.is_compiling():
-        return valid  # a map already
-    return to_map(valid, (x.shape[-2], x.shape[-1]))
+def _to_map(values: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
+    if _is_followed():
+        return values  # a map already
+    return lay_out(values, axes)
+
+
+def _axes(x: Tensor, window: Size, precision: Precision) -> tuple[Axis, Axis]:
+    if _is_followed():  # where results are full maps, and sizes are not asked for
+        return NO_AXES
+    return window_axes((x.shape[-2], x.shape[-1]), window, precision)
+
+
+def _is_followed() -> bool:
+    """Whether somebody makes a program of what is computed."""
+    return traced.is_tracing() or traced.is_compiling()
 
 
 def _grouped(x: Tensor, groups: int) -> Tensor:
@@ -399,17 +460,37 @@ def _grouped(x: Tensor, groups: int) -> Tensor:
 
 
 def _normalise(
-    x: Tensor, window: Size, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor,
+    window: Size,
+    groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    precision: Precision,
 ) -> Tensor:
-    def normalise(part: Tensor) -> Tensor:
-        mean, variance = local_moments(part, window, groups=part.shape[1] // per_group)
-        scale = (variance + eps).rsqrt()
-        wide = _grouped(part, part.shape[1] // per_group).to(mean.dtype)
-        wide = (wide - mean.unsqueeze(2)) * scale.unsqueeze(2)
-        joined = wide.squeeze(2) if per_group == 1 else wide.flatten(1, 2)
-        return joined.to(part.dtype)
-
     per_group = x.shape[1] // groups
+    window = _clip(x, window)
+    alone = per_group == 1 and precision == "exact" and (weight is None) == (bias is None)
+    if alone and not _is_followed() and native.available(x, window):
+        return native.instance_norm(x, window, weight, bias, eps)
+    axes = _axes(x, window, precision)
+
+    def normalise(part: Tensor) -> Tensor:
+        here = part.shape[1] // per_group
+        wide = _grouped(part.to(_accumulator(part)), here)
+        # Without it, rounding the means would cost what a large mean has more digits than a
+        # small deviation.
+        wide = wide - wide.mean((2, 3, 4), keepdim=True)
+        wide = wide.squeeze(2) if per_group == 1 else wide.flatten(1, 2)
+        mean, variance = _moments(wide, window, here, 0, axes)
+        mean, scale = (t.to(wide.dtype) for t in (mean, (variance + eps).rsqrt()))
+        if here > 1 and per_group > 1:
+            mean, scale = (
+                t.unsqueeze(2).expand(-1, -1, per_group, -1, -1).flatten(1, 2)
+                for t in (mean, scale)
+            )
+        return ((wide - _to_map(mean, axes)) * _to_map(scale, axes)).to(part.dtype)
+
     out = _by_slices(normalise, x, per_group)
     if weight is not None:
         out = out * weight.view(-1, 1, 1)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from glocal.errors import ArgumentError
 from glocal.texts import size_text, text_table
-from glocal.windows import Size
+from glocal.windows import Precision, Size
 
 __all__ = ["Plan", "Row", "Status"]
 
@@ -55,11 +55,13 @@ class Plan:
         train_size: (height, width) of the training crops, input pixels.
         window: (height, width) of the window, input pixels.
         rows: one for each operation, in the order in which they run.
+        precision: of window statistics.
     """
 
     train_size: Size
     window: Size
     rows: tuple[Row, ...]
+    precision: Precision = "exact"
 
     def having(self, status: Status) -> tuple[Row, ...]:
         """The rows of one status."""
@@ -82,13 +84,15 @@ class Plan:
                 Row(**{**row, "feature": _pair(row["feature"]), "window": _pair(row["window"])})
                 for row in data["rows"]
             )
-            return cls(_size(data["train_size"]), _size(data["window"]), rows)
+            precision = data.get("precision", "exact")
+            return cls(_size(data["train_size"]), _size(data["window"]), rows, precision)
         except (ValueError, KeyError, TypeError) as error:
             raise ArgumentError(f"not a plan in JSON: {error!r}") from None
 
     def __str__(self) -> str:
         head = (
-            f"training size {_text(self.train_size)}, window {_text(self.window)} (input pixels)\n"
+            f"training size {_text(self.train_size)}, window {_text(self.window)} (input pixels)"
+            + (", fast statistics\n" if self.precision == "fast" else "\n")
         )
         if not self.rows:
             return head + "no global operations: nothing to convert"

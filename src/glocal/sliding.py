@@ -5,13 +5,20 @@ error grows with log(window) and not with the image.
 """
 
 from collections.abc import Callable
+from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glocal.windows import Size
+from glocal.kernels import native
+from glocal.windows import Axis, Size
 
-__all__ = ["fold", "over_windows", "slide", "spread", "to_map"]
+__all__ = ["fold", "over_windows", "slide", "spread", "sum_windows", "to_map"]
+
+STRIP_VALUES = 1 << 20  # of a strip worked on at a time: a few of its size are to fit in cache
+ROW_VALUES = 1 << 15  # from which on torch's operations use several threads
+BLOCK = 16
 
 Combine = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,6 +47,113 @@ def slide(x: Tensor, length: int, dim: int, combine: Combine) -> Tensor:
 def over_windows(x: Tensor, window: Size, combine: Combine) -> Tensor:
     """Combine every window wholly inside: (..., h - kh + 1, w - kw + 1)."""
     return slide(slide(x, window[0], -2, combine), window[1], -1, combine)
+
+
+def sum_windows(x: Tensor, window: Size, axes: tuple[Axis, Axis], scale: float = 1) -> Tensor:
+    """Sum the windows that `axes` names, times `scale`: (..., windows down, windows along)."""
+    steps = (axes[0].step, axes[1].step)
+    if steps == (1, 1) and native.available(x, window):
+        return native.window_sums(x, window, scale)
+    if max(steps) > 1:
+        return _sum_on_grid(x, window, axes) * scale
+
+    def along(x: Tensor) -> Tensor:
+        return slide(x, window[1], -1, torch.add) * scale
+
+    down = partial(slide, length=window[0], dim=-2, combine=torch.add)
+    x = _slide_by_rows(x, window[0]) if _pays_by_rows(x, window[0]) else _by_strips(down, x, -1)
+    return _by_strips(along, x, -2)
+
+
+def _sum_on_grid(x: Tensor, window: Size, axes: tuple[Axis, Axis]) -> Tensor:
+    """Sum windows that begin every few pixels: the blocks between are summed once."""
+    steps = (axes[0].step, axes[1].step)
+    # Where the first window begins, and how many blocks all windows together reach over.
+    first, count = zip(
+        *(
+            (max(0, a.before - (k - 1) // 2), a.count + k // a.step - 1)
+            for a, k in zip(axes, window, strict=True)
+        ),
+        strict=True,
+    )
+    whole = all(k % step == 0 for k, step in zip(window, steps, strict=True))
+    if whole and native.available(x, window):
+        blocks = native.block_sums(x, first, steps, count)
+        return over_windows(blocks, (window[0] // steps[0], window[1] // steps[1]), torch.add)
+    for dim, length, axis, begin in zip((-2, -1), window, axes, first, strict=True):
+        x = _stride(x.narrow(dim, begin, x.shape[dim] - begin), length, dim, axis)
+    return x
+
+
+def _by_strips(f: Callable[[Tensor], Tensor], x: Tensor, dim: int) -> Tensor:
+    """f(x), in strips along a dim that f leaves alone: their temporaries fit in cache."""
+    strip = max(1, STRIP_VALUES * x.shape[dim] // max(1, x.numel()))
+    if not _only_computes(x) or strip >= x.shape[dim]:
+        return f(x)
+    out = None
+    for first in range(0, x.shape[dim], strip):
+        length = min(strip, x.shape[dim] - first)
+        part = f(x.narrow(dim, first, length))
+        if out is None:
+            shape = list(part.shape)
+            shape[dim] = x.shape[dim]
+            out = part.new_empty(shape)
+            if x.is_contiguous(memory_format=torch.channels_last):
+                out = out.contiguous(memory_format=torch.channels_last)
+        out.narrow(dim, first, length).copy_(part)
+    assert out is not None
+    return out
+
+
+def _only_computes(x: Tensor) -> bool:
+    """Whether nothing but speed tells one way of computing from another."""
+    return x.device.type == "cpu" and not (torch.is_grad_enabled() and x.requires_grad)
+
+
+def _pays_by_rows(x: Tensor, length: int) -> bool:
+    row = x.numel() // x.shape[-2]
+    return _only_computes(x) and row >= ROW_VALUES and length >= 4 * BLOCK
+
+
+def _slide_by_rows(x: Tensor, length: int) -> Tensor:
+    """Sum every `length` rows, reading each row three times and never all of them at once.
+
+    A window is the end of one block of rows, whole blocks and the beginning of another: ends grow
+    upwards and beginnings downwards, a row at a time, while a block's rows are in cache. Again
+    nothing is subtracted, and sums are of few terms that are sums of few.
+    """
+    whole, rest = divmod(length, BLOCK)
+    valid = x.shape[-2] - length + 1
+    blocks = -(-valid // BLOCK)
+    totals = torch.empty_like(x.narrow(-2, 0, blocks + whole - 2))
+    for total, block in zip(totals.unbind(-2), x.split(BLOCK, -2)[1:], strict=False):
+        torch.sum(block, -2, out=total)
+    middle = slide(totals, whole - 1, -2, torch.add)
+    out = torch.empty_like(x.narrow(-2, 0, valid))
+    rows, sums = x.unbind(-2), out.unbind(-2)
+    for number, begun in enumerate(middle.unbind(-2)):
+        first = number * BLOCK
+        last = min(first + BLOCK, valid) - 1
+        sums[last].copy_(torch.sum(x.narrow(-2, last, first + BLOCK - last), -2))
+        for i in range(last - 1, first - 1, -1):
+            torch.add(sums[i + 1], rows[i], out=sums[i])
+        begun.add_(x.narrow(-2, first + whole * BLOCK, rest).sum(-2))
+        sums[first].add_(begun)
+        for i in range(first + 1, last + 1):
+            sums[i].add_(begun.add_(rows[i + length - 1]))
+    return out
+
+
+def _stride(x: Tensor, length: int, dim: int, axis: Axis) -> Tensor:
+    """Sum `length` neighbours along `dim` from every `step`-th pixel on."""
+    whole, rest = divmod(length, axis.step)
+    blocks = x.narrow(dim, 0, (axis.count + whole - 1) * axis.step)
+    blocks = blocks.unflatten(dim, (-1, axis.step)).sum(dim)  # dims count from the end
+    sums = slide(blocks, whole, dim, torch.add)
+    if rest:
+        ends = x.narrow(dim, whole * axis.step, (axis.count - 1) * axis.step + rest)
+        sums = sums + ends.unfold(dim, rest, axis.step).sum(-1)
+    return sums
 
 
 def to_map(valid: Tensor, size: Size) -> Tensor:

@@ -38,7 +38,7 @@ def test_a_statistic_spreads_over_the_pixels_whose_windows_it_is_of(shape, layou
     tail = [1 if d in (rows, columns) else n for d, n in enumerate(shape)][1:]
     if channels > 1:  # such a statistic runs over those channels too
         grid = lifting.statistic(m, "mean", window, over=[rows])
-    spread = lifting.spread(lifting.stack(grid, tail), grid, layout, (6, 5), False)
+    spread = lifting.spread(lifting.stack(grid, grid, tail), grid, layout, (6, 5), False)
     flat = m.reshape(2, -1, 6, 5)
     wanted = oracles.local_mean(flat, window).reshape(m.shape)
     if channels > 1:

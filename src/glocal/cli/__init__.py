@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from glocal.allocator import keep_freed_memory
 from glocal.cli.analyze import analyze
 from glocal.cli.degrade import degrade
 from glocal.cli.evaluate import evaluate
@@ -63,7 +64,8 @@ app.command(
     "glocal restore photo.jpg\n\n"
     "glocal restore photo.jpg sharp.png --tile 1024\n\n"
     "glocal restore in/ out/ --model NAFNet-GoPro-width32.pth --train-size 256\n\n"
-    "glocal restore in/ out/ --model restormer.pth --train-size 128 --dtype bfloat16",
+    "glocal restore in/ out/ --model restormer.pth --train-size 128 --dtype bfloat16\n\n"
+    "glocal restore thumbnails/ out/ --batch 8",
 )(restore)
 app.command(
     help=_help(scan),
@@ -115,4 +117,5 @@ app.command(
 
 def main() -> None:
     """Run the command line; the entry point of the ``glocal`` script."""
+    keep_freed_memory()
     app(prog_name="glocal")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glocal.networks.norms import channel_norm
 from glocal.networks.padding import crop, missing
 
 __all__ = [
@@ -28,8 +29,7 @@ __all__ = [
 class LayerNorm2d(nn.Module):
     """Layer normalisation over the channels of each pixel, (b, c, h, w) → (b, c, h, w).
 
-    Source: section 3.2 of the paper. Statistics are taken in float32 at least, so that half
-    precision neither overflows nor loses the variance; the result has the dtype of the input.
+    Source: section 3.2 of the paper.
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
@@ -41,13 +41,7 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (b, c, h, w)."""
-        wide = x if x.dtype == torch.float64 else x.float()
-        centred = wide - wide.mean(1, keepdim=True)
-        variance = centred.square().mean(1, keepdim=True)
-        scale = self.weight.to(wide.dtype).view(1, -1, 1, 1)
-        shift = self.bias.to(wide.dtype).view(1, -1, 1, 1)
-        normal = centred * torch.rsqrt(variance + self.eps)
-        return (normal * scale + shift).to(x.dtype)
+        return channel_norm(x, self.weight, self.bias, self.eps)
 
 
 class SimpleGate(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glocal.errors import ArgumentError
+from glocal.networks.norms import channel_norm
 from glocal.networks.padding import crop, pad_to_multiple
 
 __all__ = ["Attention", "LayerNorm", "Restormer", "TransformerBlock", "restormer_hyperparameters"]
@@ -47,11 +48,7 @@ class _WithBiasNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = _at_least_float32(x)
-        centred = wide - wide.mean(1, keepdim=True)
-        variance = centred.square().mean(1, keepdim=True)
-        normal = centred / torch.sqrt(variance + _EPS)
-        return (normal * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)).to(x.dtype)
+        return channel_norm(x, self.weight, self.bias, _EPS)
 
 
 class LayerNorm(nn.Module):

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from glocal import ops
 from glocal.errors import ConversionError
-from glocal.windows import Overlap, Size
+from glocal.window_map import values_like, values_of
+from glocal.windows import Overlap, Precision, Size
 
 __all__ = [
     "as_float",
@@ -61,6 +62,8 @@ def as_map(x: Tensor, layout: Sequence[int], size: Size | None) -> Tensor:
 def from_map(x: Tensor, layout: Sequence[int]) -> Tensor:
     """The inverse of `as_map`."""
     rows, columns, channels = layout
+    if (rows, columns) == (x.ndim - 2, x.ndim - 1):
+        return x
     if rows != columns:
         return x.movedim((-2, -1), (rows, columns))
     inner = rows + (channels > 1)
@@ -74,6 +77,7 @@ def statistic(
     over: Sequence[int] = (),
     correction: float = 1,
     order: float = 2,
+    precision: Precision = "exact",
 ) -> Tensor:
     """A statistic over the window of each pixel, and over further dims.
 
@@ -84,6 +88,7 @@ def statistic(
         over: dims of `x` between the first and the last two that the statistic runs over too.
         correction: of the variance's divisor.
         order: of the norm, 1 or 2.
+        precision: "exact" or "fast", as in `ops`; maxima are always exact.
 
     Returns:
         (n, k, h or 1, w or 1) with the k statistics of an image in order.
@@ -98,7 +103,9 @@ def statistic(
     single = grouped.shape[2] == 1
     if kind in ("var", "std"):
         flat = grouped.flatten(1, 2)
-        variance = ops.local_moments(flat, window, groups=k, correction=int(correction))[1]
+        _, variance = ops.local_moments(
+            flat, window, groups=k, correction=int(correction), precision=precision
+        )
         return (variance.sqrt() if kind == "std" else variance).to(x.dtype)
     if kind == "amax":
         return ops.local_max(grouped[:, :, 0] if single else grouped.amax(2), window)
@@ -106,16 +113,16 @@ def statistic(
         return -ops.local_max(-(grouped[:, :, 0] if single else grouped.amin(2)), window)
     if kind == "norm":
         if order == 1:
-            return ops.local_sum(grouped.abs().sum(2), window)
+            return ops.local_sum(grouped.abs().sum(2), window, precision)
         norms = grouped[:, :, 0] if single else torch.linalg.vector_norm(grouped, dim=2)
-        return ops.local_norm(norms, window)
+        return ops.local_norm(norms, window, precision)
     if kind == "logsumexp":
         shift, powers = raised(grouped)
-        return (ops.local_sum(powers.sum(2), window).log() + shift).to(x.dtype)
+        return (ops.local_sum(powers.sum(2), window, precision).log() + shift).to(x.dtype)
     if kind == "sum":
-        return ops.local_sum(grouped[:, :, 0] if single else grouped.sum(2), window)
+        return ops.local_sum(grouped[:, :, 0] if single else grouped.sum(2), window, precision)
     assert kind == "mean"
-    return ops.local_mean(grouped[:, :, 0] if single else grouped.mean(2), window)
+    return ops.local_mean(grouped[:, :, 0] if single else grouped.mean(2), window, precision)
 
 
 def raised(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,9 +136,12 @@ def raised(x: Tensor) -> tuple[Tensor, Tensor]:
     return shift, (wide - shift).clamp_min(-700).exp()
 
 
-def stack(statistics: Tensor, tail: Sequence[int]) -> Tensor:
-    """(n, k, gh, gw) to (gh · gw · n, *tail), where `tail` holds k numbers."""
-    return statistics.permute(2, 3, 0, 1).reshape(-1, *tail)
+def stack(statistics: Tensor, grid: Tensor, tail: Sequence[int]) -> Tensor:
+    """A map of k statistics to (windows · n, *tail), where `tail` holds k numbers.
+
+    `grid` is the map of which the windows are; `statistics` may have become a full map since.
+    """
+    return values_like(statistics, grid).permute(2, 3, 0, 1).reshape(-1, *tail)
 
 
 def spread(
@@ -140,16 +150,17 @@ def spread(
     """Stacked statistics as a map that broadcasts against tensors of a layout.
 
     Args:
-        stacked: (gh · gw · n, ...), with 1 at the rows and columns.
-        grid: (·, ·, gh, gw), of which the windows are.
+        stacked: (windows · n, ...), with 1 at the rows and columns.
+        grid: (·, ·, gh, gw), the map of which the windows are.
         layout, size: as in `as_map`.
         elsewhere: the map has another size than that of the statistics; the nearest is taken.
     """
     rows, columns, channels = layout
-    gh, gw = grid.shape[-2:]
-    y = stacked.unflatten(0, (gh, gw, -1))
+    values, as_in_grid = values_of(grid)
+    y = stacked.unflatten(0, (*values.shape[-2:], -1))
     y = y.squeeze((2 + rows, 2 + columns) if rows != columns else 2 + rows)
-    y = y.permute(2, *range(3, y.ndim), 0, 1)
+    y = as_in_grid(y.permute(2, *range(3, y.ndim), 0, 1))
+    gh, gw = y.shape[-2:]
     if size is not None and elsewhere:
         flat = y.reshape(y.shape[0], -1, gh, gw)
         y = F.interpolate(flat, size=size, mode="nearest-exact").unflatten(1, y.shape[1:-2])
@@ -194,8 +205,9 @@ def repeated(x: Tensor, count: int) -> Tensor:
 
 
 def count(grid: Tensor) -> int:
-    """How many windows a map of statistics (n, k, gh, gw) has."""
-    return grid.shape[-2] * grid.shape[-1]
+    """How many windows' values are kept of a map of statistics."""
+    values, _ = values_of(grid)
+    return values.shape[-2] * values.shape[-1]
 
 
 def pixels(x: Tensor, window: Size, channels: int) -> Tensor | int:
@@ -256,9 +268,10 @@ def group_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    precision: Precision = "exact",
 ) -> Tensor:
     """Group norm of (n, c, ...) in any layout by the statistics of each pixel's window."""
     m = as_map(x, layout, size)
     flat = m.reshape(m.shape[0], -1, *m.shape[-2:])
-    normed = ops.local_group_norm(flat, groups, window, weight, bias, eps)
+    normed = ops.local_group_norm(flat, groups, window, weight, bias, eps, precision)
     return from_map(normed.view_as(m), layout)

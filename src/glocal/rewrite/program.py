@@ -12,6 +12,7 @@ from glocal.rules.rule import Local
 
 __all__ = [
     "DEVICE",
+    "PRECISION",
     "Get",
     "Input",
     "Operator",
@@ -30,6 +31,7 @@ class Get(NamedTuple):
 
 
 DEVICE = Get("device of the input")
+PRECISION = Get("precision of the module")
 
 
 class Operator:
@@ -145,6 +147,7 @@ class Rewritten(Local):
             values[given.name] = leaf
             values.setdefault(DEVICE.name, leaf.device)
         device = values[DEVICE.name]
+        values[PRECISION.name] = self.precision
         for name, path in program.parameters.items():
             owner, _, attribute = path.rpartition(".")
             values[name] = getattr(self.get_submodule(owner), attribute)
@@ -190,7 +193,7 @@ def prune(steps: Sequence[Step], outputs: Any) -> tuple[Step, ...]:
     for step in reversed(steps):
         if step.name not in wanted:
             continue
-        reads = set(names_in([step.args, step.kwargs])) - {DEVICE.name}
+        reads = set(names_in([step.args, step.kwargs])) - {DEVICE.name, PRECISION.name}
         kept.append(replace(step, last=tuple(sorted(reads - alive))))
         wanted |= reads
         alive |= reads

@@ -22,7 +22,7 @@ from glocal.rewrite.nodes import (
     squares,
     tensors,
 )
-from glocal.rewrite.program import Get, Operator
+from glocal.rewrite.program import PRECISION, Get, Operator
 from glocal.rewrite.statistics import Statistic, Statistics
 
 __all__ = ["Reduction", "Reductions"]
@@ -104,12 +104,13 @@ class Reductions(Statistics):
         if (rows, columns) != (rank - 2, rank - 1):
             value = self.emit(lifting.as_map, value, layout, self.flat_sizes(at))
         mode = self.local_mode(at)
-        grid = self.emit(lifting.statistic, value, how.kind, mode.window, mixed, **how.options)
+        options = {**how.options, "precision": PRECISION}
+        grid = self.emit(lifting.statistic, value, how.kind, mode.window, mixed, **options)
         mode = replace(mode, count=self.emit(lifting.count, grid))
         tail = how.left(shape)
         if len(tail) == 3 and tail[1:] == (1, 1):
             return Statistic(grid, mode, tail, hosted=grid)
-        return Statistic(grid, mode, tail, stacked=self.emit(lifting.stack, grid, tail))
+        return Statistic(grid, mode, tail, stacked=self.emit(lifting.stack, grid, grid, tail))
 
     # ---- of chains
 

@@ -32,7 +32,7 @@ from glocal.rewrite.nodes import (
     squares,
     tensors,
 )
-from glocal.rewrite.program import Get, Program, names_in, prune
+from glocal.rewrite.program import PRECISION, Get, Program, Step, names_in, prune
 from glocal.rewrite.reductions import Reduction, Reductions
 from glocal.rewrite.regions import pools_by_matmul
 from glocal.rewrite.statistics import Statistic
@@ -95,7 +95,7 @@ class _Rewriter(Reductions):
                     self._visit(node)
         outputs = tuple(self.plain(v) if isinstance(v, fx.Node) else v for v in block.outputs)
         written = tuple((place, self.plain(node)) for place, node in block.written)
-        steps = prune(self.steps, [outputs, [value for _, value in written]])
+        steps = _one_grid(prune(self.steps, [outputs, [value for _, value in written]]))
         read = set(names_in([[s.args, s.kwargs] for s in steps])) | set(names_in(outputs))
         return Program(
             block.inputs,
@@ -310,6 +310,7 @@ class _Rewriter(Reductions):
             None if weight is None else self.plain(weight),
             None if bias is None else self.plain(bias),
             argument(node, "eps"),
+            PRECISION,
         )
 
     # ---- softmax over the map
@@ -340,3 +341,13 @@ class _Rewriter(Reductions):
             self.held[node] = replace(weights, values=values, at=node)
         else:
             self._ordinary(node, operands)
+
+
+def _one_grid(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """All statistics exact where there are maxima, which always are: else they could not meet."""
+    maxima = any(s.function is lifting.statistic and s.args[1] in ("amax", "amin") for s in steps)
+    exact = {"precision": "exact"}
+    return tuple(
+        replace(s, kwargs=s.kwargs | exact) if maxima and "precision" in s.kwargs else s
+        for s in steps
+    )

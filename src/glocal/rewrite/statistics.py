@@ -132,7 +132,7 @@ class Statistics(Tiling):
         """A statistic with its windows stacked on the batch dim."""
         if held.stacked is None:
             assert held.hosted is not None
-            held.stacked = self.emit(lifting.stack, held.hosted, held.tail)
+            held.stacked = self.emit(lifting.stack, held.hosted, held.grid, held.tail)
         return held.stacked
 
     def spread(self, held: Statistic, node: fx.Node) -> Get:

@@ -27,7 +27,9 @@ class LocalInstanceNorm2d(Local, nn.InstanceNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         """(b, c, h, w) or (c, h, w), normalised."""
         batched = input if input.ndim == 4 else input.unsqueeze(0)
-        out = local_instance_norm(batched, self.window, self.weight, self.bias, self.eps)
+        out = local_instance_norm(
+            batched, self.window, self.weight, self.bias, self.eps, self.precision
+        )
         return out.view_as(input)
 
 
@@ -37,7 +39,13 @@ class LocalGroupNorm(Local, nn.GroupNorm):
     def forward(self, input: Tensor) -> Tensor:
         """(b, c, h, w), normalised."""
         return local_group_norm(
-            input, self.num_groups, self.window, self.weight, self.bias, self.eps
+            input,
+            self.num_groups,
+            self.window,
+            self.weight,
+            self.bias,
+            self.eps,
+            self.precision,
         )
 
 
@@ -50,7 +58,9 @@ class LocalLayerNorm(Local):
     def forward(self, input: Tensor) -> Tensor:
         """(b, c, h, w), normalised."""
         weight, bias = (getattr(self, name) for name in self.affine)
-        return local_layer_norm(input, self.window, weight.flatten(), bias.flatten(), self.eps)
+        return local_layer_norm(
+            input, self.window, weight.flatten(), bias.flatten(), self.eps, self.precision
+        )
 
 
 class LocalRescaleNorm(LocalLayerNorm):
@@ -69,7 +79,7 @@ class LocalRescaleNorm(LocalLayerNorm):
             mean = input.mean((1, 2, 3), keepdim=True)
             variance = (input - mean).square().mean((1, 2, 3), keepdim=True)
         else:
-            mean, variance = local_moments(input, self.window, groups=1)
+            mean, variance = local_moments(input, self.window, groups=1, precision=self.precision)
         std = (variance + self.eps).sqrt()
         weight, bias = (getattr(self, name) for name in self.affine)
         normalised = ((input - mean) / std).to(input.dtype) * weight + bias

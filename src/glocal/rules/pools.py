@@ -13,7 +13,7 @@ class LocalAvgPool2d(Local, nn.AdaptiveAvgPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Mean of the window of each pixel, size 1 on every axis that the window covers."""
-        return local_mean(input, self.window)
+        return local_mean(input, self.window, self.precision)
 
 
 class LocalMaxPool2d(Local, nn.AdaptiveMaxPool2d):

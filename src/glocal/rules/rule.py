@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from glocal.windows import Size
+from glocal.windows import Precision, Size
 
 __all__ = ["Local", "Rule"]
 
@@ -38,9 +38,11 @@ class Local(nn.Module):
 
     Attributes:
         window: (height, width) in pixels of the map that the operation sees.
+        precision: of window statistics, as in `glocal.ops`; `localize` sets it.
     """
 
     window: Size
+    precision: Precision = "exact"
 
     @classmethod
     def of(cls, module: nn.Module, window: Size, **attributes: Any) -> Self:
@@ -54,4 +56,5 @@ class Local(nn.Module):
 
     def extra_repr(self) -> str:
         """The window, after what the original says."""
-        return ", ".join(filter(None, [super().extra_repr(), f"window={self.window}"]))
+        fast = "" if self.precision == "exact" else f"precision={self.precision}"
+        return ", ".join(filter(None, [super().extra_repr(), f"window={self.window}", fast]))

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from glocal.ops import local_mean
 from glocal.rules.pools import AVG_POOL
 from glocal.rules.rule import Local, Rule
+from glocal.window_map import values_of
 from glocal.windows import Size
 
 __all__ = ["LINEAR_SE", "SELECTIVE_FUSION", "LocalLinearSE", "LocalSelectiveFusion"]
@@ -20,9 +21,9 @@ class LocalLinearSE(Local):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, h, w)."""
-        squeezed = local_mean(x, self.window).permute(0, 2, 3, 1)
-        gate: Tensor = getattr(self, self.excitation)(squeezed)
-        return x * gate.permute(0, 3, 1, 2)
+        pooled, as_map = values_of(local_mean(x, self.window, self.precision))
+        gate: Tensor = getattr(self, self.excitation)(pooled.permute(0, 2, 3, 1))
+        return x * as_map(gate.permute(0, 3, 1, 2))
 
 
 class LocalSelectiveFusion(Local):
@@ -36,7 +37,8 @@ class LocalSelectiveFusion(Local):
     def forward(self, branches: list[Tensor]) -> Tensor:
         """A list of (b, c, h, w) to (b, c, h, w)."""
         squeeze, excite = (getattr(self, name) for name in self.parts)
-        squeezed = squeeze(local_mean(sum(branches[1:], branches[0]), self.window))
+        pooled = local_mean(sum(branches[1:], branches[0]), self.window, self.precision)
+        squeezed = squeeze(pooled)
         weights = [layer(squeezed) for layer in excite]
         peak = weights[0]
         for weight in weights[1:]:

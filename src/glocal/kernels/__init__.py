@@ -1,0 +1,1 @@
+"""Compiled versions of window operations; see `native`."""

@@ -1,0 +1,201 @@
+"""Window operations in C++, where they are many times faster than torch's: float32 on a CPU.
+
+The source is compiled once, on first use, by the C++ compiler of the machine, and kept in the
+user's cache. Where there is no compiler, or ``GLOCAL_NATIVE=0`` says so, nothing is lost but
+speed: `ops` computes the same with torch, which is also what the results are tested against.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from glocal.windows import Axis, Size
+
+__all__ = ["available", "block_sums", "instance_norm", "multiply", "takes", "window_sums"]
+
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
+_SECONDS = 120
+_LANES = 16  # channels that are worked on together: a cache line of them
+
+
+def available(x: Tensor, window: Size) -> bool:
+    """Whether a map (b, c, h, w) and a window inside of it can be computed with here."""
+    return _block(window) > 0 and takes(x)
+
+
+def takes(x: Tensor) -> bool:
+    """Whether a tensor is a map (b, c, h, w) that can be computed with here."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.ndim == 4
+        and x.numel() > 0
+        and not (torch.is_grad_enabled() and x.requires_grad)
+        and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
+        and _library() is not None
+    )
+
+
+def window_sums(x: Tensor, window: Size, scale: float = 1.0) -> Tensor:
+    """`scale` times the sum of every window wholly inside, (b, c, h - kh + 1, w - kw + 1)."""
+    library = _library()
+    assert library is not None
+    (kh, kw), (h, w) = window, x.shape[-2:]
+    out = _empty(x, (h - kh + 1, w - kw + 1))
+    failed = library.glocal_window_sums(
+        x.data_ptr(), out.data_ptr(), *_shape(x), kh, kw, *_cut(x, window), scale
+    )
+    if failed:
+        raise MemoryError("not enough memory for the sums of windows")
+    return out
+
+
+def block_sums(x: Tensor, first: Size, block: Size, count: Size) -> Tensor:
+    """Sums of blocks of pixels side by side, (b, c, down, along).
+
+    Args:
+        x: (b, c, h, w), of which the first block begins at the pixel `first`.
+        first: (row, column).
+        block: (height, width) in pixels.
+        count: blocks down and along.
+    """
+    library = _library()
+    assert library is not None
+    out = _empty(x, count)
+    begins = x[..., first[0] :, first[1] :].data_ptr()
+    failed = library.glocal_block_sums(
+        begins, out.data_ptr(), *_shape(x), *block, *count, torch.get_num_threads()
+    )
+    if failed:
+        raise MemoryError("not enough memory for the sums of blocks")
+    return out
+
+
+def multiply(x: Tensor, values: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
+    """A map times the values of its pixels' windows, (b, c, windows down, windows along)."""
+    library = _library()
+    assert library is not None
+    plain = x.is_contiguous()
+    form = torch.contiguous_format if plain else torch.channels_last
+    values = values.contiguous(memory_format=form)
+    out = torch.empty_like(x)
+    failed = library.glocal_multiply(
+        x.data_ptr(),
+        values.data_ptr(),
+        out.data_ptr(),
+        *_shape(x),
+        *(n for axis in axes for n in (axis.count, axis.before, axis.step)),
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError("not enough memory for a row of the map")
+    return out
+
+
+def instance_norm(
+    x: Tensor, window: Size, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Instance norm by the statistics of each pixel's window; weight and bias (c,), or neither."""
+    library = _library()
+    assert library is not None
+    out = torch.empty_like(x)
+    affine = [None if t is None else t.detach().float().contiguous() for t in (weight, bias)]
+    failed = library.glocal_instance_norm(
+        x.data_ptr(),
+        *(None if t is None else t.data_ptr() for t in affine),
+        out.data_ptr(),
+        *_shape(x),
+        *window,
+        *_cut(x, window),
+        x.shape[1],
+        eps,
+    )
+    if failed:
+        raise MemoryError("not enough memory for the statistics of windows")
+    return out
+
+
+def _empty(x: Tensor, size: Size) -> Tensor:
+    """Memory for a map of another size that lies as x does."""
+    plain = x.is_contiguous()
+    form = torch.contiguous_format if plain else torch.channels_last
+    return torch.empty((*x.shape[:2], *size), dtype=x.dtype, memory_format=form)
+
+
+def _shape(x: Tensor) -> tuple[int, int, int, int]:
+    """Images, rows, columns and channels, of which the last lie together."""
+    b, c, h, w = x.shape
+    return (b * c, h, w, 1) if x.is_contiguous() else (b, h, w, c)
+
+
+def _block(window: Size) -> int:
+    """Rows of a block: a few of them make a window. 0 where windows are too small for it."""
+    return next((n for n in (16, 8, 4, 2, 1) if window[0] >= 4 * n), 0)
+
+
+def _cut(x: Tensor, window: Size) -> tuple[int, int, int]:
+    """Rows of a block, channels of an item of work, threads."""
+    images, _, _, c = _shape(x)
+    threads = torch.get_num_threads()
+    lanes = next((n for n in (_LANES, 8) if images * -(-c // n) >= threads), 4)
+    return _block(window), lanes, threads
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    if os.environ.get("GLOCAL_NATIVE", "1") == "0" or sys.platform == "win32":
+        return None
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        return None
+    source = files("glocal.kernels").joinpath("windows.cpp").read_text()
+    try:
+        path = _built(compiler, source)
+        library = ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    pointer, index = ctypes.c_void_p, ctypes.c_ssize_t
+    library.glocal_window_sums.argtypes = [pointer] * 2 + [index] * 9 + [ctypes.c_float]
+    library.glocal_block_sums.argtypes = [pointer] * 2 + [index] * 9
+    library.glocal_multiply.argtypes = [pointer] * 3 + [index] * 11
+    library.glocal_instance_norm.argtypes = [pointer] * 4 + [index] * 10 + [ctypes.c_double]
+    return library
+
+
+def _built(compiler: str, source: str) -> Path:
+    """The compiled library, from the cache if it is there; made whole or not at all."""
+    said = (source, compiler, *_FLAGS, platform.machine(), _processor())
+    name = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glocal"
+    path = folder / f"windows-{name}.so"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        made = Path(work) / path.name
+        command = [compiler, *_FLAGS, "-x", "c++", "-", "-o", str(made)]
+        subprocess.run(
+            command, input=source.encode(), check=True, capture_output=True, timeout=_SECONDS
+        )
+        os.replace(made, path)
+    return path
+
+
+def _processor() -> str:
+    """What the compiler's ``native`` stands for here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

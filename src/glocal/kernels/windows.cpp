@@ -1,0 +1,398 @@
+// Sums over windows, and instance norm by windows, of float32 maps on a CPU.
+//
+// A map is `outer` images of h rows of w pixels of c channels, a pixel's channels together
+// (channels last), or as many images of one channel. An item of work is one image and at most
+// `lanes` of its channels; inside, values of a row lie as in a map of that many channels.
+//
+// A window of kh rows is the end of one block of rows, whole blocks, and the beginning of another.
+// Ends grow upwards and beginnings downwards, a row at a time, so that a row is read three times
+// whatever the window. Along a row, runs of 1, 2, 4, ... neighbours are added as the binary digits
+// of kw say. Nothing is subtracted: no sum holds a term from outside of its window.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <new>
+#include <vector>
+
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static int omp_get_thread_num() { return 0; }
+#endif
+
+namespace {
+
+using Index = std::ptrdiff_t;
+
+struct Map {
+    Index h, w, c, kh, kw, block;  // `block` rows are a block; kh is at least two of them
+    Index lanes = 1;               // channels of the item that is worked on
+
+    Index values() const { return w * lanes; }
+    Index rows() const { return h - kh + 1; }
+    Index columns() const { return w - kw + 1; }
+    Index whole() const { return kh / block; }
+    Index blocks() const { return (rows() + block - 1) / block; }
+};
+
+template <typename T>
+void add(T* __restrict to, const T* __restrict x, Index n) {
+    for (Index i = 0; i < n; i++) to[i] += x[i];
+}
+
+template <typename T>
+void sum(T* __restrict to, const T* __restrict a, const T* __restrict b, Index n) {
+    for (Index i = 0; i < n; i++) to[i] = a[i] + b[i];
+}
+
+// Sums of every `length` neighbours, `apart` values from each other, among n values at x.
+template <typename T>
+void slide(T* to, const T* x, Index n, Index apart, Index length, T* spare, T* other) {
+    const Index valid = n - (length - 1) * apart;
+    Index offset = 0;
+    for (Index run = 1;; run *= 2) {
+        if (length & run) {
+            if (offset == 0) std::copy(x, x + valid, to);
+            else add(to, x + offset * apart, valid);
+            offset += run;
+        }
+        if (2 * run > length) return;
+        n -= run * apart;
+        sum(spare, x, x + run * apart, n);
+        x = spare;
+        std::swap(spare, other);
+    }
+}
+
+// f(i, j) for the values of a row: i where they lie as in a map of the item's channels alone, j
+// where they lie in the map.
+template <int Lanes, typename F>
+inline void for_pixels(Index pixels, Index lanes, Index c, F f) {
+    for (Index p = 0; p < pixels; p++) {
+        const Index count = Lanes ? Lanes : lanes;
+#pragma omp simd
+        for (Index l = 0; l < count; l++) f(p * count + l, p * c + l);
+    }
+}
+
+template <typename F>
+inline void for_row(const Map& map, Index pixels, F f) {
+    if (map.lanes == map.c) {
+#pragma omp simd
+        for (Index i = 0; i < pixels * map.c; i++) f(i, i);
+    } else if (map.lanes == 16) for_pixels<16>(pixels, 16, map.c, f);
+    else if (map.lanes == 8) for_pixels<8>(pixels, 8, map.c, f);
+    else for_pixels<0>(pixels, map.lanes, map.c, f);
+}
+
+// Sums of all windows' rows, block by block, of `value(i, x)` of the values x of a row.
+template <typename T, typename Value>
+class Blocks {
+  public:
+    Blocks(const Map& map, const float* x, Value value)
+        : map(map), x(x), value(value), m(map.values()), middles(map.blocks() * m),
+          sums(map.block * m), begun(m) {
+        const Index count = map.blocks() + map.whole() - 2;
+        std::vector<T> totals(count * m), spare(count * m), other(count * m);
+        for (Index r = 0; r < count * map.block; r++)
+            add_row(&totals[r / map.block * m], r + map.block);
+        slide(middles.data(), totals.data(), count * m, m, map.whole() - 1, spare.data(),
+              other.data());
+    }
+
+    // How many rows of sums a block has.
+    Index size(Index number) const {
+        return std::min(map.block, map.rows() - number * map.block);
+    }
+
+    // Those rows, one after another.
+    const T* operator()(Index number) {
+        const Index first = number * map.block, n = size(number);
+        T* last = &sums[(n - 1) * m];
+        std::fill(last, last + m, T(0));
+        for (Index r = first + map.block - 1; r >= first + n - 1; r--) add_row(last, r);
+        for (Index r = n - 2; r >= 0; r--) sum_row(&sums[r * m], &sums[(r + 1) * m], first + r);
+        std::copy(&middles[number * m], &middles[number * m] + m, begun.data());
+        for (Index r = first + map.whole() * map.block; r < first + map.kh; r++)
+            add_row(begun.data(), r);
+        add(sums.data(), begun.data(), m);
+        for (Index r = 1; r < n; r++) {
+            add_row(begun.data(), first + r + map.kh - 1);
+            add(&sums[r * m], begun.data(), m);
+        }
+        return sums.data();
+    }
+
+  private:
+    const float* row(Index r) const { return x + r * map.w * map.c; }
+
+    void add_row(T* to, Index r) const {
+        const float* from = row(r);
+        for_row(map, map.w, [this, to, from](Index i, Index j) { to[i] += value(i, from[j]); });
+    }
+
+    void sum_row(T* to, const T* a, Index r) const {
+        const float* from = row(r);
+        for_row(map, map.w, [this, to, a, from](Index i, Index j) { to[i] = a[i] + value(i, from[j]); });
+    }
+
+    const Map& map;
+    const float* x;
+    const Value value;
+    const Index m;
+    std::vector<T> middles, sums, begun;
+};
+
+const auto itself = [](Index, float x) { return x; };
+
+void window_sums(const Map& map, const float* x, float* out, float scale) {
+    const Index m = map.values(), valid = map.columns() * map.lanes;
+    Blocks<float, decltype(itself)> blocks(map, x, itself);
+    std::vector<float> made(valid), spare(m), other(m);
+    for (Index b = 0; b < map.blocks(); b++) {
+        const float* sums = blocks(b);
+        for (Index r = 0; r < blocks.size(b); r++) {
+            slide(made.data(), sums + r * m, m, map.lanes, map.kw, spare.data(), other.data());
+            float* to = out + (b * map.block + r) * map.columns() * map.c;
+            const float* from = made.data();
+            for_row(map, map.columns(), [=](Index i, Index j) { to[j] = from[i] * scale; });
+        }
+    }
+}
+
+// The mean of each channel, once for each pixel of a row. Whatever is taken off before squaring
+// comes out exactly; the mean leaves least to cancel.
+std::vector<float> centres(const Map& map, const float* x) {
+    const Index m = map.values();
+    std::vector<double> total(m);
+    double* to = total.data();
+    for (Index r = 0; r < map.h; r++) {
+        const float* from = x + r * map.w * map.c;
+        for_row(map, map.w, [=](Index i, Index j) { to[i] += from[j]; });
+    }
+    std::vector<float> centre(m);
+    for (Index l = 0; l < map.lanes; l++) {
+        double mean = 0;
+        for (Index i = l; i < m; i += map.lanes) mean += total[i];
+        mean /= double(map.h) * map.w;
+        for (Index i = l; i < m; i += map.lanes) centre[i] = float(mean);
+    }
+    return centre;
+}
+
+// A value of each channel, once for each pixel of a row.
+std::vector<float> repeated(const float* values, const Map& map, float otherwise) {
+    std::vector<float> row(map.values(), otherwise);
+    for (Index i = 0; values && i < map.values(); i++) row[i] = values[i % map.lanes];
+    return row;
+}
+
+// A row of windows' values to a row of pixels', each of the nearest window.
+void spread(std::vector<float>& row, const float* values, const Map& map) {
+    const Index before = (map.kw - 1) / 2, columns = map.columns(), lanes = map.lanes;
+    for (Index p = 0; p < before; p++) std::copy(values, values + lanes, &row[p * lanes]);
+    std::copy(values, values + columns * lanes, &row[before * lanes]);
+    const float* last = values + (columns - 1) * lanes;
+    for (Index p = before + columns; p < map.w; p++) std::copy(last, last + lanes, &row[p * lanes]);
+}
+
+void instance_norm(const Map& map, const float* x, const float* weight, const float* bias,
+                   float* out, double eps) {
+    const Index m = map.values(), valid = map.columns() * map.lanes;
+    const double pixels = double(map.kh) * map.kw;
+    const std::vector<float> centre = centres(map, x);
+    const float* c = centre.data();
+    const auto deviation = [c](Index i, float v) { return double(v) - c[i]; };
+    const auto square = [c](Index i, float v) {
+        const double d = double(v) - c[i];
+        return d * d;
+    };
+    Blocks<double, decltype(deviation)> firsts(map, x, deviation);
+    Blocks<double, decltype(square)> seconds(map, x, square);
+    std::vector<double> first(valid), second(valid), spare(m), other(m);
+    std::vector<float> shifts(map.rows() * valid), scales(map.rows() * valid);
+    for (Index b = 0; b < map.blocks(); b++) {
+        const double *s = firsts(b), *q = seconds(b);
+        for (Index r = 0; r < firsts.size(b); r++) {
+            slide(first.data(), s + r * m, m, map.lanes, map.kw, spare.data(), other.data());
+            slide(second.data(), q + r * m, m, map.lanes, map.kw, spare.data(), other.data());
+            float* shift = &shifts[(b * map.block + r) * valid];
+            float* scale = &scales[(b * map.block + r) * valid];
+            for (Index i = 0; i < valid; i++) {
+                const double mean = first[i] / pixels;
+                const double variance = std::max(second[i] / pixels - mean * mean, 0.0);
+                shift[i] = float(mean);
+                scale[i] = float(1 / std::sqrt(variance + eps));
+            }
+        }
+    }
+    const std::vector<float> gain = repeated(weight, map, 1), offset = repeated(bias, map, 0);
+    std::vector<float> shift(m), scale(m);
+    const float *s = shift.data(), *f = scale.data(), *g = gain.data(), *o = offset.data();
+    for (Index y = 0; y < map.h; y++) {
+        const Index at = std::min(std::max(y - (map.kh - 1) / 2, Index(0)), map.rows() - 1);
+        spread(shift, &shifts[at * valid], map);
+        spread(scale, &scales[at * valid], map);
+        const float* from = x + y * map.w * map.c;
+        float* to = out + y * map.w * map.c;
+        for_row(map, map.w, [=](Index i, Index j) {
+            to[j] = (from[j] - c[i] - s[i]) * f[i] * g[i] + o[i];
+        });
+    }
+}
+
+// Sums of `along` blocks of kh × kw pixels side by side, of which the first begins at `x`.
+void block_sums(const Map& map, const float* x, float* out, Index along) {
+    const Index m = along * map.kw * map.c;
+    std::vector<float> total(x, x + m);
+    for (Index r = 1; r < map.kh; r++) add(total.data(), x + r * map.w * map.c, m);
+    for (Index i = 0; i < along; i++) {
+        const float* from = &total[i * map.kw * map.c];
+        float* to = out + i * map.c;
+        std::copy(from, from + map.c, to);
+        for (Index p = 1; p < map.kw; p++) add(to, from + p * map.c, map.c);
+    }
+}
+
+// Which windows the pixels along an axis have: `count` of them, the first that of the pixel
+// `before`, each `step` pixels after the last; values between are interpolated.
+struct Axis {
+    Index count, before, step;
+
+    Index window(Index pixel) const {
+        return std::min(std::max(pixel - before, Index(0)) / step, count - 1);
+    }
+    float share(Index pixel) const {  // of the next window's value
+        const Index past = std::max(pixel - before, Index(0)) - window(pixel) * step;
+        return window(pixel) == count - 1 ? 0.0f : float(past) / float(step);
+    }
+};
+
+// The same for all pixels of a row: the window of each, the next one, and the share of that.
+struct Row {
+    std::vector<Index> here, next;
+    std::vector<float> share;
+
+    Row(const Axis& axis, Index pixels) : here(pixels), next(pixels), share(pixels) {
+        for (Index p = 0; p < pixels; p++) {
+            here[p] = axis.window(p);
+            share[p] = axis.share(p);
+            next[p] = here[p] + (share[p] > 0);
+        }
+    }
+};
+
+// A row of pixels times the values of their windows; `made` has memory for a row of values.
+void multiply_row(const float* x, const float* values, float* out, Index y, Index c,
+                  const Axis& rows, Index along, const Row& row, float* __restrict made) {
+    const Index m = along * c;
+    const float* at = values + rows.window(y) * m;
+    const float share = rows.share(y);
+    if (share > 0) {
+        for (Index i = 0; i < m; i++) made[i] = at[i] + share * (at[i + m] - at[i]);
+        at = made;
+    }
+    const Index w = row.here.size();
+    if (c == 1) {
+#pragma omp simd
+        for (Index p = 0; p < w; p++) {
+            const float here = at[row.here[p]], next = at[row.next[p]];
+            out[p] = x[p] * (here + row.share[p] * (next - here));
+        }
+        return;
+    }
+    for (Index p = 0; p < w; p++) {
+        const float *here = at + row.here[p] * c, *next = at + row.next[p] * c;
+        const float part = row.share[p];
+#pragma omp simd
+        for (Index l = 0; l < c; l++)
+            out[p * c + l] = x[p * c + l] * (here[l] + part * (next[l] - here[l]));
+    }
+}
+
+// Calls f(map, number of the image, first channel) for every item; 1 if memory is short.
+template <typename F>
+int for_items(Map map, Index outer, Index lanes, Index threads, F f) {
+    const Index groups = (map.c + lanes - 1) / lanes;
+    int failed = 0;
+#pragma omp parallel for num_threads(threads) schedule(dynamic) firstprivate(map)
+    for (Index item = 0; item < outer * groups; item++) {
+        const Index first = item % groups * lanes;
+        map.lanes = std::min(lanes, map.c - first);
+        try {
+            f(map, item / groups, first);
+        } catch (const std::bad_alloc&) {
+#pragma omp atomic write
+            failed = 1;
+        }
+    }
+    return failed;
+}
+
+}  // namespace
+
+extern "C" {
+
+// out: (outer, h - kh + 1, w - kw + 1, c), the sums times `scale`.
+int glocal_window_sums(const float* x, float* out, Index outer, Index h, Index w, Index c, Index kh,
+                       Index kw, Index block, Index lanes, Index threads, float scale) {
+    return for_items({h, w, c, kh, kw, block}, outer, lanes, threads,
+                     [=](const Map& map, Index image, Index first) {
+                         window_sums(map, x + image * h * w * c + first,
+                                     out + image * map.rows() * map.columns() * c + first, scale);
+                     });
+}
+
+// out: (outer, down, along, c), the sums of blocks of kh × kw pixels side by side, from x on.
+int glocal_block_sums(const float* x, float* out, Index outer, Index h, Index w, Index c, Index kh,
+                      Index kw, Index down, Index along, Index threads) {
+    const Index items = outer * down;
+    int failed = 0;
+#pragma omp parallel for num_threads(threads)
+    for (Index item = 0; item < items; item++) {
+        const Index image = item / down, number = item % down;
+        try {
+            block_sums({h, w, c, kh, kw, 0, c}, x + (image * h + number * kh) * w * c,
+                       out + item * along * c, along);
+        } catch (const std::bad_alloc&) {
+#pragma omp atomic write
+            failed = 1;
+        }
+    }
+    return failed;
+}
+
+// out: (outer, h, w, c), x times the values (outer, windows down, windows along, c) of its windows.
+int glocal_multiply(const float* x, const float* values, float* out, Index outer, Index h, Index w,
+                    Index c, Index down, Index top, Index step_down, Index along, Index left,
+                    Index step_along, Index threads) {
+    try {
+        const Axis rows{down, top, step_down};
+        const Row row({along, left, step_along}, w);
+        std::vector<float> made(threads * along * c);
+#pragma omp parallel for num_threads(threads)
+        for (Index item = 0; item < outer * h; item++)
+            multiply_row(x + item * w * c, values + item / h * down * along * c,
+                         out + item * w * c, item % h, c, rows, along, row,
+                         &made[omp_get_thread_num() * along * c]);
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+    return 0;
+}
+
+// out: (outer, h, w, c). Weight and bias are by channel, or both null. With c = 1, images take
+// turns in `channels` channels.
+int glocal_instance_norm(const float* x, const float* weight, const float* bias, float* out,
+                         Index outer, Index h, Index w, Index c, Index kh, Index kw, Index block,
+                         Index lanes, Index threads, Index channels, double eps) {
+    return for_items({h, w, c, kh, kw, block}, outer, lanes, threads,
+                     [=](const Map& map, Index image, Index first) {
+                         const Index at = c == channels ? first : image % channels;
+                         instance_norm(map, x + image * h * w * c + first,
+                                       weight ? weight + at : nullptr, bias ? bias + at : nullptr,
+                                       out + image * h * w * c + first, eps);
+                     });
+}
+}
