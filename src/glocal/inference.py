@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glocal.blending import FALLBACK_TILES, UNMEASURED, blended, plans_for
 from glocal.errors import ArgumentError, GlocalWarning
-from glocal.memory import free_memory
+from glocal.memory import free_memory, give_back
 from glocal.plan import Plan
 from glocal.reach import Layout, lay_out
 from glocal.runner import (
@@ -39,8 +39,8 @@ __all__ = ["FALLBACK_TILES", "local_window", "restore", "room_for"]
 SHARE = 0.8
 """Of the free memory, that the network may take: others want some, too."""
 
-SHARE_OF_LIMIT = 0.9
-"""Of what is left of a given limit: allocators take a little more than what is measured."""
+SHARE_OF_LIMIT = 0.8
+"""Of what is left of a given limit: allocators take more than what is measured on small parts."""
 
 Progress = Callable[[int, int], None]
 
@@ -120,6 +120,7 @@ def restore(
     grey = source.shape[1] == 1 and (channels or channels_of(model)) == 3
     size: Size = (source.shape[-2], source.shape[-1])
     tiler = Tiler(runner, lambda rows, columns: source[..., rows, columns], size, grey)
+    tiler.finish = back
     given = None if tile is None or isinstance(tile, str) else _pair(tile)
     window = local_window(model, halo)
     blends = window is None or overlap is not None or blend is not None
@@ -187,6 +188,7 @@ def _assembled(
             if restored is None:
                 restored = np.empty((height, width, *samples.shape[2:]), samples.dtype)
             restored[rows, columns] = samples
+        give_back()
         report(done, len(layout.pieces))
     assert restored is not None
     if not sound:

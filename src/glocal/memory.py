@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Need", "Peak", "free_memory", "peak_memory"]
+__all__ = ["Need", "Peak", "free_memory", "give_back", "peak_memory"]
 
 _PROCESS = Path("/proc/self")
 _MACHINE = Path("/proc/meminfo")
@@ -104,7 +104,7 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
     if device.type != "cpu":
         return None
     if limit is not None:
-        _give_back()
+        give_back()
         try:
             return max(0, limit - (_resident("VmRSS") or 0))
         except OSError:
@@ -154,7 +154,7 @@ def _begin(device: torch.device) -> int | None:
         return torch.cuda.memory_allocated(device)
     if device.type != "cpu":
         return None
-    _give_back()
+    give_back()
     try:
         (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
     except OSError:  # not Linux, or not allowed in this container
@@ -177,8 +177,12 @@ def _resident(field: str) -> int | None:
     return None
 
 
-def _give_back() -> None:
-    """Have glibc return freed memory, which would be used again without being seen."""
+def give_back() -> None:
+    """Have glibc return freed memory, which would be used again without being seen.
+
+    Pieces of other sizes do not fit where earlier ones were, so that a process that keeps them
+    grows beyond what it needs at any moment.
+    """
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library

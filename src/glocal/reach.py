@@ -259,9 +259,11 @@ def _compared(tiler: Tiler, strip: _Strip, place: tuple[int, int]) -> _Compared:
     whole, other = Part(0, length, 0, length), Part(0, across, 0, across)
     with looked_up() as lengths, peak_memory(tiler.runner.device) as larger:
         reference, scale = alone.run(_piece(axis, whole, other))
+        tiler.finish(reference)
     alone.levels = levels_of(lengths, size)
     with peak_memory(tiler.runner.device) as smaller:
         result, _ = alone.run(_piece(axis, Part(cut, length, cut, length), other))
+        tiler.finish(result)
     reference = reference.narrow(axis - 2, cut * scale, (length - cut) * scale)
     felt = (result - reference).abs().movedim(axis - 2, 0).flatten(1).amax(1)
     need = None

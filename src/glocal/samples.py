@@ -48,7 +48,8 @@ def as_batch(image: AnyImage) -> tuple[Tensor, Callable[[Tensor], AnyImage]]:
     def to_array(x: Tensor) -> np.ndarray:
         if native.kind == "u":
             peak = np.iinfo(native).max
-            x = x.nan_to_num().clamp(0, 1).mul(peak).round()
+            x = x.nan_to_num()  # a copy; the rest need not be
+            x = x.clamp_(0, 1).mul_(peak).round_()
         pixels = x[0].permute(1, 2, 0).cpu().numpy().astype(native)
         return np.ascontiguousarray(pixels if image.ndim == 3 else pixels[..., 0])
 

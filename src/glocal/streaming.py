@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference import local_window, room_for
 from glocal.journal import Journal
+from glocal.memory import give_back
 from glocal.plan import Plan
 from glocal.provenance import weights_sha256
 from glocal.raw_images import Header, Raw, check_format, header, pack, unpack
@@ -128,6 +129,7 @@ def restore_streamed(
                 work.journal.append({"decoded": True})
             grey = told.channels == 1 and (channels or channels_of(model)) == 3
             tiler = Tiler(runner, work.cut, told.size, grey)
+            tiler.finish = as_batch(work.colour.read(slice(0, 1), slice(0, 1)))[1]
             with eval_mode(model, runner.device), torch.inference_mode():
                 layout = work.layout(tiler)
                 if layout is None:
@@ -241,6 +243,7 @@ def _run(
         work.begin(scale, core.shape[1]).write(rows, columns, back(core))
         work.journal.append({"tile": number})
         work.done.add(number)
+        give_back()
         progress(len(work.done), work.total)
     if not sound:
         warn_of_values()

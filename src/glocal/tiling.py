@@ -74,6 +74,7 @@ class Tiler:
         grey: whether a grey image goes through a colour network.
         halo: of the tiles, in pixels.
         levels: where the network has grids of windows.
+        finish: what becomes of a restored piece, whose memory counts as well.
     """
 
     runner: Runner
@@ -82,6 +83,7 @@ class Tiler:
     grey: bool = False
     halo: int = 0
     levels: tuple[Level, ...] = ()
+    finish: Callable[[Tensor], object] = lambda restored: restored
     _too_many: float = field(default=float("inf"), init=False)
 
     def __call__(self, piece: Piece) -> tuple[Tensor, int]:
