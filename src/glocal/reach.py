@@ -19,7 +19,7 @@ from glocal.memory import Need, peak_memory
 from glocal.placement import looked_up
 from glocal.runner import is_out_of_memory
 from glocal.texts import size_text
-from glocal.tiles import ALIGN, Part, Piece, largest_tile, pieces
+from glocal.tiles import ALIGN, Part, Piece, aligned, largest_tile, pieces
 from glocal.tiling import Level, Tiler, levels_of, run_tile
 from glocal.windows import Size
 
@@ -130,7 +130,7 @@ def measure(tiler: Tiler, window: Size, room: float | None = None) -> Reach | No
     # from each pixel on, whatever lies farther from the cut
     beyond = felt.nan_to_num(float("inf")).flip(0).cummax(0).values.flip(0)
     # the strip's other end is no place to look at: there is nothing beyond
-    least = _up(max(window))
+    least = aligned(max(window))
     halos = range(least, max(least, len(beyond) - ALIGN // 2) + 1, ALIGN)
     errors = {halo: float(beyond[min(halo, len(beyond) - 1)]) for halo in halos}
     halo = next((h for h, error in errors.items() if error <= BOUND / SAFETY), max(errors))
@@ -165,7 +165,7 @@ def lay_out(
     tiler.levels = () if reach is None else reach.levels
     wanted = halo
     if halo is None:
-        halo = _up(WIDEST * max(window)) if reach is None else reach.halo
+        halo = aligned(WIDEST * max(window)) if reach is None else reach.halo
     if tile == "auto":
         guess = most
         if room is not None and reach is not None and reach.need is not None:
@@ -202,7 +202,7 @@ def _fitting(size: Size, halo: int, most: float) -> tuple[Size, int]:
     """The best tile of no more pixels, and its halo, narrower where nothing else fits."""
     if size[0] * size[1] <= most:
         return size, halo
-    for narrower in range(_up(halo), -1, -ALIGN):
+    for narrower in range(aligned(halo), -1, -ALIGN):
         tile = largest_tile(size, narrower, most)
         if tile is not None:
             return tile, min(halo, narrower)
@@ -234,10 +234,10 @@ def _depth(size: int, least: int, others: tuple[int, ...]) -> int:
 def _strip(size: Size, window: Size, most: float) -> _Strip:
     """The strip along the longer axis, shorter where it has to be."""
     axis = 0 if size[0] > size[1] else 1
-    for margin in range(_up(max(WIDEST * window[axis], 2 * ALIGN)), ALIGN, -ALIGN):
+    for margin in range(aligned(max(WIDEST * window[axis], 2 * ALIGN)), ALIGN, -ALIGN):
         length = min(size[axis], 2 * margin + ALIGN + size[axis] % ALIGN)
         cut = min(margin, length // 2 // ALIGN * ALIGN)
-        across = _depth(size[1 - axis], _up(window[1 - axis] * 5 // 4), (length, length - cut))
+        across = _depth(size[1 - axis], aligned(window[1 - axis] * 5 // 4), (length, length - cut))
         if length * across <= most:
             break
     return _Strip(axis, length, across, cut)
@@ -296,7 +296,3 @@ def _contrast(tiler: Tiler, strip: _Strip, place: tuple[int, int], window: int) 
         deviation, mean = torch.std_mean(samples.to(torch.float32), (0, 2, 3), correction=0)
         found.append(torch.stack([mean, deviation]))
     return float((found[0] - found[1]).abs().max())
-
-
-def _up(pixels: int) -> int:
-    return -(-pixels // ALIGN) * ALIGN

@@ -17,6 +17,7 @@ __all__ = [
     "Blend",
     "Part",
     "Piece",
+    "aligned",
     "grid",
     "halved",
     "largest_tile",
@@ -138,7 +139,7 @@ def part(start: int, stop: int, size: int, halo: int) -> Part:
     >>> part(64, 128, size=300, halo=32)
     Part(start=64, stop=128, first=0, end=192)
     """
-    return Part(start, stop, max(0, _down(start - halo)), min(size, _up(stop + halo)))
+    return Part(start, stop, max(0, _down(start - halo)), min(size, aligned(stop + halo)))
 
 
 def parts(size: int, tile: int, halo: int) -> list[Part]:
@@ -155,7 +156,7 @@ def parts(size: int, tile: int, halo: int) -> list[Part]:
     """
     if size <= tile:
         return [Part(0, size, 0, size)]
-    edge = _up(halo)
+    edge = aligned(halo)
     core = _down(tile) - 2 * edge
     if core < ALIGN:
         raise ArgumentError(
@@ -164,7 +165,7 @@ def parts(size: int, tile: int, halo: int) -> list[Part]:
         )
     count = max(2, math.ceil((size - 2 * edge) / core))
     step = (size - 2 * edge) / count
-    inner = (_up(math.ceil(edge + step * index)) for index in range(1, count))
+    inner = (aligned(math.ceil(edge + step * index)) for index in range(1, count))
     edges = [0, *inner, size]
     return [part(a, b, size, halo) for a, b in itertools.pairwise(edges)]
 
@@ -184,7 +185,7 @@ def largest_tile(size: tuple[int, int], halo: int, pixels: float) -> tuple[int, 
     Returns:
         (height, width), or None where not even the smallest core and its halo fit.
     """
-    least = 2 * _up(halo) + ALIGN
+    least = 2 * aligned(halo) + ALIGN
     heights = {size[0], *range(least, size[0], ALIGN)}
     best: tuple[tuple[int, int], tuple[int, int]] | None = None
     for height in heights:
@@ -206,7 +207,7 @@ def halved(piece: Piece, size: tuple[int, int], halo: int) -> tuple[Piece, Piece
     rows, columns = piece.rows, piece.columns
     across = rows.stop - rows.start < columns.stop - columns.start
     whole, length = (columns, size[1]) if across else (rows, size[0])
-    middle = _up((whole.start + whole.stop) // 2)
+    middle = aligned((whole.start + whole.stop) // 2)
     if not whole.start < middle < whole.stop:
         return None
     first = part(whole.start, middle, length, halo)
@@ -220,5 +221,6 @@ def _down(pixels: int) -> int:
     return pixels // ALIGN * ALIGN
 
 
-def _up(pixels: int) -> int:
+def aligned(pixels: int) -> int:
+    """The next multiple of `ALIGN`."""
     return -(-pixels // ALIGN) * ALIGN
