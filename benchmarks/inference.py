@@ -7,8 +7,8 @@ processes take turns. *tuned* has glibc keep freed memory (`mallopt`: `M_MMAP_MA
 from the first row's output.
 """
 
-import ctypes
 import math
+import platform
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cache, partial
@@ -26,6 +26,7 @@ from timing import ratio, seconds_of
 from torch import Tensor, nn
 
 import glocal
+from glocal.allocator import keep_freed_memory
 from glocal.texts import size_text
 
 WAYS = ("official", "official, channels_last", "restore", "restore, channels_last")
@@ -36,8 +37,6 @@ VARIANTS = [
     ("restore, channels_last", "default"),
     *((way, "tuned") for way in (*WAYS, BFLOAT16)),
 ]
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of malloc.h."""
 SIZES = [(180, 320), (360, 640), (720, 1280)]
 NS_A_PIXEL = 7_000
 
@@ -72,7 +71,7 @@ def measure(
     earlier: Mapping[str, Record],
 ) -> Record:
     """Seconds of all variants in turn; what each gives, against the official source."""
-    if not hasattr(ctypes.CDLL(None), "mallopt"):
+    if platform.libc_ver()[0] != "glibc":
         raise NotMeasuredError("the tuned allocator is glibc's")
     official(name)  # says what is missing before anything is started
     seconds: dict[str, list[float]] = {}
@@ -95,13 +94,6 @@ def measure(
         difference[variant_name(way, allocator)] = float(f"{largest:.3g}")
     about = {"network": name, "image": size_text(size)}
     return {"about": about, "seconds": seconds, "difference": difference}
-
-
-def keep_freed_memory() -> None:
-    """Have glibc neither return freed memory to the system nor ask it for large blocks alone."""
-    library = ctypes.CDLL(None)
-    library.mallopt(M_MMAP_MAX, 0)
-    library.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def seconds_to_run(name: str, way: str, size: Size) -> float:

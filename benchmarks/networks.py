@@ -2,14 +2,18 @@
 
 Random weights, one image of noise. Below 720×1280 the window shrinks with the image, so that the
 geometry is that of 720p with a window of 384. Sizes that would take more than the limit of time or
-than there is memory, judged by the next smaller one, are left out. Peak memory is measured in a
-new process for each variant, where nothing that was kept for reuse can hide it: the largest of
-several runs, beyond what was there before.
+than there is memory, judged by the next smaller one, are left out. Networks are *called* with a
+contiguous tensor under the allocator's default settings, and on a CPU also run as `glocal restore`
+runs them: channels last, and glibc keeps freed memory. Peak memory is measured in a new process for
+each variant, where nothing that was kept for reuse can hide it: the largest of several runs, beyond
+what was there before.
 """
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -22,7 +26,9 @@ from models import network
 from precision import localized, precisions
 from tables import table, times
 from timing import ratio, take_turns
+from torch import Tensor, nn
 
+from glocal.allocator import keep_freed_memory
 from glocal.memory import peak_memory
 from glocal.texts import size_text
 
@@ -47,11 +53,13 @@ PROMISED = ("NAFNet-w32", (720, 1280))
 QUICK = [((32, 48), 24)]
 QUICK_NETWORKS = {"NAFNet-w4": 10_000}
 MEMORY_RUNS = 2
+CALLED, RESTORED = "called", "restore"
+"""How networks are run."""
 
 
-def case_name(name: str, size: Size, dtype: str) -> str:
+def case_name(name: str, size: Size, dtype: str, manner: str = CALLED) -> str:
     """Of one row."""
-    return f"{name} {size_text(size)} {dtype}"
+    return f"{name} {size_text(size)} {dtype}, {manner}"
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -59,25 +67,30 @@ def cases(settings: Settings) -> list[Case]:
     found = []
     rungs = settings.pick(RUNGS, QUICK)
     for name, ns in (QUICK_NETWORKS if settings.quick else NS_A_PIXEL).items():
-        for dtype in settings.dtypes:
+        for dtype, manner in product(settings.dtypes, manners(settings.device)):
             smaller = None
             for size, window in rungs:
                 expected = 1e-9 * ns * math.prod(size) * _runs(settings)
-                if settings.device == "cuda":
-                    expected /= 100
+                expected /= 100 if settings.device == "cuda" else 1 + (manner == RESTORED)
                 found.append(
                     Case(
-                        case_name(name, size, dtype),
+                        case_name(name, size, dtype, manner),
                         expected if expected < limit_s(settings, name, size) else 0,
-                        partial(measure, settings, name, size, window, dtype, smaller),
+                        partial(measure, settings, manner, name, size, window, dtype, smaller),
                     )
                 )
                 smaller = size
     return found
 
 
+def manners(device: str) -> tuple[str, ...]:
+    """How networks are run on a device."""
+    return (RESTORED, CALLED) if device == "cpu" else (CALLED,)
+
+
 def measure(
     settings: Settings,
+    manner: str,
     name: str,
     size: Size,
     window: int,
@@ -86,25 +99,19 @@ def measure(
     earlier: Mapping[str, Record],
 ) -> Record:
     """Peak memory of each variant alone, then seconds of all in turn."""
-    if smaller is not None and (before := earlier.get(case_name(name, smaller, dtype))):
+    if smaller is not None and (before := earlier.get(case_name(name, smaller, dtype, manner))):
         growth = math.prod(size) / math.prod(smaller)
         refuse_if_too_much(settings, limit_s(settings, name, size), before, growth)
-    variants = ("global", *precisions())
+    prepare = keep_freed_memory if manner == RESTORED else None
+    run = Run(name, size, window, dtype, settings.device, manner)
     peaks = {}
-    for variant in variants:
-        with fresh_process(settings.threads) as call:
-            peaks[variant] = call(
-                peaks_mib, name, size, window, dtype, settings.device, variant, MEMORY_RUNS
-            )
-    x = noise((1, 3, *size), settings.device, dtype)
-    calls = {
-        variant: partial(subject(name, window, dtype, settings.device, variant), x)
-        for variant in variants
-    }
-    with torch.inference_mode():
-        seconds = take_turns(calls, settings.repeats, device=settings.device)
+    for variant in ("global", *precisions()):
+        with fresh_process(settings.threads, prepare) as call:
+            peaks[variant] = call(peaks_mib, run, variant, MEMORY_RUNS)
+    with fresh_process(settings.threads, prepare) as call:
+        seconds = call(seconds_in_turn, run, settings.repeats)
     about = {"network": name, "image": size_text(size), "window": window, "dtype": dtype}
-    return {"about": about, "seconds": seconds, "peak_mib": peaks}
+    return {"about": {**about, "run": manner}, "seconds": seconds, "peak_mib": peaks}
 
 
 def limit_s(settings: Settings, name: str, size: Size) -> float:
@@ -135,23 +142,46 @@ def refuse_if_too_much(settings: Settings, limit: float, smaller: Record, growth
         )
 
 
-def subject(name: str, window: int, dtype: str, device: str, variant: str) -> torch.nn.Module:
-    """A network as it is, or converted."""
-    made = network(name).to(device, getattr(torch, dtype))
-    return made if variant == "global" else localized(made, window, variant)
+@dataclass(frozen=True)
+class Run:
+    """What is run, and how."""
+
+    name: str
+    size: Size
+    window: int
+    dtype: str
+    device: str
+    manner: str
+
+    def subject(self, variant: str) -> nn.Module:
+        """The network as it is, or converted."""
+        made = network(self.name).to(self.device, getattr(torch, self.dtype))
+        return made if variant == "global" else localized(made, self.window, variant)
+
+    def image(self, size: Size) -> Tensor:
+        """Noise, as it lies in memory."""
+        x = noise((1, 3, *size), self.device, self.dtype)
+        if self.manner == CALLED:
+            return x
+        return x.contiguous(memory_format=torch.channels_last)
 
 
-def peaks_mib(
-    name: str, size: Size, window: int, dtype: str, device: str, variant: str, runs: int
-) -> list[float | None]:
-    """What each of several runs takes at most; for a process of its own."""
-    model = subject(name, window, dtype, device, variant)
-    found = []
+def seconds_in_turn(run: Run, repeats: int) -> dict[str, list[float]]:
+    """Of every variant; for a process of its own."""
+    x = run.image(run.size)
+    calls = {variant: partial(run.subject(variant), x) for variant in ("global", *precisions())}
     with torch.inference_mode():
-        model(noise((1, 3, 64, 64), device, dtype))  # loads what the first run of all loads
-        x = noise((1, 3, *size), device, dtype)
+        return take_turns(calls, repeats, device=run.device)
+
+
+def peaks_mib(run: Run, variant: str, runs: int) -> list[float | None]:
+    """What each of several runs takes at most; for a process of its own."""
+    model, found = run.subject(variant), []
+    with torch.inference_mode():
+        model(run.image((64, 64)))  # loads what the first run of all loads
+        x = run.image(run.size)
         for _ in range(runs):
-            with peak_memory(device) as peak:
+            with peak_memory(run.device) as peak:
                 model(x)
             found.append(None if peak.mib is None else round(peak.mib, 1))
     return found
@@ -159,19 +189,20 @@ def peaks_mib(
 
 def tables(records: Mapping[str, Record]) -> str:
     """One row a network and size."""
-    head = ["network", "image", "window", "dtype", "global, s"]
+    head = ["network", "image", "window", "dtype", "run", "global, s"]
     head += ["time, exact ÷ global", "time, fast ÷ global", "global, MiB"]
     head += ["memory, exact ÷ global", "memory, fast ÷ global"]
     rows = []
     for name, record in records.items():
         if "skipped" in record:
-            model, image, dtype = name.split()
-            rows.append([model, image, "–", dtype, record["skipped"], *["–"] * 5])
+            subject, _, manner = name.partition(", ")
+            model, image, dtype = subject.split()
+            rows.append([model, image, "–", dtype, manner, record["skipped"], *["–"] * 5])
             continue
         about, peaks = record["about"], largest_peaks(record)
         rows.append(
             [
-                *(str(about[key]) for key in ("network", "image", "window", "dtype")),
+                *(str(about[key]) for key in ("network", "image", "window", "dtype", "run")),
                 f"{median(record['seconds']['global']):.3g}",
                 times(ratio(record, "exact", "global")),
                 times(ratio(record, "fast", "global")),

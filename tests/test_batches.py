@@ -9,7 +9,7 @@ import glocal
 from glocal.batches import AUTO_IMAGES, AUTO_PIXELS_ON_CPU, Batches, restore_together
 from glocal.blending import UNMEASURED
 from glocal.errors import ArgumentError, GlocalWarning
-from glocal.inference import restore
+from glocal.inference import SHARE, restore
 
 
 class Gate(nn.Module):
@@ -144,7 +144,8 @@ def test_automatic_batches_on_cuda_fill_a_share_of_the_memory(
 def test_memory_bounds_batches_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glocal.inference.free_memory", lambda device, limit: limit)
     image = np.zeros((100, 100, 3), np.uint8)
-    limited = Batches(nn.Identity(), 8, {"memory": 5 * 10_000 * UNMEASURED})
+    memory = 4.5 * image[..., 0].size * UNMEASURED / SHARE
+    limited = Batches(nn.Identity(), 8, {"memory": memory})
     assert limited.lot(image)[1] == 4
     assert Batches(nn.Identity(), 8, {"memory": None}).lot(image)[1] == 8  # nothing is known
 
