@@ -120,7 +120,7 @@ def test_memory_format_does_not_matter(name):
 def test_slices_change_nothing(monkeypatch):
     x = ramp(2, 6, (9, 10)).float()
     whole = {n: f(x, (4, 3)) for n, (f, _) in STATISTICS.items()}
-    monkeypatch.setattr(ops, "SLICE_PIXELS", 2 * 90)
+    monkeypatch.setattr(ops.windowed, "SLICE_PIXELS", 2 * 90)
     for name, (local, _) in STATISTICS.items():
         torch.testing.assert_close(local(x, (4, 3)), whole[name], rtol=1e-6, atol=1e-6)
 

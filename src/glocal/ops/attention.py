@@ -1,0 +1,105 @@
+"""Transposed attention on overlapping windows, of which none is cut out."""
+
+import torch
+from torch import Tensor
+
+from glocal import opaque, traced
+from glocal.ops.windowed import accumulating_dtype, no_autocast
+from glocal.windows import Size, cells, starts
+
+__all__ = ["local_channel_attention"]
+
+
+def local_channel_attention(
+    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor | float, window: Size, eps: float = 1e-12
+) -> Tensor:
+    """Transposed (channel by channel) attention on overlapping windows, overlaps averaged.
+
+    In each window, q and k are L2-normalised over its pixels, attention is
+    softmax(q kᵀ · temperature) over the channels of k, and the output is attention · v.
+    Source: Restormer (arXiv 2111.09881), equation 1, localised as in TLC, section 4.
+
+    No window is ever cut out. The products q kᵀ and the squared norms are sums over pixels, so
+    each is computed once per cell of the partition that the window edges induce and cells are
+    added into windows; and an average of linear maps is linear, so it is the attention
+    *matrices* of the windows over a cell that are averaged, and v is met once.
+
+    Args:
+        q, k: (b, heads, c, h, w).
+        v: (b, heads, d, h, w) with d equal to c.
+        temperature: a number or a tensor that broadcasts to (heads, 1, 1).
+        window: (height, width) in pixels of the map.
+        eps: least norm, as in `torch.nn.functional.normalize`.
+
+    Returns:
+        (b, heads, c, h, w) in the dtype of `v`.
+    """
+    temperature = torch.as_tensor(temperature, device=q.device).expand(q.shape[1], 1, 1)
+    if traced.is_tracing():
+        return traced.window_attention(q, k, v, temperature, window, eps)
+    if traced.is_compiling():
+        return opaque.window_attention(q, k, v, temperature, window, eps)
+    with no_autocast(q.device.type):
+        return _attention_by_cells(q, k, v, temperature, window, eps)
+
+
+def _attention_by_cells(
+    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, window: Size, eps: float
+) -> Tensor:
+    h, w = q.shape[-2:]
+    rows, columns = cells(h, window[0]), cells(w, window[1])
+    areas = [(slice(*r), slice(*s)) for r in rows for s in columns]
+    accumulator = accumulating_dtype(q)
+    grams, norms_q, norms_k = [], [], []
+    for area in areas:
+        a, b = (_pixels_of(t, area).to(accumulator) for t in (q, k))
+        grams.append(a.mT @ b)
+        norms_q.append(torch.linalg.vector_norm(a, dim=-2).square())
+        norms_k.append(torch.linalg.vector_norm(b, dim=-2).square())
+    member = torch.kron(
+        _membership(h, window[0], q.device, accumulator),
+        _membership(w, window[1], q.device, accumulator),
+    )
+
+    def gather(per_cell: list[Tensor]) -> Tensor:
+        """(windows, ...) from one of each cell."""
+        windows: Tensor = torch.tensordot(member, torch.stack(per_cell), 1)
+        return windows
+
+    # Clamped before the root, whose derivative at 0 is infinite.
+    scale_q = gather(norms_q).clamp_min(eps**2).sqrt().unsqueeze(-1)
+    scale_k = gather(norms_k).clamp_min(eps**2).sqrt().unsqueeze(-2)
+    logits = gather(grams) / scale_q / scale_k * temperature
+    attention = logits.softmax(-1)
+    share = member / member.sum(0)
+    averaged = torch.tensordot(share.t(), attention, 1).to(v.dtype)
+    last = v.stride(2) == 1
+    out = torch.empty_like(v, memory_format=torch.contiguous_format)
+    if last:  # and so is what is made of it
+        batch, heads, c = v.shape[:3]
+        out = v.new_empty((batch, h, w, heads, c)).permute(0, 3, 4, 1, 2)
+    for matrix, area in zip(averaged, areas, strict=True):
+        pixels, place = _pixels_of(v, area), out[..., area[0], area[1]]
+        made = (pixels @ matrix.mT).mT if last else matrix @ pixels.mT
+        place.copy_(made.unflatten(-1, place.shape[-2:]))
+    return out
+
+
+def _pixels_of(x: Tensor, area: tuple[slice, slice]) -> Tensor:
+    """(..., pixels, c) of an area of a map (..., c, h, w); nothing is transposed in memory."""
+    part = x[..., area[0], area[1]]
+    if x.stride(-3) == 1:
+        return part.movedim(-3, -1).flatten(-3, -2)
+    return part.flatten(-2).mT
+
+
+def _membership(size: int, window: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(windows, cells) of one axis: 1 where the cell lies in the window."""
+    return torch.tensor(
+        [
+            [float(begin <= a and b <= begin + window) for a, b in cells(size, window)]
+            for begin in starts(size, window)
+        ],
+        device=device,
+        dtype=dtype,
+    )
