@@ -59,7 +59,8 @@ class ReportingGroup(TyperGroup):
             except GlocalError as error:
                 say(str(error), "bold red", "error")
                 raise typer.Exit(1) from None
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interruption:
                 sys.stdout.flush()
-                say("nothing half-written was left behind", "bold red", "interrupted")
+                said = str(interruption) or "nothing half-written was left behind"
+                say(said, "bold red", "interrupted")
                 raise typer.Exit(130) from None

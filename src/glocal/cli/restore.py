@@ -188,16 +188,10 @@ def _restore_file(
 
     tiles: list[str] = []
     bar = Bar(source.name, files=1)
-    try:
-        with bar:
-            result = restore_file(
-                network, source, target, progress=bar.tiles, report=tiles.append, **options
-            )
-    except KeyboardInterrupt as interruption:
-        if not interruption.args:
-            raise
-        say(str(interruption), "bold red", "interrupted")
-        raise typer.Exit(130) from None
+    with bar:
+        result = restore_file(
+            network, source, target, progress=bar.tiles, report=tiles.append, **options
+        )
     assert result.size is not None
     height, width = result.size
     say_facts(
