@@ -156,6 +156,7 @@ def test_a_bad_file_is_reported_and_the_run_goes_on(folder, tmp_path):
         "target/a.png",
         "target/in/c.png",
     ]
+    assert list(json.loads((tmp_path / "set" / RECORD).read_text())["images"]) == ["a", "in/c"]
 
 
 def test_a_set_inside_of_its_source_is_not_degraded_again(folder):

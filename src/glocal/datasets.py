@@ -113,7 +113,8 @@ def _guess(root: Path) -> list[Pair]:
     raise ArgumentError(
         f"{root}: fits no layout of pairs: {_holds(root)}\n"
         f"tried {tried}. Name the folders as the layout, DEGRADED:TARGET; "
-        "clean images need a noise_sigma, images without targets the layout dnd"
+        "clean images need a noise_sigma (--noise-sigma), images without targets the layout dnd "
+        "(--layout dnd)"
     )
 
 

@@ -106,7 +106,7 @@ def make_paired_set(
     before = {} if overwrite else _recorded(out, facts, bool(there))
     if there and not resume and not overwrite:
         raise ArgumentError(
-            f"{there[0].degraded}: exists already, as do {len(there) - 1} other pairs; "
+            f"{there[0].degraded}: exists already{_others(len(there) - 1)}; "
             "overwrite them, resume, or choose another folder"
         )
     entries = {
@@ -119,7 +119,7 @@ def make_paired_set(
         "images": before | entries,
     }
     _write_record(out, record)
-    return _run(planned, kind, strength, resume and not overwrite)
+    return _noted(_run(planned, kind, strength, resume and not overwrite), out, record)
 
 
 def plan_paired_set(
@@ -210,6 +210,15 @@ def _recorded(out: Path, facts: Mapping[str, object], filled: bool) -> dict[str,
     return images
 
 
+def _noted(results: Iterable[Made], out: Path, record: dict[str, Any]) -> Iterator[Made]:
+    """The results; what could not be made leaves the record, which lists the images of the set."""
+    for each in results:
+        if each.status == "failed" and not (each.degraded.exists() and each.target.exists()):
+            record["images"].pop(each.name, None)
+            _write_record(out, record)
+        yield each
+
+
 def _write_record(out: Path, record: Mapping[str, object]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -217,6 +226,12 @@ def _write_record(out: Path, record: Mapping[str, object]) -> None:
         raise ImageError(f"{out}: cannot be made ({error.strerror})") from None
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     write_whole(out / RECORD, text, ImageError)
+
+
+def _others(count: int) -> str:
+    if not count:
+        return ""
+    return ", as does 1 other pair" if count == 1 else f", as do {count} other pairs"
 
 
 def _relative(path: Path, source: Path) -> str:

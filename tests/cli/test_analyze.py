@@ -157,6 +157,17 @@ def test_impossible_wishes(
         assert message in result.stderr
 
 
+def test_a_refused_file_loses_nothing(
+    run, checkpoint: Path, data: Path, tmp_path: Path, photo: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="the extra plots is not installed")
+    words = ("--limit", 1, "--crops-per-image", 2, "--out", photo / "out")
+    result = run("analyze", checkpoint, "--data", data, *words)
+    assert result.exit_code == 1
+    assert "mean distance" in result.stdout
+    assert "cannot be made" in result.stderr
+
+
 def test_a_missing_matplotlib_is_said_first(
     run, checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

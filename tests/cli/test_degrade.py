@@ -67,7 +67,7 @@ def test_a_set_is_resumed(run, folder: Path, tmp_path: Path) -> None:
     assert "(2 made; settings in" in run(*words, "--overwrite").stdout
     refused = run(*words, "--no-resume")
     assert refused.exit_code == 1
-    assert "exists already, as do 1 other pairs" in refused.stderr
+    assert "exists already, as does 1 other pair;" in refused.stderr
 
 
 def test_other_settings_are_refused(run, folder: Path, tmp_path: Path) -> None:

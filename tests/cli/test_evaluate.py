@@ -85,6 +85,23 @@ def test_a_bad_image_is_named_and_the_others_are_measured(run, checkpoint, data:
     assert "is not a PNG" in " ".join(result.stderr.split())
 
 
+def test_pictures_that_cannot_be_written_are_failures(run, checkpoint, data: Path) -> None:
+    (data.parent / "out").mkdir()
+    (data.parent / "out/images").write_text("a file")
+    words = ("--data", data, "--limit", "1", "--out", data.parent / "out")
+    result = run("evaluate", checkpoint, *words)
+    assert result.exit_code == 1
+    assert "failed: a: " in result.stderr
+    assert "cannot be made" in result.stderr
+
+
+def test_narrow_tables_cut_nothing_off() -> None:
+    console = Console(file=io.StringIO(), width=50, color_system=None)
+    for part in printed(constructed(), per_image=True):
+        console.print(part)
+    assert "…" not in console.file.getvalue()
+
+
 def test_a_window_far_too_small_is_warned_of(run, checkpoint: Path, data: Path) -> None:
     words = ("evaluate", checkpoint, "--data", data, "--limit", "1", "--metric", "psnr")
     result = run(*words, "--window", "4")

@@ -68,6 +68,7 @@ def test_a_window_is_recommended(run, data: Path, gate: nn.Module, tmp_path: Pat
     assert [found.heads[3], "gain,", "dB"] == cells[3][-3:]
     assert [f"{side}x{side}", "*", f"{side / 32:.2f}"] in [row[:3] for row in cells]
     assert len([row for row in cells if row and "x" in row[0]]) == len(found.trials)
+    assert f"protocol     {found.protocol}" in lines
     assert lines[-3] == f"advice       {found.advice()}"
     words = f"glocal restore photo.jpg --model {MODEL} --train-size 32x32 --window {side}"
     assert lines[-2] == f"use          {words}"
@@ -120,6 +121,14 @@ def test_what_is_asked_is_passed_on(run, data: Path, gate: nn.Module, tmp_path: 
     other = run(*words)
     assert other.exit_code == 1
     assert "was made with metric ssim, not psnr" in other.stderr
+
+
+def test_a_refused_file_loses_nothing(run, data: Path, tmp_path: Path) -> None:
+    words = ("tune", MODEL, "--train-size", 32, "-d", data, "--limit", 1, "--overwrite")
+    result = run(*words, "--out", tmp_path / "set")
+    assert result.exit_code == 1
+    assert "advice       Use TLC" in result.stdout
+    assert "cannot be written" in result.stderr
 
 
 def test_images_without_targets(run, data: Path) -> None:

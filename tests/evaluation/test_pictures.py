@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from glocal import images
+from glocal.errors import ImageError
 from glocal.evaluation.pictures import Pictures, write_picture
 
 
@@ -25,3 +27,9 @@ def test_any_image_becomes_a_picture(tmp_path: Path) -> None:
         pixels = images.read(path).pixels
         assert pixels.shape == (1, 6, kept)
         assert pixels[0, :, 0].tolist() == [0, 0, 128, 255, 255, 0]
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "images").write_text("a file")
+    with pytest.raises(ImageError, match=r"images.1-a: cannot be made \("):
+        write_picture(tmp_path / "images/1-a/target.png", np.zeros((2, 2, 3), np.float32))

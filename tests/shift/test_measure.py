@@ -225,6 +225,11 @@ def test_a_network_without_global_operations() -> None:
     assert math.isnan(statistics_shift(plain, [photo(24, 24)], 16, windows=[]).full)
 
 
+def test_one_crop_says_nothing_of_tlc(net: Net) -> None:
+    verdict = analyze(net, [photo(40, 72)], 16, crops_per_image=1).verdict()
+    assert verdict.startswith("one training crop has no deviation")
+
+
 def test_impossible_wishes(net: Net) -> None:
     with pytest.raises(ArgumentError, match="no images"):
         analyze(net, [], 16)

@@ -78,6 +78,22 @@ def test_no_operations_no_effect(dataset):
     glocal.localize(nn.Conv2d(3, 3, 3, padding=1), **found.arguments)
 
 
+def test_nothing_is_left_where_all_is_kept_global(dataset):
+    found = tune(Gate(), dataset(Gate(), 1), TRAIN, keep_global="*")
+    assert found.verdict == "nothing to convert"
+    assert found.advice().startswith("No operation is left to convert besides those kept global")
+
+
+def test_the_protocol_is_told(dataset):
+    data = dataset(Gate(), 1)
+    found = tune(Gate(), data, TRAIN, round8=False, border=3)
+    assert found.protocol.startswith("psnr: PSNR in dB over all pixels of R, G and B.")
+    assert "neither clamped nor rounded, 3 pixels cut from each border" in found.protocol
+    assert found.protocol in str(found).splitlines()
+    blind = tune(Gate(), [Pair("a", pairs(data)[0].degraded, None)], TRAIN)
+    assert blind.protocol.startswith("distance: Wasserstein")
+
+
 def test_images_within_every_window_tell_nothing(dataset):
     found = tune(Gate(), dataset(Gate(), 2, (40, 40)), 256)
     assert found.verdict == "nothing larger"

@@ -142,24 +142,27 @@ def analyze(
                 output=output,
                 progress=bar.tiles,
             )
-        write_analysis(out, shifts, seams, layer or [], f"{loaded.name} ({loaded.architecture})")
+    name = f"{loaded.name} ({loaded.architecture})"
     if as_json:
         typer.echo(json.dumps(_json(shifts, seams), indent=2, ensure_ascii=False))
-        return
-    taken = f"{count - len(found)} in {crops}" if sources is not None else "the same"
-    say_facts(
-        {
-            "network": f"{loaded.name} ({loaded.architecture})",
-            "images": f"{len(found)} in {data}",
-            "crops": f"{crops_per_image} of {size_text(size)} in each image ({taken})",
-            "window": size_text(shifts.window),
-        }
-    )
-    if shifts.shifts:
-        console().print(_table(shifts), soft_wrap=False)
-    console().print(f"[bold]{shifts.verdict()}[/bold]")
+    else:
+        taken = f"{count - len(found)} in {crops}" if sources is not None else "the same"
+        say_facts(
+            {
+                "network": name,
+                "images": f"{len(found)} in {data}",
+                "crops": f"{crops_per_image} of {size_text(size)} in each image ({taken})",
+                "window": size_text(shifts.window),
+            }
+        )
+        if shifts.shifts:
+            console().print(_table(shifts), soft_wrap=False)
+        console().print(f"[bold]{shifts.verdict()}[/bold]")
+    # last, so that a disk that refuses a file takes nothing away
     if seams is not None and out is not None:
-        say_facts({"seams": seams.text(), "seam map": seams.map_text(), "result": str(out)})
+        write_analysis(out, shifts, seams, layer or [], name)
+        if not as_json:
+            say_facts({"seams": seams.text(), "seam map": seams.map_text(), "result": str(out)})
 
 
 def _find(data: Path, layout: str, noise_sigma: float | None) -> "list[Pair]":

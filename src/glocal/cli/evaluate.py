@@ -30,7 +30,7 @@ from glocal.cli.reporting import console, say, say_facts
 from glocal.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import JustifyMethod, RenderableType
 
     from glocal.evaluation.records import Evaluation
     from glocal.report.tables import Table
@@ -223,7 +223,9 @@ def _rich_table(table: "Table") -> "RenderableType":
         title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD
     )
     for index, column in enumerate(table.columns):
-        made.add_column(Text(column), justify="left" if index < table.texts else "right")
+        side: JustifyMethod = "left" if index < table.texts else "right"
+        # a narrow terminal may break a number in two, but never cuts digits off
+        made.add_column(Text(column), justify=side, overflow="fold")
     for row in table.rows:
         made.add_row(*map(Text, row))
     return made

@@ -147,23 +147,30 @@ def tune(
             overwrite=overwrite,
             progress=stages.show,
         )
-    if out is not None:
-        write_whole(out, tuning.to_json() + "\n", ArgumentError)
     if as_json:
         typer.echo(tuning.to_json())
-        return
-    name = f"{loaded.name} ({loaded.architecture}, trained on crops of {size_text(size)})"
-    centre = f", {size_text(crop)} of their centre" if crop else ""
-    say_facts(
-        {"network": name, "images": f"{len(tuning.images)} of {len(found)} in {data}{centre}"}
-    )
+    else:
+        name = f"{loaded.name} ({loaded.architecture}, trained on crops of {size_text(size)})"
+        centre = f", {size_text(crop)} of their centre" if crop else ""
+        say_facts(
+            {"network": name, "images": f"{len(tuning.images)} of {len(found)} in {data}{centre}"}
+        )
+        _say_found(tuning, _command(model, train_size, output, tuning, allow_global))
+    # last, so that a disk that refuses the file takes nothing away
+    if out is not None:
+        write_whole(out, tuning.to_json() + "\n", ArgumentError)
+        if not as_json:
+            say_facts({"result": str(out)})
+
+
+def _say_found(tuning: "Tuning", words: list[str]) -> None:
+    """The table with its protocol, and the recommendation with the command that follows it."""
     if tuning.trials:
         console().print(_table(tuning), soft_wrap=False)
+        say_facts({"protocol": tuning.protocol})
     notes = {f"note {n}" if n > 1 else "note": text for n, text in enumerate(tuning.notes, 1)}
     advice = " ".join(filter(None, [tuning.advice(), tuning.proxy]))
-    words = _command(model, train_size, output, tuning, allow_global)
-    facts = {**notes, "advice": advice, "use": shlex.join(words)}
-    say_facts(facts if out is None else {**facts, "result": str(out)})
+    say_facts({**notes, "advice": advice, "use": shlex.join(words)})
 
 
 class _Stages:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glocal.errors import ImageError
 from glocal.images import Image, write
 
 __all__ = ["TARGET", "Pictures", "picture", "slug", "to_pixels", "write_picture"]
@@ -78,5 +79,8 @@ def write_picture(path: Path, image: NDArray[Any]) -> None:
     Raises:
         ImageError: the disk refuses it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ImageError(f"{path.parent}: cannot be made ({problem.strerror})") from None
     write(path, Image(to_pixels(image)))

@@ -37,7 +37,10 @@ def write_report(evaluation: Evaluation, folder: Path, pictures: Pictures) -> tu
     Raises:
         ImageError: the disk refuses it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ImageError(f"{folder}: cannot be made ({problem.strerror})") from None
     shown = list(_shown(evaluation, folder, pictures))
     text, html = folder / "report.md", folder / "report.html"
     write_whole(text, markdown(evaluation), ImageError)

@@ -104,7 +104,10 @@ class StatisticsShift:
 
     def verdict(self) -> str:
         """One sentence: whether TLC brings the statistics nearer to those of training."""
-        pairs = self._pairs([s for s in self.shifts if s.status == "local"])
+        converted = [s for s in self.shifts if s.status == "local"]
+        pairs = self._pairs(converted)
+        if any(len(shift.crops) < 2 for shift in converted):
+            return "one training crop has no deviation to measure distances in: take more crops"
         if not pairs:
             return "no local operation has a statistic that varies: TLC changes nothing"
         nearer = sum(local < full - _EQUAL for full, local in pairs)

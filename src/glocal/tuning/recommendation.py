@@ -36,6 +36,7 @@ class Tuning:
         always_kept: patterns that were global from the start.
         convertible: how many operations the network has that can be made local.
         notes: what could not be tried, in sentences.
+        protocol: how the scores are computed, in words.
     """
 
     train_size: Size
@@ -47,6 +48,7 @@ class Tuning:
     always_kept: tuple[str, ...] = ()
     convertible: int = 1
     notes: tuple[str, ...] = ()
+    protocol: str = ""
 
     @property
     def best(self) -> Trial | None:
@@ -111,6 +113,8 @@ class Tuning:
     def advice(self) -> str:
         """The recommendation in one or two sentences."""
         verdict, best, fitted, gain = self.verdict, self.best, self.fitted, self.gain
+        if verdict == "nothing to convert" and self.always_kept:
+            return "No operation is left to convert besides those kept global: TLC changes nothing."
         if verdict == "nothing to convert":
             return "The network has no global operations to convert: TLC would change nothing."
         if best is None or fitted is None or gain is None:
@@ -204,7 +208,8 @@ class Tuning:
 
     def __str__(self) -> str:
         table = text_table([self.heads, *self.rows()])
-        return "\n".join([table, *self.notes, *filter(None, [self.advice(), self.proxy])])
+        below = filter(None, [self.protocol, *self.notes, self.advice(), self.proxy])
+        return "\n".join([table, *below])
 
     @property
     def _digits(self) -> int:

@@ -13,7 +13,7 @@ from glocal.convert import localize, plan_of
 from glocal.datasets import pairs
 from glocal.errors import ArgumentError
 from glocal.journal import Journal
-from glocal.metrics import metric_named
+from glocal.metrics import Metric, metric_named
 from glocal.pairing import Pair, check_names, spread
 from glocal.provenance import data_sha256, versions, weights_sha256
 from glocal.rules import DEFAULT_RULES, Rule
@@ -109,6 +109,7 @@ def tune(
     found = Tuning(
         train, DISTANCE if proxy else metric, tuple(pair.name for pair in images), (), (),
         groups, kept, len(plan.having("local")), tuple(map(_not_tried, inseparable)),
+        _protocol(None if proxy else measure, round8, border),
     )  # fmt: skip
     if not found.convertible:
         return found
@@ -186,6 +187,23 @@ def _searched(found: Tuning, measuring: Measuring, per_axis: bool, progress: Pro
         pass
     return replace(
         found, original=original, trials=tuple(search.trials), notes=tuple(dict.fromkeys(notes))
+    )
+
+
+def _protocol(metric: Metric | None, round8: bool, border: int) -> str:
+    """How scores are computed, for below the table."""
+    intervals = "Gains are paired image by image: their mean with Student's 95 % interval."
+    if metric is None:
+        return (
+            f"{DISTANCE}: Wasserstein, of each statistic on the image from that over its crops of "
+            "the training size, in deviations over these; mean over channels and operations. "
+            f"{intervals}"
+        )
+    rounded = "clamped and rounded to 8 bits" if round8 else "neither clamped nor rounded"
+    cut = f", {border} pixels cut from each border" if border else ""
+    return (
+        f"{metric.name}: {metric.protocol} Restored image and target are {rounded}{cut}. "
+        f"{intervals}"
     )
 
 
