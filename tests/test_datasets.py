@@ -265,7 +265,7 @@ def test_clean_images_need_a_noise_level(tmp_path):
 @pytest.mark.parametrize(
     ("tree", "options", "message"),
     [
-        ("a/b.png", {}, r"fits no layout of pairs: it holds a/\ntried gopro \(<scene>/blur/ and"),
+        ("a/b.png", {}, r"fits no layout of pairs: it holds a/\ntried gopro, hide, "),
         ("a.png", {"layout": "gopro"}, r"not laid out as gopro, which has .*;\nit holds a.png"),
         ("a.png", {"layout": "gopr"}, "no layout is called 'gopr'; there are gopro, hide"),
         ("a.png", {"layout": "paired", "noise_sigma": 5}, "paired has degraded images of its own"),

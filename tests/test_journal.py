@@ -42,6 +42,24 @@ def test_a_torn_first_line_is_begun_anew(tmp_path: Path) -> None:
     assert lines(path) == [{"size": [64, 64], "seed": 1}]
 
 
+def test_only_what_differs_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    shared = "the network on tiles of the training size, which are blended, "
+    with Journal(path, {"ways": {"a": 1, "b": shared + "linearly"}}):
+        pass
+    with pytest.raises(ArgumentError) as refused:
+        Journal(path, {"ways": {"a": 1, "b": shared + "by their mean", "c": 2}})
+    told = str(refused.value).split("made with ")[1].split("; name")[0]
+    assert (
+        told == "ways b ... blended, linearly, not ... blended, by their mean; ways c null, not 2"
+    )
+
+
+def test_a_folder_is_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="cannot be read"):
+        Journal(tmp_path, {})
+
+
 def test_another_header_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with Journal(path, HEADER) as journal:
@@ -51,7 +69,7 @@ def test_another_header_is_refused_in_one_line(tmp_path: Path) -> None:
         Journal(path, {"size": (32, 32), "seed": 1, "new": "x"})
     assert str(refused.value) == (
         f"{path}: was made with size [64, 64], not [32, 32]; new null, not x; "
-        "name another file or overwrite it"
+        "name another file or overwrite it (--overwrite)"
     )
     assert path.read_bytes() == before
     with Journal(path, {"seed": 2}, overwrite=True) as journal:

@@ -109,12 +109,12 @@ def _guess(root: Path) -> list[Pair]:
                 f"{root}: holds {' and '.join(beside)}; name one of them as the layout"
             )
         return found
-    tried = "; ".join(f"{each.name} ({each.expects})" for each in LAYOUTS if each.guessed)
+    tried = ", ".join(each.name for each in LAYOUTS if each.guessed)
     raise ArgumentError(
         f"{root}: fits no layout of pairs: {_holds(root)}\n"
-        f"tried {tried}. Name the folders as the layout, DEGRADED:TARGET; "
-        "clean images need a noise_sigma (--noise-sigma), images without targets the layout dnd "
-        "(--layout dnd)"
+        f"tried {tried} (--layout and a name tells what is missing of it). Name the folders as "
+        "the layout, DEGRADED:TARGET; clean images need a noise_sigma (--noise-sigma), images "
+        "without targets the layout dnd (--layout dnd)"
     )
 
 

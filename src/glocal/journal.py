@@ -4,9 +4,10 @@ The first line says what decides the results. A later run goes on only where tha
 kinds of results never end up in one file.
 """
 
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -14,6 +15,9 @@ from typing import IO, Any, Self
 from glocal.errors import ArgumentError
 
 __all__ = ["Journal"]
+
+_SHOWN, _BEFORE = 60, 10
+"""Characters of a value in an error, and how many of them before the first difference."""
 
 
 class Journal:
@@ -54,25 +58,26 @@ class Journal:
             self._read()
 
     def _read(self) -> None:
-        data = self.path.read_bytes()
+        try:
+            data = self.path.read_bytes()
+        except OSError as problem:
+            raise ArgumentError(f"{self.path}: cannot be read ({problem.strerror})") from None
         self._kept = data.rfind(b"\n") + 1  # a run that was cut short may leave half a line
         try:
             lines = [json.loads(line) for line in data[: self._kept].splitlines()]
         except ValueError:
             lines = [None]
         if not all(isinstance(line, dict) for line in lines):
-            raise ArgumentError(f"{self.path}: is no file of results; name another or overwrite it")
+            raise ArgumentError(
+                f"{self.path}: is no file of results; name another or overwrite it (--overwrite)"
+            )
         if not lines:
             return
-        others = [
-            f"{name} {_short(lines[0].get(name))}, not {_short(self._header.get(name))}"
-            for name in {**lines[0], **self._header}
-            if lines[0].get(name) != self._header.get(name)
-        ]
+        others = list(_differences("", lines[0], self._header))
         if others:
             raise ArgumentError(
                 f"{self.path}: was made with {'; '.join(others[:3])}; name another file or "
-                "overwrite it"
+                "overwrite it (--overwrite)"
             )
         self.lines = lines[1:]
 
@@ -111,6 +116,19 @@ class Journal:
         os.fsync(self._file.fileno())
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _differences(name: str, there: Any, here: Any) -> Iterator[str]:
+    """Where two headers differ, entry by entry."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in {**there, **here}:
+            yield from _differences(f"{name} {key}".strip(), there.get(key), here.get(key))
+    elif there != here:
+        there, here = (v if isinstance(v, str) else json.dumps(v) for v in (there, here))
+        alike = (a == b for a, b in zip(there, here, strict=False))
+        same = sum(1 for _ in itertools.takewhile(bool, alike))
+        start = same - _BEFORE if same > _SHOWN // 2 else 0  # else both might be shown alike
+        yield f"{name} {_short(there, start)}, not {_short(here, start)}"
+
+
+def _short(text: str, start: int) -> str:
+    text = f"...{text[start:]}" if start else text
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

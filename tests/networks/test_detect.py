@@ -2,6 +2,7 @@ import argparse
 import json
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file, save_model
@@ -298,6 +299,18 @@ def test_plain_pickle(tmp_path):
 def test_garbage_safetensors(content, tmp_path):
     (tmp_path / "w.safetensors").write_bytes(content)
     assert "not a readable safetensors file" in error_of(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("core", [b"numpy._core", b"numpy.core"])
+def test_numbers_of_numpy_are_read(core, tmp_path):
+    """FFA-Net's training code keeps its scores beside the weights, in a file .pk."""
+    path = tmp_path / "its_train_ffa.pk"
+    weights = {f"module.{key}": value for key, value in build("FFANet").state_dict().items()}
+    scores = {"max_psnr": np.mean([35.5]), "step": np.int64(3), "ssims": [np.float32(0.98)]}
+    torch.save({**scores, "model": weights}, path, _use_new_zipfile_serialization=False)
+    written = path.read_bytes()
+    path.write_bytes(written.replace(b"cnumpy._core.", b"c" + core + b"."))
+    assert load_checkpoint(path).architecture == "FFANet"
 
 
 def test_python_objects_are_refused(tmp_path):

@@ -27,6 +27,13 @@ def test_better():
     assert found.arguments == {"train_size": (32, 32), "keep_global": (), "window": (49, 49)}
 
 
+def test_a_window_at_the_end_of_the_range_is_doubted():
+    scores = [(30.4 + n / 10, 25.2 + n / 10, 28.3 + n / 10) for n in range(4)]
+    assert tuning(*scores).advice().endswith("The window is the largest that was tried: doubt it.")
+    assert tuning(*scores[::-1]).advice().endswith("smallest that was tried: doubt it.")
+    assert "doubt" not in tuning(*scores, scores[0]).advice()
+
+
 def test_worse():
     found = tuning((29.9, 24.8, 27.7), (29.0, 24.0, 27.0))
     assert (found.verdict, found.use_original, found.window) == ("worse", True, None)

@@ -8,7 +8,9 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -17,7 +19,7 @@ from glocal.errors import CheckpointError
 
 __all__ = ["SUFFIXES", "few", "read_checkpoint", "read_metadata"]
 
-SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".pk", ".ckpt", ".safetensors")
 """Of the names of files that weights are read from."""
 
 
@@ -79,7 +81,7 @@ def _read_safetensors(
 
 def _read_pickle(path: Path) -> object:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_numbers()):
             warnings.simplefilter("ignore")  # the errors below say the same, and more
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load documents none of the many it raises
@@ -102,6 +104,14 @@ def _read_pickle(path: Path) -> object:
             f"{path}: not a readable PyTorch checkpoint: cut short, or not written by torch.save? "
             f"({reason})"
         ) from None
+
+
+def _numbers() -> list[Any]:
+    """What NumPy's numbers are pickled by, in old versions and new: FFA-Net keeps its scores so."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
+    names = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]
+    return [np.dtype, *kinds, *((scalar, name) for name in names)]
 
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model", "net", "generator")

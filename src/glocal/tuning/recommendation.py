@@ -21,6 +21,9 @@ Verdict = Literal[
     "nothing larger",
 ]  # fmt: skip
 
+_RANGE = 4
+"""So many windows have two ends."""
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -142,15 +145,24 @@ class Tuning:
         if verdict == "not confirmed":
             return (
                 f"{use}. This gain is not confirmed: the one image that it is measured on chose "
-                "the window; give more."
+                f"the window; give more.{self._edge(best)}"
             )
         text = f"{use}, on images that did not choose it"
         if verdict == "not significant":
             return (
                 f"{text}. This gain is not significant: its interval includes 0, and the original "
-                "may serve as well."
+                f"may serve as well.{self._edge(best)}"
             )
-        return f"{text}."
+        return f"{text}.{self._edge(best)}"
+
+    def _edge(self, best: Trial) -> str:
+        """A doubt where the window at an end of a range won, which tells of no best one."""
+        areas = {trial.window[0] * trial.window[1] for trial in self.trials}
+        area = best.window[0] * best.window[1]
+        if len(areas) < _RANGE or min(areas) < area < max(areas):
+            return ""
+        end = "smallest" if area == min(areas) else "largest"
+        return f" The window is the {end} that was tried: doubt it."
 
     @property
     def proxy(self) -> str:
@@ -159,7 +171,9 @@ class Tuning:
             return ""
         return (
             "There are no targets. This is judged by a proxy, how far the statistics of the "
-            "global operations lie from those of training-size crops, and not by quality."
+            "global operations lie from those of training-size crops, and not by quality. A whole "
+            "image has one value of a statistic, which lies about 0.8 deviations from any spread "
+            "of values: less than that says little."
         )
 
     def rows(self) -> list[tuple[str, ...]]:
