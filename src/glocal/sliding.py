@@ -55,7 +55,7 @@ def sum_windows(x: Tensor, window: Size, axes: tuple[Axis, Axis], scale: float =
     if steps == (1, 1) and native.available(x, window):
         return native.window_sums(x, window, scale)
     if max(steps) > 1:
-        return _sum_on_grid(x, window, axes) * scale
+        return _sum_on_grid(x, window, axes, scale)
 
     def along(x: Tensor) -> Tensor:
         return slide(x, window[1], -1, torch.add) * scale
@@ -65,7 +65,7 @@ def sum_windows(x: Tensor, window: Size, axes: tuple[Axis, Axis], scale: float =
     return _by_strips(along, x, -2)
 
 
-def _sum_on_grid(x: Tensor, window: Size, axes: tuple[Axis, Axis]) -> Tensor:
+def _sum_on_grid(x: Tensor, window: Size, axes: tuple[Axis, Axis], scale: float) -> Tensor:
     """Sum windows that begin every few pixels: the blocks between are summed once."""
     steps = (axes[0].step, axes[1].step)
     # Where the first window begins, and how many blocks all windows together reach over.
@@ -79,10 +79,11 @@ def _sum_on_grid(x: Tensor, window: Size, axes: tuple[Axis, Axis]) -> Tensor:
     whole = all(k % step == 0 for k, step in zip(window, steps, strict=True))
     if whole and native.available(x, window):
         blocks = native.block_sums(x, first, steps, count)
-        return over_windows(blocks, (window[0] // steps[0], window[1] // steps[1]), torch.add)
+        inside = (window[0] // steps[0], window[1] // steps[1])
+        return sum_windows(blocks, inside, (Axis(1, 1), Axis(1, 1)), scale)
     for dim, length, axis, begin in zip((-2, -1), window, axes, first, strict=True):
         x = _stride(x.narrow(dim, begin, x.shape[dim] - begin), length, dim, axis)
-    return x
+    return x * scale
 
 
 def _by_strips(f: Callable[[Tensor], Tensor], x: Tensor, dim: int) -> Tensor:
