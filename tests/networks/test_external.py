@@ -283,7 +283,7 @@ def test_a_file_of_a_repository_loads(hub):
     ("name", "files", "message"),
     [
         ("me/deblur", ["gopro.pth", "reds.pth"], "2 checkpoints, gopro.pth, reds.pth; choose one"),
-        ("me/deblur", ["model.bin"], "holds no .pth, .pt, .ckpt, .safetensors file"),
+        ("me/deblur", ["model.bin"], "holds no .pth, .pt, .pk, .ckpt, .safetensors file"),
         ("me/deblur:reds.pth", ["gopro.pth"], r"OSError: Entry Not Found: reds.pth\)"),
         ("you/denoise", [], r"Hugging Face Hub \(OSError: 404 Client Error\)"),
     ],
