@@ -33,7 +33,7 @@ def plans_for(tiler: Tiler, given: Size | None, room: float | None) -> list[Size
         return [given]
     first = size = tiler.size
     if room is not None and size[0] * size[1] * UNMEASURED > room:
-        side = min(512, *size)
+        side = min(256, *size)
         with peak_memory(tiler.runner.device) as peak:
             run_tile(tiler.runner, tiler.cut(slice(0, side), slice(0, side)), tiler.grey)
         if peak.mib:
