@@ -91,7 +91,7 @@ def budget(monkeypatch: pytest.MonkeyPatch, per_pixel: int) -> None:
 
     monkeypatch.setattr(reach, "peak_memory", Fixed)
     monkeypatch.setattr(Need, "through", lambda *measured: Need(0, per_pixel))
-    monkeypatch.setattr(reach, "_affordable", lambda *given: float("inf"))
+    monkeypatch.setattr(reach, "affordable", lambda *given: float("inf"))
 
 
 def test_the_largest_tile_that_fits_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
-from glocal.memory import Need, peak_memory
 from glocal.runner import Runner, is_out_of_memory
 from glocal.samples import finite
 from glocal.tiles import ALIGN, Axis, Blend, grid
-from glocal.tiling import Tiler, run_tile
+from glocal.tiling import Tiler, affordable, run_tile
 from glocal.windows import Size
 
 __all__ = ["FALLBACK_TILES", "UNMEASURED", "blended", "plans_for"]
@@ -33,21 +32,17 @@ def plans_for(tiler: Tiler, given: Size | None, room: float | None) -> list[Size
         return [given]
     first = size = tiler.size
     if room is not None and size[0] * size[1] * UNMEASURED > room:
-        side = min(256, *size)
-        with peak_memory(tiler.runner.device) as peak:
-            run_tile(tiler.runner, tiler.cut(slice(0, side), slice(0, side)), tiler.grey)
-        if peak.mib:
-            pixels = Need.through((side * side, peak.mib * 2**20)).pixels(room)
-            if pixels < size[0] * size[1]:
-                edge = max(FALLBACK_TILES[-1], int(math.sqrt(pixels)) // ALIGN * ALIGN)
-                first = edge, edge
-                warnings.warn(
-                    f"memory is short for {size[0]}×{size[1]} pixels at once, and global "
-                    f"operations see a tile only: blended tiles of {edge}×{edge} are not the "
-                    "whole image's result; a network that is converted has no such difference",
-                    GlocalWarning,
-                    stacklevel=3,
-                )
+        pixels = affordable(tiler, room)
+        if pixels < size[0] * size[1]:
+            edge = max(FALLBACK_TILES[-1], int(math.sqrt(pixels)) // ALIGN * ALIGN)
+            first = edge, edge
+            warnings.warn(
+                f"memory is short for {size[0]}×{size[1]} pixels at once, and global "
+                f"operations see a tile only: blended tiles of {edge}×{edge} are not the "
+                "whole image's result; a network that is converted has no such difference",
+                GlocalWarning,
+                stacklevel=3,
+            )
     return [first, *((t, t) for t in FALLBACK_TILES if t < max(first))]
 
 

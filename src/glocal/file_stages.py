@@ -3,9 +3,10 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from torch import nn
 
 from glocal.batches import Batches
 from glocal.errors import ArgumentError
@@ -14,7 +15,7 @@ from glocal.raw_images import header
 from glocal.stages import Finished, Stages
 from glocal.streaming import restore_streamed, streams
 
-__all__ = ["FileResult", "Large", "Pair", "file_stages", "same_file", "save"]
+__all__ = ["FileResult", "Large", "Pair", "file_stages", "same_file", "save", "streamed"]
 
 Pair = tuple[Path, Path]
 """The file to read and the file to write."""
@@ -78,14 +79,9 @@ def file_stages(
         whole = [image.pixels for image in loaded if isinstance(image, Image)]
         if len(whole) == len(loaded):
             return [*batches.restore(whole)]
-        return [streamed(each.pair) for each in loaded if isinstance(each, Large)]
-
-    def streamed(pair: Pair) -> FileResult:
-        given = {name: value for name, value in batches.options.items() if value is not None}
-        size, notes = restore_streamed(
-            batches.model, *pair, quality=quality, resume=resume, **given
-        )
-        return FileResult(*pair, "restored", size, notes=notes)
+        options = {**batches.options, "quality": quality, "resume": resume}
+        large = (each.pair for each in loaded if isinstance(each, Large))
+        return [streamed(batches.model, pair, **options) for pair in large]
 
     def finish(pair: Pair, image: Image | Large, made: np.ndarray | FileResult) -> FileResult:
         if isinstance(image, Large) or isinstance(made, FileResult):
@@ -103,6 +99,13 @@ def file_stages(
         _nbytes,
         fatal=(ArgumentError,),
     )
+
+
+def streamed(model: nn.Module, pair: Pair, **options: Any) -> FileResult:
+    """Restore a file tile by tile; options are those of `restore_streamed`, or None."""
+    given = {name: value for name, value in options.items() if value is not None}
+    size, notes = restore_streamed(model, *pair, **given)
+    return FileResult(*pair, "restored", size, notes=notes)
 
 
 def save(target: Path, image: Image, pixels: np.ndarray, *, quality: int) -> tuple[str, ...]:

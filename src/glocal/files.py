@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all, into a folder that is made where it is missing."""
 
 import os
 import secrets
@@ -6,7 +6,19 @@ from pathlib import Path
 
 from glocal.errors import GlocalError
 
-__all__ = ["write_whole"]
+__all__ = ["make_folder", "write_whole"]
+
+
+def make_folder(path: Path, error: type[GlocalError]) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        GlocalError: the disk refuses it; of the type that is given.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise error(f"{path}: cannot be made ({problem.strerror})") from None
 
 
 def write_whole(path: Path, data: bytes | str, error: type[GlocalError]) -> None:

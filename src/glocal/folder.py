@@ -13,12 +13,12 @@ from torch import nn
 from glocal import pipeline
 from glocal.batches import Batches
 from glocal.errors import ArgumentError, ImageError
-from glocal.file_stages import FileResult, Pair, file_stages, same_file, save
+from glocal.file_stages import FileResult, Pair, file_stages, same_file, save, streamed
 from glocal.images import SUFFIXES, list_images, read
 from glocal.inference import restore
 from glocal.raw_images import header
 from glocal.stages import Limits, Outcome, Usage
-from glocal.streaming import restore_streamed, streams
+from glocal.streaming import streams
 from glocal.texts import one_line
 
 __all__ = ["FileResult", "FolderRun", "pair_files", "restore_file", "restore_folder"]
@@ -59,17 +59,15 @@ def restore_file(
     if stream is None:
         stream = streams(model, header(source), **options)
     if stream:
-        given = {name: value for name, value in options.items() if value is not None}
-        if given.keys() & {"overlap", "blend"}:
+        if options.get("overlap") is not None or options.get("blend") is not None:
             raise ArgumentError("streamed tiles have a halo: leave out overlap and blend")
-        size, notes = restore_streamed(
-            model, source, target, quality=quality, resume=resume, **given
-        )
+        result = streamed(model, (source, target), quality=quality, resume=resume, **options)
     else:
         image = read(source)
         pixels = restore(model, image.pixels, **options)
-        size, notes = image.size, save(target, image, pixels, quality=quality)
-    return FileResult(source, target, "restored", size, time.perf_counter() - started, notes)
+        notes = save(target, image, pixels, quality=quality)
+        result = FileResult(source, target, "restored", image.size, notes=notes)
+    return dataclasses.replace(result, elapsed_s=time.perf_counter() - started)
 
 
 class FolderRun(Iterator[FileResult]):

@@ -19,7 +19,7 @@ import numpy as np
 
 from glocal.degrade import degrade, settings
 from glocal.errors import ArgumentError, ImageError
-from glocal.files import write_whole
+from glocal.files import make_folder, write_whole
 from glocal.folder import pair_files
 from glocal.images import SUFFIXES, read, write
 
@@ -173,10 +173,7 @@ def _make(each: Made, kind: str, strength: float) -> Made:
     samples = np.rint(degraded.astype(np.float64).clip(0, 1) * peak).astype(image.pixels.dtype)
     notes = image.notes
     for path, pixels in ((each.target, image.pixels), (each.degraded, samples)):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ImageError(f"{path.parent}: cannot be made ({error.strerror})") from None
+        make_folder(path.parent, ImageError)
         notes += write(path, dataclasses.replace(image, pixels=pixels))
     return dataclasses.replace(each, status="made", notes=tuple(dict.fromkeys(notes)))
 
@@ -220,10 +217,7 @@ def _noted(results: Iterable[Made], out: Path, record: dict[str, Any]) -> Iterat
 
 
 def _write_record(out: Path, record: Mapping[str, object]) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"{out}: cannot be made ({error.strerror})") from None
+    make_folder(out, ImageError)
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     write_whole(out / RECORD, text, ImageError)
 

@@ -20,7 +20,7 @@ from glocal.placement import looked_up
 from glocal.runner import is_out_of_memory
 from glocal.texts import size_text
 from glocal.tiles import ALIGN, Part, Piece, aligned, largest_tile, pieces
-from glocal.tiling import Level, Tiler, levels_of, run_tile
+from glocal.tiling import Level, Tiler, affordable, levels_of
 from glocal.windows import Size
 
 __all__ = ["BOUND", "Layout", "Reach", "lay_out", "measure"]
@@ -111,7 +111,7 @@ def measure(tiler: Tiler, window: Size, room: float | None = None) -> Reach | No
         room: bytes that the network may take; the strip is shorter where they are few.
     """
     try:
-        most = math.inf if room is None else _affordable(tiler, room)
+        most = math.inf if room is None else affordable(tiler, room)
         strip = _strip(tiler.size, window, most)
         if strip.cut == 0:
             return None
@@ -207,14 +207,6 @@ def _fitting(size: Size, halo: int, most: float) -> tuple[Size, int]:
         if tile is not None:
             return tile, min(halo, narrower)
     return (ALIGN, ALIGN), 0
-
-
-def _affordable(tiler: Tiler, room: float) -> float:
-    """Pixels of a strip that this room is enough for, as a first small part of the image shows."""
-    side = min(_DEPTH, *tiler.size)
-    with peak_memory(tiler.runner.device) as peak:
-        run_tile(tiler.runner, tiler.cut(slice(0, side), slice(0, side)), tiler.grey)
-    return math.inf if not peak.mib else Need.through((side**2, peak.mib * 2**20)).pixels(room)
 
 
 def _piece(axis: int, along: Part, across: Part) -> Piece:

@@ -51,11 +51,15 @@ def over_windows(x: Tensor, window: Size, combine: Combine) -> Tensor:
 
 def sum_windows(x: Tensor, window: Size, axes: tuple[Axis, Axis], scale: float = 1) -> Tensor:
     """Sum the windows that `axes` names, times `scale`: (..., windows down, windows along)."""
-    steps = (axes[0].step, axes[1].step)
-    if steps == (1, 1) and native.available(x, window):
-        return native.window_sums(x, window, scale)
-    if max(steps) > 1:
+    if any(axis.step > 1 for axis in axes):
         return _sum_on_grid(x, window, axes, scale)
+    return _sum_every(x, window, scale)
+
+
+def _sum_every(x: Tensor, window: Size, scale: float) -> Tensor:
+    """Sum every window wholly inside."""
+    if native.available(x, window):
+        return native.window_sums(x, window, scale)
 
     def along(x: Tensor) -> Tensor:
         return slide(x, window[1], -1, torch.add) * scale
@@ -80,7 +84,7 @@ def _sum_on_grid(x: Tensor, window: Size, axes: tuple[Axis, Axis], scale: float)
     if whole and native.available(x, window):
         blocks = native.block_sums(x, first, steps, count)
         inside = (window[0] // steps[0], window[1] // steps[1])
-        return sum_windows(blocks, inside, (Axis(1, 1), Axis(1, 1)), scale)
+        return _sum_every(blocks, inside, scale)
     for dim, length, axis, begin in zip((-2, -1), window, axes, first, strict=True):
         x = _stride(x.narrow(dim, begin, x.shape[dim] - begin), length, dim, axis)
     return x * scale

@@ -9,9 +9,11 @@ import hashlib
 import shutil
 import warnings
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -129,7 +131,7 @@ def restore_streamed(
                 work.journal.append({"decoded": True})
             grey = told.channels == 1 and (channels or channels_of(model)) == 3
             tiler = Tiler(runner, work.cut, told.size, grey)
-            tiler.finish = as_batch(work.colour.read(slice(0, 1), slice(0, 1)))[1]
+            tiler.finish = work.back
             with eval_mode(model, runner.device), torch.inference_mode():
                 layout = work.layout(tiler)
                 if layout is None:
@@ -194,6 +196,11 @@ class _Work:
             if "scale" in line:
                 self.result = self._of_scale(line["scale"], line["channels"])
 
+    @cached_property
+    def back(self) -> Callable[[Tensor], np.ndarray]:
+        """From a restored tile to samples of the source's number type."""
+        return as_batch(self.colour.read(slice(0, 1), slice(0, 1)))[1]
+
     def cut(self, rows: slice, columns: slice) -> Tensor:
         """A part of the source, (1, c, h, w)."""
         return as_batch(self.colour.read(rows, columns))[0]
@@ -227,7 +234,6 @@ def _run(
     tiler: Tiler, layout: Layout, work: _Work, target: Path, progress: Callable[[int, int], None]
 ) -> None:
     """The tiles that are not done yet."""
-    back = as_batch(work.colour.read(slice(0, 1), slice(0, 1)))[1]
     sound = True
     progress(0, work.total)
     progress(len(work.done), work.total)
@@ -240,7 +246,7 @@ def _run(
         rows, columns = (
             slice(p.start * scale, p.stop * scale) for p in (piece.rows, piece.columns)
         )
-        work.begin(scale, core.shape[1]).write(rows, columns, back(core))
+        work.begin(scale, core.shape[1]).write(rows, columns, work.back(core))
         work.journal.append({"tile": number})
         work.done.add(number)
         give_back()

@@ -6,6 +6,7 @@ windows are told where the tile lies (`glocal.placement`).
 """
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,12 +15,16 @@ import torch
 from torch import Tensor
 
 from glocal.errors import GlocalError, GlocalWarning
+from glocal.memory import Need, peak_memory
 from glocal.placement import Whole, placed
 from glocal.runner import Runner, is_out_of_memory
 from glocal.tiles import ALIGN, Part, Piece, halved
 from glocal.windows import Size
 
-__all__ = ["Level", "Tiler", "levels_of", "run_tile"]
+__all__ = ["Level", "Tiler", "affordable", "levels_of", "run_tile"]
+
+PROBE = 256
+"""Side of the small part of an image that tells what a pixel costs."""
 
 Cut = Callable[[slice, slice], Tensor]
 
@@ -163,6 +168,17 @@ class Tiler:
             if wholes.setdefault(length, whole) != whole:
                 return None
         return wholes
+
+
+def affordable(tiler: Tiler, room: float) -> float:
+    """Pixels that these bytes are enough for, as a first small part of the image shows.
+
+    Infinite where memory cannot be measured, or the part took none that was not there.
+    """
+    side = min(PROBE, *tiler.size)
+    with peak_memory(tiler.runner.device) as peak:
+        run_tile(tiler.runner, tiler.cut(slice(0, side), slice(0, side)), tiler.grey)
+    return math.inf if not peak.mib else Need.through((side**2, peak.mib * 2**20)).pixels(room)
 
 
 def _wider(part: Part, size: int) -> Part:

@@ -187,8 +187,7 @@ def _restore_file(
     from glocal.folder import restore_file
 
     tiles: list[str] = []
-    bar = Bar(source.name, files=1)
-    with bar:
+    with Bar(source.name, files=1) as bar:
         result = restore_file(
             network, source, target, progress=bar.tiles, report=tiles.append, **options
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glocal.errors import ImageError
+from glocal.files import make_folder
 from glocal.images import Image, write
 
 __all__ = ["TARGET", "Pictures", "picture", "slug", "to_pixels", "write_picture"]
@@ -79,8 +80,5 @@ def write_picture(path: Path, image: NDArray[Any]) -> None:
     Raises:
         ImageError: the disk refuses it.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise ImageError(f"{path.parent}: cannot be made ({problem.strerror})") from None
+    make_folder(path.parent, ImageError)
     write(path, Image(to_pixels(image)))

@@ -86,9 +86,7 @@ def multiply(x: Tensor, values: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
     """A map times the values of its pixels' windows, (b, c, windows down, windows along)."""
     library = _library()
     assert library is not None
-    plain = x.is_contiguous()
-    form = torch.contiguous_format if plain else torch.channels_last
-    values = values.contiguous(memory_format=form)
+    values = values.contiguous(memory_format=_form(x))
     out = torch.empty_like(x)
     failed = library.glocal_multiply(
         x.data_ptr(),
@@ -128,9 +126,11 @@ def instance_norm(
 
 def _empty(x: Tensor, size: Size) -> Tensor:
     """Memory for a map of another size that lies as x does."""
-    plain = x.is_contiguous()
-    form = torch.contiguous_format if plain else torch.channels_last
-    return torch.empty((*x.shape[:2], *size), dtype=x.dtype, memory_format=form)
+    return torch.empty((*x.shape[:2], *size), dtype=x.dtype, memory_format=_form(x))
+
+
+def _form(x: Tensor) -> torch.memory_format:
+    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
 
 
 def _shape(x: Tensor) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from glocal.errors import ImageError
 from glocal.evaluation.pictures import TARGET, Pictures, picture, write_picture
 from glocal.evaluation.records import DEGRADED, Evaluation
-from glocal.files import write_whole
+from glocal.files import make_folder, write_whole
 from glocal.images import read
 from glocal.metrics import psnr
 from glocal.report.crops import Box, cut, differing
@@ -37,10 +37,7 @@ def write_report(evaluation: Evaluation, folder: Path, pictures: Pictures) -> tu
     Raises:
         ImageError: the disk refuses it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise ImageError(f"{folder}: cannot be made ({problem.strerror})") from None
+    make_folder(folder, ImageError)
     shown = list(_shown(evaluation, folder, pictures))
     text, html = folder / "report.md", folder / "report.html"
     write_whole(text, markdown(evaluation), ImageError)

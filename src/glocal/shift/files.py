@@ -16,7 +16,7 @@ from glocal.convert import localize
 from glocal.datasets import Pair, read_pair
 from glocal.errors import ArgumentError
 from glocal.evaluation.pictures import write_picture
-from glocal.files import write_whole
+from glocal.files import make_folder, write_whole
 from glocal.images import Image
 from glocal.inference import restore
 from glocal.shift.plots import densities, ranking, require_matplotlib
@@ -144,10 +144,7 @@ def write_analysis(
         ArgumentError: the disk refuses a file, or a layer's statistics do not vary.
         ImageError: the disk refuses a picture.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise ArgumentError(f"{folder}: cannot be made ({problem.strerror})") from None
+    make_folder(folder, ArgumentError)
     wanted = set(layers)
     told = [s for s in shifts.ranking() if s.left_out < s.channels]
     drawn = [s for s in shifts.ranking() if s.path in wanted] if wanted else told[:1]
