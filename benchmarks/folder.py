@@ -38,9 +38,9 @@ FOLDERS: list[tuple[str, str, int, Size]] = [
     ("embedded", "jpg", 32, (128, 128)),
     ("embedded", "jpg", 8, (400, 520)),
     ("embedded", "jpg", 3, (720, 1280)),
-    ("elsewhere", "jpg", 24, (400, 520)),
-    ("elsewhere", "jpg", 16, (720, 1280)),
-    ("elsewhere", "png", 16, (720, 1280)),
+    ("elsewhere", "jpg", 96, (400, 520)),
+    ("elsewhere", "jpg", 32, (720, 1280)),
+    ("elsewhere", "png", 32, (720, 1280)),
 ]
 QUICK_FOLDERS: list[tuple[str, str, int, Size]] = [("embedded", "jpg", 2, (64, 64))]
 BATCHED_PIXELS = 2**19

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-SHORTEST_S = 5e-3
+SHORTEST_S = 20e-3
 """A sample lasts this long at least: shorter calls are repeated in it."""
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import glocal
 from glocal.batches import AUTO_IMAGES, AUTO_PIXELS_ON_CPU, Batches, restore_together
-from glocal.blending import UNMEASURED
+from glocal.tiling import UNMEASURED
 from glocal.errors import ArgumentError, GlocalWarning
 from glocal.inference import SHARE, restore
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -462,6 +464,20 @@ def test_a_budget_makes_tiles_only_where_it_must(monkeypatch: pytest.MonkeyPatch
         assert (largest == 300 * 420) == (room == 130e6)
         torch.testing.assert_close(tiled, whole, rtol=0, atol=0 if room == 130e6 else 1 / 255)
     assert len(said) == 1
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux only"
+)
+def test_strips_of_an_image_that_surely_fits_are_not_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    local = glocal.localize(Gate(), 32)
+    local.sizes.clear()
+    monkeypatch.setattr(inference, "room_for", lambda *given: 300 * 420 * 8_000)
+    restore(local, photo(3, 300, 420))
+    restore(local, photo(3, 300, 420))
+    assert local.sizes == [(256, 256), (300, 420), (300, 420)]
 
 
 def test_an_unconverted_network_in_tiles_says_that_it_is_another_result(

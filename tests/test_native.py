@@ -49,6 +49,15 @@ def test_sums_and_norms_are_those_of_torch(form, size, share, c):
         wanted = ops.local_instance_norm(x.double(), window, weight.double(), bias.double())
         got = native.instance_norm(x, window, weight, bias, 1e-5)
         torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=2e-5)
+        for groups in {1, c}:
+            for correction in (0, 1):
+                options = {"groups": groups, "correction": correction}
+                wanted = ops.local_moments(x.double(), window, **options)
+                for one, other in zip(ops.local_moments(x, window, **options), wanted, strict=True):
+                    assert one.dtype == torch.float64
+                    torch.testing.assert_close(
+                        kept(one), kept(other), rtol=1e-9, atol=1e-9, check_stride=False
+                    )
 
 
 @needs_compiler

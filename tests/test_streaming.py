@@ -128,14 +128,14 @@ class Stop(nn.Module):
 def interrupt(
     network: nn.Module, path: Path, target: Path, calls: int, by: BaseException
 ) -> BaseException:
-    """Run until `by` is raised; the calls are those after the three that measure."""
+    """Run until `by` is raised; the calls are those after the two that measure."""
     forward = network.forward
-    stopping = Stop(nn.Identity(), calls + 3, by)
+    stopping = Stop(nn.Identity(), calls + 2, by)
     stopping.network.forward = forward  # type: ignore[method-assign]
     network.forward = stopping.forward  # type: ignore[method-assign]
     try:
         with pytest.raises(type(by)) as caught:
-            restore_file(network, path, target, stream=True, tile=192, halo=16)
+            restore_file(network, path, target, stream=True, tile=192, halo=16, memory=2**40)
     finally:
         network.forward = forward  # type: ignore[method-assign]
     return caught.value

@@ -1,3 +1,6 @@
+import math
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from glocal.ops import local_channel_attention
 from glocal.placement import Whole, looked_up, placed
 from glocal.runner import Runner
 from glocal.tiles import pieces
-from glocal.tiling import Tiler, levels_of
+from glocal.tiling import PROBE, UNMEASURED, Tiler, affordable, levels_of
 from glocal.windows import cells, starts
 
 
@@ -195,3 +198,64 @@ def test_the_shipped_photograph_in_small_tiles_is_that_of_the_whole(example: np.
 @pytest.fixture
 def example() -> np.ndarray:
     return images.read(Path(__file__).parents[1] / "examples" / "handshake.jpg").pixels
+
+
+class Widened(nn.Module):
+    """Takes 40 images' memory for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(tuple(x.shape))
+        return x.repeat_interleave(40, 1)[:, ::40]
+
+
+measured = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux only"
+)
+
+
+@measured
+def test_a_small_part_tells_once_how_much_memory_pixels_take() -> None:
+    network = Widened()
+    tiles = tiler(network, photo(1, 3, 300, 500))
+    enough = 300 * 500 * UNMEASURED
+    assert affordable(tiles, None) == affordable(tiles, enough) == math.inf
+    assert network.seen == []
+    few, many = affordable(tiles, 1e7), affordable(tiles, 1e8)
+    assert few and many and many == pytest.approx(10 * few)
+    assert 1e8 / 3000 < many < 1e8 / (3 * 4 * 40)
+    assert network.seen == [(1, 3, PROBE, PROBE)]
+    assert affordable(tiler(network, photo(2, 3, 300, 500)), 1e8) == pytest.approx(many / 2)
+    assert len(network.seen) == 1
+
+
+def test_a_part_that_does_not_fit_says_so() -> None:
+    class Full(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise MemoryError
+
+    assert affordable(tiler(Full(), photo(1, 3, 300, 500)), 1e8) == 0
+
+
+@measured
+def test_memory_that_is_kept_for_reuse_hides_nothing() -> None:
+    script = """
+import torch
+from glocal.allocator import keep_freed_memory
+from test_tiling import Widened, affordable, photo, tiler
+keep_freed_memory()
+for _ in range(3):
+    torch.ones(10**8).sum()
+print(affordable(tiler(Widened(), photo(1, 3, 300, 500)), 1e8))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 1e8 / 3000 < float(ran.stdout) < 1e8 / (3 * 4 * 40)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from glocal.blending import UNMEASURED
 from glocal.errors import ArgumentError, GlocalWarning
 from glocal.inference import restore, room_for
 from glocal.runner import (
@@ -23,7 +22,7 @@ from glocal.runner import (
 )
 from glocal.samples import as_batch, finite
 from glocal.texts import one_line, size_text
-from glocal.tiling import run_tile
+from glocal.tiling import UNMEASURED, run_tile
 
 __all__ = ["AUTO_IMAGES", "AUTO_PIXELS_ON_CPU", "Batches", "restore_together"]
 

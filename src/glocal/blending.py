@@ -14,14 +14,10 @@ from glocal.tiles import ALIGN, Axis, Blend, grid
 from glocal.tiling import Tiler, affordable, run_tile
 from glocal.windows import Size
 
-__all__ = ["FALLBACK_TILES", "UNMEASURED", "blended", "plans_for"]
+__all__ = ["FALLBACK_TILES", "blended", "plans_for"]
 
 FALLBACK_TILES = (1024, 512, 256)
 """Sizes of blended tiles, tried in turn when the whole image does not fit into memory."""
-
-UNMEASURED = 16 * 1024
-"""Bytes a pixel of which the published networks take fewer (NAFNet-w64 4,400, MPRNet 10,100,
-Restormer 14,700 on the CPU); where there are as many, nothing has to be measured."""
 
 Progress = Callable[[int, int], None]
 
@@ -31,18 +27,17 @@ def plans_for(tiler: Tiler, given: Size | None, room: float | None) -> list[Size
     if given is not None:
         return [given]
     first = size = tiler.size
-    if room is not None and size[0] * size[1] * UNMEASURED > room:
-        pixels = affordable(tiler, room)
-        if pixels < size[0] * size[1]:
-            edge = max(FALLBACK_TILES[-1], int(math.sqrt(pixels)) // ALIGN * ALIGN)
-            first = edge, edge
-            warnings.warn(
-                f"memory is short for {size[0]}×{size[1]} pixels at once, and global "
-                f"operations see a tile only: blended tiles of {edge}×{edge} are not the "
-                "whole image's result; a network that is converted has no such difference",
-                GlocalWarning,
-                stacklevel=3,
-            )
+    pixels = affordable(tiler, room)
+    if pixels is not None and pixels < size[0] * size[1]:
+        edge = max(FALLBACK_TILES[-1], int(math.sqrt(pixels)) // ALIGN * ALIGN)
+        first = edge, edge
+        warnings.warn(
+            f"memory is short for {size[0]}×{size[1]} pixels at once, and global "
+            f"operations see a tile only: blended tiles of {edge}×{edge} are not the "
+            "whole image's result; a network that is converted has no such difference",
+            GlocalWarning,
+            stacklevel=3,
+        )
     return [first, *((t, t) for t in FALLBACK_TILES if t < max(first))]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glocal.blending import FALLBACK_TILES, UNMEASURED, blended, plans_for
+from glocal.blending import FALLBACK_TILES, blended, plans_for
 from glocal.errors import ArgumentError, GlocalWarning
 from glocal.memory import free_memory, give_back
 from glocal.plan import Plan
@@ -31,7 +31,7 @@ from glocal.runner import (
 )
 from glocal.samples import AnyImage, as_batch, finite, warn_of_values
 from glocal.tiles import BLENDS, Blend
-from glocal.tiling import Tiler, run_tile
+from glocal.tiling import Tiler, affordable, run_tile
 from glocal.windows import Size, covers
 
 __all__ = ["FALLBACK_TILES", "local_window", "restore", "room_for"]
@@ -129,7 +129,8 @@ def restore(
             least = None if given is None else overlap
             return back(blended(tiler, source, plans, least, blend or "linear", progress))
         most = math.inf
-        if given is None and (room is None or source[:, 0].numel() * UNMEASURED <= room):
+        pixels = affordable(tiler, room) if given is None else None
+        if pixels is not None and pixels >= math.prod(size):
             try:
                 return back(finite(_whole(tiler, source, progress)))
             except (MemoryError, RuntimeError) as error:

@@ -111,8 +111,8 @@ def measure(tiler: Tiler, window: Size, room: float | None = None) -> Reach | No
         room: bytes that the network may take; the strip is shorter where they are few.
     """
     try:
-        most = math.inf if room is None else affordable(tiler, room)
-        strip = _strip(tiler.size, window, most)
+        most = affordable(tiler, room)
+        strip = _strip(tiler.size, window, math.inf if most is None else most)
         if strip.cut == 0:
             return None
         places = sorted(

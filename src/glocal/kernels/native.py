@@ -22,7 +22,15 @@ from torch import Tensor
 
 from glocal.windows import Axis, Size
 
-__all__ = ["available", "block_sums", "instance_norm", "multiply", "takes", "window_sums"]
+__all__ = [
+    "available",
+    "block_sums",
+    "instance_norm",
+    "moments",
+    "multiply",
+    "takes",
+    "window_sums",
+]
 
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 _SECONDS = 120
@@ -124,9 +132,23 @@ def instance_norm(
     return out
 
 
-def _empty(x: Tensor, size: Size) -> Tensor:
+def moments(x: Tensor, window: Size) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every window wholly inside, float64: (b, c, h - kh + 1, w - kw + 1)."""
+    library = _library()
+    assert library is not None
+    (kh, kw), (h, w) = window, x.shape[-2:]
+    mean, variance = (_empty(x, (h - kh + 1, w - kw + 1), torch.float64) for _ in range(2))
+    failed = library.glocal_moments(
+        x.data_ptr(), mean.data_ptr(), variance.data_ptr(), *_shape(x), kh, kw, *_cut(x, window)
+    )
+    if failed:
+        raise MemoryError("not enough memory for the moments of windows")
+    return mean, variance
+
+
+def _empty(x: Tensor, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
     """Memory for a map of another size that lies as x does."""
-    return torch.empty((*x.shape[:2], *size), dtype=x.dtype, memory_format=_form(x))
+    return torch.empty((*x.shape[:2], *size), dtype=dtype, memory_format=_form(x))
 
 
 def _form(x: Tensor) -> torch.memory_format:
@@ -167,6 +189,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     pointer, index = ctypes.c_void_p, ctypes.c_ssize_t
     library.glocal_window_sums.argtypes = [pointer] * 2 + [index] * 9 + [ctypes.c_float]
+    library.glocal_moments.argtypes = [pointer] * 3 + [index] * 9
     library.glocal_block_sums.argtypes = [pointer] * 2 + [index] * 9
     library.glocal_multiply.argtypes = [pointer] * 3 + [index] * 11
     library.glocal_instance_norm.argtypes = [pointer] * 4 + [index] * 10 + [ctypes.c_double]

@@ -1,4 +1,4 @@
-// Sums over windows, and instance norm by windows, of float32 maps on a CPU.
+// Sums, moments and instance norm by windows of float32 maps on a CPU.
 //
 // A map is `outer` images of h rows of w pixels of c channels, a pixel's channels together
 // (channels last), or as many images of one channel. An item of work is one image and at most
@@ -197,12 +197,11 @@ void spread(std::vector<float>& row, const float* values, const Map& map) {
     for (Index p = before + columns; p < map.w; p++) std::copy(last, last + lanes, &row[p * lanes]);
 }
 
-void instance_norm(const Map& map, const float* x, const float* weight, const float* bias,
-                   float* out, double eps) {
+// Calls f(row, means, variances) for every row of windows; c[i] is still to be added to a mean.
+template <typename F>
+void for_moments(const Map& map, const float* x, const float* c, F f) {
     const Index m = map.values(), valid = map.columns() * map.lanes;
     const double pixels = double(map.kh) * map.kw;
-    const std::vector<float> centre = centres(map, x);
-    const float* c = centre.data();
     const auto deviation = [c](Index i, float v) { return double(v) - c[i]; };
     const auto square = [c](Index i, float v) {
         const double d = double(v) - c[i];
@@ -211,22 +210,46 @@ void instance_norm(const Map& map, const float* x, const float* weight, const fl
     Blocks<double, decltype(deviation)> firsts(map, x, deviation);
     Blocks<double, decltype(square)> seconds(map, x, square);
     std::vector<double> first(valid), second(valid), spare(m), other(m);
-    std::vector<float> shifts(map.rows() * valid), scales(map.rows() * valid);
     for (Index b = 0; b < map.blocks(); b++) {
         const double *s = firsts(b), *q = seconds(b);
         for (Index r = 0; r < firsts.size(b); r++) {
             slide(first.data(), s + r * m, m, map.lanes, map.kw, spare.data(), other.data());
             slide(second.data(), q + r * m, m, map.lanes, map.kw, spare.data(), other.data());
-            float* shift = &shifts[(b * map.block + r) * valid];
-            float* scale = &scales[(b * map.block + r) * valid];
             for (Index i = 0; i < valid; i++) {
-                const double mean = first[i] / pixels;
-                const double variance = std::max(second[i] / pixels - mean * mean, 0.0);
-                shift[i] = float(mean);
-                scale[i] = float(1 / std::sqrt(variance + eps));
+                first[i] /= pixels;
+                second[i] = std::max(second[i] / pixels - first[i] * first[i], 0.0);
             }
+            f(b * map.block + r, first.data(), second.data());
         }
     }
+}
+
+void moments(const Map& map, const float* x, double* means, double* variances) {
+    const std::vector<float> centre = centres(map, x);
+    const float* c = centre.data();
+    for_moments(map, x, c, [&](Index r, const double* first, const double* second) {
+        const Index at = r * map.columns() * map.c;
+        double *mean = means + at, *variance = variances + at;
+        for_row(map, map.columns(), [=](Index i, Index j) {
+            mean[j] = first[i] + c[i];
+            variance[j] = second[i];
+        });
+    });
+}
+
+void instance_norm(const Map& map, const float* x, const float* weight, const float* bias,
+                   float* out, double eps) {
+    const Index m = map.values(), valid = map.columns() * map.lanes;
+    const std::vector<float> centre = centres(map, x);
+    const float* c = centre.data();
+    std::vector<float> shifts(map.rows() * valid), scales(map.rows() * valid);
+    for_moments(map, x, c, [&](Index r, const double* mean, const double* variance) {
+        float *shift = &shifts[r * valid], *scale = &scales[r * valid];
+        for (Index i = 0; i < valid; i++) {
+            shift[i] = float(mean[i]);
+            scale[i] = float(1 / std::sqrt(variance[i] + eps));
+        }
+    });
     const std::vector<float> gain = repeated(weight, map, 1), offset = repeated(bias, map, 0);
     std::vector<float> shift(m), scale(m);
     const float *s = shift.data(), *f = scale.data(), *g = gain.data(), *o = offset.data();
@@ -341,6 +364,16 @@ int glocal_window_sums(const float* x, float* out, Index outer, Index h, Index w
                      [=](const Map& map, Index image, Index first) {
                          window_sums(map, x + image * h * w * c + first,
                                      out + image * map.rows() * map.columns() * c + first, scale);
+                     });
+}
+
+// Both results: (outer, h - kh + 1, w - kw + 1, c).
+int glocal_moments(const float* x, double* mean, double* variance, Index outer, Index h, Index w,
+                   Index c, Index kh, Index kw, Index block, Index lanes, Index threads) {
+    return for_items({h, w, c, kh, kw, block}, outer, lanes, threads,
+                     [=](const Map& map, Index image, Index first) {
+                         const Index at = image * map.rows() * map.columns() * c + first;
+                         moments(map, x + image * h * w * c + first, mean + at, variance + at);
                      });
 }
 

@@ -8,7 +8,6 @@ from glocal.kernels import native
 from glocal.ops.statistics import grouped, moments
 from glocal.ops.windowed import (
     accumulating_dtype,
-    axes_of,
     by_slices,
     clip,
     covers_map,
@@ -89,10 +88,8 @@ def _normalise(
     per_group = x.shape[1] // groups
     window = clip(x, window)
     alone = per_group == 1 and (weight is None) == (bias is None)
-    # Exact in C++ is quicker than fast with torch.
     if alone and not is_followed() and native.available(x, window):
         return native.instance_norm(x, window, weight, bias, eps)
-    axes = axes_of(x, window, precision)
 
     def normalise(part: Tensor) -> Tensor:
         here = part.shape[1] // per_group
@@ -101,7 +98,7 @@ def _normalise(
         # small deviation.
         wide = wide - wide.mean((2, 3, 4), keepdim=True)
         wide = wide.squeeze(2) if per_group == 1 else wide.flatten(1, 2)
-        mean, variance = moments(wide, window, here, 0, axes)
+        mean, variance, axes = moments(wide, window, here, 0, precision)
         mean, scale = (t.to(wide.dtype) for t in (mean, (variance + eps).rsqrt()))
         if here > 1 and per_group > 1:
             mean, scale = (

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 
 from glocal.errors import ArgumentError
+from glocal.kernels import native
 from glocal.ops.windowed import (
     accumulating_dtype,
     axes_of,
     by_slices,
     clip,
     covers_map,
+    is_followed,
     pixels_of_window,
     to_map,
     window_maxima,
@@ -114,15 +116,32 @@ def local_moments(
     if x.shape[1] % groups:
         raise ArgumentError(f"{x.shape[1]} channels do not divide into {groups} groups")
     window = clip(x, window)
-    axes = axes_of(x, window, precision)
-    mean, variance = moments(x, window, groups, correction, axes)
+    mean, variance, axes = moments(x, window, groups, correction, precision)
     return to_map(mean, axes), to_map(variance, axes)
 
 
 def moments(
-    x: Tensor, window: Size, groups: int, correction: int, axes: tuple[Axis, Axis]
+    x: Tensor, window: Size, groups: int, correction: int, precision: Precision
+) -> tuple[Tensor, Tensor, tuple[Axis, Axis]]:
+    """`local_moments`, one value a window, and where the windows lie."""
+    if not is_followed() and native.available(x, window):  # quicker than fast with torch
+        axes = axes_of(x, window, "exact")
+        mean, variance = _of_groups(*native.moments(x, window), groups)
+    else:
+        axes = axes_of(x, window, precision)
+        mean, variance = _from_sums(x, window, groups, axes)
+    if correction:
+        pixels = pixels_of_window(x, window) * (x.shape[1] // groups)
+        spare = pixels - correction
+        # A tensor where a tracer looks. A number stays one: compilers would freeze its tensor.
+        spare = spare.clamp_min(0) if isinstance(spare, Tensor) else max(spare, 0)
+        variance = variance * pixels / spare
+    return mean, variance, axes
+
+
+def _from_sums(
+    x: Tensor, window: Size, groups: int, axes: tuple[Axis, Axis]
 ) -> tuple[Tensor, Tensor]:
-    """`local_moments` of the windows of the axes, one value a window."""
     wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
     wide = grouped(wide, groups)
     # Any constant may be taken off before squaring; the mean of the whole map leaves least to
@@ -132,14 +151,15 @@ def moments(
     channels = x.shape[1] // groups
     first = window_means(offset.sum(2), window, axes, channels)
     second = window_means(offset.square().sum(2), window, axes, channels)
-    variance = (second - first.square()).clamp_min(0)
-    if correction:
-        pixels = pixels_of_window(x, window) * channels
-        spare = pixels - correction
-        # A tensor where a tracer looks. A number stays one: compilers would freeze its tensor.
-        spare = spare.clamp_min(0) if isinstance(spare, Tensor) else max(spare, 0)
-        variance = variance * pixels / spare
-    return first + centre[:, :, 0], variance
+    return first + centre[:, :, 0], (second - first.square()).clamp_min(0)
+
+
+def _of_groups(mean: Tensor, variance: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Moments of groups of channels from those of each channel: none is ever negative."""
+    if groups == mean.shape[1]:
+        return mean, variance
+    between, centre = torch.var_mean(grouped(mean, groups), 2, correction=0)
+    return centre, grouped(variance, groups).mean(2) + between
 
 
 def grouped(x: Tensor, groups: int) -> Tensor:
