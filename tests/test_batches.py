@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 import glocal
 from glocal.batches import AUTO_IMAGES, AUTO_PIXELS_ON_CPU, Batches, restore_together
-from glocal.tiling import UNMEASURED
 from glocal.errors import ArgumentError, GlocalWarning
 from glocal.inference import SHARE, restore
+from glocal.tiling import UNMEASURED
 
 
 class Gate(nn.Module):

@@ -268,6 +268,8 @@ def test_outputs_are_chosen() -> None:
         restore(Double(), image)
     with pytest.raises(ArgumentError, match="output=2"):
         restore(Double(), image, output=2)
+    with pytest.raises(ArgumentError, match="output=1, but the network returns one output"):
+        restore(nn.Identity(), image, output=1)
 
 
 def test_results_that_are_no_images_are_refused() -> None:

@@ -108,6 +108,8 @@ class Runner:
                     f"output={self.output}, but the network returns {len(result)} outputs"
                 )
             result = result[self.output]
+        elif self.output not in (None, 0, -1):
+            raise ArgumentError(f"output={self.output}, but the network returns one output")
         if not isinstance(result, Tensor):
             raise ArgumentError(f"the network returned {type(result).__name__}, not a tensor")
         return result
