@@ -167,3 +167,21 @@ def test_it_can_be_turned_off(monkeypatch):
     assert not native.takes(PROBE)
     monkeypatch.undo()
     native._library.cache_clear()
+
+
+@needs_compiler
+@given(
+    size=st.tuples(*[st.integers(1, 7)] * 4, st.integers(1, 40)),
+    order=st.permutations(range(4)),
+    dtype=st.sampled_from([torch.float32, torch.float16, torch.float64]),
+)
+def test_a_copy_is_a_copy(size, order, dtype):
+    larger = torch.randn([n + 3 for n in size], dtype=torch.float64).to(dtype)
+    x = larger[tuple(slice(1, 1 + n) for n in size)].permute(*order, 4)
+    out = torch.zeros([n + 2 for n in x.shape], dtype=dtype)
+    place = out[tuple(slice(0, n) for n in x.shape)]
+    assert native.copies(x)
+    native.copy(place, x)
+    assert torch.equal(place, x)
+    place.zero_()
+    assert not out.any()

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from glocal import opaque, traced
+from glocal.kernels import native
 from glocal.ops.windowed import accumulating_dtype, no_autocast
 from glocal.windows import Size, cells, starts
 
@@ -39,13 +40,22 @@ def local_channel_attention(
         return traced.window_attention(q, k, v, temperature, window, eps)
     if traced.is_compiling():
         return opaque.window_attention(q, k, v, temperature, window, eps)
+    out = torch.empty_like(v, memory_format=torch.contiguous_format)
+    if v.stride(2) == 1:  # channels of a pixel lie together, and so do those of what is made of it
+        batch, heads, c, h, w = v.shape
+        out = v.new_empty((batch, h, w, heads, c)).permute(0, 3, 4, 1, 2)
+    # On a CPU an image alone, whose cells still fit the cache and memory that is there already.
+    step = 1 if q.device.type == "cpu" else len(q)
     with no_autocast(q.device.type):
-        return _attention_by_cells(q, k, v, temperature, window, eps)
+        for first in range(0, len(q), step):
+            i = slice(first, first + step)
+            _attend_by_cells(q[i], k[i], v[i], out[i], temperature, window, eps)
+    return out
 
 
-def _attention_by_cells(
-    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, window: Size, eps: float
-) -> Tensor:
+def _attend_by_cells(
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, temperature: Tensor, window: Size, eps: float
+) -> None:
     h, w = q.shape[-2:]
     rows, columns = cells(h, window[0]), cells(w, window[1])
     areas = [(slice(*r), slice(*s)) for r in rows for s in columns]
@@ -73,24 +83,35 @@ def _attention_by_cells(
     attention = logits.softmax(-1)
     share = member / member.sum(0)
     averaged = torch.tensordot(share.t(), attention, 1).to(v.dtype)
-    last = v.stride(2) == 1
-    out = torch.empty_like(v, memory_format=torch.contiguous_format)
-    if last:  # and so is what is made of it
-        batch, heads, c = v.shape[:3]
-        out = v.new_empty((batch, h, w, heads, c)).permute(0, 3, 4, 1, 2)
     for matrix, area in zip(averaged, areas, strict=True):
         pixels, place = _pixels_of(v, area), out[..., area[0], area[1]]
-        made = (pixels @ matrix.mT).mT if last else matrix @ pixels.mT
-        place.copy_(made.unflatten(-1, place.shape[-2:]))
-    return out
+        size = place.shape[-2:]
+        if out.stride(2) == 1:
+            _put(place.movedim(-3, -1), (pixels @ matrix.mT).unflatten(-2, size))
+        else:
+            _put(place, (matrix @ pixels.mT).unflatten(-1, size))
 
 
 def _pixels_of(x: Tensor, area: tuple[slice, slice]) -> Tensor:
     """(..., pixels, c) of an area of a map (..., c, h, w); nothing is transposed in memory."""
     part = x[..., area[0], area[1]]
     if x.stride(-3) == 1:
-        return part.movedim(-3, -1).flatten(-3, -2)
-    return part.flatten(-2).mT
+        return _together(part.movedim(-3, -1), -3).flatten(-3, -2)
+    return _together(part, -2).flatten(-2).mT
+
+
+def _together(x: Tensor, dim: int) -> Tensor:
+    """The same, where this dim and the next one can be made one without a copy."""
+    if x.stride(dim) == x.shape[dim + 1] * x.stride(dim + 1) or not native.copies(x):
+        return x
+    return native.copy(torch.empty_like(x, memory_format=torch.contiguous_format), x)
+
+
+def _put(out: Tensor, x: Tensor) -> None:
+    if native.copies(out) and native.copies(x) and out.dtype == x.dtype:
+        native.copy(out, x)
+    else:
+        out.copy_(x)
 
 
 def _membership(size: int, window: int, device: torch.device, dtype: torch.dtype) -> Tensor:
