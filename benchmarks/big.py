@@ -61,6 +61,8 @@ def run(command: list[str], tiles: Path, interrupt_after: int = 0) -> int:
 
 def main() -> None:
     """Make the photograph, restore it."""
+    # in the background of a shell it is ignored, and processes inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
