@@ -4,6 +4,7 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -40,3 +41,9 @@ def spandrel() -> Iterator[ModuleType]:
         import spandrel_extra_arches  # noqa: F401
     yield spandrel
     del library  # the schemas last as long as this object
+
+
+@pytest.fixture
+def memory_is_measured() -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("peak memory of a CPU is measured on Linux only")

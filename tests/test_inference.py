@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -468,9 +466,7 @@ def test_a_budget_makes_tiles_only_where_it_must(monkeypatch: pytest.MonkeyPatch
     assert len(said) == 1
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux only"
-)
+@pytest.mark.usefixtures("memory_is_measured")
 def test_strips_of_an_image_that_surely_fits_are_not_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -212,12 +212,7 @@ class Widened(nn.Module):
         return x.repeat_interleave(40, 1)[:, ::40]
 
 
-measured = pytest.mark.skipif(
-    not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux only"
-)
-
-
-@measured
+@pytest.mark.usefixtures("memory_is_measured")
 def test_a_small_part_tells_once_how_much_memory_pixels_take() -> None:
     network = Widened()
     tiles = tiler(network, photo(1, 3, 300, 500))
@@ -241,7 +236,7 @@ def test_a_part_that_does_not_fit_says_so() -> None:
     assert affordable(tiler(Full(), photo(1, 3, 300, 500)), 1e8) == 0
 
 
-@measured
+@pytest.mark.usefixtures("memory_is_measured")
 def test_memory_that_is_kept_for_reuse_hides_nothing() -> None:
     script = """
 import torch
