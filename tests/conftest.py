@@ -15,6 +15,12 @@ settings.register_profile("untimed", deadline=None)  # a slow machine is no fail
 settings.load_profile("untimed")
 
 
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Random weights are the same whatever ran before and on whichever worker."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def spandrel() -> Iterator[ModuleType]:
     """The optional package spandrel with its extra architectures; skips where they are missing.
