@@ -4,6 +4,10 @@ The maps are three levels of Restormer on an image of 512×768 with a window of 
 the plain way: overlapping windows, stacked, attended and averaged back. Errors are the largest
 against that way in float64, on white noise in [0, 1] and on maps of mean 30 and deviation 0.1;
 by cells / windows.
+
+As in `networks`, operations are *called* under the allocator's default settings and, on a CPU, also
+run with glibc keeping freed memory, as `glocal restore` does it. The first have page faults of large
+temporaries besides, how many depends on where in the heap these happen to lie.
 """
 
 from collections.abc import Mapping
@@ -11,40 +15,46 @@ from functools import partial
 
 import torch
 from case import Case, Record, Settings, Size
+from fresh import fresh_process
 from inputs import INPUTS, largest_errors
+from networks import CALLED, RESTORED, manners
 from references import attention, attention_by_windows
 from tables import errors, milliseconds, table, times
 from timing import ratio, take_turns
 from torch import Tensor
 
+from glocal.allocator import keep_freed_memory
 from glocal.ops import local_channel_attention
 from glocal.texts import size_text
 
-# (channels, heads, map, window)
-LEVELS = [
+Level = tuple[int, int, Size, int]
+"""Channels, heads, map, window."""
+LEVELS: list[Level] = [
     (96, 2, (256, 384), 192),
     (48, 1, (512, 768), 384),
     (384, 8, (64, 96), 48),
 ]
-QUICK = [(8, 2, (16, 24), 8)]
+QUICK: list[Level] = [(8, 2, (16, 24), 8)]
 BATCHES = (1, 2)
 
 
-def case_name(channels: int, heads: int, size: Size, window: int, batch: int, dtype: str) -> str:
+def case_name(level: Level, batch: int, dtype: str, manner: str) -> str:
     """Of one row."""
-    level = f"{channels} channels {heads} heads {size_text(size)} window {window}"
-    return f"{level} batch {batch} {dtype}"
+    channels, heads, size, window = level
+    subject = f"{channels} channels {heads} heads {size_text(size)} window {window}"
+    return f"{subject} batch {batch} {dtype}, {manner}"
 
 
 def cases(settings: Settings) -> list[Case]:
     """Every level with one image and with two."""
     return [
         Case(
-            case_name(*level, batch, dtype),
+            case_name(level, batch, dtype, manner),
             1e-7 * batch * level[0] * level[2][0] * level[2][1] * settings.repeats,
-            partial(measure, settings, *level, batch, dtype),
+            partial(measure, settings, level, batch, dtype, manner),
         )
         for dtype in settings.dtypes
+        for manner in manners(settings.device)
         for level in settings.pick(LEVELS, QUICK)
         for batch in BATCHES
     ]
@@ -52,15 +62,32 @@ def cases(settings: Settings) -> list[Case]:
 
 def measure(
     settings: Settings,
-    channels: int,
-    heads: int,
-    size: Size,
-    window: int,
+    level: Level,
     batch: int,
     dtype: str,
+    manner: str,
     earlier: Mapping[str, Record],
 ) -> Record:
     """Seconds of all forms in turn, and their errors."""
+    prepare = keep_freed_memory if manner == RESTORED else None
+    with fresh_process(settings.threads, prepare) as call:
+        found: Record = call(seconds_and_errors, settings, level, batch, dtype)
+    channels, heads, size, window = level
+    about = {
+        "channels": channels,
+        "heads": heads,
+        "map": size_text(size),
+        "window": window,
+        "batch": batch,
+        "dtype": dtype,
+        "run": manner,
+    }
+    return {"about": about, **found}
+
+
+def seconds_and_errors(settings: Settings, level: Level, batch: int, dtype: str) -> Record:
+    """Of one row; for a process of its own."""
+    channels, heads, size, window = level
     shape = (3, batch, heads, channels // heads, *size)
     given = {name: make(shape, settings.device, dtype) for name, make in INPUTS.items()}
     inputs = {name: tuple(made.unbind()) for name, made in given.items()}
@@ -86,20 +113,12 @@ def measure(
             device=settings.device,
         )
         error = largest_errors({"local": local, "windows": windows}, truth, inputs)
-    about = {
-        "channels": channels,
-        "heads": heads,
-        "map": size_text(size),
-        "window": window,
-        "batch": batch,
-        "dtype": dtype,
-    }
-    return {"about": about, "seconds": seconds, "error": error}
+    return {"seconds": seconds, "error": error}
 
 
 def tables(records: Mapping[str, Record]) -> str:
     """All levels in one."""
-    head = ["channels, heads", "map", "window", "batch", "dtype", "clone of v, ms"]
+    head = ["channels, heads", "map", "window", "batch", "dtype", "run", "clone of v, ms"]
     head += ["global ÷ clone", "by cells ÷ global", "windows ÷ global"]
     head += [f"error, {name}" for name in INPUTS]
     rows = []
@@ -108,7 +127,7 @@ def tables(records: Mapping[str, Record]) -> str:
         rows.append(
             [
                 f"{about['channels']}, {about['heads']}",
-                *(str(about[key]) for key in ("map", "window", "batch", "dtype")),
+                *(str(about[key]) for key in ("map", "window", "batch", "dtype", "run")),
                 milliseconds(record["seconds"]["clone"]),
                 times(ratio(record, "global", "clone")),
                 times(ratio(record, "local", "global")),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import attention
@@ -65,6 +66,7 @@ def difference(variant: str) -> Figure:
 MEAN = partial(operations.case_name, "mean", (720, 1280), 384)
 NAFNET = partial(networks.case_name, "NAFNet-w32", (720, 1280))
 CALLED, RESTORED = networks.CALLED, networks.RESTORED
+MANNERS = {RESTORED: "as `glocal restore` runs it", CALLED: "called"}
 OFFICIAL = inference.variant_name("official", "default")
 RESTORE = partial(inference.variant_name, "restore")
 INFERENCE = tuple(inference.case_name("NAFNet-w32", size) for size in reversed(inference.SIZES))
@@ -96,7 +98,7 @@ def on_cpu() -> list[Target]:
             *("operations", "cpu", mean, seconds("fast", "clone"), 0.5),
         ),
     ]
-    for manner, how in ((RESTORED, "as `glocal restore` runs it"), (CALLED, "called")):
+    for manner, how in MANNERS.items():
         nafnet = (NAFNET("float32", manner),)
         found += [
             Target(
@@ -121,16 +123,16 @@ def on_cpu() -> list[Target]:
                 *(seconds("exact", "global"), 1.05),
             ),
         ]
-    for channels, heads, size, window in attention.LEVELS:
-        for batch in attention.BATCHES:
-            name = attention.case_name(channels, heads, size, window, batch, "float32")
-            found.append(
-                Target(
-                    f"attention-{channels}-batch-{batch}",
-                    f"transposed attention, {name.removesuffix(' float32')}: local ÷ global",
-                    *("attention", "cpu", (name,), seconds("local", "global"), 1.2),
-                )
+    for manner, level, batch in product(MANNERS, attention.LEVELS, attention.BATCHES):
+        name = attention.case_name(level, batch, "float32", manner)
+        subject, _ = name.split(" float32, ")
+        found.append(
+            Target(
+                f"attention-{level[0]}-batch-{batch}-{manner}",
+                f"transposed attention, {subject}, {MANNERS[manner]}: local ÷ global",
+                *("attention", "cpu", (name,), seconds("local", "global"), 1.2),
             )
+        )
     return [
         *found,
         Target(

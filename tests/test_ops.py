@@ -1,5 +1,7 @@
 """Local operations against the slow definitions, over odd, even and oversize windows."""
 
+from unittest.mock import patch
+
 import oracles
 import pytest
 import torch
@@ -205,13 +207,20 @@ def attention_inputs(b, size, seed=0):
 
 
 @settings(max_examples=40)
-@given(size=pairs, window=windows, batch=st.integers(1, 2))
-def test_attention_equals_overlapping_windows_averaged(size, window, batch):
+@given(
+    size=pairs,
+    window=windows,
+    batch=st.integers(1, 2),
+    cached=st.sampled_from([1, 500, 2**20]),  # bytes: a row at a time, a few, all
+    channels_last=st.booleans(),
+)
+def test_attention_equals_overlapping_windows_averaged(size, window, batch, cached, channels_last):
     q, k, v, temperature = attention_inputs(batch, size)
-    close(
-        ops.local_channel_attention(q, k, v, temperature, window),
-        oracles.local_channel_attention(q, k, v, temperature, window),
-    )
+    wanted = oracles.local_channel_attention(q, k, v, temperature, window)
+    if channels_last:
+        q, k, v = (t.permute(0, 3, 4, 1, 2).contiguous().permute(0, 3, 4, 1, 2) for t in (q, k, v))
+    with patch("glocal.ops.attention._CACHED", cached):
+        close(ops.local_channel_attention(q, k, v, temperature, window), wanted)
 
 
 @pytest.mark.parametrize("window", [(4, 5), (20, 3), (20, 20)])
@@ -247,7 +256,9 @@ def test_attention_in_half_precision_does_not_overflow(dtype):
     assert (got - wanted).abs().max() < 8 * torch.finfo(dtype).eps
 
 
-def test_attention_without_grad_equals_attention_with():
+@pytest.mark.parametrize("cached", [1, 2**20])
+def test_attention_without_grad_equals_attention_with(cached, monkeypatch):
+    monkeypatch.setattr("glocal.ops.attention._CACHED", cached)
     inputs = attention_inputs(2, (9, 12))
     with_grad = ops.local_channel_attention(*inputs, (4, 5))
     with torch.no_grad():

@@ -1,5 +1,7 @@
 """Transposed attention on overlapping windows, of which none is cut out."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,12 @@ from glocal.ops.windowed import accumulating_dtype, no_autocast
 from glocal.windows import Size, cells, starts
 
 __all__ = ["local_channel_attention"]
+
+Area = tuple[slice, slice]
+"""Rows and columns of a map."""
+_CACHED = 2 * 2**20
+"""Bytes of a map that are computed with at a time on a CPU: their copy is still in the cache when
+it is multiplied. 1 MiB costs small maps time, 4 MiB large ones."""
 
 
 def local_channel_attention(
@@ -60,20 +68,16 @@ def _attend_by_cells(
     rows, columns = cells(h, window[0]), cells(w, window[1])
     areas = [(slice(*r), slice(*s)) for r in rows for s in columns]
     accumulator = accumulating_dtype(q)
-    grams, norms_q, norms_k = [], [], []
-    for area in areas:
-        a, b = (_pixels_of(t, area).to(accumulator) for t in (q, k))
-        grams.append(a.mT @ b)
-        norms_q.append(torch.linalg.vector_norm(a, dim=-2).square())
-        norms_k.append(torch.linalg.vector_norm(b, dim=-2).square())
+    products = [_products(q, k, area, accumulator) for area in areas]
+    grams, norms_q, norms_k = (torch.stack(each) for each in zip(*products, strict=True))
     member = torch.kron(
         _membership(h, window[0], q.device, accumulator),
         _membership(w, window[1], q.device, accumulator),
     )
 
-    def gather(per_cell: list[Tensor]) -> Tensor:
-        """(windows, ...) from one of each cell."""
-        windows: Tensor = torch.tensordot(member, torch.stack(per_cell), 1)
+    def gather(per_cell: Tensor) -> Tensor:
+        """(windows, ...) from (cells, ...)."""
+        windows: Tensor = torch.tensordot(member, per_cell, 1)
         return windows
 
     # Clamped before the root, whose derivative at 0 is infinite.
@@ -84,17 +88,47 @@ def _attend_by_cells(
     share = member / member.sum(0)
     averaged = torch.tensordot(share.t(), attention, 1).to(v.dtype)
     for matrix, area in zip(averaged, areas, strict=True):
-        pixels, place = _pixels_of(v, area), out[..., area[0], area[1]]
-        size = place.shape[-2:]
-        if out.stride(2) == 1:
-            _put(place.movedim(-3, -1), (pixels @ matrix.mT).unflatten(-2, size))
-        else:
-            _put(place, (matrix @ pixels.mT).unflatten(-1, size))
+        for part in _parts(v, area):
+            pixels, place = _pixels_of(v, part), out[..., *part]
+            size = place.shape[-2:]
+            if out.stride(2) == 1:
+                _put(place.movedim(-3, -1), (pixels @ matrix.mT).unflatten(-2, size))
+            else:
+                _put(place, (matrix @ pixels.mT).unflatten(-1, size))
 
 
-def _pixels_of(x: Tensor, area: tuple[slice, slice]) -> Tensor:
+def _products(
+    q: Tensor, k: Tensor, area: Area, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over the pixels of an area: q kᵀ (..., c, c), q² and k² (..., c)."""
+
+    def of(part: Area) -> tuple[Tensor, Tensor, Tensor]:
+        a, b = (_pixels_of(t, part).to(dtype) for t in (q, k))
+        squares = (torch.linalg.vector_norm(t, dim=-2).square() for t in (a, b))
+        return a.mT @ b, *squares
+
+    parts = iter(_parts(q, area))
+    sums = of(next(parts))
+    for part in parts:
+        for total, more in zip(sums, of(part), strict=True):
+            total += more
+    return sums
+
+
+def _parts(x: Tensor, area: Area) -> list[Area]:
+    """Some rows of an area at a time, which are the whole area where there is no cache to fit."""
+    rows, columns = area
+    if x.device.type != "cpu":
+        return [area]
+    row = math.prod(x.shape[:3]) * (columns.stop - columns.start) * x.element_size()
+    step = max(_CACHED // row, 1)
+    begins = range(rows.start, rows.stop, step)
+    return [(slice(begin, min(begin + step, rows.stop)), columns) for begin in begins]
+
+
+def _pixels_of(x: Tensor, area: Area) -> Tensor:
     """(..., pixels, c) of an area of a map (..., c, h, w); nothing is transposed in memory."""
-    part = x[..., area[0], area[1]]
+    part = x[..., *area]
     if x.stride(-3) == 1:
         return _together(part.movedim(-3, -1), -3).flatten(-3, -2)
     return _together(part, -2).flatten(-2).mT
