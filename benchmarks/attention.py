@@ -5,11 +5,13 @@ the plain way: overlapping windows, stacked, attended and averaged back. Errors 
 against that way in float64, on white noise in [0, 1] and on maps of mean 30 and deviation 0.1;
 by cells / windows.
 
-As in `networks`, operations are *called* under the allocator's default settings and, on a CPU, also
-run with glibc keeping freed memory, as `glocal restore` does it. The first have page faults of large
-temporaries besides, how many depends on where in the heap these happen to lie.
+As in `networks`, operations are *called* under the allocator's default settings and, on a CPU,
+also run with glibc keeping freed memory, as `glocal restore` does it. The first have page faults of
+large temporaries besides; how many depends on where in the heap these happen to lie. That and the
+cores of the threads differ from process to process, so the repeats are taken in each of five.
 """
 
+import math
 from collections.abc import Mapping
 from functools import partial
 
@@ -17,7 +19,7 @@ import torch
 from case import Case, Record, Settings, Size
 from fresh import fresh_process
 from inputs import INPUTS, largest_errors
-from networks import CALLED, RESTORED, manners
+from networks import RESTORED, manners
 from references import attention, attention_by_windows
 from tables import errors, milliseconds, table, times
 from timing import ratio, take_turns
@@ -36,6 +38,7 @@ LEVELS: list[Level] = [
 ]
 QUICK: list[Level] = [(8, 2, (16, 24), 8)]
 BATCHES = (1, 2)
+PROCESSES = 5
 
 
 def case_name(level: Level, batch: int, dtype: str, manner: str) -> str:
@@ -50,7 +53,7 @@ def cases(settings: Settings) -> list[Case]:
     return [
         Case(
             case_name(level, batch, dtype, manner),
-            1e-7 * batch * level[0] * level[2][0] * level[2][1] * settings.repeats,
+            1e-7 * batch * level[0] * math.prod(level[2]) * (settings.repeats + 5) * PROCESSES,
             partial(measure, settings, level, batch, dtype, manner),
         )
         for dtype in settings.dtypes
@@ -70,9 +73,13 @@ def measure(
 ) -> Record:
     """Seconds of all forms in turn, and their errors."""
     prepare = keep_freed_memory if manner == RESTORED else None
-    with fresh_process(settings.threads, prepare) as call:
-        found: Record = call(seconds_and_errors, settings, level, batch, dtype)
     channels, heads, size, window = level
+    seconds: dict[str, list[float]] = {}
+    for _ in settings.pick(range(PROCESSES), range(1)):
+        with fresh_process(settings.threads, prepare) as call:
+            taken, error = call(seconds_and_errors, settings, level, batch, dtype)
+        for form, more in taken.items():
+            seconds.setdefault(form, []).extend(more)
     about = {
         "channels": channels,
         "heads": heads,
@@ -82,11 +89,13 @@ def measure(
         "dtype": dtype,
         "run": manner,
     }
-    return {"about": about, **found}
+    return {"about": about, "seconds": seconds, "error": error}
 
 
-def seconds_and_errors(settings: Settings, level: Level, batch: int, dtype: str) -> Record:
-    """Of one row; for a process of its own."""
+def seconds_and_errors(
+    settings: Settings, level: Level, batch: int, dtype: str
+) -> tuple[dict[str, list[float]], dict[str, dict[str, float | None]]]:
+    """Of one row and one process."""
     channels, heads, size, window = level
     shape = (3, batch, heads, channels // heads, *size)
     given = {name: make(shape, settings.device, dtype) for name, make in INPUTS.items()}
@@ -113,7 +122,7 @@ def seconds_and_errors(settings: Settings, level: Level, batch: int, dtype: str)
             device=settings.device,
         )
         error = largest_errors({"local": local, "windows": windows}, truth, inputs)
-    return {"seconds": seconds, "error": error}
+    return seconds, error
 
 
 def tables(records: Mapping[str, Record]) -> str:
