@@ -52,12 +52,8 @@ def local_channel_attention(
     if v.stride(2) == 1:  # channels of a pixel lie together, and so do those of what is made of it
         batch, heads, c, h, w = v.shape
         out = v.new_empty((batch, h, w, heads, c)).permute(0, 3, 4, 1, 2)
-    # On a CPU an image alone, whose cells still fit the cache and memory that is there already.
-    step = 1 if q.device.type == "cpu" else len(q)
     with no_autocast(q.device.type):
-        for first in range(0, len(q), step):
-            i = slice(first, first + step)
-            _attend_by_cells(q[i], k[i], v[i], out[i], temperature, window, eps)
+        _attend_by_cells(q, k, v, out, temperature, window, eps)
     return out
 
 
