@@ -19,13 +19,12 @@ import torch
 from case import Case, Record, Settings, Size
 from fresh import fresh_process
 from inputs import INPUTS, largest_errors
-from networks import RESTORED, manners
+from manners import manners, preparation
 from references import attention, attention_by_windows
 from tables import errors, milliseconds, table, times
 from timing import ratio, take_turns
 from torch import Tensor
 
-from glocal.allocator import keep_freed_memory
 from glocal.ops import local_channel_attention
 from glocal.texts import size_text
 
@@ -72,11 +71,10 @@ def measure(
     earlier: Mapping[str, Record],
 ) -> Record:
     """Seconds of all forms in turn, and their errors."""
-    prepare = keep_freed_memory if manner == RESTORED else None
     channels, heads, size, window = level
     seconds: dict[str, list[float]] = {}
     for _ in settings.pick(range(PROCESSES), range(1)):
-        with fresh_process(settings.threads, prepare) as call:
+        with fresh_process(settings.threads, preparation(manner)) as call:
             taken, error = call(seconds_and_errors, settings, level, batch, dtype)
         for form, more in taken.items():
             seconds.setdefault(form, []).extend(more)

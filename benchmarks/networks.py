@@ -22,13 +22,13 @@ from case import Case, NotMeasuredError, Record, Settings, Size
 from conditions import available_mib
 from fresh import fresh_process
 from inputs import noise
+from manners import CALLED, RESTORED, manners, preparation
 from models import network
 from precision import localized, precisions
 from tables import table, times
 from timing import ratio, take_turns
 from torch import Tensor, nn
 
-from glocal.allocator import keep_freed_memory
 from glocal.memory import peak_memory
 from glocal.texts import size_text
 
@@ -53,8 +53,6 @@ PROMISED = ("NAFNet-w32", (720, 1280))
 QUICK = [((32, 48), 24)]
 QUICK_NETWORKS = {"NAFNet-w4": 10_000}
 MEMORY_RUNS = 2
-CALLED, RESTORED = "called", "restore"
-"""How networks are run."""
 
 
 def case_name(name: str, size: Size, dtype: str, manner: str = CALLED) -> str:
@@ -83,11 +81,6 @@ def cases(settings: Settings) -> list[Case]:
     return found
 
 
-def manners(device: str) -> tuple[str, ...]:
-    """How networks are run on a device."""
-    return (RESTORED, CALLED) if device == "cpu" else (CALLED,)
-
-
 def measure(
     settings: Settings,
     manner: str,
@@ -102,7 +95,7 @@ def measure(
     if smaller is not None and (before := earlier.get(case_name(name, smaller, dtype, manner))):
         growth = math.prod(size) / math.prod(smaller)
         refuse_if_too_much(settings, limit_s(settings, name, size), before, growth)
-    prepare = keep_freed_memory if manner == RESTORED else None
+    prepare = preparation(manner)
     run = Run(name, size, window, dtype, settings.device, manner)
     peaks = {}
     for variant in ("global", *precisions()):

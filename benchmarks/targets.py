@@ -12,6 +12,7 @@ import inference
 import networks
 import operations
 from case import Record
+from manners import CALLED, HOW
 from networks import largest_peaks
 from store import Store
 from tables import table, times
@@ -65,8 +66,6 @@ def difference(variant: str) -> Figure:
 
 MEAN = partial(operations.case_name, "mean", (720, 1280), 384)
 NAFNET = partial(networks.case_name, "NAFNet-w32", (720, 1280))
-CALLED, RESTORED = networks.CALLED, networks.RESTORED
-MANNERS = {RESTORED: "as `glocal restore` runs it", CALLED: "called"}
 OFFICIAL = inference.variant_name("official", "default")
 RESTORE = partial(inference.variant_name, "restore")
 INFERENCE = tuple(inference.case_name("NAFNet-w32", size) for size in reversed(inference.SIZES))
@@ -98,7 +97,7 @@ def on_cpu() -> list[Target]:
             *("operations", "cpu", mean, seconds("fast", "clone"), 0.5),
         ),
     ]
-    for manner, how in MANNERS.items():
+    for manner, how in HOW.items():
         nafnet = (NAFNET("float32", manner),)
         found += [
             Target(
@@ -123,13 +122,13 @@ def on_cpu() -> list[Target]:
                 *(seconds("exact", "global"), 1.05),
             ),
         ]
-    for manner, level, batch in product(MANNERS, attention.LEVELS, attention.BATCHES):
+    for manner, level, batch in product(HOW, attention.LEVELS, attention.BATCHES):
         name = attention.case_name(level, batch, "float32", manner)
         subject, _ = name.split(" float32, ")
         found.append(
             Target(
                 f"attention-{level[0]}-batch-{batch}-{manner}",
-                f"transposed attention, {subject}, {MANNERS[manner]}: local ÷ global",
+                f"transposed attention, {subject}, {HOW[manner]}: local ÷ global",
                 *("attention", "cpu", (name,), seconds("local", "global"), 1.2),
             )
         )
