@@ -117,22 +117,20 @@ def refuse_if_too_much(settings: Settings, limit: float, smaller: Record, growth
     """Judge by the record of a smaller image, of a `growth`-th of the pixels.
 
     Raises:
-        NotMeasuredError: it would take too long, or need more memory than there is.
+        NotMeasuredError: it would need more memory than there is, or take too long.
     """
     if "skipped" in smaller:
         if math.isinf(limit):
             return
         raise NotMeasuredError("as the size before it")
+    peaks = [peak for runs in smaller["peak_mib"].values() for peak in runs if peak is not None]
+    available = available_mib(settings.device)
+    if peaks and available is not None and growth * max(peaks) > 0.9 * available:
+        raise NotMeasuredError(f"would need {growth * max(peaks):.0f} of {available:.0f} MiB")
     turn = sum(min(seconds) for seconds in smaller["seconds"].values())
     expected = growth * turn / len(smaller["seconds"]) * _runs(settings)
     if expected > limit:
         raise NotMeasuredError(f"would take about {expected:.0f} s, the limit is {limit:.0f} s")
-    peaks = [peak for runs in smaller["peak_mib"].values() for peak in runs if peak is not None]
-    available = available_mib(settings.device)
-    if peaks and available is not None and growth * max(peaks) > 0.9 * available:
-        raise NotMeasuredError(
-            f"would need {growth * max(peaks):.0f} MiB, there are {available:.0f} MiB"
-        )
 
 
 @dataclass(frozen=True)
