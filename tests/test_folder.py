@@ -13,7 +13,7 @@ from glocal import images
 from glocal.errors import ArgumentError, GlocalWarning, ImageError
 from glocal.folder import FileResult, pair_files, restore_file, restore_folder
 from glocal.images import Image
-from glocal.streaming import restore_streamed
+from glocal.streaming import restore_streamed, work_folder
 
 
 class Negative(nn.Module):
@@ -307,6 +307,21 @@ def test_large_images_are_streamed(
         first, second = images.read(result.target), images.read(tmp_path / "one.png")
         np.testing.assert_array_equal(first.pixels, second.pixels)
         np.testing.assert_array_equal(first.alpha, second.alpha)
+
+
+def test_a_large_image_that_cannot_be_written_fails_alone(
+    tmp_path: Path, plain: tuple[nn.Module, Path, list[FileResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glocal.streaming.STREAMED_PIXELS", 150 * 150)
+    for index, side in enumerate((200, 40)):
+        save(tmp_path / f"in/{index}.png", size=(side, side))
+    (tmp_path / "out").mkdir()
+    work_folder(tmp_path / "out/0.png").touch()
+    run = restore_folder(plain[0], tmp_path / "in", tmp_path / "out", tile=192, halo=16)
+    large, small = run
+    assert (large.status, small.status) == ("failed", "restored")
+    assert large.error is not None
+    assert "cannot be written" in large.error
 
 
 def test_one_bad_image_of_a_batch_fails_alone(tmp_path: Path) -> None:

@@ -352,6 +352,18 @@ def test_short_memory_falls_back_to_tiles_and_says_so(error: Exception) -> None:
     torch.testing.assert_close(restored, image)
 
 
+def test_smaller_tiles_keep_the_overlap_that_is_asked_for() -> None:
+    model, image = Hungry(512 * 512, MemoryError()), photo(1, 300, 1300)
+    with pytest.warns(GlocalWarning) as warned:
+        restore(model, image, overlap=400)
+    assert str(warned[-1].message).endswith("going on in blended tiles of 512×512")
+    # 300 rows have one tile; 1300 columns have them at 0, 99, 197, ... for an overlap of 400
+    assert model.sizes.count((300, 512)) == 9
+    with pytest.warns(GlocalWarning), pytest.raises(GlocalError, match="tile of 512×512"):
+        restore(Hungry(100, MemoryError()), image, overlap=400)
+    assert torch.equal(restore(nn.Identity(), photo(1, 30, 40), overlap=400), photo(1, 30, 40))
+
+
 def test_memory_short_of_the_smallest_tile_is_an_error() -> None:
     assert FALLBACK_TILES[-1] == 256
     with pytest.warns(GlocalWarning), pytest.raises(GlocalError, match="tile of 256×256"):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from glocal.errors import ArgumentError
+from glocal.errors import ArgumentError, GlocalError, ImageError
 from glocal.journal import Journal
 
 HEADER = {"size": (64, 64), "seed": 1}
@@ -55,9 +55,10 @@ def test_only_what_differs_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_is_no_journal(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="cannot be read"):
-        Journal(tmp_path, {})
+@pytest.mark.parametrize("error", [ArgumentError, ImageError])
+def test_a_folder_is_no_journal(tmp_path: Path, error: type[GlocalError]) -> None:
+    with pytest.raises(error, match="cannot be read"):
+        Journal(tmp_path, {}, error=error)
 
 
 def test_another_header_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -86,10 +87,13 @@ def test_other_files_are_left_alone(tmp_path: Path, data: bytes) -> None:
     assert path.read_bytes() == data
 
 
-def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [ArgumentError, ImageError])
+def test_a_place_that_cannot_be_written_is_an_error(
+    tmp_path: Path, error: type[GlocalError]
+) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(ArgumentError, match="cannot be written"),
-        Journal(tmp_path / "file/results.jsonl", HEADER),
+        pytest.raises(error, match="cannot be written"),
+        Journal(tmp_path / "file/results.jsonl", HEADER, error=error),
     ):
         pass

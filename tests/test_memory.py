@@ -130,3 +130,4 @@ def test_where_nothing_is_told_nothing_is_known(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(memory, "_MACHINE", tmp_path / "none")
     assert free_memory() is None
     assert free_memory("meta") is None
+    assert free_memory("meta", limit=2**30) == 2**30

@@ -161,6 +161,22 @@ def test_what_is_compiled_is_kept(monkeypatch, tmp_path):
     native._library.cache_clear()
 
 
+@needs_compiler
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    pwd = pytest.importorskip("pwd")
+
+    def unknown(user):
+        raise KeyError(user)
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    native._library.cache_clear()
+    assert not native.takes(PROBE)
+    monkeypatch.undo()
+    native._library.cache_clear()
+
+
 def test_it_can_be_turned_off(monkeypatch):
     native._library.cache_clear()
     monkeypatch.setenv("GLOCAL_NATIVE", "0")

@@ -1,14 +1,17 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import glocal
-from glocal import reach
+from glocal import memory, reach
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.memory import Need, Peak
-from glocal.reach import BOUND, lay_out, measure
+from glocal.reach import BOUND, _strip, lay_out, measure
 from glocal.runner import Runner
-from glocal.tiling import Tiler
+from glocal.tiles import ALIGN
+from glocal.tiling import UNMEASURED, Tiler
 
 MIB = 2**20
 
@@ -92,6 +95,62 @@ def budget(monkeypatch: pytest.MonkeyPatch, per_pixel: int) -> None:
     monkeypatch.setattr(reach, "peak_memory", Fixed)
     monkeypatch.setattr(Need, "through", lambda *measured: Need(0, per_pixel))
     monkeypatch.setattr(reach, "affordable", lambda *given: float("inf"))
+
+
+@pytest.mark.parametrize("window", [32, 64, 96, 192, 384])
+@pytest.mark.parametrize("size", [(4000, 6000), (720, 1280), (8192, 5464), (300, 20_000)])
+def test_a_strip_never_has_more_pixels_than_fit(size: tuple[int, int], window: int) -> None:
+    lengths = []
+    for most in (10**9, 10**6, 300_000, 160_000, 50_000):
+        strip = _strip(size, (window, window), most)
+        lengths.append(0 if strip is None else strip.length)
+        if strip is not None:
+            assert strip.length * strip.across <= most
+            assert strip.length - strip.cut >= window
+            assert (strip.across - size[1 - strip.axis]) % ALIGN == 0
+    assert lengths[0] > 0
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_where_no_strip_fits_a_small_part_tells_what_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "affordable", lambda *given: 70_000.0)
+    with pytest.warns(GlocalWarning, match="room for a halo of 64 pixels, not of 576"):
+        layout = lay_out(tiler(Shift(1), 900, 900), (192, 192), "auto", None, room=1e9)
+    assert max(piece.seen[0] * piece.seen[1] for piece in layout.pieces) <= 70_000
+    assert not layout.exact
+
+
+def test_a_device_on_which_nothing_fits_is_tried_nevertheless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reach, "affordable", lambda *given: 0.0)
+    tiles = tiler(Shift(1), 900, 900)
+    assert len(lay_out(tiles, (192, 192), "auto", None, room=1e9).pieces) == 1
+    assert not tiles.exact  # should the tiler need smaller ones
+    with pytest.raises(GlocalError, match="some for 0 pixels"):
+        lay_out(tiles, (192, 192), "auto", None, room=0)
+
+
+def test_memory_that_cannot_be_measured_is_not_taken_for_plenty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "_PROCESS", Path("/nowhere"))
+    layout = lay_out(tiler(Shift(10), 700, 900), (64, 64), "auto", None, room=UNMEASURED * 300_000)
+    seen = [piece.seen[0] * piece.seen[1] for piece in layout.pieces]
+    assert 150_000 < max(seen) <= 300_000
+
+
+def test_a_network_that_sees_farther_than_any_halo_says_so_with_a_given_one_too() -> None:
+    class Mean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + x.mean((-2, -1), keepdim=True)
+
+    tiles = tiler(Mean(), 300, 900)
+    image = tiles.cut(slice(0, 300), slice(0, 900)).clone()
+    image[..., 450:] += 1
+    tiles.cut = lambda rows, columns: image[..., rows, columns]
+    with pytest.warns(GlocalWarning, match="samples still differ"):
+        assert not lay_out(tiles, (64, 64), (300, 576), 128, None).exact
 
 
 def test_the_largest_tile_that_fits_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

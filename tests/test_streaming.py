@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from torch import Tensor, nn
 
 import glocal
 from glocal import images, streaming
-from glocal.errors import ArgumentError, GlocalWarning, ImageError
+from glocal.errors import ArgumentError, GlocalError, GlocalWarning, ImageError
 from glocal.folder import restore_file
 from glocal.formats import Facts
 from glocal.images import Image
 from glocal.inference import restore
 from glocal.raw_images import Header, Raw, header
 from glocal.streaming import streams, work_folder
+from glocal.windows import LEAST, Overlap
 
 SIZE = (200, 331)
 
@@ -207,6 +209,87 @@ def test_a_run_may_be_told_to_begin_anew(local: nn.Module, tmp_path: Path) -> No
     assert said == ["8 of up to 192x192 with a halo of 16"]
 
 
+def test_another_version_of_glocal_begins_anew(
+    local: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, target = tmp_path / "in.png", tmp_path / "out.png"
+    images.write(path, Image(smooth()))
+    interrupt(local, path, target, 3, KeyboardInterrupt())
+    monkeypatch.setattr(streaming, "versions", lambda: {"glocal": "0.0"})
+    with pytest.warns(GlocalWarning, match="beginning anew"):
+        restore_file(local, path, target, stream=True, tile=192, halo=16)
+
+
+class Softmax(nn.Module):
+    """Channels that attend to channels, by products over all pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2)
+        return ((flat @ flat.transpose(1, 2)).softmax(-1) @ flat).view_as(x)
+
+
+@pytest.mark.parametrize("overlap", [LEAST, Overlap(0.5)])
+def test_only_the_same_overlap_goes_on(tmp_path: Path, overlap: Overlap) -> None:
+    path, target = tmp_path / "in.png", tmp_path / "out.png"
+    images.write(path, Image(smooth()))
+    interrupt(glocal.localize(Softmax(), 16), path, target, 3, KeyboardInterrupt())
+    said: list[str] = []
+    options = {"tile": 192, "halo": 16, "report": said.append}
+    again = glocal.localize(Softmax(), 16, overlap=overlap)
+    if overlap == LEAST:
+        restore_file(again, path, target, stream=True, **options)
+        assert said[0].endswith("3 of them done before")
+    else:
+        with pytest.warns(GlocalWarning, match="beginning anew"):
+            restore_file(again, path, target, stream=True, **options)
+
+
+@pytest.mark.parametrize("name", ["source.raw", "alpha.raw"])
+def test_samples_that_are_cut_short_are_decoded_again(
+    local: nn.Module, tmp_path: Path, name: str
+) -> None:
+    path, target = tmp_path / "in.png", tmp_path / "out.png"
+    images.write(path, Image(smooth(), smooth(1)[..., 0]))
+    interrupt(local, path, target, 3, KeyboardInterrupt())
+    os.truncate(work_folder(target) / name, 1000)
+    restore_file(local, path, target, stream=True, tile=192, halo=16)
+    restore_file(local, path, tmp_path / "plain.png", stream=False, tile=192, halo=16)
+    assert target.read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+def test_samples_are_on_the_disk_before_the_journal_says_so(
+    local: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, target = tmp_path / "in.png", tmp_path / "out.png"
+    images.write(path, Image(smooth(), smooth(1)[..., 0]))
+    sync, synced = os.fsync, []
+
+    def recorded(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    interrupt(local, path, target, 3, KeyboardInterrupt())
+    names = {file.stat().st_ino: file.name for file in work_folder(target).iterdir()}
+    assert [names[number] for number in synced[:4]] == [
+        "tiles.jsonl",  # its first line
+        "source.raw",
+        "alpha.raw",
+        "tiles.jsonl",
+    ]
+
+
+def test_a_journal_that_cannot_be_read_is_none_of_another_run(
+    local: nn.Module, tmp_path: Path
+) -> None:
+    images.write(tmp_path / "in.png", Image(smooth()))
+    journal = work_folder(tmp_path / "out.png") / "tiles.jsonl"
+    journal.mkdir(parents=True)
+    with pytest.raises(GlocalError, match=r"tiles\.jsonl: cannot be read") as refused:
+        restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tile=192)
+    assert not isinstance(refused.value, ArgumentError)
+
+
 def test_a_half_written_line_is_a_tile_that_is_not_done(local: nn.Module, tmp_path: Path) -> None:
     path, target = tmp_path / "in.png", tmp_path / "out.png"
     images.write(path, Image(smooth()))
@@ -243,6 +326,46 @@ def test_refused_files_leave_nothing(local: nn.Module, tmp_path: Path) -> None:
     assert files(tmp_path) == ["cut.png", "in.png"]
 
 
+def test_a_full_disk_is_no_damaged_photograph(local: nn.Module, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    images.write(tmp_path / "in.png", Image(smooth()))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(GlocalError) as refused:
+            restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tile=192)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(refused.value) == (
+        f"{work_folder(tmp_path / 'out.png')}: cannot be written (File too large); it takes 1 MB: "
+        "make room, or name an output on another disk"
+    )
+    assert files(tmp_path) == ["in.png"]
+
+
+def test_nothing_half_written_ever_lies_beside_the_target(
+    local: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images.write(tmp_path / "in.png", Image(smooth()))
+    rename, seen = os.replace, []
+
+    def recorded(source: Path, target: Path) -> None:
+        seen.append((source.parent, files(tmp_path)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", recorded)
+    restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tile=192, halo=16)
+    work = work_folder(tmp_path / "out.png")
+    assert seen == [(work, [work.name, "in.png"])]
+
+
+def test_names_may_be_as_long_as_the_disk_takes_them(local: nn.Module, tmp_path: Path) -> None:
+    images.write(tmp_path / "in.png", Image(smooth()))
+    target = tmp_path / f"{'写' * 83}.png"  # 253 bytes
+    restore_file(local, tmp_path / "in.png", target, stream=True, tile=192, halo=16)
+    assert files(tmp_path) == ["in.png", target.name]
+
+
 def test_a_format_that_is_too_small_is_refused_before_the_work(tmp_path: Path) -> None:
     images.write(tmp_path / "in.png", Image(np.zeros((64, 9000, 3), np.uint8)))
     with pytest.raises(ImageError, match=r"18000 × 128 pixels, and \.webp holds 16383 a side"):
@@ -272,6 +395,17 @@ def test_large_images_are_streamed(local: nn.Module, monkeypatch: pytest.MonkeyP
     assert not streams(local, told(8400, 12000), blend="linear")
     assert not streams(Gate(), told(8400, 12000))
     assert streams(local, told(720, 1920), memory=10**7)
+
+
+def test_a_large_image_has_tiles_however_much_memory_there_is(
+    local: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "STREAMED_PIXELS", 200 * 256)
+    images.write(tmp_path / "in.tif", Image(smooth()))
+    said: list[str] = []
+    restored = restore_file(local, tmp_path / "in.tif", tmp_path / "out.tif", report=said.append)
+    assert restored.size == SIZE
+    assert said == ["2 of up to 200x256 with a halo of 64"]
 
 
 def test_a_header_is_read_without_decoding(tmp_path: Path) -> None:

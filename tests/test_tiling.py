@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import subprocess
 import sys
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import glocal
-from glocal import images
+from glocal import images, memory
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.ops import local_channel_attention
 from glocal.placement import Whole, looked_up, placed
 from glocal.runner import Runner
-from glocal.tiles import pieces
+from glocal.tiles import Part, pieces
 from glocal.tiling import PROBE, UNMEASURED, Tiler, affordable, levels_of
 from glocal.windows import cells, starts
 
@@ -73,11 +74,11 @@ class Attention(nn.Module):
 def test_grids_of_windows_lie_where_they_lie_in_the_whole_image() -> None:
     network, image = Attention(96), photo(1, 3, 419, 1186)
     image[..., 300:] *= torch.tensor([0.1, 1.0, 0.5])[:, None, None]
-    with looked_up() as lengths:
+    with looked_up() as extents:
         whole = network(image)
-    assert lengths == {424, 1192, 53, 149}
+    assert extents == {(0, 424), (1, 1192), (0, 53), (1, 149)}
     tiles = tiler(network, image, halo=320)
-    tiles.levels = levels_of(lengths, tiles.size)
+    tiles.levels = levels_of(extents, tiles.size)
     assert [(level.axis, level.by, level.padding) for level in tiles.levels] == [
         (0, 1, 5),
         (0, 8, 5),
@@ -92,6 +93,15 @@ def test_grids_of_windows_lie_where_they_lie_in_the_whole_image() -> None:
     assert (tiles(piece)[0] - whole[..., rows, columns]).abs().max() > 1 / 255
 
 
+@pytest.mark.parametrize("size", [(720, 1280), (448, 1216), (410, 997)])
+def test_an_image_of_any_shape_has_its_grids_in_tiles(size: tuple[int, int]) -> None:
+    network, image = Attention(96), photo(3, *size)
+    image[..., 500:] *= torch.tensor([0.1, 1.0, 0.5])[:, None, None]
+    whole = glocal.restore(network, image)
+    tiled = glocal.restore(network, image, tile=576, halo=96)
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-4)
+
+
 @given(st.integers(40, 400), st.integers(5, 60), st.data())
 def test_windows_of_a_tile_are_those_of_the_whole(
     size: int, window: int, data: st.DataObject
@@ -99,9 +109,11 @@ def test_windows_of_a_tile_are_those_of_the_whole(
     window = min(window, size)
     origin = data.draw(st.integers(0, size - window))
     length = data.draw(st.integers(window, size - origin))
-    with placed({length: Whole(size, origin)}):
-        found = starts(length, window)
-        covered = cells(length, window)
+    axis = data.draw(st.sampled_from([0, 1]))
+    with placed({(axis, length): Whole(size, origin)}):
+        found = starts(length, window, axis=axis)
+        covered = cells(length, window, axis=axis)
+        assert starts(length, window, axis=1 - axis) == starts(length, window)
     everywhere = [s - origin for s in starts(size, window)]
     inside = {s for s in everywhere if 0 <= s <= length - window}
     assert inside <= set(found)
@@ -156,6 +168,13 @@ def test_a_device_without_memory_is_left_for_the_cpu(pixels: int) -> None:
     torch.testing.assert_close(result, image)
 
 
+def test_smaller_tiles_that_are_not_sure_say_so() -> None:
+    tiles = tiler(Hungry(cpu=52_000), photo(1, 3, 200, 512))
+    tiles.exact = False
+    with pytest.warns(GlocalWarning, match="may not be that of the whole image"):
+        restored(tiles, 512)
+
+
 def test_memory_short_everywhere_is_an_error() -> None:
     tiles = tiler(Hungry(meta=10, cpu=10), photo(1, 3, 100, 300), device="meta")
     with pytest.warns(GlocalWarning), pytest.raises(GlocalError, match="not enough memory on cpu"):
@@ -171,19 +190,19 @@ def test_other_errors_are_the_networks_own() -> None:
         restored(tiler(Fails(), photo(1, 3, 100, 100)), 512)
 
 
-def test_a_length_that_is_two_things_widens_the_tile() -> None:
+@torch.inference_mode()
+def test_a_square_tile_of_a_wide_image_has_two_grids() -> None:
     network, image = Attention(96), photo(1, 3, 448, 896)
-    tiles = tiler(network, image, halo=64)
-    with looked_up() as lengths, torch.inference_mode():
-        network(image)
-    tiles.levels = levels_of(lengths, tiles.size)
-    piece = pieces(tiles.size, (320, 320), 64)[0]
-    assert piece.rows.seen == piece.columns.seen
-    rows, columns, wholes = tiles._placed(piece.rows, piece.columns)
-    assert (rows.start, columns.stop) == (piece.rows.start, piece.columns.stop)
-    assert rows.seen != columns.seen
-    assert wholes[rows.seen].size == 448
-    assert wholes[columns.seen].size == 896
+    image[..., 500:] *= torch.tensor([0.1, 1.0, 0.5])[:, None, None]
+    tiles = tiler(network, image, halo=320)
+    with looked_up() as extents:
+        whole = network(image)
+    tiles.levels = levels_of(extents, tiles.size)
+    piece = pieces(tiles.size, (448, 768), 320)[1]
+    square = dataclasses.replace(piece, columns=Part(start=768, stop=896, first=448, end=896))
+    assert square.seen == (448, 448)
+    rows, columns = (slice(p.start, p.stop) for p in (square.rows, square.columns))
+    torch.testing.assert_close(tiles(square)[0], whole[..., rows, columns], rtol=0, atol=1e-5)
 
 
 def test_the_shipped_photograph_in_small_tiles_is_that_of_the_whole(example: np.ndarray) -> None:
@@ -192,7 +211,11 @@ def test_the_shipped_photograph_in_small_tiles_is_that_of_the_whole(example: np.
     whole = glocal.restore(local, image)
     tiled = glocal.restore(local, image, tile=384)
     assert np.abs(tiled - whole).max() <= 1 / 255
-    assert np.abs(glocal.restore(local, image, tile=384, halo=0) - whole).max() > 1 / 255
+    with pytest.warns(
+        GlocalWarning, match="halo of 0 pixels is narrower than the measured one of 128"
+    ):
+        cut = glocal.restore(local, image, tile=384, halo=0)
+    assert np.abs(cut - whole).max() > 1 / 255
 
 
 @pytest.fixture
@@ -226,6 +249,14 @@ def test_a_small_part_tells_once_how_much_memory_pixels_take() -> None:
     assert network.seen == [(1, 3, PROBE, PROBE)]
     assert affordable(tiler(network, photo(2, 3, 300, 500)), 1e8) == pytest.approx(many / 2)
     assert len(network.seen) == 1
+
+
+def test_where_memory_cannot_be_measured_published_networks_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "_PROCESS", Path("/nowhere"))
+    assert affordable(tiler(Widened(), photo(1, 3, 300, 500)), 1e8) == 1e8 / UNMEASURED
+    assert affordable(tiler(Widened(), photo(2, 3, 300, 500)), 1e8) == 1e8 / UNMEASURED / 2
 
 
 def test_a_part_that_does_not_fit_says_so() -> None:

@@ -22,14 +22,14 @@ FALLBACK_TILES = (1024, 512, 256)
 Progress = Callable[[int, int], None]
 
 
-def plans_for(tiler: Tiler, given: Size | None, room: float | None) -> list[Size]:
-    """Sizes of blended tiles, to be tried in turn."""
+def plans_for(tiler: Tiler, given: Size | None, room: float | None, overlap: int) -> list[Size]:
+    """Sizes of blended tiles that may overlap by so many pixels, to be tried in turn."""
     if given is not None:
         return [given]
     first = size = tiler.size
     pixels = affordable(tiler, room)
-    if pixels is not None and pixels < size[0] * size[1]:
-        edge = max(FALLBACK_TILES[-1], int(math.sqrt(pixels)) // ALIGN * ALIGN)
+    if pixels < size[0] * size[1]:
+        edge = max(FALLBACK_TILES[-1], overlap + ALIGN, int(math.sqrt(pixels)) // ALIGN * ALIGN)
         first = edge, edge
         warnings.warn(
             f"memory is short for {size[0]}×{size[1]} pixels at once, and global "
@@ -38,7 +38,7 @@ def plans_for(tiler: Tiler, given: Size | None, room: float | None) -> list[Size
             GlocalWarning,
             stacklevel=3,
         )
-    return [first, *((t, t) for t in FALLBACK_TILES if t < max(first))]
+    return [first, *((t, t) for t in FALLBACK_TILES if overlap < t < max(first))]
 
 
 def blended(
@@ -51,7 +51,10 @@ def blended(
 ) -> Tensor:
     """Overlapping tiles, in smaller ones and then on the CPU where memory is short."""
     runner = tiler.runner
-    grids = {plan: grid(tiler.size, plan, overlap) for plan in plans}
+    # the whole image at once overlaps with nothing
+    grids = {
+        plan: grid(tiler.size, plan, None if plan == tiler.size else overlap) for plan in plans
+    }
     left = list(plans)
     while True:
         plan = left.pop(0)

@@ -125,12 +125,10 @@ def restore(
     with eval_mode(model, runner.device), torch.inference_mode():
         room = room_for(runner.device, memory, source.nbytes) if tile == "auto" else None
         if window is None or blends or (given and covers(given, size)):
-            plans = plans_for(tiler, given, room)
-            least = None if given is None else overlap
-            return back(blended(tiler, source, plans, least, blend or "linear", progress))
+            plans = plans_for(tiler, given, room, overlap or 0)
+            return back(blended(tiler, source, plans, overlap, blend or "linear", progress))
         most = math.inf
-        pixels = affordable(tiler, room) if given is None else None
-        if pixels is not None and pixels >= math.prod(size):
+        if given is None and affordable(tiler, room) >= math.prod(size):
             try:
                 return back(finite(_whole(tiler, source, progress)))
             except (MemoryError, RuntimeError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from glocal.errors import ArgumentError
+from glocal.errors import ArgumentError, GlocalError
 
 __all__ = ["Journal"]
 
@@ -38,19 +38,29 @@ class Journal:
         lines: what it held when it was opened, without its first line.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        header: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        error: type[GlocalError] = ArgumentError,
+    ) -> None:
         """Read what is there; nothing is written yet.
 
         Args:
             path: of the file, whose folder is made where it is missing.
             header: whatever decides the results; its values are JSON's.
             overwrite: begin anew, whatever is there.
+            error: what is raised where the disk refuses the file; by default the path is to blame.
 
         Raises:
             ArgumentError: the file was begun with another header, or is none of a journal's.
+            GlocalError: the disk refuses it; of the type that is given.
         """
         self.path = path
         self.lines: list[dict[str, Any]] = []
+        self._error = error
         self._header = json.loads(json.dumps(header))
         self._file: IO[bytes] | None = None
         self._kept = 0
@@ -61,7 +71,7 @@ class Journal:
         try:
             data = self.path.read_bytes()
         except OSError as problem:
-            raise ArgumentError(f"{self.path}: cannot be read ({problem.strerror})") from None
+            raise self._error(f"{self.path}: cannot be read ({problem.strerror})") from None
         self._kept = data.rfind(b"\n") + 1  # a run that was cut short may leave half a line
         try:
             lines = [json.loads(line) for line in data[: self._kept].splitlines()]
@@ -85,14 +95,14 @@ class Journal:
         """Open the file for appending.
 
         Raises:
-            ArgumentError: the disk refuses it.
+            GlocalError: the disk refuses it; of the type that was given.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "ab")
             self._file.truncate(self._kept)
         except OSError as problem:
-            raise ArgumentError(f"{self.path}: cannot be written ({problem.strerror})") from None
+            raise self._error(f"{self.path}: cannot be written ({problem.strerror})") from None
         if self._kept == 0:
             self.append(self._header)
         return self

@@ -92,8 +92,8 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
 
     Args:
         device: where they are to be taken.
-        limit: bytes that the process may have in all, instead of what is there. On CUDA bytes
-            of its tensors.
+        limit: bytes that the process may have in all, instead of what is there. On a device
+            other than the CPU bytes of its tensors, beside those that it has where that is told.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -102,7 +102,7 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
             return max(0, limit - used)
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - used
     if device.type != "cpu":
-        return None
+        return limit
     if limit is not None:
         give_back()
         try:

@@ -206,16 +206,16 @@ def _by_planes(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _areas(size: Size, window: Size) -> list[tuple[slice, slice]]:
-    rows, columns = cells(size[0], window[0]), cells(size[1], window[1])
+    rows, columns = (cells(size[i], window[i], axis=i) for i in (0, 1))
     return [(slice(*r), slice(*s)) for r in rows for s in columns]
 
 
 def _weights(x: Tensor, size: Size, window: Size, share: bool) -> Tensor:
     """(windows, cells): how much of a cell a window gets."""
     axes = []
-    for n, k in zip(size, window, strict=True):
-        parts = cells(n, k)
-        inside = [[float(s <= a and b <= s + k) for a, b in parts] for s in starts(n, k)]
+    for axis, (n, k) in enumerate(zip(size, window, strict=True)):
+        parts, begins = cells(n, k, axis=axis), starts(n, k, axis=axis)
+        inside = [[float(s <= a and b <= s + k) for a, b in parts] for s in begins]
         axes.append(torch.tensor(inside, device=x.device, dtype=x.dtype))
     member = F.pad(torch.kron(*axes), (0, 0, 0, 1))
     return member / member.sum(0) if share else member

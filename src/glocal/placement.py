@@ -10,8 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-__all__ = ["Whole", "looked_up", "placed", "whole_of"]
+__all__ = ["Extent", "Whole", "looked_up", "placed", "whole_of"]
+
+Extent: TypeAlias = tuple[int, int]
+"""An axis of a map, 0 for rows and 1 for columns, and its length."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,19 @@ class Whole:
 
 @dataclass(frozen=True)
 class _Lookups:
-    wholes: Mapping[int, Whole]
-    asked: set[int] = field(default_factory=set)
+    wholes: Mapping[Extent, Whole]
+    asked: set[Extent] = field(default_factory=set)
 
 
 _lookups: ContextVar[_Lookups | None] = ContextVar("glocal_placement", default=None)
 
 
 @contextmanager
-def placed(wholes: Mapping[int, Whole]) -> Iterator[None]:
-    """Run a network on a tile whose maps, by the length of an axis, are parts of these.
+def placed(wholes: Mapping[Extent, Whole]) -> Iterator[None]:
+    """Run a network on a tile whose maps, by the lengths of their axes, are parts of these.
 
-    >>> with placed({8: Whole(size=20, origin=4)}):
-    ...     whole_of(8), whole_of(9)
+    >>> with placed({(0, 8): Whole(size=20, origin=4)}):
+    ...     whole_of(0, 8), whole_of(1, 8)
     (Whole(size=20, origin=4), None)
     """
     token = _lookups.set(_Lookups(wholes))
@@ -47,8 +51,8 @@ def placed(wholes: Mapping[int, Whole]) -> Iterator[None]:
 
 
 @contextmanager
-def looked_up() -> Iterator[set[int]]:
-    """The lengths of the axes on which a grid of windows is laid inside of the `with`."""
+def looked_up() -> Iterator[set[Extent]]:
+    """The axes on which a grid of windows is laid inside of the `with`."""
     lookups = _Lookups({})
     token = _lookups.set(lookups)
     try:
@@ -57,10 +61,10 @@ def looked_up() -> Iterator[set[int]]:
         _lookups.reset(token)
 
 
-def whole_of(length: int) -> Whole | None:
-    """The axis that one of this length is a part of; None where it is the whole itself."""
+def whole_of(axis: int, length: int) -> Whole | None:
+    """What an axis of this length is a part of; None where it is the whole itself."""
     lookups = _lookups.get()
     if lookups is None:
         return None
-    lookups.asked.add(length)
-    return lookups.wholes.get(length)
+    lookups.asked.add((axis, length))
+    return lookups.wholes.get((axis, length))

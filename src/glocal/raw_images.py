@@ -6,7 +6,6 @@ of their own, row by row, where any part can be read or written.
 """
 
 import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +67,11 @@ class Raw:
         """Size of the file."""
         return self.size[0] * self.size[1] * self.channels * self.dtype.itemsize
 
+    @property
+    def whole(self) -> bool:
+        """Whether the file is there and has its size."""
+        return self.path.is_file() and self.path.stat().st_size == self.nbytes
+
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         """A part of the samples, in memory."""
         return np.array(self._mapped("r")[rows, columns])
@@ -96,6 +100,24 @@ class Raw:
             else:
                 file.truncate(self.nbytes)
 
+    def fill(self, vips: pyvips.Image) -> None:
+        """Put all samples of an image into the file that was made, in the room it has.
+
+        Raises:
+            pyvips.Error: the image cannot be decoded.
+        """
+        with open(self.path, "rb+") as file:
+            vips.rawsave_target(pyvips.Target.new_to_descriptor(file.fileno()))
+
+    def sync(self) -> None:
+        """Have the samples on the disk.
+
+        Raises:
+            OSError: the disk refuses it.
+        """
+        with open(self.path, "rb+") as file:
+            os.fsync(file.fileno())
+
     def vips(self) -> pyvips.Image:
         """The samples as libvips reads them, piece by piece."""
         height, width = self.size
@@ -121,23 +143,29 @@ def header(path: Path) -> Header:
     return _bearing(path, lambda fail_on: _opened(path, fail_on)[1])
 
 
-def unpack(path: Path, colour: Path, alpha: Path) -> Header:
-    """Decode a file to raw samples of colour, and of alpha where there is any.
+def unpack(path: Path, colour: Raw, alpha: Raw | None) -> None:
+    """Decode a file to raw samples of colour, and of alpha where it has any; all on the disk.
 
     Raises:
-        ImageError: as for `glocal.images.read`; or the disk refuses the samples.
+        ImageError: as for `glocal.images.read`.
+        OSError: the disk refuses the samples, or has no room for them.
     """
+    files = [raw for raw in (colour, alpha) if raw is not None]
+    for raw in files:
+        raw.create()  # to libvips, a disk that is full looks like a file that is damaged
 
     def unpacked(fail_on: str) -> Header:
         upright, told = _opened(path, fail_on)
-        if told.has_alpha:
-            upright[told.channels].rawsave(str(alpha))
+        if alpha is not None:
+            alpha.fill(upright[told.channels])
             upright, _ = _opened(path, fail_on)  # it can be read once
             upright = upright.extract_band(0, n=told.channels)
-        upright.rawsave(str(colour))
+        colour.fill(upright)
         return told
 
-    return _bearing(path, unpacked)
+    _bearing(path, unpacked)
+    for raw in files:
+        raw.sync()
 
 
 def check_format(path: Path, size: tuple[int, int]) -> None:
@@ -170,7 +198,8 @@ def pack(
     """
     suffix = path.suffix.lower()
     opacity = None if alpha is None else enlarged(alpha.vips(), colour.size)
-    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    # among the samples: what a run that was ended leaves of it goes with their folder
+    partial = colour.path.with_name(f"encoded{suffix}")
     try:
         vips, notes = fitted(colour.vips(), opacity, facts, suffix)
         write = getattr(vips, f"{_WRITERS[short(suffix)]}save")

@@ -5,7 +5,6 @@ second result differs from the first, the cut is felt; beyond the halo it is not
 runs tell how much memory the network takes.
 """
 
-import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ PLACES = 4
 SHARE = 0.05
 """Of a large image's pixels that all strips together may have."""
 
-_DEPTH = 256
+_ACROSS = 256
 _GRID = 6
 
 
@@ -111,9 +110,8 @@ def measure(tiler: Tiler, window: Size, room: float | None = None) -> Reach | No
         room: bytes that the network may take; the strip is shorter where they are few.
     """
     try:
-        most = affordable(tiler, room)
-        strip = _strip(tiler.size, window, math.inf if most is None else most)
-        if strip.cut == 0:
+        strip = _strip(tiler.size, window, affordable(tiler, room))
+        if strip is None:
             return None
         places = sorted(
             _places(tiler.size, strip),
@@ -170,6 +168,8 @@ def lay_out(
         guess = most
         if room is not None and reach is not None and reach.need is not None:
             most = min(most, reach.need.pixels(room))
+        elif (pixels := affordable(tiler, room)) > 0 or room == 0:  # else the tiler finds out
+            most = min(most, pixels)
         size, kept = _fitting(tiler.size, halo, most)
         if size[0] * size[1] > most and most < guess:
             raise GlocalError(
@@ -188,9 +188,14 @@ def lay_out(
         doubt = f"tiles of {size_text(size)} have room for a halo of {kept} pixels, not of {halo}"
     elif reach is None and wanted is None:
         doubt = f"there is too little of image or memory to measure a halo; it is {halo} pixels"
-    elif reach is not None and wanted is None and reach.error > BOUND:
-        levels = reach.error / BOUND
-        doubt = f"{halo} pixels from the border of a tile samples still differ by {levels:.1f}/255"
+    elif reach is not None and reach.error > BOUND:
+        felt = f"{reach.error / BOUND:.1f}/255"
+        doubt = f"{reach.halo} pixels from the border of a tile samples still differ by {felt}"
+    elif reach is not None and aligned(kept) < reach.halo:
+        doubt = f"a halo of {kept} pixels is narrower than the measured one of {reach.halo}"
+    elif len({(level.axis, level.by) for level in tiler.levels}) < len(tiler.levels):
+        doubt = "the network pads maps of one resolution in two ways"
+    tiler.exact = not doubt
     if len(cut) > 1 and doubt:
         warnings.warn(
             f"{doubt}: the result may not be that of the whole image", GlocalWarning, stacklevel=3
@@ -213,26 +218,22 @@ def _piece(axis: int, along: Part, across: Part) -> Piece:
     return Piece(along, across) if axis == 0 else Piece(across, along)
 
 
-def _depth(size: int, least: int, others: tuple[int, ...]) -> int:
-    """How deep a strip is: lengths of maps of both of its axes differ at all resolutions."""
-    depth = max(least, _DEPTH) + size % ALIGN
-    while depth < size and any(
-        abs(depth * 2.0**level - other) < 2 * ALIGN for other in others for level in range(-6, 7)
-    ):
-        depth += ALIGN
-    return min(depth, size)
+def _strip(size: Size, window: Size, most: float) -> _Strip | None:
+    """The strip along the longer axis, shorter where it has to be; None where none will do.
 
-
-def _strip(size: Size, window: Size, most: float) -> _Strip:
-    """The strip along the longer axis, shorter where it has to be."""
+    Its sides are those of the image but for multiples of `ALIGN`, so that the network pads it as
+    it pads the image.
+    """
     axis = 0 if size[0] > size[1] else 1
-    for margin in range(aligned(max(WIDEST * window[axis], 2 * ALIGN)), ALIGN, -ALIGN):
+    other = max(_ACROSS, aligned(window[1 - axis] * 5 // 4))
+    across = min(size[1 - axis], other + size[1 - axis] % ALIGN)
+    least = max(2 * ALIGN, aligned(max(window)))  # the narrowest halo has to be looked at
+    for margin in range(max(aligned(WIDEST * window[axis]), least), least - 1, -ALIGN):
         length = min(size[axis], 2 * margin + ALIGN + size[axis] % ALIGN)
         cut = min(margin, length // 2 // ALIGN * ALIGN)
-        across = _depth(size[1 - axis], aligned(window[1 - axis] * 5 // 4), (length, length - cut))
         if length * across <= most:
-            break
-    return _Strip(axis, length, across, cut)
+            return _Strip(axis, length, across, cut) if cut > 0 else None
+    return None
 
 
 def _compared(tiler: Tiler, strip: _Strip, place: tuple[int, int]) -> _Compared:
@@ -259,7 +260,7 @@ def _compared(tiler: Tiler, strip: _Strip, place: tuple[int, int]) -> _Compared:
     reference = reference.narrow(axis - 2, cut * scale, (length - cut) * scale)
     felt = (result - reference).abs().movedim(axis - 2, 0).flatten(1).amax(1)
     need = None
-    if larger.mib is not None and smaller.mib is not None:
+    if larger.mib and smaller.mib:  # 0: nothing was taken that was not there
         need = Need.through(
             (length * across, larger.mib * 2**20),
             ((length - cut) * across, smaller.mib * 2**20),

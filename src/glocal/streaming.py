@@ -5,6 +5,7 @@ beside them, and the finished samples are encoded to the target. All of that lie
 folder beside the target, with a journal of the tiles that are done; a finished run removes it.
 """
 
+import errno
 import hashlib
 import shutil
 import warnings
@@ -18,13 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
+from glocal.files import shortened
 from glocal.inference import local_window, room_for
 from glocal.journal import Journal
 from glocal.memory import give_back
 from glocal.plan import Plan
-from glocal.provenance import weights_sha256
+from glocal.provenance import versions, weights_sha256
 from glocal.raw_images import Header, Raw, check_format, header, pack, unpack
 from glocal.reach import Layout, lay_out
+from glocal.rewrite import Rewritten
 from glocal.runner import Runner, channels_of, device_of, eval_mode, resolve_dtype
 from glocal.samples import as_batch, warn_of_values
 from glocal.tiles import pieces
@@ -34,7 +37,8 @@ from glocal.windows import Size
 __all__ = ["STREAMED_PIXELS", "restore_streamed", "streams", "work_folder"]
 
 STREAMED_PIXELS = 2**25
-"""Images of more pixels are streamed: they take minutes, after which one wants to go on."""
+"""Images of more pixels are streamed, in tiles of no more: they take minutes, after which one wants
+to go on."""
 
 STREAMED_SHARE = 1 / 8
 """Of the memory a run may take: decoded images that want more of it, with their result, are
@@ -43,7 +47,7 @@ streamed too."""
 
 def work_folder(target: Path) -> Path:
     """Where a run that writes this file keeps what it needs to go on."""
-    return target.with_name(f".{target.name[:200]}.part")
+    return target.with_name(f".{shortened(target.name, 200)}.part")
 
 
 def streams(
@@ -109,6 +113,7 @@ def restore_streamed(
     Raises:
         ImageError: a file cannot be read or written.
         ArgumentError: an option cannot be used, or the network has no halo.
+        GlocalError: what is to lie beside the target until then cannot be read or written.
         KeyboardInterrupt: with a line that says how far the run came and how it goes on.
     """
     window = local_window(model, halo)
@@ -127,7 +132,7 @@ def restore_streamed(
     try:
         with work.journal:
             if not work.decoded:
-                unpack(source, work.colour.path, work.alpha.path)
+                unpack(source, work.colour, work.alpha)
                 work.journal.append({"decoded": True})
             grey = told.channels == 1 and (channels or channels_of(model)) == 3
             tiler = Tiler(runner, work.cut, told.size, grey)
@@ -136,7 +141,8 @@ def restore_streamed(
                 layout = work.layout(tiler)
                 if layout is None:
                     room = room_for(runner.device, memory, 0)
-                    layout = lay_out(tiler, window, _within(tile, told.size), halo, room)
+                    within = _within(tile, told.size)
+                    layout = lay_out(tiler, window, within, halo, room, STREAMED_PIXELS)
                     work.journal.append(_line_of(layout, tiler))
                 if report is not None:
                     before = f", {len(work.done)} of them done before" if work.done else ""
@@ -144,8 +150,8 @@ def restore_streamed(
                 work.total = len(layout.pieces)
                 _run(tiler, layout, work, target, progress or (lambda done, total: None))
         assert work.result is not None
-        alpha = work.alpha if told.has_alpha else None
-        notes = told.facts.notes + pack(target, work.result, alpha, told.facts, quality=quality)
+        made = pack(target, work.result, work.alpha, told.facts, quality=quality)
+        notes = told.facts.notes + made
         finished = True
     except KeyboardInterrupt:
         if not work.done:
@@ -155,7 +161,7 @@ def restore_streamed(
             "the same command goes on from there"
         ) from None
     except OSError as problem:
-        raise GlocalError(f"{work.folder}: cannot be written ({problem.strerror})") from None
+        raise work.refusal(problem) from None
     finally:
         if finished or not work.done:
             shutil.rmtree(work.folder, ignore_errors=True)
@@ -175,26 +181,38 @@ class _Work:
     def __init__(self, folder: Path, told: Header, identity: dict[str, Any], resume: bool) -> None:
         self.folder, self._told = folder, told
         self.colour = Raw(folder / "source.raw", told.size, told.channels, told.dtype)
-        self.alpha = Raw(folder / "alpha.raw", told.size, 1, told.dtype)
+        self.alpha = Raw(folder / "alpha.raw", told.size, 1, told.dtype) if told.has_alpha else None
         path = folder / "tiles.jsonl"
         try:
-            self.journal = Journal(path, identity, overwrite=not resume)
+            self.journal = Journal(path, identity, overwrite=not resume, error=GlocalError)
         except ArgumentError:
             warnings.warn(
-                f"{folder}: an interrupted run had another source, network or options; "
+                f"{folder}: is not of this source, network, options and version of glocal; "
                 "beginning anew",
                 GlocalWarning,
                 stacklevel=3,
             )
-            self.journal = Journal(path, identity, overwrite=True)
+            self.journal = Journal(path, identity, overwrite=True, error=GlocalError)
         lines = self.journal.lines
-        self.decoded = any("decoded" in line for line in lines)
+        whole = all(raw is None or raw.whole for raw in (self.colour, self.alpha))
+        self.decoded = whole and any("decoded" in line for line in lines)
         self.done = {line["tile"] for line in lines if "tile" in line}
         self.total = 0
         self.result: Raw | None = None
         for line in lines:
             if "scale" in line:
                 self.result = self._of_scale(line["scale"], line["channels"])
+
+    def refusal(self, problem: OSError) -> GlocalError:
+        """What the disk says, and where it is full, how much room it takes."""
+        said = f"{self.folder}: cannot be written ({problem.strerror})"
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return GlocalError(said)
+        result = self.result or self._told  # as large as the source, until the scale is known
+        megabytes = -(-(self._told.nbytes + result.nbytes) // 10**6)
+        return GlocalError(
+            f"{said}; it takes {megabytes} MB: make room, or name an output on another disk"
+        )
 
     @cached_property
     def back(self) -> Callable[[Tensor], np.ndarray]:
@@ -210,7 +228,7 @@ class _Work:
         line = next((line["layout"] for line in self.journal.lines if "layout" in line), None)
         if line is None:
             return None
-        tiler.halo = line["halo"]
+        tiler.halo, tiler.exact = line["halo"], line["exact"]
         tiler.levels = tuple(Level(**level) for level in line["levels"])
         size = (int(line["tile"][0]), int(line["tile"][1]))
         return Layout(size, tiler.halo, pieces(tiler.size, size, tiler.halo), line["exact"])
@@ -218,10 +236,9 @@ class _Work:
     def begin(self, scale: int, channels: int) -> Raw:
         """The file of the result, made for the first tile."""
         if self.result is None:
-            result = self._of_scale(scale, channels)
-            result.create()
+            self.result = self._of_scale(scale, channels)
+            self.result.create()
             self.journal.append({"scale": scale, "channels": channels})
-            self.result = result
         return self.result
 
     def _of_scale(self, scale: int, channels: int) -> Raw:
@@ -262,10 +279,13 @@ def _identity(model: nn.Module, source: Path) -> dict[str, Any]:
         start = hashlib.sha256(file.read(2**16)).hexdigest()
     plan = getattr(model, "glocal_plan", None)
     described = plan.to_json() if isinstance(plan, Plan) else ""
+    # a rewritten block prints as the original: what it runs may differ by the overlap of windows
+    programs = [str(m.program) for m in model.modules() if isinstance(m, Rewritten)]
     return {
         "source": {"size": facts.st_size, "mtime_ns": facts.st_mtime_ns, "start_sha256": start},
         "network": weights_sha256(model),
-        "architecture": hashlib.sha256(f"{model}{described}".encode()).hexdigest(),
+        "architecture": hashlib.sha256(f"{model}{described}{programs}".encode()).hexdigest(),
+        "glocal": versions()["glocal"],
     }
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.memory import Need, peak_memory
-from glocal.placement import Whole, placed
+from glocal.placement import Extent, Whole, placed
 from glocal.runner import Runner, is_out_of_memory
-from glocal.tiles import ALIGN, Part, Piece, halved
+from glocal.tiles import ALIGN, Piece, halved
 from glocal.windows import Size
 
 __all__ = ["UNMEASURED", "Level", "Tiler", "affordable", "levels_of", "run_tile"]
@@ -64,18 +64,18 @@ def run_tile(runner: Runner, samples: Tensor, grey: bool) -> tuple[Tensor, int]:
     return (result.mean(1, keepdim=True) if grey else result).to(samples.device), scale
 
 
-def levels_of(lengths: set[int], size: Size) -> tuple[Level, ...]:
-    """Which axes and resolutions of an image of this size have maps of these lengths.
+def levels_of(extents: set[Extent], size: Size) -> tuple[Level, ...]:
+    """Which resolutions of an image of this size have maps with such axes.
 
-    >>> levels_of({320, 160, 248}, (320, 494))
+    >>> levels_of({(0, 320), (0, 160), (1, 248)}, (320, 494))
     (Level(axis=0, by=1, padding=0), Level(axis=0, by=2, padding=0), Level(axis=1, by=2, padding=2))
     """
     return tuple(
         Level(axis, by, length * by - size[axis])
         for axis in (0, 1)
         for by in (1, 2, 4, 8, 16, 32, 64)
-        for length in sorted(lengths)
-        if 0 <= length * by - size[axis] < ALIGN
+        for own, length in sorted(extents)
+        if own == axis and 0 <= length * by - size[axis] < ALIGN
     )
 
 
@@ -90,6 +90,7 @@ class Tiler:
         grey: whether a grey image goes through a colour network.
         halo: of the tiles, in pixels.
         levels: where the network has grids of windows.
+        exact: whether tiles with this halo are known to give the whole image's result.
         finish: what becomes of a restored piece, whose memory counts as well.
     """
 
@@ -99,6 +100,7 @@ class Tiler:
     grey: bool = False
     halo: int = 0
     levels: tuple[Level, ...] = ()
+    exact: bool = True
     finish: Callable[[Tensor], object] = lambda restored: restored
     _too_many: float = field(default=float("inf"), init=False)
 
@@ -123,6 +125,8 @@ class Tiler:
             self._too_many = min(self._too_many, height * width)
             if both is not None:
                 then = f"going on in tiles of {both[0].seen[0]}×{both[0].seen[1]}"
+                if not self.exact:
+                    then += ", whose result may not be that of the whole image"
             elif where.type != "cpu":
                 then = "going on on the CPU"
             else:
@@ -146,43 +150,30 @@ class Tiler:
 
     def run(self, piece: Piece) -> tuple[Tensor, int]:
         """The same, without an answer to short memory."""
-        rows, columns, wholes = self._placed(piece.rows, piece.columns)
+        rows, columns = piece.rows, piece.columns
         seen = self.cut(slice(rows.first, rows.end), slice(columns.first, columns.end))
-        with placed(wholes) if self.levels else contextlib.nullcontext():
+        with placed(self._wholes(piece)) if self.levels else contextlib.nullcontext():
             result, scale = run_tile(self.runner, seen, self.grey)
         down, across = (
             slice((p.start - p.first) * scale, (p.stop - p.first) * scale) for p in (rows, columns)
         )
         return result[..., down, across], scale
 
-    def _placed(self, rows: Part, columns: Part) -> tuple[Part, Part, dict[int, Whole]]:
-        """A tile and the maps it is a part of; larger where lengths alone do not tell these."""
-        for _ in range(8):
-            wholes = self._wholes((rows, columns))
-            if wholes is not None:
-                return rows, columns, wholes
-            wider = _wider(columns, self.size[1])
-            rows, columns = (
-                (rows, wider) if wider != columns else (_wider(rows, self.size[0]), columns)
-            )
-        return rows, columns, {}
-
-    def _wholes(self, axes: tuple[Part, Part]) -> dict[int, Whole] | None:
-        wholes: dict[int, Whole] = {}
+    def _wholes(self, piece: Piece) -> dict[Extent, Whole]:
+        """What the maps of a tile are parts of."""
+        wholes: dict[Extent, Whole] = {}
         for level in self.levels:
-            seen, size = axes[level.axis], self.size[level.axis]
+            seen, size = (piece.rows, piece.columns)[level.axis], self.size[level.axis]
             padding = level.padding if seen.end == size else 0
             if (seen.seen + padding) % level.by or (size + level.padding) % level.by:
                 continue
             whole = Whole((size + level.padding) // level.by, seen.first // level.by)
-            length = (seen.seen + padding) // level.by
-            if wholes.setdefault(length, whole) != whole:
-                return None
+            wholes.setdefault((level.axis, (seen.seen + padding) // level.by), whole)
         return wholes
 
 
-def affordable(tiler: Tiler, room: float | None) -> float | None:
-    """Pixels that these bytes are surely enough for; None where that cannot be told.
+def affordable(tiler: Tiler, room: float | None) -> float:
+    """Pixels that these bytes are surely enough for; 0 where not even a small part fits.
 
     A small part of the image shows it, the first time that a network is asked about.
 
@@ -206,10 +197,6 @@ def affordable(tiler: Tiler, room: float | None) -> float | None:
                 raise
             return 0.0
         if not peak.mib:  # not measured, or nothing was taken that was not there
-            return None
+            return room / (part.shape[0] * UNMEASURED)
         known[kind] = Need.through((part.shape[0] * side**2, peak.mib * 2**20))
     return known[kind].pixels(room) / part.shape[0]
-
-
-def _wider(part: Part, size: int) -> Part:
-    return Part(part.start, part.stop, max(0, part.first - ALIGN), min(size, part.end + ALIGN))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from glocal.errors import ArgumentError
-from glocal.placement import Whole, placed, whole_of
+from glocal.placement import Whole, whole_of
 
 __all__ = [
     "LEAST",
@@ -168,7 +168,7 @@ def start_of(pixel: int, window: int, size: int) -> int:
     return min(max(pixel - (window - 1) // 2, 0), size - window)
 
 
-def starts(size: int, window: int, share: float = 0.0) -> list[int]:
+def starts(size: int, window: int, share: float = 0.0, *, axis: int | None = None) -> list[int]:
     """Starts of the fewest windows that tile an axis and overlap by a share of their size.
 
     They are evenly stepped, the last pushed inside the border. With no share to keep,
@@ -176,8 +176,11 @@ def starts(size: int, window: int, share: float = 0.0) -> list[int]:
 
     >>> starts(720, 384), starts(100, 384), starts(720, 384, share=0.5)
     ([0, 336], [0], [0, 168, 336])
+
+    With an axis, 0 for rows and 1 for columns, the windows are those of the whole map, should this
+    one be a tile of it (`glocal.placement`).
     """
-    whole = whole_of(size)
+    whole = None if axis is None else whole_of(axis, size)
     if size <= window:
         return [0]
     if whole is not None:
@@ -191,8 +194,7 @@ def _starts_on(whole: Whole, size: int, window: int, share: float) -> list[int]:
 
     Those at a border that is none of the whole map's spoil what is near to it. It is in the halo.
     """
-    with placed({}):
-        everywhere = starts(whole.size, window, share)
+    everywhere = starts(whole.size, window, share)
     last = size - window
     inside = [s - whole.origin for s in everywhere if 0 <= s - whole.origin <= last]
     return sorted({0, *inside, last})
@@ -207,7 +209,7 @@ def stride(window: int, share: float) -> int:
     return max(1, int(window * (1 - share)))
 
 
-def cells(size: int, window: int) -> list[tuple[int, int]]:
+def cells(size: int, window: int, *, axis: int | None = None) -> list[tuple[int, int]]:
     """The pieces [start, stop) into which the edges of `starts`' windows cut an axis.
 
     Every window is a run of whole cells.
@@ -215,6 +217,6 @@ def cells(size: int, window: int) -> list[tuple[int, int]]:
     >>> cells(720, 384)
     [(0, 336), (336, 384), (384, 720)]
     """
-    begins = starts(size, window)
+    begins = starts(size, window, axis=axis)
     edges = sorted({*begins, *(min(b + window, size) for b in begins)})
     return list(itertools.pairwise(edges))

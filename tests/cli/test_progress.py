@@ -1,9 +1,12 @@
 import io
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from glocal.cli.progress import Bar
+from glocal.cli.progress import Bar, run_through
+from glocal.file_stages import FileResult
 
 
 def screen(*, terminal: bool) -> Console:
@@ -51,3 +54,18 @@ def test_quiet_where_nobody_watches(files: int) -> None:
         bar.tiles(2, 2)
         bar.file_done()
     assert console.file.getvalue() == ""
+
+
+def test_a_run_that_is_interrupted_says_what_it_met(capsys: pytest.CaptureFixture[str]) -> None:
+    def results() -> Iterator[FileResult]:
+        yield FileResult(Path("a.png"), Path("b.png"), "failed", error="a.png: is damaged")
+        yield FileResult(Path("c.png"), Path("d.png"), "restored", notes=("it is grey",))
+        raise KeyboardInterrupt
+
+    bar = Bar("in", files=3, console=screen(terminal=False))
+    with pytest.raises(KeyboardInterrupt):
+        run_through(results(), bar, ("restored", "failed"), 3)
+    assert capsys.readouterr().err.splitlines() == [
+        "note: it is grey (in 1 of 3 files)",
+        "failed: a.png: is damaged",
+    ]

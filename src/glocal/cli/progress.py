@@ -130,6 +130,8 @@ def run_through(
 ) -> tuple[str, bool]:
     """Go through the files of a folder while a bar shows it, then say notes and failures.
 
+    Those that were met are said, too, where the run ends early.
+
     Args:
         results: of the files, as they are made.
         bar: not begun yet.
@@ -140,18 +142,20 @@ def run_through(
         How many files have which status, in words, and whether one failed.
     """
     tally, notes, failures = Counter[str](), Counter[str](), []
-    with bar:
-        for result in results:
-            tally[result.status] += 1
-            notes.update(result.notes)
-            if result.status == "failed":
-                failures.append(result)
-            bar.file_done(skipped=result.status != statuses[0])
-    for note, times in notes.items():
-        say(f"{note} (in {times} of {count} files)", "yellow", "note")
-    for failure in failures:
-        # most errors begin with the path already
-        text = (failure.error or "").removeprefix(f"{failure.source}: ")
-        say(f"{failure.source}: {text}", "bold red", "failed")
+    try:
+        with bar:
+            for result in results:
+                tally[result.status] += 1
+                notes.update(result.notes)
+                if result.status == "failed":
+                    failures.append(result)
+                bar.file_done(skipped=result.status != statuses[0])
+    finally:  # whoever interrupts a run wants to know them, too
+        for note, times in notes.items():
+            say(f"{note} (in {times} of {count} files)", "yellow", "note")
+        for failure in failures:
+            # most errors begin with the path already
+            text = (failure.error or "").removeprefix(f"{failure.source}: ")
+            say(f"{failure.source}: {text}", "bold red", "failed")
     told = ", ".join(f"{tally[status]} {status}" for status in statuses if tally[status])
     return told, bool(failures)

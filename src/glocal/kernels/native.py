@@ -236,7 +236,7 @@ def _built(compiler: str, source: str) -> Path:
     """The compiled library, from the cache if it is there; made whole or not at all."""
     said = (source, compiler, *_FLAGS, platform.machine(), _processor())
     name = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glocal"
+    folder = _cache()
     path = folder / f"windows-{name}.so"
     if path.exists():
         return path
@@ -249,6 +249,18 @@ def _built(compiler: str, source: str) -> Path:
         )
         os.replace(made, path)
     return path
+
+
+def _cache() -> Path:
+    """Where compiled libraries are kept.
+
+    Raises:
+        OSError: the user has no place for it.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glocal"
+    except RuntimeError as problem:  # in a container, a user may have neither HOME nor an entry
+        raise FileNotFoundError(str(problem)) from None
 
 
 def _processor() -> str:

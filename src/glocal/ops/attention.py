@@ -61,14 +61,14 @@ def _attend_by_cells(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, temperature: Tensor, window: Size, eps: float
 ) -> None:
     h, w = q.shape[-2:]
-    rows, columns = cells(h, window[0]), cells(w, window[1])
+    rows, columns = cells(h, window[0], axis=0), cells(w, window[1], axis=1)
     areas = [(slice(*r), slice(*s)) for r in rows for s in columns]
     accumulator = accumulating_dtype(q)
     products = [_products(q, k, area, accumulator) for area in areas]
     grams, norms_q, norms_k = (torch.stack(each) for each in zip(*products, strict=True))
     member = torch.kron(
-        _membership(h, window[0], q.device, accumulator),
-        _membership(w, window[1], q.device, accumulator),
+        _membership(h, window[0], 0, q.device, accumulator),
+        _membership(w, window[1], 1, q.device, accumulator),
     )
 
     def gather(per_cell: Tensor) -> Tensor:
@@ -144,12 +144,14 @@ def _put(out: Tensor, x: Tensor) -> None:
         out.copy_(x)
 
 
-def _membership(size: int, window: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _membership(
+    size: int, window: int, axis: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """(windows, cells) of one axis: 1 where the cell lies in the window."""
     return torch.tensor(
         [
-            [float(begin <= a and b <= begin + window) for a, b in cells(size, window)]
-            for begin in starts(size, window)
+            [float(begin <= a and b <= begin + window) for a, b in cells(size, window, axis=axis)]
+            for begin in starts(size, window, axis=axis)
         ],
         device=device,
         dtype=dtype,

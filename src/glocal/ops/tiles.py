@@ -69,5 +69,5 @@ def untile(
 
 def _places(size: Size, window: Size, overlap: Overlap) -> list[Size]:
     """(top, left) of the windows of `tile`, row by row."""
-    rows, columns = (starts(n, k, overlap.share) for n, k in zip(size, window, strict=True))
+    rows, columns = (starts(size[i], window[i], overlap.share, axis=i) for i in (0, 1))
     return [(i, j) for i in rows for j in columns]
