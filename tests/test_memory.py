@@ -1,9 +1,11 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from glocal import memory
-from glocal.memory import Need, free_memory, peak_memory
+from glocal.memory import Need, allocating, free_memory, peak_memory
 
 MIB = 2**20
 
@@ -42,6 +44,32 @@ def test_an_error_passes_through_and_is_measured() -> None:
     with pytest.raises(ValueError, match="mine"), peak_memory() as peak:
         fail()
     assert peak.mib > 28
+
+
+def test_work_in_other_threads_is_not_measured() -> None:
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def work() -> None:
+        with allocating():
+            begun.set()
+            go_on.wait(10)
+            order.append("worked")
+        with allocating():
+            order.append("worked again")
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert begun.wait(10)
+    threading.Timer(0.05, go_on.set).start()
+    with peak_memory():
+        with peak_memory():  # as of a tile that is measured within a run that is
+            order.append("measured")
+        assert not done.wait(0.05)
+        order.append("measured still")
+    thread.join(10)
+    assert order == ["worked", "measured", "measured still", "worked again"]
 
 
 def test_where_it_is_not_told_there_is_no_number(monkeypatch, tmp_path) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from glocal.batches import Batches
 from glocal.errors import ArgumentError
 from glocal.images import Image, enlarge, read, write
+from glocal.memory import allocating
 from glocal.raw_images import header
 from glocal.stages import Finished, Stages
 from glocal.streaming import restore_streamed, streams
@@ -73,7 +74,8 @@ def file_stages(
         target.parent.mkdir(parents=True, exist_ok=True)
         if streams(batches.model, header(source), **batches.options):
             return Large(pair)
-        return read(source)
+        with allocating():
+            return read(source)
 
     def compute(loaded: list[Image | Large]) -> list[np.ndarray | FileResult]:
         whole = [image.pixels for image in loaded if isinstance(image, Image)]
@@ -87,7 +89,8 @@ def file_stages(
         if isinstance(image, Large) or isinstance(made, FileResult):
             assert isinstance(made, FileResult)
             return made
-        notes = save(pair[1], image, made, quality=quality)
+        with allocating():
+            notes = save(pair[1], image, made, quality=quality)
         return FileResult(*pair, "restored", image.size, notes=notes)
 
     # a wrong argument holds for every file

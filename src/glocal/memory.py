@@ -2,14 +2,15 @@
 
 import ctypes
 import gc
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-__all__ = ["Need", "Peak", "free_memory", "give_back", "peak_memory"]
+__all__ = ["Need", "Peak", "allocating", "free_memory", "give_back", "peak_memory"]
 
 _PROCESS = Path("/proc/self")
 _MACHINE = Path("/proc/meminfo")
@@ -30,13 +31,62 @@ class Peak:
     mib: float | None = None
 
 
+class _Turns:
+    """Measurements of the process, and work in other threads that they would see, by turns."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._working = 0
+        self._measuring: int | None = None  # the thread
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._measuring is None)
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        if self._measuring == threading.get_ident():  # one measurement inside of another
+            yield
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._measuring is None)
+            self._measuring = threading.get_ident()  # no work begins any more
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._working == 0)
+            yield
+        finally:
+            with self._changed:
+                self._measuring = None
+                self._changed.notify_all()
+
+
+_turns = _Turns()
+
+
+def allocating() -> AbstractContextManager[None]:
+    """For work beside a network, such as decoding the next image, that takes and frees memory.
+
+    It waits while another thread measures the memory of the process, and that thread for it.
+    """
+    return _turns.working()
+
+
 @contextmanager
 def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
     """Measure the memory that is taken inside of a `with`, at the moment when it is most.
 
     On CUDA, what torch's allocator hands out on that device. On the CPU of a Linux machine, the
     memory of the whole process, so that all of its threads count, and what torch and NumPy keep
-    for later use. Elsewhere nothing is measured.
+    for later use; what runs as `allocating` waits. Elsewhere nothing is measured.
 
     >>> with peak_memory() as peak:
     ...     _ = torch.ones(2**20).sum()
@@ -46,13 +96,14 @@ def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
     device = torch.device(device)
     peak = Peak()
     gc.collect(1)  # what earlier runs left in cycles; all generations would take longer than a run
-    before = _begin(device)
-    try:
-        yield peak
-    finally:
-        after = None if before is None else _largest(device)
-        if before is not None and after is not None:
-            peak.mib = max(0, after - before) / 2**20
+    with _turns.measuring() if device.type == "cpu" else nullcontext():
+        before = _begin(device)
+        try:
+            yield peak
+        finally:
+            after = None if before is None else _largest(device)
+            if before is not None and after is not None:
+                peak.mib = max(0, after - before) / 2**20
 
 
 @dataclass(frozen=True)
