@@ -143,8 +143,8 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
 
     Args:
         device: where they are to be taken.
-        limit: bytes that the process may have in all, instead of what is there. On a device
-            other than the CPU bytes of its tensors, beside those that it has where that is told.
+        limit: bytes that the process may have in all, instead of what is there. On another device
+            bytes of its tensors; those that are there already count on CUDA.
     """
     device = torch.device(device)
     if device.type == "cuda":
