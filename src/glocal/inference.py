@@ -36,9 +36,10 @@ from glocal.windows import Size, covers
 
 __all__ = ["FALLBACK_TILES", "local_window", "restore", "room_for"]
 
-SHARE = 0.7
+SHARE = 0.6
 """Of the memory that is free, or left of a given limit, that the network may take: large tiles take
-up to 27 % more than small parts show, where the process keeps freed memory in pieces."""
+up to 37 % more than small parts show, where the process keeps freed memory in pieces, and pages of
+mapped files count as well."""
 
 Progress = Callable[[int, int], None]
 
