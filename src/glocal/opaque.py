@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from glocal.sliding import fold, over_windows, spread, to_map
-from glocal.windows import Size, cells, starts
+from glocal.windows import Size, areas, membership
 
 __all__ = ["surely_covers", "window_attention", "window_maxima", "window_sums"]
 
@@ -84,9 +84,7 @@ def _window_products(a: Tensor, b: Tensor, window: Sequence[int], share: bool) -
     1 that compilers treat apart. With `share`, pixels in n windows count 1 / n.
     """
     size, inside = _sizes(a, window)
-    grams = [
-        a[..., y, x].flatten(-2) @ b[..., y, x].flatten(-2).mT for y, x in _areas(size, inside)
-    ]
+    grams = [a[..., y, x].flatten(-2) @ b[..., y, x].flatten(-2).mT for y, x in areas(size, inside)]
     products: Tensor = torch.tensordot(_weights(a, size, inside, share), torch.stack(grams), 1)
     return products
 
@@ -98,7 +96,7 @@ def _window_apply(matrices: Tensor, v: Tensor, window: Sequence[int], share: boo
     weights = _weights(matrices, size, inside, share)
     per_cell = torch.tensordot(weights.t(), matrices, 1).to(v.dtype)
     out = torch.empty_like(v, memory_format=torch.contiguous_format)
-    for matrix, (y, x) in zip(per_cell, _areas(size, inside), strict=True):
+    for matrix, (y, x) in zip(per_cell, areas(size, inside), strict=True):
         piece = v[..., y, x]
         out[..., y, x] = (matrix @ piece.flatten(-2)).unflatten(-1, piece.shape[-2:])
     return out
@@ -205,17 +203,8 @@ def _by_planes(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return out
 
 
-def _areas(size: Size, window: Size) -> list[tuple[slice, slice]]:
-    rows, columns = (cells(size[i], window[i], axis=i) for i in (0, 1))
-    return [(slice(*r), slice(*s)) for r in rows for s in columns]
-
-
 def _weights(x: Tensor, size: Size, window: Size, share: bool) -> Tensor:
     """(windows, cells): how much of a cell a window gets."""
-    axes = []
-    for axis, (n, k) in enumerate(zip(size, window, strict=True)):
-        parts, begins = cells(n, k, axis=axis), starts(n, k, axis=axis)
-        inside = [[float(s <= a and b <= s + k) for a, b in parts] for s in begins]
-        axes.append(torch.tensor(inside, device=x.device, dtype=x.dtype))
-    member = F.pad(torch.kron(*axes), (0, 0, 0, 1))
+    down, across = (x.new_tensor(membership(size[i], window[i], axis=i)) for i in (0, 1))
+    member = F.pad(torch.kron(down, across), (0, 0, 0, 1))
     return member / member.sum(0) if share else member

@@ -220,3 +220,22 @@ def cells(size: int, window: int, *, axis: int | None = None) -> list[tuple[int,
     begins = starts(size, window, axis=axis)
     edges = sorted({*begins, *(min(b + window, size) for b in begins)})
     return list(itertools.pairwise(edges))
+
+
+def membership(size: int, window: int, *, axis: int | None = None) -> list[list[float]]:
+    """For every window of an axis and every cell: 1 where the cell lies in the window.
+
+    >>> membership(720, 384)
+    [[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]
+    """
+    pieces = cells(size, window, axis=axis)
+    return [
+        [float(begin <= a and b <= begin + window) for a, b in pieces]
+        for begin in starts(size, window, axis=axis)
+    ]
+
+
+def areas(size: Size, window: Size) -> list[tuple[slice, slice]]:
+    """The cells of a map, row by row; where it is a tile of another, by that one's windows."""
+    rows, columns = (cells(size[i], window[i], axis=i) for i in (0, 1))
+    return [(slice(*r), slice(*s)) for r in rows for s in columns]

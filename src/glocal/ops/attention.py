@@ -8,7 +8,7 @@ from torch import Tensor
 from glocal import opaque, traced
 from glocal.kernels import native
 from glocal.ops.windowed import accumulating_dtype, no_autocast
-from glocal.windows import Size, cells, starts
+from glocal.windows import Size, areas, membership
 
 __all__ = ["local_channel_attention"]
 
@@ -61,15 +61,12 @@ def _attend_by_cells(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, temperature: Tensor, window: Size, eps: float
 ) -> None:
     h, w = q.shape[-2:]
-    rows, columns = cells(h, window[0], axis=0), cells(w, window[1], axis=1)
-    areas = [(slice(*r), slice(*s)) for r in rows for s in columns]
+    places = areas((h, w), window)
     accumulator = accumulating_dtype(q)
-    products = [_products(q, k, area, accumulator) for area in areas]
+    products = [_products(q, k, area, accumulator) for area in places]
     grams, norms_q, norms_k = (torch.stack(each) for each in zip(*products, strict=True))
-    member = torch.kron(
-        _membership(h, window[0], 0, q.device, accumulator),
-        _membership(w, window[1], 1, q.device, accumulator),
-    )
+    down, across = membership(h, window[0], axis=0), membership(w, window[1], axis=1)
+    member = torch.kron(grams.new_tensor(down), grams.new_tensor(across))
 
     def gather(per_cell: Tensor) -> Tensor:
         """(windows, ...) from (cells, ...)."""
@@ -83,7 +80,7 @@ def _attend_by_cells(
     attention = logits.softmax(-1)
     share = member / member.sum(0)
     averaged = torch.tensordot(share.t(), attention, 1).to(v.dtype)
-    for matrix, area in zip(averaged, areas, strict=True):
+    for matrix, area in zip(averaged, places, strict=True):
         for part in _parts(v, area):
             pixels, place = _pixels_of(v, part), out[..., *part]
             size = place.shape[-2:]
@@ -142,17 +139,3 @@ def _put(out: Tensor, x: Tensor) -> None:
         native.copy(out, x)
     else:
         out.copy_(x)
-
-
-def _membership(
-    size: int, window: int, axis: int, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """(windows, cells) of one axis: 1 where the cell lies in the window."""
-    return torch.tensor(
-        [
-            [float(begin <= a and b <= begin + window) for a, b in cells(size, window, axis=axis)]
-            for begin in starts(size, window, axis=axis)
-        ],
-        device=device,
-        dtype=dtype,
-    )
