@@ -5,6 +5,7 @@ import pytest
 import torch
 from oracles import networks as references
 from torch import nn
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 import glocal
@@ -45,6 +46,23 @@ def check_gradients(got, wanted, inputs, tolerance=1e-9):
     largest = max(float(t.abs().max()) for t in theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert float((a - b).abs().max()) <= tolerance * largest
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch itself uses it
+@pytest.mark.parametrize("name", [*STATISTICS, *NORMS])
+def test_tangents_are_the_adjoints_of_gradients(name):
+    operation, _ = {**STATISTICS, **NORMS}[name]
+    x = torch.randn(1, 4, 20, 24, generator=torch.Generator().manual_seed(0))
+    tangent, mixture = (torch.randn_like(x) for _ in range(2))  # float32, as compiled forms take
+    with forward_ad.dual_level():
+        pushed = forward_ad.unpack_dual(operation(forward_ad.make_dual(x, tangent), (8, 6))).tangent
+    functional, transform = torch.func.jvp(lambda x: operation(x, (8, 6)), (x,), (tangent,))
+    torch.testing.assert_close(functional, operation(x, (8, 6)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(transform, pushed)
+    x.requires_grad_()
+    (pulled,) = torch.autograd.grad((operation(x, (8, 6)) * mixture).sum(), x)
+    wanted = (pulled.double() * tangent).sum()
+    torch.testing.assert_close((pushed.double() * mixture).sum(), wanted, rtol=1e-4, atol=1e-4)
 
 
 @windows

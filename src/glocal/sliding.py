@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glocal.kernels import native
+from glocal.kernels.plain import is_plain
 from glocal.windows import Axis, Size
 
 __all__ = ["fold", "over_windows", "slide", "spread", "sum_windows", "to_map"]
@@ -93,7 +94,7 @@ def _sum_on_grid(x: Tensor, window: Size, axes: tuple[Axis, Axis], scale: float)
 def _by_strips(f: Callable[[Tensor], Tensor], x: Tensor, dim: int) -> Tensor:
     """f(x), in strips along a dim that f leaves alone: their temporaries fit in cache."""
     strip = max(1, STRIP_VALUES * x.shape[dim] // max(1, x.numel()))
-    if not _only_computes(x) or strip >= x.shape[dim]:
+    if not is_plain(x) or strip >= x.shape[dim]:
         return f(x)
     out = None
     for first in range(0, x.shape[dim], strip):
@@ -110,14 +111,9 @@ def _by_strips(f: Callable[[Tensor], Tensor], x: Tensor, dim: int) -> Tensor:
     return out
 
 
-def _only_computes(x: Tensor) -> bool:
-    """Whether nothing but speed tells one way of computing from another."""
-    return x.device.type == "cpu" and not (torch.is_grad_enabled() and x.requires_grad)
-
-
 def _pays_by_rows(x: Tensor, length: int) -> bool:
     row = x.numel() // x.shape[-2]
-    return _only_computes(x) and row >= ROW_VALUES and length >= 4 * BLOCK
+    return is_plain(x) and row >= ROW_VALUES and length >= 4 * BLOCK
 
 
 def _slide_by_rows(x: Tensor, length: int) -> Tensor:

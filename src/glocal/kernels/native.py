@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from glocal.kernels.pages import on_huge_pages
+from glocal.kernels.plain import is_plain
 from glocal.windows import Axis, Size
 
 __all__ = [
@@ -47,11 +49,10 @@ def available(x: Tensor, window: Size) -> bool:
 def takes(x: Tensor) -> bool:
     """Whether a tensor is a map (b, c, h, w) that can be computed with here."""
     return (
-        x.device.type == "cpu"
+        is_plain(x)
         and x.dtype == torch.float32
         and x.ndim == 4
         and x.numel() > 0
-        and not (torch.is_grad_enabled() and x.requires_grad)
         and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
         and _library() is not None
     )
@@ -61,11 +62,10 @@ def copies(x: Tensor) -> bool:
     """Whether parts of a tensor (a, b, c, d, n) with neighbours along n can be copied here."""
     return (
         type(x) is Tensor  # others may have no memory of their own
-        and x.device.type == "cpu"
+        and is_plain(x)
         and x.ndim == 5
         and x.stride(-1) == 1
         and x.numel() > 0
-        and not (torch.is_grad_enabled() and x.requires_grad)
         and _library() is not None
     )
 
@@ -129,7 +129,7 @@ def multiply(x: Tensor, values: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
     library = _library()
     assert library is not None
     values = values.contiguous(memory_format=_form(x))
-    out = torch.empty_like(x)
+    out = on_huge_pages(torch.empty_like(x))
     failed = library.glocal_multiply(
         x.data_ptr(),
         values.data_ptr(),
@@ -149,7 +149,7 @@ def instance_norm(
     """Instance norm by the statistics of each pixel's window; weight and bias (c,), or neither."""
     library = _library()
     assert library is not None
-    out = torch.empty_like(x)
+    out = on_huge_pages(torch.empty_like(x))
     affine = [None if t is None else t.detach().float().contiguous() for t in (weight, bias)]
     failed = library.glocal_instance_norm(
         x.data_ptr(),
@@ -182,7 +182,8 @@ def moments(x: Tensor, window: Size) -> tuple[Tensor, Tensor]:
 
 def _empty(x: Tensor, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
     """Memory for a map of another size that lies as x does."""
-    return torch.empty((*x.shape[:2], *size), dtype=dtype, memory_format=_form(x))
+    made = torch.empty((*x.shape[:2], *size), dtype=dtype, memory_format=_form(x))
+    return on_huge_pages(made)
 
 
 def _form(x: Tensor) -> torch.memory_format:

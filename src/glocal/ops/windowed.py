@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from glocal import opaque, traced
+from glocal.kernels.plain import is_plain
 from glocal.sliding import over_windows, slide, sum_windows
 from glocal.window_map import lay_out
 from glocal.windows import Axis, Precision, Size, covers, window_axes
@@ -122,9 +123,7 @@ def by_slices(f: Callable[[Tensor], Tensor], x: Tensor, channels: int = 1) -> Te
     A slice whose temporaries fit the processor's cache is several times faster on a CPU than
     the whole tensor. Gradients and compilers want the whole.
     """
-    differentiable = torch.is_grad_enabled() and x.requires_grad
-    whole = differentiable or torch.compiler.is_compiling() or traced.is_tracing()
-    if x.device.type != "cpu" or whole:
+    if torch.compiler.is_compiling() or traced.is_tracing() or not is_plain(x):
         return f(x)
     b, c, h, w = x.shape
     step = channels * max(1, SLICE_PIXELS // (channels * h * w))
