@@ -1,25 +1,15 @@
 """Window operations in C++, where they are many times faster than torch's: float32 on a CPU.
 
-The source is compiled once, on first use, by the C++ compiler of the machine, and kept in the
-user's cache. Where there is no compiler, or ``GLOCAL_NATIVE=0`` says so, nothing is lost but
-speed: `ops` computes the same with torch, which is also what the results are tested against.
+`ops` computes the same with torch where there is no compiler, which is also what the results are
+tested against.
 """
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
-from functools import cache
-from importlib.resources import files
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from glocal.kernels.library import INDEX, POINTER, library
 from glocal.kernels.pages import on_huge_pages
 from glocal.kernels.plain import is_plain
 from glocal.windows import Axis, Size
@@ -27,8 +17,6 @@ from glocal.windows import Axis, Size
 __all__ = [
     "available",
     "block_sums",
-    "copies",
-    "copy",
     "instance_norm",
     "moments",
     "multiply",
@@ -36,8 +24,13 @@ __all__ = [
     "window_sums",
 ]
 
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
-_SECONDS = 120
+_FUNCTIONS = (
+    ("glocal_window_sums", (*[POINTER] * 2, *[INDEX] * 9, ctypes.c_float)),
+    ("glocal_moments", (*[POINTER] * 3, *[INDEX] * 9)),
+    ("glocal_block_sums", (*[POINTER] * 2, *[INDEX] * 9)),
+    ("glocal_multiply", (*[POINTER] * 3, *[INDEX] * 11)),
+    ("glocal_instance_norm", (*[POINTER] * 4, *[INDEX] * 10, ctypes.c_double)),
+)
 _LANES = 16  # channels that are worked on together: a cache line of them
 
 
@@ -56,37 +49,6 @@ def takes(x: Tensor) -> bool:
         and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
         and _library() is not None
     )
-
-
-def copies(x: Tensor) -> bool:
-    """Whether parts of a tensor (a, b, c, d, n) with neighbours along n can be copied here."""
-    return (
-        type(x) is Tensor  # others may have no memory of their own
-        and is_plain(x)
-        and x.ndim == 5
-        and x.stride(-1) == 1
-        and x.numel() > 0
-        and _library() is not None
-    )
-
-
-def copy(out: Tensor, x: Tensor) -> Tensor:
-    """Write x to a tensor of its shape and type that `copies` takes, too.
-
-    For runs of a few hundred bytes along n, which torch takes several times as long for.
-    """
-    library = _library()
-    assert library is not None
-    four, width = ctypes.c_ssize_t * 4, x.element_size()
-    library.glocal_copy(
-        x.data_ptr(),
-        out.data_ptr(),
-        four(*x.shape[:4]),
-        *(four(*(n * width for n in t.stride()[:4])) for t in (x, out)),
-        x.shape[4] * width,
-        torch.get_num_threads(),
-    )
-    return out
 
 
 def window_sums(x: Tensor, window: Size, scale: float = 1.0) -> Tensor:
@@ -209,65 +171,5 @@ def _cut(x: Tensor, window: Size) -> tuple[int, int, int]:
     return _block(window), lanes, threads
 
 
-@cache
 def _library() -> ctypes.CDLL | None:
-    if os.environ.get("GLOCAL_NATIVE", "1") == "0" or sys.platform == "win32":
-        return None
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        return None
-    source = files("glocal.kernels").joinpath("windows.cpp").read_text()
-    try:
-        path = _built(compiler, source)
-        library = ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
-        return None
-    pointer, index = ctypes.c_void_p, ctypes.c_ssize_t
-    library.glocal_window_sums.argtypes = [pointer] * 2 + [index] * 9 + [ctypes.c_float]
-    library.glocal_copy.argtypes = [pointer] * 5 + [index] * 2
-    library.glocal_copy.restype = None
-    library.glocal_moments.argtypes = [pointer] * 3 + [index] * 9
-    library.glocal_block_sums.argtypes = [pointer] * 2 + [index] * 9
-    library.glocal_multiply.argtypes = [pointer] * 3 + [index] * 11
-    library.glocal_instance_norm.argtypes = [pointer] * 4 + [index] * 10 + [ctypes.c_double]
-    return library
-
-
-def _built(compiler: str, source: str) -> Path:
-    """The compiled library, from the cache if it is there; made whole or not at all."""
-    said = (source, compiler, *_FLAGS, platform.machine(), _processor())
-    name = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
-    folder = _cache()
-    path = folder / f"windows-{name}.so"
-    if path.exists():
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        made = Path(work) / path.name
-        command = [compiler, *_FLAGS, "-x", "c++", "-", "-o", str(made)]
-        subprocess.run(
-            command, input=source.encode(), check=True, capture_output=True, timeout=_SECONDS
-        )
-        os.replace(made, path)
-    return path
-
-
-def _cache() -> Path:
-    """Where compiled libraries are kept.
-
-    Raises:
-        OSError: the user has no place for it.
-    """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glocal"
-    except RuntimeError as problem:  # in a container, a user may have neither HOME nor an entry
-        raise FileNotFoundError(str(problem)) from None
-
-
-def _processor() -> str:
-    """What the compiler's ``native`` stands for here."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return library("windows", _FUNCTIONS)

@@ -16,8 +16,9 @@ from glocal.kernels.plain import is_plain
 
 __all__ = ["on_huge_pages"]
 
-LEAST_BYTES = 4 << 20
-"""Of a tensor: NumPy's bound. Below it there is little to gain, and much to round up."""
+LEAST_BYTES = 32 << 20
+"""Of a tensor: from here on the C library takes new memory for each. What is smaller lies in memory
+that was used before, where huge pages cost more than they save."""
 _MADV_HUGEPAGE = 14
 
 

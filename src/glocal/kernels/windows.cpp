@@ -1,4 +1,4 @@
-// Sums, moments and instance norm by windows of float32 maps on a CPU, and copies of their parts.
+// Sums, moments and instance norm by windows of float32 maps on a CPU.
 //
 // A map is `outer` images of h rows of w pixels of c channels, a pixel's channels together
 // (channels last), or as many images of one channel. An item of work is one image and at most
@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <new>
 #include <vector>
 
@@ -414,21 +413,6 @@ int glocal_multiply(const float* x, const float* values, float* out, Index outer
         return 1;
     }
     return 0;
-}
-
-// Runs of so many bytes, sizes[0] × ... × sizes[3] of them; strides are in bytes.
-void glocal_copy(const char* from, char* to, const Index* sizes, const Index* strides_from,
-                 const Index* strides_to, Index bytes, Index threads) {
-#pragma omp parallel for collapse(3) num_threads(threads)
-    for (Index i = 0; i < sizes[0]; i++)
-        for (Index j = 0; j < sizes[1]; j++)
-            for (Index k = 0; k < sizes[2]; k++) {
-                const char* x =
-                    from + i * strides_from[0] + j * strides_from[1] + k * strides_from[2];
-                char* out = to + i * strides_to[0] + j * strides_to[1] + k * strides_to[2];
-                for (Index l = 0; l < sizes[3]; l++)
-                    std::memcpy(out + l * strides_to[3], x + l * strides_from[3], bytes);
-            }
 }
 
 // out: (outer, h, w, c). Weight and bias are by channel, or both null. With c = 1, images take

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from glocal import opaque, traced
-from glocal.kernels import native
+from glocal.kernels import attention as kernel
 from glocal.kernels.pages import on_huge_pages
 from glocal.ops.windowed import accumulating_dtype, no_autocast
 from glocal.windows import Size, areas, membership
@@ -62,51 +62,50 @@ def _attend_by_cells(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, temperature: Tensor, window: Size, eps: float
 ) -> None:
     h, w = q.shape[-2:]
-    places = areas((h, w), window)
+    # A sum over a cell is that of its parts, which are members of the same windows.
+    parts = [_parts(q, cell) for cell in areas((h, w), window)]
+    places = [part for each in parts for part in each]
     accumulator = accumulating_dtype(q)
-    products = [_products(q, k, area, accumulator) for area in places]
-    grams, norms_q, norms_k = (torch.stack(each) for each in zip(*products, strict=True))
+    if kernel.takes(q, k):
+        grams, squares_q, squares_k = kernel.products(q, k, places)
+    else:
+        products = [_products(q, k, place, accumulator) for place in places]
+        grams, squares_q, squares_k = (torch.stack(each) for each in zip(*products, strict=True))
     down, across = membership(h, window[0], axis=0), membership(w, window[1], axis=1)
     member = torch.kron(grams.new_tensor(down), grams.new_tensor(across))
+    counts = torch.tensor([len(each) for each in parts], device=member.device)
+    member = member.repeat_interleave(counts, 1)
 
-    def gather(per_cell: Tensor) -> Tensor:
-        """(windows, ...) from (cells, ...)."""
-        windows: Tensor = torch.tensordot(member, per_cell, 1)
+    def gather(per_place: Tensor) -> Tensor:
+        """(windows, ...) from (places, ...)."""
+        windows: Tensor = torch.tensordot(member, per_place, 1)
         return windows
 
     # Clamped before the root, whose derivative at 0 is infinite.
-    scale_q = gather(norms_q).clamp_min(eps**2).sqrt().unsqueeze(-1)
-    scale_k = gather(norms_k).clamp_min(eps**2).sqrt().unsqueeze(-2)
+    scale_q = gather(squares_q).clamp_min(eps**2).sqrt().unsqueeze(-1)
+    scale_k = gather(squares_k).clamp_min(eps**2).sqrt().unsqueeze(-2)
     logits = gather(grams) / scale_q / scale_k * temperature
     attention = logits.softmax(-1)
     share = member / member.sum(0)
     averaged = torch.tensordot(share.t(), attention, 1).to(v.dtype)
-    for matrix, area in zip(averaged, places, strict=True):
-        for part in _parts(v, area):
-            pixels, place = _pixels_of(v, part), out[..., *part]
-            size = place.shape[-2:]
-            if out.stride(2) == 1:
-                _put(place.movedim(-3, -1), (pixels @ matrix.mT).unflatten(-2, size))
-            else:
-                _put(place, (matrix @ pixels.mT).unflatten(-1, size))
+    if kernel.takes(v, out):
+        kernel.apply(averaged, v, places, out)
+        return
+    for matrix, place in zip(averaged, places, strict=True):
+        pixels, made = _pixels_of(v, place), out[..., *place]
+        if out.stride(2) == 1:
+            made.movedim(-3, -1).copy_((pixels @ matrix.mT).unflatten(-2, made.shape[-2:]))
+        else:
+            made.copy_((matrix @ pixels.mT).unflatten(-1, made.shape[-2:]))
 
 
 def _products(
     q: Tensor, k: Tensor, area: Area, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over the pixels of an area: q kᵀ (..., c, c), q² and k² (..., c)."""
-
-    def of(part: Area) -> tuple[Tensor, Tensor, Tensor]:
-        a, b = (_pixels_of(t, part).to(dtype) for t in (q, k))
-        squares = (torch.linalg.vector_norm(t, dim=-2).square() for t in (a, b))
-        return a.mT @ b, *squares
-
-    parts = iter(_parts(q, area))
-    sums = of(next(parts))
-    for part in parts:
-        for total, more in zip(sums, of(part), strict=True):
-            total += more
-    return sums
+    a, b = (_pixels_of(t, area).to(dtype) for t in (q, k))
+    squares_a, squares_b = (torch.linalg.vector_norm(t, dim=-2).square() for t in (a, b))
+    return a.mT @ b, squares_a, squares_b
 
 
 def _parts(x: Tensor, area: Area) -> list[Area]:
@@ -124,19 +123,5 @@ def _pixels_of(x: Tensor, area: Area) -> Tensor:
     """(..., pixels, c) of an area of a map (..., c, h, w); nothing is transposed in memory."""
     part = x[..., *area]
     if x.stride(-3) == 1:
-        return _together(part.movedim(-3, -1), -3).flatten(-3, -2)
-    return _together(part, -2).flatten(-2).mT
-
-
-def _together(x: Tensor, dim: int) -> Tensor:
-    """The same, where this dim and the next one can be made one without a copy."""
-    if x.stride(dim) == x.shape[dim + 1] * x.stride(dim + 1) or not native.copies(x):
-        return x
-    return native.copy(torch.empty_like(x, memory_format=torch.contiguous_format), x)
-
-
-def _put(out: Tensor, x: Tensor) -> None:
-    if native.copies(out) and native.copies(x) and out.dtype == x.dtype:
-        native.copy(out, x)
-    else:
-        out.copy_(x)
+        return part.movedim(-3, -1).flatten(-3, -2)
+    return part.flatten(-2).mT
