@@ -1,6 +1,7 @@
 """The compiled window operations against the slow definitions, and what happens without them."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from glocal import ops
 from glocal.kernels import native, pages
+from glocal.kernels.library import library
 from glocal.kernels.pages import on_huge_pages
 from glocal.window_map import WindowMap
 
@@ -143,27 +145,27 @@ def test_without_a_compiler_results_are_the_same(monkeypatch, tmp_path):
     x = a_map((70, 50), 6, torch.contiguous_format)
     with torch.no_grad():
         wanted = [kept(f(x, (33, 20))) for f in (ops.local_mean, ops.local_instance_norm)]
-        native._library.cache_clear()
+        library.cache_clear()
         monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
         assert not native.takes(x)
         for before, f in zip(wanted, (ops.local_mean, ops.local_instance_norm), strict=True):
             torch.testing.assert_close(kept(f(x, (33, 20))), before, rtol=1e-5, atol=1e-6)
     monkeypatch.undo()
-    native._library.cache_clear()
+    library.cache_clear()
 
 
 @needs_compiler
 def test_what_is_compiled_is_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native._library.cache_clear()
+    library.cache_clear()
     assert native.takes(PROBE)
     (made,) = (tmp_path / "glocal").iterdir()
     assert made.suffix == ".so"
-    native._library.cache_clear()
-    monkeypatch.setattr(native.subprocess, "run", lambda *a, **k: pytest.fail("compiled again"))
+    library.cache_clear()
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("compiled again"))
     assert native.takes(PROBE)
     monkeypatch.undo()
-    native._library.cache_clear()
+    library.cache_clear()
 
 
 @needs_compiler
@@ -176,18 +178,18 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch):
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    native._library.cache_clear()
+    library.cache_clear()
     assert not native.takes(PROBE)
     monkeypatch.undo()
-    native._library.cache_clear()
+    library.cache_clear()
 
 
 def test_it_can_be_turned_off(monkeypatch):
-    native._library.cache_clear()
+    library.cache_clear()
     monkeypatch.setenv("GLOCAL_NATIVE", "0")
     assert not native.takes(PROBE)
     monkeypatch.undo()
-    native._library.cache_clear()
+    library.cache_clear()
 
 
 @pytest.mark.skipif(
@@ -214,21 +216,3 @@ def test_where_pages_cannot_be_asked_for_nothing_changes(monkeypatch):
     assert large.eq(1).all()
     monkeypatch.undo()
     pages._madvise.cache_clear()
-
-
-@needs_compiler
-@given(
-    size=st.tuples(*[st.integers(1, 7)] * 4, st.integers(1, 40)),
-    order=st.permutations(range(4)),
-    dtype=st.sampled_from([torch.float32, torch.float16, torch.float64]),
-)
-def test_a_copy_is_a_copy(size, order, dtype):
-    larger = torch.randn([n + 3 for n in size], dtype=torch.float64).to(dtype)
-    x = larger[tuple(slice(1, 1 + n) for n in size)].permute(*order, 4)
-    out = torch.zeros([n + 2 for n in x.shape], dtype=dtype)
-    place = out[tuple(slice(0, n) for n in x.shape)]
-    assert native.copies(x)
-    native.copy(place, x)
-    assert torch.equal(place, x)
-    place.zero_()
-    assert not out.any()

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -17,7 +18,7 @@ using Index = std::ptrdiff_t;
 constexpr Index WIDTH = 8;   // of a vector
 constexpr Index DOWN = 6;    // a tile of a product is DOWN × ALONG: what the registers hold
 constexpr Index ALONG = 16;
-constexpr Index PIXELS = 256;  // of a block, about
+constexpr Index PIXELS = 192;  // of a block, about
 
 typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4)));
 
@@ -51,11 +52,12 @@ struct Packed {
     const Index c, step;
     const bool last;
     Index pixels = 0;
-    std::vector<float> values;  // with room for the tiles that reach beyond
+    std::vector<float> values;   // with room for the tiles that reach beyond
+    std::vector<float> squares;  // of each channel
 
     Packed(Index c, bool channels_last)
         : c(c), step(channels_last ? up(c, ALONG) : 2 * PIXELS + ALONG), last(channels_last),
-          values(channels_last ? (2 * PIXELS + ALONG) * step : up(c, DOWN) * step) {}
+          values(channels_last ? (2 * PIXELS + ALONG) * step : up(c, DOWN) * step), squares(c) {}
 
     float* data() { return values.data(); }
 
@@ -129,8 +131,9 @@ void outer(const float* a, Index a_k, Index a_i, const float* b, Index b_k, Inde
 }
 
 // Adds the sums of a block's squares, of each channel.
-void add_squares(const Packed& x, float* sums) {
-    std::vector<float> block(x.c);
+void add_squares(Packed& x, float* sums) {
+    std::vector<float>& block = x.squares;
+    std::fill(block.begin(), block.end(), 0.0f);
     if (x.last) {
         for (Index p = 0; p < x.pixels; p++)
             for (Index l = 0; l < x.c; l++) {
@@ -150,69 +153,93 @@ void add_squares(const Packed& x, float* sums) {
     for (Index l = 0; l < x.c; l++) sums[l] += block[l];
 }
 
-// gram (c, c), squares of q and k (c): sums over the pixels of a place.
-void products(const Map& q, const Map& k, Index c, bool last, const Place& place, float* gram,
-              float* squares_q, float* squares_k) {
-    const Index step = up(c, ALONG);
-    Packed a(c, last), b(c, true);
-    std::vector<float> sums(up(c, DOWN) * step);
-    for_blocks(place, [&](const Place& block) {
-        a.pack(q, block);
-        if (last) b.pack(k, block);
-        else b.pack_turned(k, block);
-        const Index along = last ? a.step : 1, down = last ? 1 : a.step;
-        for (Index j = 0; j < c; j += ALONG)
-            for (Index i = 0; i < c; i += DOWN)
-                outer<true>(a.data() + i * down, along, down, b.data() + j, b.step, a.pixels,
-                            &sums[i * step + j], step);
-        add_squares(a, squares_q);
-        add_squares(b, squares_k);
-    });
-    for (Index i = 0; i < c; i++) std::copy(&sums[i * step], &sums[i * step] + c, gram + i * c);
-}
+// What a thread needs for products, and for what is made of them: kept from item to item.
+struct Products {
+    const Index c, step;
+    const bool last;
+    Packed a, b;
+    std::vector<float> sums;
 
-// The pixels of a place times a matrix (c, c).
-void apply(const Map& v, const Map& out, Index c, bool last, const Place& place,
-           const float* matrix) {
-    Packed x(c, last), made(c, last);
-    const Index step = last ? up(c, ALONG) : c;
-    std::vector<float> m(up(c, DOWN) * step);  // (k, i) where channels are last, else (i, k)
-    for (Index i = 0; i < c; i++)
-        for (Index k = 0; k < c; k++) m[last ? k * step + i : i * step + k] = matrix[i * c + k];
-    for_blocks(place, [&](const Place& block) {
-        x.pack(v, block);
-        if (last) {
+    Products(Index c, bool last)
+        : c(c), step(up(c, ALONG)), last(last), a(c, last), b(c, true), sums(up(c, DOWN) * step) {}
+
+    // gram (c, c), squares of q and k (c): sums over the pixels of a place.
+    void operator()(const Map& q, const Map& k, const Place& place, float* gram, float* squares_q,
+                    float* squares_k) {
+        std::fill(sums.begin(), sums.end(), 0.0f);
+        for_blocks(place, [&](const Place& block) {
+            a.pack(q, block);
+            if (last) b.pack(k, block);
+            else b.pack_turned(k, block);
+            const Index along = last ? a.step : 1, down = last ? 1 : a.step;
             for (Index j = 0; j < c; j += ALONG)
-                for (Index p = 0; p < x.pixels; p += DOWN)
-                    outer<false>(x.data() + p * x.step, 1, x.step, &m[j], step, c,
-                                 made.data() + p * made.step + j, made.step);
-        } else {
-            for (Index p = 0; p < x.pixels; p += ALONG)
                 for (Index i = 0; i < c; i += DOWN)
-                    outer<false>(&m[i * step], 1, step, x.data() + p, x.step, c,
-                                 made.data() + i * made.step + p, made.step);
-        }
-        made.unpack(out, block);
-    });
-}
+                    outer<true>(a.data() + i * down, along, down, b.data() + j, b.step, a.pixels,
+                                &sums[i * step + j], step);
+            add_squares(a, squares_q);
+            add_squares(b, squares_k);
+        });
+        for (Index i = 0; i < c; i++)
+            std::copy(&sums[i * step], &sums[i * step] + c, gram + i * c);
+    }
+};
+
+struct Application {
+    const Index c, step;
+    const bool last;
+    Packed x, made;
+    std::vector<float> m;  // (k, i) where channels are last, else (i, k)
+
+    Application(Index c, bool last)
+        : c(c), step(last ? up(c, ALONG) : c), last(last), x(c, last), made(c, last),
+          m(up(c, DOWN) * step) {}
+
+    // The pixels of a place times a matrix (c, c).
+    void operator()(const Map& v, const Map& out, const Place& place, const float* matrix) {
+        for (Index i = 0; i < c; i++)
+            for (Index k = 0; k < c; k++) m[last ? k * step + i : i * step + k] = matrix[i * c + k];
+        for_blocks(place, [&](const Place& block) {
+            x.pack(v, block);
+            if (last) {
+                for (Index j = 0; j < c; j += ALONG)
+                    for (Index p = 0; p < x.pixels; p += DOWN)
+                        outer<false>(x.data() + p * x.step, 1, x.step, &m[j], step, c,
+                                     made.data() + p * made.step + j, made.step);
+            } else {
+                for (Index p = 0; p < x.pixels; p += ALONG)
+                    for (Index i = 0; i < c; i += DOWN)
+                        outer<false>(&m[i * step], 1, step, x.data() + p, x.step, c,
+                                     made.data() + i * made.step + p, made.step);
+            }
+            made.unpack(out, block);
+        });
+    }
+};
 
 Map map_of(float* x, const Index* strides, Index image, Index head) {
     return {x + image * strides[0] + head * strides[1], strides[2], strides[3], strides[4]};
 }
 
-// Calls f(image, head, number of the place, place, number of the item); 1 if memory is short.
-template <typename F>
-int for_items(Index batch, Index heads, const Index* places, Index count, Index threads, F f) {
+// Calls f(work, image, head, place, number of the item), `work` of the thread's own; 1 if memory is
+// short.
+template <typename Work, typename F>
+int for_items(Index batch, Index heads, Index c, bool last, const Index* places, Index count,
+              Index threads, F f) {
     int failed = 0;
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (Index item = 0; item < count * batch * heads; item++) {
-        const Index number = item / (batch * heads), image = item / heads % batch;
-        const Index* p = places + 4 * number;
+#pragma omp parallel num_threads(threads)
+    {
+        std::unique_ptr<Work> work;
         try {
-            f(image, item % heads, Place{p[0], p[1], p[2], p[3]}, item);
+            work = std::make_unique<Work>(c, last);
         } catch (const std::bad_alloc&) {
 #pragma omp atomic write
             failed = 1;
+        }
+#pragma omp for schedule(dynamic)
+        for (Index item = 0; item < count * batch * heads; item++) {
+            const Index* p = places + 4 * (item / (batch * heads));
+            if (work)
+                f(*work, item / heads % batch, item % heads, Place{p[0], p[1], p[2], p[3]}, item);
         }
     }
     return failed;
@@ -227,24 +254,24 @@ extern "C" {
 int glocal_products(const float* q, const Index* strides_q, const float* k, const Index* strides_k,
                     Index batch, Index heads, Index c, Index last, const Index* places, Index count,
                     Index threads, float* gram, float* squares_q, float* squares_k) {
-    return for_items(batch, heads, places, count, threads,
-                     [=](Index image, Index head, const Place& place, Index item) {
-                         products(map_of(const_cast<float*>(q), strides_q, image, head),
-                                  map_of(const_cast<float*>(k), strides_k, image, head), c, last,
-                                  place, gram + item * c * c, squares_q + item * c,
-                                  squares_k + item * c);
-                     });
+    return for_items<Products>(
+        batch, heads, c, last, places, count, threads,
+        [=](Products& work, Index image, Index head, const Place& place, Index item) {
+            work(map_of(const_cast<float*>(q), strides_q, image, head),
+                 map_of(const_cast<float*>(k), strides_k, image, head), place, gram + item * c * c,
+                 squares_q + item * c, squares_k + item * c);
+        });
 }
 
 // out, over each place: its matrix (count, batch, heads, c, c) times the channels of v's pixels.
 int glocal_apply(const float* v, const Index* strides_v, float* out, const Index* strides_out,
                  Index batch, Index heads, Index c, Index last, const Index* places, Index count,
                  Index threads, const float* matrices) {
-    return for_items(batch, heads, places, count, threads,
-                     [=](Index image, Index head, const Place& place, Index item) {
-                         apply(map_of(const_cast<float*>(v), strides_v, image, head),
-                               map_of(out, strides_out, image, head), c, last, place,
-                               matrices + item * c * c);
-                     });
+    return for_items<Application>(
+        batch, heads, c, last, places, count, threads,
+        [=](Application& work, Index image, Index head, const Place& place, Index item) {
+            work(map_of(const_cast<float*>(v), strides_v, image, head),
+                 map_of(out, strides_out, image, head), place, matrices + item * c * c);
+        });
 }
 }
