@@ -115,7 +115,9 @@ def measure(cases: list[tuple[str, Settings, dict[str, str], Case]], store: Stor
             record = case.measure(store.records(section, settings.device))
         except (NotMeasuredError, MemoryError, torch.OutOfMemoryError) as reason:
             record = {"skipped": str(reason) or "there is not enough memory"}
-        store.put(section, settings.device, case.name, record, now)
+        # A figure of other conditions, labelled so, tells more than that there is none of these.
+        if "skipped" not in record or not store.is_measured(section, settings.device, case.name):
+            store.put(section, settings.device, case.name, record, now)
         done_s += case.expected_s
 
 

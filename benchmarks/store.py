@@ -36,11 +36,14 @@ class Store:
         """What a record was measured under."""
         return self._conditions[record["conditions"]]
 
+    def is_measured(self, section: str, device: str, name: str) -> bool:
+        """Whether a case was measured, not skipped, under any conditions."""
+        return "skipped" not in self.records(section, device).get(name, {"skipped": ""})
+
     def is_finished(self, section: str, device: str, name: str, now: dict[str, str]) -> bool:
-        """Whether a case was measured, not skipped, under these conditions."""
-        record = self.records(section, device).get(name)
-        return (
-            record is not None and "skipped" not in record and same(self.conditions_of(record), now)
+        """Whether a case was measured under these conditions."""
+        return self.is_measured(section, device, name) and same(
+            self.conditions_of(self.records(section, device)[name]), now
         )
 
     def put(

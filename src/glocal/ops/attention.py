@@ -113,7 +113,7 @@ def _parts(x: Tensor, area: Area) -> list[Area]:
     rows, columns = area
     if x.device.type != "cpu":
         return [area]
-    row = math.prod(x.shape[:3]) * (columns.stop - columns.start) * x.element_size()
+    row = math.prod(x.shape[1:3]) * (columns.stop - columns.start) * x.element_size()
     step = max(_CACHED // row, 1)
     begins = range(rows.start, rows.stop, step)
     return [(slice(begin, min(begin + step, rows.stop)), columns) for begin in begins]
