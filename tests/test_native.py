@@ -1,9 +1,6 @@
 """The compiled window operations against the slow definitions, and what happens without them."""
 
-import re
 import subprocess
-import sys
-from pathlib import Path
 
 import oracles
 import pytest
@@ -12,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glocal import ops
-from glocal.kernels import native, pages
+from glocal.kernels import native
 from glocal.kernels.library import library
-from glocal.kernels.pages import on_huge_pages
 from glocal.window_map import WindowMap
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
@@ -190,29 +186,3 @@ def test_it_can_be_turned_off(monkeypatch):
     assert not native.takes(PROBE)
     monkeypatch.undo()
     library.cache_clear()
-
-
-@pytest.mark.skipif(
-    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="no huge pages here"
-)
-def test_large_results_ask_for_huge_pages():
-    large = on_huge_pages(torch.empty(3, 5, 700, 1300))
-    middle = large.data_ptr() + large.nbytes // 2
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-            ours = int(found[1], 16) <= middle < int(found[2], 16)
-        elif line.startswith("VmFlags:") and ours:
-            assert "hg" in line.split()
-            break
-    else:
-        pytest.fail("the tensor lies nowhere")
-
-
-def test_where_pages_cannot_be_asked_for_nothing_changes(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "plan9")
-    pages._madvise.cache_clear()
-    large = torch.ones(3, 5, 300, 300)
-    assert on_huge_pages(large) is large
-    assert large.eq(1).all()
-    monkeypatch.undo()
-    pages._madvise.cache_clear()

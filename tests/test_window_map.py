@@ -110,15 +110,6 @@ def test_what_is_interpolated_lies_between_its_neighbours():
         assert full.amax() <= made.kept.amax()
 
 
-@pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("step", [1, 7])
-def test_a_large_map_is_written_as_gradients_would_have_it(form, step):
-    lazy, _ = example((300, 500), (30, 40), (50, 60), step, form=form)
-    made = lazy.padded()
-    assert made.is_contiguous(memory_format=form)
-    torch.testing.assert_close(made, lazy._at_once(), rtol=1e-6, atol=1e-6)
-
-
 def test_it_leaves_as_a_plain_tensor():
     made, _ = example(*CASES["each pixel's"])
     full = made.padded()

@@ -17,8 +17,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.kernels import native
-from glocal.kernels.pages import on_huge_pages
-from glocal.kernels.plain import is_plain
 from glocal.windows import Axis
 
 __all__ = ["WindowMap", "lay_out", "values_like", "values_of"]
@@ -60,26 +58,15 @@ class WindowMap(Tensor):
 
     def padded(self) -> Tensor:
         """The full map as a plain tensor."""
-        if all(axis.count == axis.size for axis in self.axes):
-            return self.kept
-        if self.is_floating_point() and not is_plain(self.kept):
-            return self._at_once()
-        form = torch.channels_last if _is_channels_last(self.kept) else torch.contiguous_format
-        out = on_huge_pages(
-            torch.empty(self.shape, dtype=self.dtype, device=self.device, memory_format=form)
-        )
-        for area, piece in self.pieces():
-            out[..., *area].copy_(piece)
-        return out
-
-    def _at_once(self) -> Tensor:
-        """The full map in operations that gradients know, and few of them for a device."""
         rows, columns = self.axes
         if self.interpolated:
             return _down(_weights(rows, self.kept), self._along())
+        if not self.is_floating_point():  # which replication does not know
+            y, x = (_places(axis, self.device) for axis in self.axes)
+            return self.kept[..., y[:, None], x]
         ends = [n for a in (columns, rows) for n in (a.before, a.size - a.count - a.before)]
         flat = self.kept if self.ndim == 4 else self.kept.flatten(0, -3).unsqueeze(0)
-        return F.pad(flat, ends, mode="replicate").view(self.shape)
+        return F.pad(flat, ends, mode="replicate").view(self.shape) if any(ends) else self.kept
 
     def pieces(self) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
         """The map piece by piece: where each lies, and a view or a small tensor of it."""
@@ -298,8 +285,8 @@ def _result_of(func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Tens
     dtype = func(*empty, **nothing).dtype
     like = max((t for t in tensors if not isinstance(t, WindowMap)), key=Tensor.numel)
     if like.shape == shape:
-        return on_huge_pages(torch.empty_like(like, dtype=dtype))
-    return on_huge_pages(like.new_empty(shape, dtype=dtype))
+        return torch.empty_like(like, dtype=dtype)
+    return like.new_empty(shape, dtype=dtype)
 
 
 @cache

@@ -20,7 +20,7 @@ constexpr Index DOWN = 6;    // a tile of a product is DOWN × ALONG: what the r
 constexpr Index ALONG = 16;
 constexpr Index PIXELS = 192;  // of a block, about
 
-typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4)));
+typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), may_alias));
 
 constexpr Index up(Index n, Index multiple) { return (n + multiple - 1) / multiple * multiple; }
 

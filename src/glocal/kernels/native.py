@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from glocal.kernels.library import INDEX, POINTER, library
-from glocal.kernels.pages import on_huge_pages
 from glocal.kernels.plain import is_plain
 from glocal.windows import Axis, Size
 
@@ -91,7 +90,7 @@ def multiply(x: Tensor, values: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
     library = _library()
     assert library is not None
     values = values.contiguous(memory_format=_form(x))
-    out = on_huge_pages(torch.empty_like(x))
+    out = torch.empty_like(x)
     failed = library.glocal_multiply(
         x.data_ptr(),
         values.data_ptr(),
@@ -111,7 +110,7 @@ def instance_norm(
     """Instance norm by the statistics of each pixel's window; weight and bias (c,), or neither."""
     library = _library()
     assert library is not None
-    out = on_huge_pages(torch.empty_like(x))
+    out = torch.empty_like(x)
     affine = [None if t is None else t.detach().float().contiguous() for t in (weight, bias)]
     failed = library.glocal_instance_norm(
         x.data_ptr(),
@@ -144,8 +143,7 @@ def moments(x: Tensor, window: Size) -> tuple[Tensor, Tensor]:
 
 def _empty(x: Tensor, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
     """Memory for a map of another size that lies as x does."""
-    made = torch.empty((*x.shape[:2], *size), dtype=dtype, memory_format=_form(x))
-    return on_huge_pages(made)
+    return torch.empty((*x.shape[:2], *size), dtype=dtype, memory_format=_form(x))
 
 
 def _form(x: Tensor) -> torch.memory_format:

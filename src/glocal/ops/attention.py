@@ -7,7 +7,6 @@ from torch import Tensor
 
 from glocal import opaque, traced
 from glocal.kernels import attention as kernel
-from glocal.kernels.pages import on_huge_pages
 from glocal.ops.windowed import accumulating_dtype, no_autocast
 from glocal.windows import Size, areas, membership
 
@@ -49,7 +48,7 @@ def local_channel_attention(
         return traced.window_attention(q, k, v, temperature, window, eps)
     if traced.is_compiling():
         return opaque.window_attention(q, k, v, temperature, window, eps)
-    out = on_huge_pages(torch.empty_like(v, memory_format=torch.contiguous_format))
+    out = torch.empty_like(v, memory_format=torch.contiguous_format)
     if v.stride(2) == 1:  # channels of a pixel lie together, and so do those of what is made of it
         batch, heads, c, h, w = v.shape
         out = out.view(batch, h, w, heads, c).permute(0, 3, 4, 1, 2)
