@@ -70,11 +70,12 @@ def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{machine_name(device)}, CUDA {torch.version.cuda}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    narrow = "with" if _has_bfloat16() else "without"
+    narrow = "with" if has_bfloat16() else "without"
     return f"{machine_name(device)}, {cores} cores, {narrow} bfloat16 instructions"
 
 
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for it; without, it takes ten times as long."""
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -99,6 +100,7 @@ def _source() -> str:
     """Digest of the code that is measured: a commit is silent about what is not committed."""
     package = Path(glocal.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    sources = (path for path in package.rglob("*") if path.suffix in (".py", ".cpp"))
+    for path in sorted(sources):
         digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -4,7 +4,7 @@ The same weights and the same image, both global. *official* is the source of th
 spandrel carries it, called in inference mode. Each allocator has a process of its own, and the
 processes take turns. *tuned* has glibc keep freed memory (`mallopt`: `M_MMAP_MAX` 0,
 `M_TRIM_THRESHOLD` -1), so that large temporaries cost no page faults. Differences are the largest
-from the first row's output.
+from the first row's output. bfloat16 is tried where the processor has instructions for it.
 """
 
 import math
@@ -16,6 +16,7 @@ from statistics import median
 
 import torch
 from case import Case, NotMeasuredError, Record, Settings, Size
+from conditions import has_bfloat16
 from fresh import fresh_process
 from inputs import noise
 from models import network
@@ -35,7 +36,7 @@ VARIANTS = [
     ("official", "default"),
     ("restore", "default"),
     ("restore, channels_last", "default"),
-    *((way, "tuned") for way in (*WAYS, BFLOAT16)),
+    *((way, "tuned") for way in (*WAYS, *([BFLOAT16] if has_bfloat16() else []))),
 ]
 SIZES = [(180, 320), (360, 640), (720, 1280)]
 NS_A_PIXEL = 7_000

@@ -163,7 +163,9 @@ Device = Annotated[
 DType = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option(
-        help="What to compute in; auto is the network's own type.", rich_help_panel="Running"
+        help="What to compute in; auto is the network's own type. A CPU without instructions for "
+        "bfloat16 or float16 takes many times as long with them.",
+        rich_help_panel="Running",
     ),
 ]
 Model = Annotated[
