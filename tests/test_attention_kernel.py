@@ -105,6 +105,19 @@ def test_attention_is_that_of_torch(layout, monkeypatch):
     torch.testing.assert_close(got.double(), truth, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("wanted", ["q", "k", "v", "temperature"])
+def test_a_gradient_by_one_input_alone_is_not_lost(wanted):
+    given = dict(zip("qkv", maps("rows", 1, 2, 4, 9, 12), strict=True))
+    given = {name: t.clone() for name, t in given.items()}
+    given["temperature"] = torch.full((2, 1, 1), 1.5)
+    given[wanted].requires_grad_()
+    ops.local_channel_attention(**given, window=(4, 5)).square().sum().backward()
+    got = given[wanted].grad
+    wide = {name: t.detach().double().requires_grad_() for name, t in given.items()}
+    ops.local_channel_attention(**wide, window=(4, 5)).square().sum().backward()
+    torch.testing.assert_close(got.double(), wide[wanted].grad, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("maps", "why"),
     [

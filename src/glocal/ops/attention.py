@@ -7,6 +7,7 @@ from torch import Tensor
 
 from glocal import opaque, traced
 from glocal.kernels import attention as kernel
+from glocal.kernels.plain import is_plain
 from glocal.ops.windowed import accumulating_dtype, no_autocast
 from glocal.windows import Size, areas, membership
 
@@ -87,7 +88,7 @@ def _attend_by_cells(
     attention = logits.softmax(-1)
     share = member / member.sum(0)
     averaged = torch.tensordot(share.t(), attention, 1).to(v.dtype)
-    if kernel.takes(v, out):
+    if kernel.takes(v, out) and is_plain(averaged):
         kernel.apply(averaged, v, places, out)
         return
     for matrix, place in zip(averaged, places, strict=True):
