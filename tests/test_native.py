@@ -94,6 +94,16 @@ def test_norms_keep_a_small_spread_beside_a_large_mean():
     assert (got.double() - torch.as_tensor(wanted)).abs().max() < 1e-5
 
 
+def test_gradients_of_an_affine_alone_are_not_lost():
+    x = a_map((20, 24), 3, torch.contiguous_format)
+    weight, bias = torch.rand(3, requires_grad=True), torch.rand(3, requires_grad=True)
+    ops.local_instance_norm(x, (8, 6), weight, bias).square().sum().backward()
+    wide = [t.detach().double().requires_grad_() for t in (weight, bias)]
+    ops.local_instance_norm(x.double(), (8, 6), *wide).square().sum().backward()
+    for ours, theirs in zip((weight, bias), wide, strict=True):
+        torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-5, atol=1e-4)
+
+
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_change_nothing(threads):

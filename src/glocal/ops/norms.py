@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glocal.kernels import native
+from glocal.kernels.plain import is_plain
 from glocal.ops.statistics import grouped, moments
 from glocal.ops.windowed import (
     accumulating_dtype,
@@ -88,7 +89,8 @@ def _normalise(
     per_group = x.shape[1] // groups
     window = clip(x, window)
     alone = per_group == 1 and (weight is None) == (bias is None)
-    if alone and not is_followed() and native.available(x, window):
+    plain = all(t is None or is_plain(t) for t in (weight, bias))
+    if alone and plain and not is_followed() and native.available(x, window):
         return native.instance_norm(x, window, weight, bias, eps)
 
     def normalise(part: Tensor) -> Tensor:
