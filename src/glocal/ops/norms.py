@@ -89,8 +89,12 @@ def _normalise(
     per_group = x.shape[1] // groups
     window = clip(x, window)
     alone = per_group == 1 and (weight is None) == (bias is None)
-    plain = all(t is None or is_plain(t) for t in (weight, bias))
-    if alone and plain and not is_followed() and native.available(x, window):
+    if (
+        alone
+        and not is_followed()
+        and native.available(x, window)
+        and all(t is None or is_plain(t) for t in (weight, bias))
+    ):
         return native.instance_norm(x, window, weight, bias, eps)
 
     def normalise(part: Tensor) -> Tensor:
