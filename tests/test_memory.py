@@ -1,3 +1,6 @@
+import platform
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -159,3 +162,61 @@ def test_where_nothing_is_told_nothing_is_known(monkeypatch, tmp_path) -> None:
     assert free_memory() is None
     assert free_memory("meta") is None
     assert free_memory("meta", limit=2**30) == 2**30
+
+
+PIECES = """
+import sys, time
+from pathlib import Path
+import numpy as np, torch, glocal
+from torch import nn
+from glocal.allocator import keep_freed_memory
+from glocal.images import Image, write
+from glocal.memory import _resident
+from glocal.streaming import restore_streamed
+
+MIB = 2**20
+
+class Pieces(nn.Module):
+    def forward(self, x):
+        pieces = [torch.ones(n * MIB // 4) for n in (40, 1) * 8]
+        del pieces[::2]
+        whole = torch.empty(240 * MIB // 4)
+        for part in whole.chunk(12):
+            part.fill_(1)
+            time.sleep(0.05)
+        return x * 1
+
+def called(memory):
+    Pieces()(torch.ones(1))
+
+def restored(memory):
+    glocal.restore(Pieces(), np.zeros((32, 32, 3), np.uint8), memory=memory)
+
+def streamed(memory):
+    write(Path("a.png"), Image(np.zeros((32, 32, 3), np.uint8)))
+    restore_streamed(Pieces(), Path("a.png"), Path("b.png"), tile=32, halo=8, memory=memory)
+
+keep_freed_memory()
+before = _resident("VmRSS")
+globals()[sys.argv[1]](before + 400 * MIB)
+print((_resident("VmHWM") - before) // MIB)
+"""
+"""A network of 330 MiB at most, whose freed pieces of 40 MiB are too small for one of 240 MiB."""
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+@pytest.mark.parametrize(
+    ("way", "least", "most"), [("called", 500, 600), ("restored", 330, 400), ("streamed", 330, 400)]
+)
+def test_pieces_that_are_kept_are_given_back_before_the_limit(
+    tmp_path, way: str, least: int, most: int
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", PIECES, way],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert least < int(ran.stdout) < most

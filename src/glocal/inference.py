@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glocal.blending import FALLBACK_TILES, blended, plans_for
 from glocal.errors import ArgumentError, GlocalWarning
-from glocal.memory import free_memory, give_back
+from glocal.memory import free_memory, give_back, kept_within
 from glocal.plan import Plan
 from glocal.reach import Layout, lay_out
 from glocal.runner import (
@@ -123,7 +123,8 @@ def restore(
     given = None if tile is None or isinstance(tile, str) else _pair(tile)
     window = local_window(model, halo)
     blends = window is None or overlap is not None or blend is not None
-    with eval_mode(model, runner.device), torch.inference_mode():
+    bound = kept_within(runner.device, memory)
+    with eval_mode(model, runner.device), torch.inference_mode(), bound:
         room = room_for(runner.device, memory, source.nbytes) if tile == "auto" else None
         if window is None or blends or (given and covers(given, size)):
             plans = plans_for(tiler, given, room, overlap or 0)

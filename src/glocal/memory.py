@@ -1,22 +1,36 @@
-"""How much memory a call needs at most beyond what was there before it, and how much is free."""
+"""How much memory a call needs beyond what was there before it, how much is free, and a bound."""
 
 import ctypes
 import gc
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-__all__ = ["Need", "Peak", "allocating", "free_memory", "give_back", "peak_memory"]
+__all__ = [
+    "Need",
+    "Peak",
+    "allocating",
+    "free_memory",
+    "give_back",
+    "kept_within",
+    "peak_memory",
+]
 
 _PROCESS = Path("/proc/self")
 _MACHINE = Path("/proc/meminfo")
 _GROUPS = Path("/sys/fs/cgroup")
 _RESET_PEAK = "5"
 """What makes Linux take the present size for the largest, see proc(5), /proc/pid/clear_refs."""
+
+_NEAR = 0.9
+"""Share of what a process may have from which on it gives back what it has freed."""
+_MORE = 1 / 16
+"""Share of that by which it has to grow before it does so again."""
+_LOOK_S = 0.02
 
 
 @dataclass
@@ -166,6 +180,48 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
     except (OSError, StopIteration):
         return None
     return min([machine, *_groups()])
+
+
+@contextmanager
+def kept_within(device: torch.device, limit: int | None = None) -> Iterator[None]:
+    """Have the process give freed memory back whenever it nears its limit, inside of a `with`.
+
+    A process that keeps freed memory (`glocal.allocator`) keeps it in pieces, of which a network
+    may need larger ones: up to 1.7 times what it holds at any moment was seen. Nothing is done
+    about what is held, nor on other devices and systems, whose memory is not kept like that.
+
+    Args:
+        device: where a network runs.
+        limit: bytes that the process may have in all, by default what it has and what is free.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    over = threading.Event()
+    watch = threading.Thread(target=_watch, args=(limit, over), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watch.join()
+
+
+def _watch(limit: int | None, over: threading.Event) -> None:
+    """Give back whenever the process has grown to most of its limit."""
+    with suppress(OSError):  # of a system that does not tell sizes
+        if over.wait(_LOOK_S):  # before anything is read, so that small images cost nothing
+            return
+        size = _resident("VmRSS")
+        free = free_memory() if limit is None else 0
+        if size is None or free is None:
+            return
+        most = limit or size + free
+        near = at = _NEAR * most
+        while not over.wait(_LOOK_S):
+            if (_resident("VmRSS") or 0) > at:
+                give_back()
+                at = max(near, (_resident("VmRSS") or 0) + _MORE * most)
 
 
 def _groups() -> Iterator[int]:

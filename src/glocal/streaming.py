@@ -22,7 +22,7 @@ from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.files import shortened
 from glocal.inference import local_window, room_for
 from glocal.journal import Journal
-from glocal.memory import give_back
+from glocal.memory import give_back, kept_within
 from glocal.plan import Plan
 from glocal.provenance import versions, weights_sha256
 from glocal.raw_images import Header, Raw, check_format, header, pack, unpack
@@ -137,7 +137,8 @@ def restore_streamed(
             grey = told.channels == 1 and (channels or channels_of(model)) == 3
             tiler = Tiler(runner, work.cut, told.size, grey)
             tiler.finish = work.back
-            with eval_mode(model, runner.device), torch.inference_mode():
+            bound = kept_within(runner.device, memory)
+            with eval_mode(model, runner.device), torch.inference_mode(), bound:
                 layout = work.layout(tiler)
                 if layout is None:
                     room = room_for(runner.device, memory, 0)
