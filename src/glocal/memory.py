@@ -171,7 +171,7 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
     if limit is not None:
         give_back()
         try:
-            return max(0, limit - (_resident("VmRSS") or 0))
+            return max(0, limit - _size())
         except OSError:
             return limit
     try:
@@ -187,8 +187,8 @@ def kept_within(device: torch.device, limit: int | None = None) -> Iterator[None
     """Have the process give freed memory back whenever it nears its limit, inside of a `with`.
 
     A process that keeps freed memory (`glocal.allocator`) keeps it in pieces, of which a network
-    may need larger ones: up to 1.7 times what it holds at any moment was seen. Nothing is done
-    about what is held, nor on other devices and systems, whose memory is not kept like that.
+    may need larger ones, and so grows beyond what it holds at any moment. Nothing is done about
+    what is held, nor on other devices and systems, whose memory is not kept like that.
 
     Args:
         device: where a network runs.
@@ -212,16 +212,17 @@ def _watch(limit: int | None, over: threading.Event) -> None:
     with suppress(OSError):  # of a system that does not tell sizes
         if over.wait(_LOOK_S):  # before anything is read, so that small images cost nothing
             return
-        size = _resident("VmRSS")
-        free = free_memory() if limit is None else 0
-        if size is None or free is None:
-            return
-        most = limit or size + free
+        most = limit
+        if most is None:
+            free = free_memory()
+            if free is None:
+                return
+            most = _size() + free
         near = at = _NEAR * most
         while not over.wait(_LOOK_S):
-            if (_resident("VmRSS") or 0) > at:
+            if _size() > at:
                 give_back()
-                at = max(near, (_resident("VmRSS") or 0) + _MORE * most)
+                at = max(near, _size() + _MORE * most)
 
 
 def _groups() -> Iterator[int]:
@@ -273,6 +274,11 @@ def _largest(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return _resident("VmHWM")
+
+
+def _size() -> int:
+    """Bytes that the process has now."""
+    return _resident("VmRSS") or 0
 
 
 def _resident(field: str) -> int | None:
