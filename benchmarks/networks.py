@@ -8,7 +8,8 @@ runs them: channels last, and glibc keeps freed memory. Peak memory is measured 
 each variant, where nothing that was kept for reuse can hide it: the largest of several runs, beyond
 what was there before. Memory that is kept is cut up differently in every run, and peaks differ with
 it: by up to 1.4 times between two runs of one variant (`results.json` has both), under default
-settings by 1.2 from images of 180×320 on.
+settings by 1.2 from images of 180×320 on. One run differs from the next by a tenth, which is more
+than what NAFNet-w32 at 720×1280 is promised to cost: its turns are taken in each of five processes.
 """
 
 import math
@@ -51,7 +52,9 @@ RUNGS: list[tuple[Size, int]] = [
 ]
 """Images and windows, each judged by the one before it."""
 PROMISED = ("NAFNet-w32", (720, 1280))
-"""What targets are about: measured however long it takes."""
+"""What targets are about: measured however long it takes, in several processes."""
+PROCESSES = 5
+"""For what is promised: one run differs from the next by more than the bounds are apart."""
 QUICK = [((32, 48), 24)]
 QUICK_NETWORKS = {"NAFNet-w4": 10_000}
 MEMORY_RUNS = 2
@@ -70,7 +73,7 @@ def cases(settings: Settings) -> list[Case]:
         for dtype, manner in product(settings.dtypes, manners(settings.device)):
             smaller = None
             for size, window in rungs:
-                expected = 1e-9 * ns * math.prod(size) * _runs(settings)
+                expected = 1e-9 * ns * math.prod(size) * _runs(settings, processes(name, size))
                 expected /= 100 if settings.device == "cuda" else 1 + (manner == RESTORED)
                 found.append(
                     Case(
@@ -103,8 +106,11 @@ def measure(
     for variant in ("global", *precisions()):
         with fresh_process(settings.threads, prepare) as call:
             peaks[variant] = call(peaks_mib, run, variant, MEMORY_RUNS)
-    with fresh_process(settings.threads, prepare) as call:
-        seconds = call(seconds_in_turn, run, settings.repeats)
+    seconds: dict[str, list[float]] = {}
+    for _ in range(processes(name, size)):
+        with fresh_process(settings.threads, prepare) as call:
+            for variant, more in call(seconds_in_turn, run, settings.repeats).items():
+                seconds.setdefault(variant, []).extend(more)
     about = {"network": name, "image": size_text(size), "window": window, "dtype": dtype}
     return {"about": {**about, "run": manner}, "seconds": seconds, "peak_mib": peaks}
 
@@ -113,6 +119,11 @@ def limit_s(settings: Settings, name: str, size: Size) -> float:
     """How long a case may take."""
     is_first = size == settings.pick(RUNGS, QUICK)[0][0]
     return math.inf if is_first or (name, size) == PROMISED else settings.limit_s
+
+
+def processes(name: str, size: Size) -> int:
+    """In how many one after the other the turns are taken."""
+    return PROCESSES if (name, size) == PROMISED else 1
 
 
 def refuse_if_too_much(settings: Settings, limit: float, smaller: Record, growth: float) -> None:
@@ -213,6 +224,6 @@ def largest_peaks(record: Record) -> dict[str, list[float]]:
     return {v: [max(runs)] for v, runs in peaks.items() if runs and None not in runs}
 
 
-def _runs(settings: Settings) -> int:
-    """Runs of a network that a case takes, one variant's memory and the turns not counted in."""
-    return len(("global", *precisions())) * (settings.repeats + 1 + MEMORY_RUNS)
+def _runs(settings: Settings, count: int = 1) -> int:
+    """Runs of a network that a case takes, with the turns in so many processes."""
+    return len(("global", *precisions())) * (count * (settings.repeats + 1) + MEMORY_RUNS)
