@@ -5,11 +5,11 @@ geometry is that of 720p with a window of 384. Sizes that would take more than t
 than there is memory, judged by the next smaller one, are left out. Networks are *called* with a
 contiguous tensor under the allocator's default settings, and on a CPU also run as `glocal restore`
 runs them: channels last, and glibc keeps freed memory. Peak memory is measured in a new process for
-each variant, where nothing that was kept for reuse can hide it: the largest of several runs, beyond
+each variant, where nothing that was kept for reuse can hide it: the median of several runs, beyond
 what was there before. Memory that is kept is cut up differently in every run, and peaks differ with
-it: by up to 1.4 times between two runs of one variant (`results.json` has both), under default
-settings by 1.2 from images of 180×320 on. One run differs from the next by a tenth, which is more
-than what NAFNet-w32 at 720×1280 is promised to cost: its turns are taken in each of five processes.
+it: by up to 1.4 times between two runs of one variant (`results.json` has all), under default
+settings by 1.2 from images of 180×320 on. Times of one variant differ by a tenth, which is more
+than what NAFNet-w32 at 720×1280 is promised to cost: that is measured in five processes.
 """
 
 import math
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from statistics import median
-from typing import Any
 
 import torch
 from case import Case, NotMeasuredError, Record, Settings, Size
@@ -102,12 +101,12 @@ def measure(
         refuse_if_too_much(settings, limit_s(settings, name, size), before, growth)
     prepare = preparation(manner)
     run = Run(name, size, window, dtype, settings.device, manner)
-    peaks = {}
-    for variant in ("global", *precisions()):
-        with fresh_process(settings.threads, prepare) as call:
-            peaks[variant] = call(peaks_mib, run, variant, MEMORY_RUNS)
+    peaks: dict[str, list[float | None]] = {}
     seconds: dict[str, list[float]] = {}
     for _ in range(processes(name, size)):
+        for variant in ("global", *precisions()):
+            with fresh_process(settings.threads, prepare) as call:
+                peaks.setdefault(variant, []).extend(call(peaks_mib, run, variant, MEMORY_RUNS))
         with fresh_process(settings.threads, prepare) as call:
             for variant, more in call(seconds_in_turn, run, settings.repeats).items():
                 seconds.setdefault(variant, []).extend(more)
@@ -122,7 +121,7 @@ def limit_s(settings: Settings, name: str, size: Size) -> float:
 
 
 def processes(name: str, size: Size) -> int:
-    """In how many one after the other the turns are taken."""
+    """In how many one after the other each variant is measured."""
     return PROCESSES if (name, size) == PROMISED else 1
 
 
@@ -203,27 +202,21 @@ def tables(records: Mapping[str, Record]) -> str:
             model, image, dtype = subject.split()
             rows.append([model, image, "–", dtype, manner, record["skipped"], *["–"] * 5])
             continue
-        about, peaks = record["about"], largest_peaks(record)
+        about, peaks = record["about"], record["peak_mib"]["global"]
         rows.append(
             [
                 *(str(about[key]) for key in ("network", "image", "window", "dtype", "run")),
                 f"{median(record['seconds']['global']):.3g}",
                 times(ratio(record, "exact", "global")),
                 times(ratio(record, "fast", "global")),
-                f"{peaks['global'][0]:.0f}" if peaks.get("global") else "–",
-                times(ratio({"mib": peaks}, "exact", "global", "mib")),
-                times(ratio({"mib": peaks}, "fast", "global", "mib")),
+                "–" if None in peaks else f"{median(peaks):.0f}",
+                times(ratio(record, "exact", "global", "peak_mib")),
+                times(ratio(record, "fast", "global", "peak_mib")),
             ]
         )
     return table(head, rows)
 
 
-def largest_peaks(record: Record) -> dict[str, list[float]]:
-    """The largest run of each variant whose memory could be measured."""
-    peaks: dict[str, Any] = record["peak_mib"]
-    return {v: [max(runs)] for v, runs in peaks.items() if runs and None not in runs}
-
-
 def _runs(settings: Settings, count: int = 1) -> int:
-    """Runs of a network that a case takes, with the turns in so many processes."""
-    return len(("global", *precisions())) * (count * (settings.repeats + 1) + MEMORY_RUNS)
+    """Runs of a network that a case takes in so many processes of each variant and of the turns."""
+    return count * len(("global", *precisions())) * (settings.repeats + 1 + MEMORY_RUNS)

@@ -13,7 +13,6 @@ import networks
 import operations
 from case import Record
 from manners import CALLED, HOW
-from networks import largest_peaks
 from store import Store
 from tables import table, times
 from timing import ratio
@@ -56,7 +55,7 @@ def seconds(top: str, bottom: str) -> Figure:
 
 def memory(top: str, bottom: str) -> Figure:
     """Peak memory of one variant ÷ that of another."""
-    return lambda record: ratio({"mib": largest_peaks(record)}, top, bottom, "mib")
+    return lambda record: ratio(record, top, bottom, "peak_mib")
 
 
 def difference(variant: str) -> Figure:
