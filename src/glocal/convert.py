@@ -56,7 +56,7 @@ def localize(
             attention; more of it costs more and shows fewer seams. Transposed attention that a
             rule converts always has the least.
         precision: of window statistics. "fast" evaluates means and moments on a coarse grid and
-            interpolates: quicker where statistics meet large maps, within 1/24 of the range of a
+            interpolates: quicker where statistics meet large maps, within 1/16 of the range of a
             map of the exact ones, see `glocal.ops`. Attention and maxima are exact anyway, and so
             is what is compiled or exported.
         keep_global: module paths, or patterns such as "encoder.*", that are to stay global.

@@ -7,7 +7,7 @@ region by region, and no map of full size is ever made; what knows nothing of al
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -123,13 +123,18 @@ class WindowMap(Tensor):
     ) -> Any:
         """One aten operation: on windows' values, piece by piece, or on the full map."""
         kwargs = kwargs or {}
+        if _keeps_places(func, args):
+            first, *others = args
+            made = func(first.kept, *others, **kwargs)
+            if made.is_floating_point() or not first.interpolated:
+                return WindowMap(made, first.axes)
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         maps = [t for t in tensors if isinstance(t, WindowMap)]
         alike = _is_pointwise(func) and all(m.axes == maps[0].axes for m in maps)
         flat = all(_is_flat(t) for t in tensors if not isinstance(t, WindowMap))
         first = args[0] if args else None
         if not func._schema.is_mutable:
-            if (alike and flat) or _keeps_places(func, args):
+            if alike and flat:
                 made = func(*_on_values(args), **_on_values(kwargs))
                 if made.is_floating_point() or not maps[0].interpolated:
                     return WindowMap(made, maps[0].axes)
@@ -223,11 +228,21 @@ def _keeps_places(func: Any, args: tuple[Any, ...]) -> bool:
     aten = torch.ops.aten
     if not args or not isinstance(args[0], WindowMap):
         return False
-    if func is aten.convolution.default:
-        weight, stride, padding, transposed = args[1], args[3], args[4], args[6]
-        alone = weight.shape[2:] == (1, 1) and set(stride) == {1} and not any(padding)
-        return alone and not transposed and not isinstance(weight, WindowMap)
+    if func in (aten.conv2d.default, aten.convolution.default):  # which begin alike
+        transposed = func is aten.convolution.default and args[6]
+        return not transposed and _sees_one_pixel(*args[1:5])
     return func in (aten._to_copy.default, aten.detach.default, aten.clone.default)
+
+
+def _sees_one_pixel(
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+) -> bool:
+    """Whether a convolution of these makes each pixel of the one at its place."""
+    alone = weight.shape[2:] == (1, 1) and set(stride) == {1} and not any(padding)
+    return alone and not isinstance(weight, WindowMap)
 
 
 def _is_flat(t: Tensor) -> bool:

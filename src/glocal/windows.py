@@ -30,7 +30,7 @@ __all__ = [
 Size: TypeAlias = tuple[int, int]
 Precision: TypeAlias = Literal["exact", "fast"]
 
-GRID = 24
+GRID = 16
 """A fast window statistic is evaluated this many times along a window, and between interpolated."""
 
 
@@ -96,7 +96,7 @@ def window_axes(size: Size, window: Size, precision: Precision = "exact") -> tup
     Args:
         size: (height, width) of the map.
         window: (height, width), at most those of the map.
-        precision: "fast" takes a window every 24th of its length, or a little closer.
+        precision: "fast" takes a window every 16th of its length, or a little closer.
     """
 
     def axis(size: int, window: int) -> Axis:

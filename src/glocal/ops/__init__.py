@@ -11,7 +11,7 @@ gradients it is a `WindowMap`, which is a full map only where somebody asks for 
 With precision "fast", sums, means and moments are those of windows on a coarse grid, exact there,
 and interpolated between. A window moved by one pixel changes a mean by at most the range of the
 map ÷ window, so that a fast mean lies within range · (sy / 2ky + sx / 2kx) of the exact one, for
-windows (ky, kx) and grid steps (sy, sx) = window / 24, rounded down: at most 1/24 of the range,
+windows (ky, kx) and grid steps (sy, sx) = window / 16, rounded down: at most 1/16 of the range,
 and far less where the map is not made to reach it. Programs that are traced or compiled are exact.
 
 Numerics: sums run over pairs of neighbours of doubling length, so that a window's sum never
