@@ -17,12 +17,12 @@ from functools import partial
 
 import torch
 from case import Case, Record, Settings, Size
-from fresh import fresh_process
+from fresh import PROCESSES, fresh_process
 from inputs import INPUTS, largest_errors
 from manners import manners, preparation
 from references import attention, attention_by_windows
 from tables import errors, milliseconds, table, times
-from timing import ratio, take_turns
+from timing import add_turns, ratio, take_turns
 from torch import Tensor
 
 from glocal.ops import local_channel_attention
@@ -37,7 +37,6 @@ LEVELS: list[Level] = [
 ]
 QUICK: list[Level] = [(8, 2, (16, 24), 8)]
 BATCHES = (1, 2)
-PROCESSES = 5
 
 
 def case_name(level: Level, batch: int, dtype: str, manner: str) -> str:
@@ -76,8 +75,7 @@ def measure(
     for _ in settings.pick(range(PROCESSES), range(1)):
         with fresh_process(settings.threads, preparation(manner)) as call:
             taken, error = call(seconds_and_errors, settings, level, batch, dtype)
-        for form, more in taken.items():
-            seconds.setdefault(form, []).extend(more)
+        add_turns(seconds, taken)
     about = {
         "channels": channels,
         "heads": heads,

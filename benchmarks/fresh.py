@@ -12,6 +12,9 @@ from case import NotMeasuredError
 
 Call = Callable[..., Any]
 
+PROCESSES = 5
+"""For what differs from process to process by more than a bound is wide."""
+
 
 @contextmanager
 def fresh_process(threads: int, prepare: Callable[[], object] | None = None) -> Iterator[Call]:

@@ -22,13 +22,13 @@ from statistics import median
 import torch
 from case import Case, NotMeasuredError, Record, Settings, Size
 from conditions import available_mib
-from fresh import fresh_process
+from fresh import PROCESSES, fresh_process
 from inputs import noise
 from manners import CALLED, RESTORED, manners, preparation
 from models import network
 from precision import localized, precisions
 from tables import table, times
-from timing import ratio, take_turns
+from timing import add_turns, ratio, take_turns
 from torch import Tensor, nn
 
 from glocal.memory import peak_memory
@@ -52,8 +52,6 @@ RUNGS: list[tuple[Size, int]] = [
 """Images and windows, each judged by the one before it."""
 PROMISED = ("NAFNet-w32", (720, 1280))
 """What targets are about: measured however long it takes, in several processes."""
-PROCESSES = 5
-"""For what is promised: one run differs from the next by more than the bounds are apart."""
 QUICK = [((32, 48), 24)]
 QUICK_NETWORKS = {"NAFNet-w4": 10_000}
 MEMORY_RUNS = 2
@@ -106,10 +104,9 @@ def measure(
     for _ in range(processes(name, size)):
         for variant in ("global", *precisions()):
             with fresh_process(settings.threads, prepare) as call:
-                peaks.setdefault(variant, []).extend(call(peaks_mib, run, variant, MEMORY_RUNS))
+                add_turns(peaks, {variant: call(peaks_mib, run, variant, MEMORY_RUNS)})
         with fresh_process(settings.threads, prepare) as call:
-            for variant, more in call(seconds_in_turn, run, settings.repeats).items():
-                seconds.setdefault(variant, []).extend(more)
+            add_turns(seconds, call(seconds_in_turn, run, settings.repeats))
     about = {"network": name, "image": size_text(size), "window": window, "dtype": dtype}
     return {"about": {**about, "run": manner}, "seconds": seconds, "peak_mib": peaks}
 

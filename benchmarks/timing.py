@@ -4,8 +4,11 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 SHORTEST_S = 20e-3
 """A sample lasts this long at least: shorter calls are repeated in it."""
@@ -41,6 +44,12 @@ def seconds_of(call: Callable[[], object], times: int = 1, device: str = "cpu") 
         call()
     _wait(device)
     return float(f"{(time.perf_counter() - started) / times:.4g}")
+
+
+def add_turns(taken: dict[str, list[T]], more: Mapping[str, list[T]]) -> None:
+    """What another process took or needed, to the same variants of the processes before it."""
+    for variant, figures in more.items():
+        taken.setdefault(variant, []).extend(figures)
 
 
 def ratio(record: Mapping[str, object], top: str, bottom: str, what: str = "seconds") -> float:

@@ -123,18 +123,13 @@ class WindowMap(Tensor):
     ) -> Any:
         """One aten operation: on windows' values, piece by piece, or on the full map."""
         kwargs = kwargs or {}
-        if _keeps_places(func, args):
-            first, *others = args
-            made = func(first.kept, *others, **kwargs)
-            if made.is_floating_point() or not first.interpolated:
-                return WindowMap(made, first.axes)
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         maps = [t for t in tensors if isinstance(t, WindowMap)]
         alike = _is_pointwise(func) and all(m.axes == maps[0].axes for m in maps)
         flat = all(_is_flat(t) for t in tensors if not isinstance(t, WindowMap))
         first = args[0] if args else None
         if not func._schema.is_mutable:
-            if alike and flat:
+            if (alike and flat) or _keeps_places(func, args):
                 made = func(*_on_values(args), **_on_values(kwargs))
                 if made.is_floating_point() or not maps[0].interpolated:
                     return WindowMap(made, maps[0].axes)
