@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 _FUNCTIONS = (
-    ("glocal_window_sums", (*[POINTER] * 2, *[INDEX] * 9, ctypes.c_float)),
+    ("glocal_window_sums", (*[POINTER] * 2, *[INDEX] * 8, ctypes.c_float)),
     ("glocal_moments", (*[POINTER] * 3, *[INDEX] * 9)),
     ("glocal_block_sums", (*[POINTER] * 2, *[INDEX] * 9)),
     ("glocal_multiply", (*[POINTER] * 3, *[INDEX] * 11)),
@@ -57,7 +57,14 @@ def window_sums(x: Tensor, window: Size, scale: float = 1.0) -> Tensor:
     (kh, kw), (h, w) = window, x.shape[-2:]
     out = _empty(x, (h - kh + 1, w - kw + 1))
     failed = library.glocal_window_sums(
-        x.data_ptr(), out.data_ptr(), *_shape(x), kh, kw, *_cut(x, window), scale
+        x.data_ptr(),
+        out.data_ptr(),
+        *_shape(x),
+        kh,
+        kw,
+        _block(window),
+        torch.get_num_threads(),
+        scale,
     )
     if failed:
         raise MemoryError("not enough memory for the sums of windows")

@@ -6,8 +6,8 @@
 //
 // A window of kh rows is the end of one block of rows, whole blocks, and the beginning of another.
 // Ends grow upwards and beginnings downwards, a row at a time, so that a row is read three times
-// whatever the window. Along a row, runs of 1, 2, 4, ... neighbours are added as the binary digits
-// of kw say. Nothing is subtracted: no sum holds a term from outside of its window.
+// whatever the window. Along a row, runs of 1, 4, 16, ... neighbours are added as the digits of kw
+// to the base 4 say. Nothing is subtracted: no sum holds a term from outside of its window.
 
 #include <algorithm>
 #include <cmath>
@@ -36,6 +36,18 @@ struct Map {
     Index blocks() const { return (rows() + block - 1) / block; }
 };
 
+// Calls f(i, number of the thread) for every i below n. One thread means the thread of the caller,
+// which may be one of several.
+template <typename F>
+void share(Index n, Index threads, F f) {
+    if (threads == 1) {
+        for (Index i = 0; i < n; i++) f(i, Index(0));
+        return;
+    }
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (Index i = 0; i < n; i++) f(i, Index(omp_get_thread_num()));
+}
+
 template <typename T>
 void add(T* __restrict to, const T* __restrict x, Index n) {
     for (Index i = 0; i < n; i++) to[i] += x[i];
@@ -46,20 +58,35 @@ void sum(T* __restrict to, const T* __restrict a, const T* __restrict b, Index n
     for (Index i = 0; i < n; i++) to[i] = a[i] + b[i];
 }
 
+// Sums of 1 to 4 neighbours, `apart` values from each other.
+template <typename T, typename Put>
+void few(const T* __restrict x, Index n, Index apart, Index count, Put put) {
+    const T *a = x, *b = a + apart, *c = b + apart, *d = c + apart;
+    if (count == 1)
+        for (Index i = 0; i < n; i++) put(i, a[i]);
+    else if (count == 2)
+        for (Index i = 0; i < n; i++) put(i, a[i] + b[i]);
+    else if (count == 3)
+        for (Index i = 0; i < n; i++) put(i, a[i] + b[i] + c[i]);
+    else
+        for (Index i = 0; i < n; i++) put(i, (a[i] + b[i]) + (c[i] + d[i]));
+}
+
 // Sums of every `length` neighbours, `apart` values from each other, among n values at x.
 template <typename T>
-void slide(T* to, const T* x, Index n, Index apart, Index length, T* spare, T* other) {
+void slide(T* __restrict to, const T* x, Index n, Index apart, Index length, T* spare, T* other) {
     const Index valid = n - (length - 1) * apart;
-    Index offset = 0;
-    for (Index run = 1;; run *= 2) {
-        if (length & run) {
-            if (offset == 0) std::copy(x, x + valid, to);
-            else add(to, x + offset * apart, valid);
-            offset += run;
-        }
-        if (2 * run > length) return;
-        n -= run * apart;
-        sum(spare, x, x + run * apart, n);
+    Index done = 0;
+    for (Index run = 1; length > 0; run *= 4, length /= 4) {
+        const Index digit = length % 4;
+        if (digit > 0 && done == 0)
+            few(x, valid, run * apart, digit, [to](Index i, T sum) { to[i] = sum; });
+        else if (digit > 0)
+            few(x + done * apart, valid, run * apart, digit, [to](Index i, T sum) { to[i] += sum; });
+        done += digit * run;
+        if (length < 4) return;
+        n -= 3 * run * apart;
+        few(x, n, run * apart, 4, [spare](Index i, T sum) { spare[i] = sum; });
         x = spare;
         std::swap(spare, other);
     }
@@ -86,19 +113,28 @@ inline void for_row(const Map& map, Index pixels, F f) {
     else for_pixels<0>(pixels, map.lanes, map.c, f);
 }
 
+// Values of a row that are worked on together: few enough for the nearest cache.
+constexpr Index STRIP = 4096;
+
 // Sums of all windows' rows, block by block, of `value(i, x)` of the values x of a row.
 template <typename T, typename Value>
 class Blocks {
   public:
-    Blocks(const Map& map, const float* x, Value value)
-        : map(map), x(x), value(value), m(map.values()), middles(map.blocks() * m),
-          sums(map.block * m), begun(m) {
-        const Index count = map.blocks() + map.whole() - 2;
-        std::vector<T> totals(count * m), spare(count * m), other(count * m);
-        for (Index r = 0; r < count * map.block; r++)
-            add_row(&totals[r / map.block * m], r + map.block);
-        slide(middles.data(), totals.data(), count * m, m, map.whole() - 1, spare.data(),
-              other.data());
+    Blocks(const Map& map, const float* x, Value value, Index threads)
+        : map(map), x(x), value(value), m(map.values()),
+          width(std::min(map.w, std::max(Index(1), STRIP / map.lanes))),
+          middles(map.blocks() * m) {
+        const Index count = map.blocks() + map.whole() - 2, most = count * width * map.lanes;
+        std::vector<T> memory(threads * 3 * most);
+        share((map.w + width - 1) / width, threads, [&](Index number, Index thread) {
+            T* totals = &memory[thread * 3 * most];
+            const Index p = number * width, n = strip(p) * map.lanes;
+            std::fill_n(totals, count * n, T(0));
+            for (Index r = 0; r < count * map.block; r++)
+                add_row(totals + r / map.block * n, r + map.block, p);
+            slide(middle(0, p), totals, count * n, n, map.whole() - 1, totals + most,
+                  totals + 2 * most);
+        });
     }
 
     // How many rows of sums a block has.
@@ -106,59 +142,88 @@ class Blocks {
         return std::min(map.block, map.rows() - number * map.block);
     }
 
+    // Memory for those rows, and for one more.
+    struct Rows {
+        std::vector<T> sums, begun;
+        explicit Rows(const Map& map) : sums(map.block * map.values()), begun(map.values()) {}
+    };
+
     // Those rows, one after another.
-    const T* operator()(Index number) {
-        const Index first = number * map.block, n = size(number);
-        T* last = &sums[(n - 1) * m];
-        std::fill(last, last + m, T(0));
-        for (Index r = first + map.block - 1; r >= first + n - 1; r--) add_row(last, r);
-        for (Index r = n - 2; r >= 0; r--) sum_row(&sums[r * m], &sums[(r + 1) * m], first + r);
-        std::copy(&middles[number * m], &middles[number * m] + m, begun.data());
-        for (Index r = first + map.whole() * map.block; r < first + map.kh; r++)
-            add_row(begun.data(), r);
-        add(sums.data(), begun.data(), m);
-        for (Index r = 1; r < n; r++) {
-            add_row(begun.data(), first + r + map.kh - 1);
-            add(&sums[r * m], begun.data(), m);
-        }
-        return sums.data();
+    const T* operator()(Index number, Rows& rows) {
+        for (Index p = 0; p < map.w; p += width)
+            compute(number, p, &rows.sums[p * map.lanes], rows.begun.data());
+        return rows.sums.data();
     }
 
   private:
-    const float* row(Index r) const { return x + r * map.w * map.c; }
+    // Pixels of the strip that begins at the pixel p.
+    Index strip(Index p) const { return std::min(width, map.w - p); }
 
-    void add_row(T* to, Index r) const {
-        const float* from = row(r);
-        for_row(map, map.w, [this, to, from](Index i, Index j) { to[i] += value(i, from[j]); });
+    // The whole blocks of a block's windows, in the strip that begins at the pixel p.
+    T* middle(Index number, Index p) {
+        return &middles[(map.blocks() * p + number * strip(p)) * map.lanes];
     }
 
-    void sum_row(T* to, const T* a, Index r) const {
-        const float* from = row(r);
-        for_row(map, map.w, [this, to, a, from](Index i, Index j) { to[i] = a[i] + value(i, from[j]); });
+    void compute(Index number, Index p, T* sums, T* begun) {
+        const Index first = number * map.block, n = size(number), count = strip(p) * map.lanes;
+        T* last = sums + (n - 1) * m;
+        std::fill_n(last, count, T(0));
+        for (Index r = first + map.block - 1; r >= first + n - 1; r--) add_row(last, r, p);
+        for (Index r = n - 2; r >= 0; r--) sum_row(sums + r * m, sums + (r + 1) * m, first + r, p);
+        std::copy_n(middle(number, p), count, begun);
+        for (Index r = first + map.whole() * map.block; r < first + map.kh; r++)
+            add_row(begun, r, p);
+        add(sums, begun, count);
+        for (Index r = 1; r < n; r++) {
+            add_row(begun, first + r + map.kh - 1, p);
+            add(sums + r * m, begun, count);
+        }
+    }
+
+    // A strip of the row r, added to sums or to others before it.
+    void add_row(T* to, Index r, Index p) const { sum_row(to, to, r, p); }
+
+    void sum_row(T* to, const T* a, Index r, Index p) const {
+        const float* from = x + (r * map.w + p) * map.c;
+        const Index before = p * map.lanes;
+        for_row(map, strip(p), [this, to, a, from, before](Index i, Index j) {
+            to[i] = a[i] + value(before + i, from[j]);
+        });
     }
 
     const Map& map;
     const float* x;
     const Value value;
-    const Index m;
-    std::vector<T> middles, sums, begun;
+    const Index m, width;  // values of a row, pixels of a strip
+    std::vector<T> middles;  // strip by strip
 };
 
 const auto itself = [](Index, float x) { return x; };
 
-void window_sums(const Map& map, const float* x, float* out, float scale) {
-    const Index m = map.values(), valid = map.columns() * map.lanes;
-    Blocks<float, decltype(itself)> blocks(map, x, itself);
-    std::vector<float> made(valid), spare(m), other(m);
-    for (Index b = 0; b < map.blocks(); b++) {
-        const float* sums = blocks(b);
-        for (Index r = 0; r < blocks.size(b); r++) {
-            slide(made.data(), sums + r * m, m, map.lanes, map.kw, spare.data(), other.data());
-            float* to = out + (b * map.block + r) * map.columns() * map.c;
-            const float* from = made.data();
-            for_row(map, map.columns(), [=](Index i, Index j) { to[j] = from[i] * scale; });
-        }
+// Rows of sums from rows of sums of columns.
+struct Along {
+    std::vector<float> made, spare, other;
+
+    explicit Along(const Map& map) : made(map.values()), spare(map.values()), other(map.values()) {}
+
+    void operator()(const Map& map, const float* columns, float* out, float scale) {
+        slide(made.data(), columns, map.values(), map.lanes, map.kw, spare.data(), other.data());
+        const float* from = made.data();
+        for_row(map, map.columns(), [=](Index i, Index j) { out[j] = from[i] * scale; });
     }
+};
+
+void window_sums(const Map& map, const float* x, float* out, float scale, Index threads) {
+    using Sums = Blocks<float, decltype(itself)>;
+    Sums blocks(map, x, itself, threads);
+    std::vector<Sums::Rows> rows(threads, Sums::Rows(map));
+    std::vector<Along> along(threads, Along(map));
+    share(map.blocks(), threads, [&](Index b, Index thread) {
+        const float* sums = blocks(b, rows[thread]);
+        for (Index r = 0; r < blocks.size(b); r++)
+            along[thread](map, sums + r * map.values(),
+                          out + (b * map.block + r) * map.columns() * map.c, scale);
+    });
 }
 
 // The mean of each channel, once for each pixel of a row. Whatever is taken off before squaring
@@ -207,11 +272,13 @@ void for_moments(const Map& map, const float* x, const float* c, F f) {
         const double d = double(v) - c[i];
         return d * d;
     };
-    Blocks<double, decltype(deviation)> firsts(map, x, deviation);
-    Blocks<double, decltype(square)> seconds(map, x, square);
+    Blocks<double, decltype(deviation)> firsts(map, x, deviation, 1);
+    Blocks<double, decltype(square)> seconds(map, x, square, 1);
+    typename Blocks<double, decltype(deviation)>::Rows sums(map);
+    typename Blocks<double, decltype(square)>::Rows squares(map);
     std::vector<double> first(valid), second(valid), spare(m), other(m);
     for (Index b = 0; b < map.blocks(); b++) {
-        const double *s = firsts(b), *q = seconds(b);
+        const double *s = firsts(b, sums), *q = seconds(b, squares);
         for (Index r = 0; r < firsts.size(b); r++) {
             slide(first.data(), s + r * m, m, map.lanes, map.kw, spare.data(), other.data());
             slide(second.data(), q + r * m, m, map.lanes, map.kw, spare.data(), other.data());
@@ -336,20 +403,20 @@ void multiply_row(const float* x, const float* values, float* out, Index y, Inde
 
 // Calls f(map, number of the image, first channel) for every item; 1 if memory is short.
 template <typename F>
-int for_items(Map map, Index outer, Index lanes, Index threads, F f) {
+int for_items(const Map& map, Index outer, Index lanes, Index threads, F f) {
     const Index groups = (map.c + lanes - 1) / lanes;
     int failed = 0;
-#pragma omp parallel for num_threads(threads) schedule(dynamic) firstprivate(map)
-    for (Index item = 0; item < outer * groups; item++) {
+    share(outer * groups, threads, [&](Index item, Index) {
+        Map mine = map;
         const Index first = item % groups * lanes;
-        map.lanes = std::min(lanes, map.c - first);
+        mine.lanes = std::min(lanes, map.c - first);
         try {
-            f(map, item / groups, first);
+            f(mine, item / groups, first);
         } catch (const std::bad_alloc&) {
 #pragma omp atomic write
             failed = 1;
         }
-    }
+    });
     return failed;
 }
 
@@ -357,13 +424,16 @@ int for_items(Map map, Index outer, Index lanes, Index threads, F f) {
 
 extern "C" {
 
-// out: (outer, h - kh + 1, w - kw + 1, c), the sums times `scale`.
+// out: (outer, h - kh + 1, w - kw + 1, c), the sums times `scale`. Threads take images of one
+// channel in turn, where there are enough of them; else they share each.
 int glocal_window_sums(const float* x, float* out, Index outer, Index h, Index w, Index c, Index kh,
-                       Index kw, Index block, Index lanes, Index threads, float scale) {
-    return for_items({h, w, c, kh, kw, block}, outer, lanes, threads,
+                       Index kw, Index block, Index threads, float scale) {
+    const Index inside = c > 1 || outer < threads ? threads : 1;
+    return for_items({h, w, c, kh, kw, block}, outer, c, threads / inside,
                      [=](const Map& map, Index image, Index first) {
                          window_sums(map, x + image * h * w * c + first,
-                                     out + image * map.rows() * map.columns() * c + first, scale);
+                                     out + image * map.rows() * map.columns() * c + first, scale,
+                                     inside);
                      });
 }
 
