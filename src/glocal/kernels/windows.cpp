@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -46,6 +47,12 @@ void share(Index n, Index threads, F f) {
     }
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (Index i = 0; i < n; i++) f(i, Index(omp_get_thread_num()));
+}
+
+// Memory for n values, none of them set: setting what is large takes as long as summing it.
+template <typename T>
+std::unique_ptr<T[]> memory(Index n) {
+    return std::unique_ptr<T[]>(new T[n]);
 }
 
 template <typename T>
@@ -123,11 +130,11 @@ class Blocks {
     Blocks(const Map& map, const float* x, Value value, Index threads)
         : map(map), x(x), value(value), m(map.values()),
           width(std::min(map.w, std::max(Index(1), STRIP / map.lanes))),
-          middles(map.blocks() * m) {
+          middles(memory<T>(map.blocks() * m)) {
         const Index count = map.blocks() + map.whole() - 2, most = count * width * map.lanes;
-        std::vector<T> memory(threads * 3 * most);
+        const auto work = memory<T>(threads * 3 * most);
         share((map.w + width - 1) / width, threads, [&](Index number, Index thread) {
-            T* totals = &memory[thread * 3 * most];
+            T* totals = &work[thread * 3 * most];
             const Index p = number * width, n = strip(p) * map.lanes;
             std::fill_n(totals, count * n, T(0));
             for (Index r = 0; r < count * map.block; r++)
@@ -144,15 +151,16 @@ class Blocks {
 
     // Memory for those rows, and for one more.
     struct Rows {
-        std::vector<T> sums, begun;
-        explicit Rows(const Map& map) : sums(map.block * map.values()), begun(map.values()) {}
+        std::unique_ptr<T[]> sums, begun;
+        explicit Rows(const Map& map)
+            : sums(memory<T>(map.block * map.values())), begun(memory<T>(map.values())) {}
     };
 
     // Those rows, one after another.
     const T* operator()(Index number, Rows& rows) {
         for (Index p = 0; p < map.w; p += width)
-            compute(number, p, &rows.sums[p * map.lanes], rows.begun.data());
-        return rows.sums.data();
+            compute(number, p, &rows.sums[p * map.lanes], rows.begun.get());
+        return rows.sums.get();
     }
 
   private:
@@ -195,20 +203,22 @@ class Blocks {
     const float* x;
     const Value value;
     const Index m, width;  // values of a row, pixels of a strip
-    std::vector<T> middles;  // strip by strip
+    std::unique_ptr<T[]> middles;  // strip by strip
 };
 
 const auto itself = [](Index, float x) { return x; };
 
 // Rows of sums from rows of sums of columns.
 struct Along {
-    std::vector<float> made, spare, other;
+    std::unique_ptr<float[]> made, spare, other;
 
-    explicit Along(const Map& map) : made(map.values()), spare(map.values()), other(map.values()) {}
+    explicit Along(const Map& map)
+        : made(memory<float>(map.values())), spare(memory<float>(map.values())),
+          other(memory<float>(map.values())) {}
 
     void operator()(const Map& map, const float* columns, float* out, float scale) {
-        slide(made.data(), columns, map.values(), map.lanes, map.kw, spare.data(), other.data());
-        const float* from = made.data();
+        slide(made.get(), columns, map.values(), map.lanes, map.kw, spare.get(), other.get());
+        const float* from = made.get();
         for_row(map, map.columns(), [=](Index i, Index j) { out[j] = from[i] * scale; });
     }
 };
@@ -216,8 +226,12 @@ struct Along {
 void window_sums(const Map& map, const float* x, float* out, float scale, Index threads) {
     using Sums = Blocks<float, decltype(itself)>;
     Sums blocks(map, x, itself, threads);
-    std::vector<Sums::Rows> rows(threads, Sums::Rows(map));
-    std::vector<Along> along(threads, Along(map));
+    std::vector<Sums::Rows> rows;
+    std::vector<Along> along;
+    for (Index thread = 0; thread < threads; thread++) {
+        rows.emplace_back(map);
+        along.emplace_back(map);
+    }
     share(map.blocks(), threads, [&](Index b, Index thread) {
         const float* sums = blocks(b, rows[thread]);
         for (Index r = 0; r < blocks.size(b); r++)
