@@ -60,11 +60,6 @@ void add(T* __restrict to, const T* __restrict x, Index n) {
     for (Index i = 0; i < n; i++) to[i] += x[i];
 }
 
-template <typename T>
-void sum(T* __restrict to, const T* __restrict a, const T* __restrict b, Index n) {
-    for (Index i = 0; i < n; i++) to[i] = a[i] + b[i];
-}
-
 // Sums of 1 to 4 neighbours, `apart` values from each other.
 template <typename T, typename Put>
 void few(const T* __restrict x, Index n, Index apart, Index count, Put put) {
