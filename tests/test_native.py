@@ -104,11 +104,30 @@ def test_gradients_of_an_affine_alone_are_not_lost():
         torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-5, atol=1e-4)
 
 
+# rows of several strips: of channels that lie together, and of one image that threads share
+WIDE = [((64, 300), 19, torch.channels_last), ((40, 9000), 1, torch.contiguous_format)]
+
+
 @needs_compiler
+@pytest.mark.parametrize(("size", "c", "form"), WIDE)
+@pytest.mark.parametrize("window", [(32, 9), (37, 255)])
+def test_wide_maps_are_summed_like_any_other(size, c, form, window):
+    x = a_map(size, c, form, batch=2)
+    with torch.no_grad():
+        means = ops.local_mean(x.double(), window)
+        got = native.window_sums(x, window, 1 / (window[0] * window[1]))
+        torch.testing.assert_close(got.double(), kept(means), rtol=1e-6, atol=1e-6)
+        wanted = ops.local_moments(x.double(), window)
+        for one, other in zip(native.moments(x, window), wanted, strict=True):
+            torch.testing.assert_close(one, kept(other), rtol=1e-9, atol=1e-9, check_stride=False)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("size", "c", "form"), WIDE)
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_change_nothing(threads):
+def test_threads_change_nothing(threads, size, c, form):
     before = torch.get_num_threads()
-    x = a_map((64, 40), 19, torch.channels_last)
+    x = a_map(size, c, form)
     wanted = native.window_sums(x, (32, 9)), native.instance_norm(x, (32, 9), None, None, 1e-5)
     try:
         torch.set_num_threads(threads)

@@ -118,7 +118,8 @@ inline void for_row(const Map& map, Index pixels, F f) {
 // Values of a row that are worked on together: few enough for the nearest cache.
 constexpr Index STRIP = 4096;
 
-// Sums of all windows' rows, block by block, of `value(i, x)` of the values x of a row.
+// Sums of all windows' rows, block by block, of `value(i, x)` of the values x of a row. i counts
+// from any pixel on: what is taken by it is one value of each channel, once for each pixel.
 template <typename T, typename Value>
 class Blocks {
   public:
@@ -188,10 +189,8 @@ class Blocks {
 
     void sum_row(T* to, const T* a, Index r, Index p) const {
         const float* from = x + (r * map.w + p) * map.c;
-        const Index before = p * map.lanes;
-        for_row(map, strip(p), [this, to, a, from, before](Index i, Index j) {
-            to[i] = a[i] + value(before + i, from[j]);
-        });
+        for_row(map, strip(p),
+                [this, to, a, from](Index i, Index j) { to[i] = a[i] + value(i, from[j]); });
     }
 
     const Map& map;
