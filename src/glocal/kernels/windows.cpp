@@ -202,35 +202,39 @@ class Blocks {
 
 const auto itself = [](Index, float x) { return x; };
 
-// Rows of sums from rows of sums of columns.
-struct Along {
-    std::unique_ptr<float[]> made, spare, other;
-
+// Sums along a row, of the sums of its columns.
+template <typename T>
+class Along {
+  public:
     explicit Along(const Map& map)
-        : made(memory<float>(map.values())), spare(memory<float>(map.values())),
-          other(memory<float>(map.values())) {}
+        : made(memory<T>(map.values())), spare(memory<T>(map.values())),
+          other(memory<T>(map.values())) {}
 
-    void operator()(const Map& map, const float* columns, float* out, float scale) {
+    T* operator()(const Map& map, const T* columns) {
         slide(made.get(), columns, map.values(), map.lanes, map.kw, spare.get(), other.get());
-        const float* from = made.get();
-        for_row(map, map.columns(), [=](Index i, Index j) { out[j] = from[i] * scale; });
+        return made.get();
     }
+
+  private:
+    std::unique_ptr<T[]> made, spare, other;
 };
 
 void window_sums(const Map& map, const float* x, float* out, float scale, Index threads) {
     using Sums = Blocks<float, decltype(itself)>;
     Sums blocks(map, x, itself, threads);
     std::vector<Sums::Rows> rows;
-    std::vector<Along> along;
+    std::vector<Along<float>> along;
     for (Index thread = 0; thread < threads; thread++) {
         rows.emplace_back(map);
         along.emplace_back(map);
     }
     share(map.blocks(), threads, [&](Index b, Index thread) {
         const float* sums = blocks(b, rows[thread]);
-        for (Index r = 0; r < blocks.size(b); r++)
-            along[thread](map, sums + r * map.values(),
-                          out + (b * map.block + r) * map.columns() * map.c, scale);
+        for (Index r = 0; r < blocks.size(b); r++) {
+            const float* from = along[thread](map, sums + r * map.values());
+            float* to = out + (b * map.block + r) * map.columns() * map.c;
+            for_row(map, map.columns(), [=](Index i, Index j) { to[j] = from[i] * scale; });
+        }
     });
 }
 
@@ -284,17 +288,16 @@ void for_moments(const Map& map, const float* x, const float* c, F f) {
     Blocks<double, decltype(square)> seconds(map, x, square, 1);
     typename Blocks<double, decltype(deviation)>::Rows sums(map);
     typename Blocks<double, decltype(square)>::Rows squares(map);
-    std::vector<double> first(valid), second(valid), spare(m), other(m);
+    Along<double> along_sums(map), along_squares(map);
     for (Index b = 0; b < map.blocks(); b++) {
         const double *s = firsts(b, sums), *q = seconds(b, squares);
         for (Index r = 0; r < firsts.size(b); r++) {
-            slide(first.data(), s + r * m, m, map.lanes, map.kw, spare.data(), other.data());
-            slide(second.data(), q + r * m, m, map.lanes, map.kw, spare.data(), other.data());
+            double *first = along_sums(map, s + r * m), *second = along_squares(map, q + r * m);
             for (Index i = 0; i < valid; i++) {
                 first[i] /= pixels;
                 second[i] = std::max(second[i] / pixels - first[i] * first[i], 0.0);
             }
-            f(b * map.block + r, first.data(), second.data());
+            f(b * map.block + r, first, second);
         }
     }
 }
