@@ -27,3 +27,11 @@ def test_embedded_models_and_architectures_are_listed(run, weights: Path) -> Non
 def test_no_embedded_models(run, weights: Path) -> None:
     (weights / "weights/tiny.safetensors").unlink()
     assert "No embedded models" in run("models").stdout
+
+
+def test_nothing_is_cut_on_a_terminal_of_80_columns(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = run("models").stdout
+    assert "nafnet-motion-blur" in listed
+    assert "file size" in listed
+    assert "…" not in listed

@@ -8,23 +8,25 @@ def models() -> None:
     from importlib.resources import files
 
     from rich.markup import escape
-    from rich.table import Column, Table
+    from rich.table import Table
 
     from glocal.cli.reporting import console
     from glocal.networks import DEFAULT_MODEL, embedded_models, load_checkpoint
     from glocal.networks.detect import ARCHITECTURES
     from glocal.texts import size_text
 
-    name = Column("name", no_wrap=True, overflow="fold")  # it is there to be typed
-    table = Table(name, "architecture", "task", "train size", box=None, header_style="bold")
-    table.add_column("parameters", justify="right")
-    table.add_column("file size", justify="right")
+    # what is typed or counted stays whole on narrow terminals; the task takes the room that is left
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    for head in ("name", "architecture", "task", "train size", "parameters", "file size"):
+        table.add_column(head, no_wrap=head != "task")
+    for counts in table.columns[-2:]:
+        counts.justify = "right"
     for model, metadata in embedded_models().items():
         loaded = load_checkpoint(model)
         parameters = sum(p.numel() for p in loaded.network.parameters())
         file = files("glocal").joinpath("weights", f"{model}.safetensors")
         table.add_row(
-            escape(model) + (" (default)" if model == DEFAULT_MODEL else ""),
+            escape(model),
             escape(loaded.architecture),
             escape(metadata.get("task", "-")),
             size_text(loaded.train_size) if loaded.train_size else "-",
@@ -33,8 +35,10 @@ def models() -> None:
         )
     out = console()
     if table.row_count:
-        out.print("Embedded models, for [bold]--model NAME[/bold]", end="\n\n")
-        out.print(table, end="\n\n")
+        out.print("Embedded models, for [bold]--model NAME[/bold]")
+        out.print(f"({escape(DEFAULT_MODEL)} where none is given)", end="\n\n")
+        out.print(table)
+        out.print()
     else:
         out.print("No embedded models in this installation.", end="\n\n")
     names = ", ".join(architecture.name for architecture in ARCHITECTURES)
