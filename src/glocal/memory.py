@@ -28,7 +28,7 @@ _RESET_PEAK = "5"
 
 _NEAR = 0.9
 """Share of what a process may have from which on it gives back what it has freed."""
-_MORE = 1 / 16
+_MORE = 1 / 64
 """Share of that by which it has to grow before it does so again."""
 _LOOK_S = 0.02
 
