@@ -24,9 +24,9 @@ from timing import ratio, take_turns
 from torch import Tensor, nn
 
 import glocal
-from glocal import images
-from glocal.folder import restore_folder
-from glocal.images import Image
+from glocal.images import images
+from glocal.images.images import Image
+from glocal.runs.folder import restore_folder
 from glocal.texts import size_text
 
 WAYS = {

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 import glocal
-from glocal import images
+from glocal.images import images
+from glocal.inference.geometry import ALIGN, pieces
+from glocal.inference.reach import BOUND, measure
+from glocal.inference.runner import Runner
+from glocal.inference.tiling import Tiler
 from glocal.networks import load_checkpoint
-from glocal.reach import BOUND, measure
-from glocal.runner import Runner
-from glocal.tiles import ALIGN, pieces
-from glocal.tiling import Tiler
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = "nafnet-motion-blur"

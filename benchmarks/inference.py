@@ -27,7 +27,7 @@ from timing import ratio, seconds_of
 from torch import Tensor, nn
 
 import glocal
-from glocal.allocator import keep_freed_memory
+from glocal.inference.allocator import keep_freed_memory
 from glocal.texts import size_text
 
 WAYS = ("official", "official, channels_last", "restore", "restore, channels_last")

@@ -6,7 +6,7 @@ CPU: glibc keeps freed memory.
 
 from collections.abc import Callable
 
-from glocal.allocator import keep_freed_memory
+from glocal.inference.allocator import keep_freed_memory
 
 CALLED, RESTORED = "called", "restore"
 HOW = {RESTORED: "as `glocal restore` runs it", CALLED: "called"}

@@ -31,7 +31,7 @@ from tables import table, times
 from timing import add_turns, ratio, take_turns
 from torch import Tensor, nn
 
-from glocal.memory import peak_memory
+from glocal.inference.memory import peak_memory
 from glocal.texts import size_text
 
 NS_A_PIXEL = {  # of one run, on two cores; for the estimate of the time that is left

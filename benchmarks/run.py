@@ -30,7 +30,7 @@ from report import report
 from store import Store
 
 from glocal import GlocalError
-from glocal.files import write_whole
+from glocal.images.files import write_whole
 
 SECTIONS = {
     "operations": operations,

@@ -10,7 +10,7 @@ from case import Record
 from conditions import same
 
 from glocal import GlocalError
-from glocal.files import write_whole
+from glocal.images.files import write_whole
 
 
 class Store:

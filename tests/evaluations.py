@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from glocal import images
-from glocal.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
+from glocal.images import images
+from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
 
 STITCHED = "crop-and-stitch 64/8 linear"
 WAYS = {

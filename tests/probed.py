@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glocal.convert import localize
-from glocal.discover import Scan
-from glocal.example import scan_network
+from glocal.conversion.localize import localize
+from glocal.scanning.discover import Scan
+from glocal.scanning.example import scan_network
 
 TRAIN, WINDOW = (16, 16), (24, 24)
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from glocal import images
-from glocal.images import Image
-from glocal.inference import restore
+from glocal.images import images
+from glocal.images.images import Image
+from glocal.inference.restore import restore
 
 TRAIN = 32
 

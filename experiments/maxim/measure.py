@@ -3,8 +3,8 @@
     glocal import maxim PACKAGE
     python experiments/maxim/measure.py maxim-deblurring.safetensors DATA [--only NAME ...]
 
-DATA is a paired data set (`glocal.datasets.pairs`). What results.json has is not measured again.
-PSNR of 8-bit RGB in dB, SSIM by the "ssim-3d" protocol. On a CPU run it with
+DATA is a paired data set (`glocal.data.datasets.pairs`). Rows of results.json are not measured
+again. PSNR of 8-bit RGB in dB, SSIM by the "ssim-3d" protocol. On a CPU run it with
 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000: page faults cost most of the time otherwise.
 """
 
@@ -19,11 +19,11 @@ import numpy as np
 from torch import nn
 
 import glocal
-from glocal.datasets import pairs, read_pair
-from glocal.files import write_whole
-from glocal.intervals import paired
+from glocal.data.datasets import pairs, read_pair
+from glocal.images.files import write_whole
 from glocal.metrics import psnr, ssim_3d
-from glocal.windows import Overlap
+from glocal.ops.windows import Overlap
+from glocal.study.intervals import paired
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
 TRAIN = 256

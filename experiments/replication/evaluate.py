@@ -22,10 +22,10 @@ from tasks import TASKS, seed_of
 from torch import nn
 
 import glocal
-from glocal.files import write_whole
+from glocal.images.files import write_whole
+from glocal.inference.geometry import tile_starts
 from glocal.metrics import psnr
-from glocal.shift.seams import seam_ratio
-from glocal.tiles import tile_starts
+from glocal.study.shift.seams import seam_ratio
 
 RESULTS = HERE / "results.json"
 SCALES = (0.5, 1.0, 1.5, 2.0, 3.0)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from photos import names
 from torch import Tensor
 
-from glocal.shift.distances import distance
+from glocal.study.shift.distances import distance
 
 CROPS_A_PHOTO = 24
 NORM = "down_path_1.0.norm"

@@ -32,9 +32,9 @@ from photos import CACHE, HERE, LONGER_SIDE, ROOT, names
 
 import glocal
 from glocal import StatisticsShift
-from glocal.files import write_whole
+from glocal.images.files import write_whole
 from glocal.metrics import psnr
-from glocal.shift import plots
+from glocal.study.shift import plots
 
 DOCS = ROOT / "docs"
 IMAGES = DOCS / "images"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from photos import names
 
 from glocal import StatisticsShift
-from glocal.intervals import Interval, interval_of
+from glocal.study.intervals import Interval, interval_of
 
 DEFAULT = tlc(1.5)
 

@@ -26,19 +26,19 @@ from glocal.errors import (
 )
 
 if TYPE_CHECKING:
-    from glocal.convert import localize, plan_of, scan
-    from glocal.evaluation.comparison import evaluate
-    from glocal.evaluation.records import Evaluation
-    from glocal.exporting import Exported, export
-    from glocal.inference import restore
+    from glocal.conversion.localize import localize, plan_of, scan
+    from glocal.conversion.rules import DEFAULT_RULES, Rule
+    from glocal.exporting.export import Exported, export
+    from glocal.inference.restore import restore
     from glocal.networks import load
-    from glocal.plan import Plan, Row
-    from glocal.rules import DEFAULT_RULES, Rule
-    from glocal.shift.measure import analyze
-    from glocal.shift.report import Shift, StatisticsShift
-    from glocal.tuning.recommendation import Tuning
-    from glocal.tuning.search import tune
-    from glocal.windows import Overlap
+    from glocal.ops.windows import Overlap
+    from glocal.scanning.plan import Plan, Row
+    from glocal.study.evaluation.comparison import evaluate
+    from glocal.study.evaluation.records import Evaluation
+    from glocal.study.shift.measure import analyze
+    from glocal.study.shift.report import Shift, StatisticsShift
+    from glocal.study.tuning.recommendation import Tuning
+    from glocal.study.tuning.search import tune
 
 __all__ = [
     "DEFAULT_RULES",
@@ -71,25 +71,25 @@ __all__ = [
 
 # Imported when first asked for, so that `glocal --help` need not wait for torch.
 _HOMES = {
-    "DEFAULT_RULES": "rules",
-    "Evaluation": "evaluation.records",
-    "Exported": "exporting",
-    "Overlap": "windows",
-    "Plan": "plan",
-    "Row": "plan",
-    "Rule": "rules",
-    "Shift": "shift.report",
-    "StatisticsShift": "shift.report",
-    "Tuning": "tuning.recommendation",
-    "analyze": "shift.measure",
-    "evaluate": "evaluation.comparison",
-    "export": "exporting",
+    "DEFAULT_RULES": "conversion.rules",
+    "Evaluation": "study.evaluation.records",
+    "Exported": "exporting.export",
+    "Overlap": "ops.windows",
+    "Plan": "scanning.plan",
+    "Row": "scanning.plan",
+    "Rule": "conversion.rules",
+    "Shift": "study.shift.report",
+    "StatisticsShift": "study.shift.report",
+    "Tuning": "study.tuning.recommendation",
+    "analyze": "study.shift.measure",
+    "evaluate": "study.evaluation.comparison",
+    "export": "exporting.export",
     "load": "networks",
-    "localize": "convert",
-    "plan_of": "convert",
-    "restore": "inference",
-    "scan": "convert",
-    "tune": "tuning.search",
+    "localize": "conversion.localize",
+    "plan_of": "conversion.localize",
+    "restore": "inference.restore",
+    "scan": "conversion.localize",
+    "tune": "study.tuning.search",
 }
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from glocal.conversion.rules.rule import Rule
 from glocal.ops import tile, untile
-from glocal.rules.rule import Rule
-from glocal.windows import Size, start_of
+from glocal.ops.windows import Size, start_of
 
 __all__ = ["check_law_of_tiles", "check_law_of_windows", "check_rule"]
 
@@ -79,7 +79,7 @@ def check_rule(
     Odd and even maps and windows, windows beyond one axis and both, one-pixel rows, a batch of
     two. The local module must share the original's parameters under the same names.
 
-    >>> from glocal.rules import DEFAULT_RULES
+    >>> from glocal.conversion.rules import DEFAULT_RULES
     >>> rule = next(rule for rule in DEFAULT_RULES if rule.name == "instance norm")
     >>> check_rule(rule, nn.InstanceNorm2d(3, affine=True), channels=3)
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from glocal import images
 from glocal.cli import app
-from glocal.images import Image
+from glocal.images import images
+from glocal.images.images import Image
 from glocal.networks import NAFNet
 
 Run = Callable[..., Any]

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glocal import images
-from glocal.images import Image
-from glocal.inference import restore
+from glocal.images import images
+from glocal.images.images import Image
+from glocal.inference.restore import restore
 from glocal.networks import load
-from glocal.shift.files import FILES
-from glocal.shift.measure import analyze
-from glocal.shift.seams import seam_ratio, tile_borders
+from glocal.study.shift.files import FILES
+from glocal.study.shift.measure import analyze
+from glocal.study.shift.seams import seam_ratio, tile_borders
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from glocal import images
 from glocal.cli.degrade import Kind
-from glocal.datasets import pairs
-from glocal.degrade import DEGRADATIONS
-from glocal.paired_set import make_paired_set
+from glocal.data.datasets import pairs
+from glocal.data.degrade import DEGRADATIONS
+from glocal.data.paired_set import make_paired_set
+from glocal.images import images
 
 
 def contents(root: Path) -> dict[str, bytes]:

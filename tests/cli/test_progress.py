@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from glocal.cli.progress import Bar, run_through
-from glocal.file_stages import FileResult
+from glocal.runs.one_file import FileResult
 
 
 def screen(*, terminal: bool) -> Console:

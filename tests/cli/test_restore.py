@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import glocal
-from glocal import images
-from glocal.images import Image
-from glocal.inference import restore
+from glocal.images import images
+from glocal.images.images import Image
+from glocal.inference.restore import restore
 from glocal.networks import load
 
 
@@ -175,7 +175,7 @@ def test_interruption_exits_with_130(
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("glocal.folder.restore", interrupted)
+    monkeypatch.setattr("glocal.runs.folder.restore", interrupted)
     result = run("restore", photo, "--model", checkpoint)
     assert result.exit_code == 130
     assert result.stderr == "interrupted: nothing half-written was left behind\n"
@@ -188,7 +188,7 @@ def test_short_memory_is_said_in_one_line(
 ) -> None:
     import torch
 
-    from glocal.runner import Runner
+    from glocal.inference.runner import Runner
 
     whole = Runner.__call__
 
@@ -198,7 +198,7 @@ def test_short_memory_is_said_in_one_line(
         return whole(self, x)
 
     monkeypatch.setattr(Runner, "__call__", short)
-    monkeypatch.setattr("glocal.blending.FALLBACK_TILES", (32,))
+    monkeypatch.setattr("glocal.inference.blending.FALLBACK_TILES", (32,))
     result = run("restore", photo, "--model", checkpoint, "--global")
     assert result.exit_code == 0, result.output
     assert result.stderr == (
@@ -248,7 +248,7 @@ def test_a_folder_is_restored_and_resumed(
 def test_images_of_a_folder_share_calls(
     run, folder: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from glocal.runner import Runner
+    from glocal.inference.runner import Runner
 
     calls = []
     whole = Runner.__call__
@@ -359,10 +359,10 @@ def test_memory_needs_a_unit(run, photo: Path, checkpoint: Path, text: str) -> N
 def test_a_large_photograph_that_was_interrupted_goes_on(
     run, large: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from glocal import streaming
-    from glocal.tiling import Tiler
+    from glocal.inference.tiling import Tiler
+    from glocal.runs import large as large_files
 
-    monkeypatch.setattr(streaming, "STREAMED_PIXELS", 1000)
+    monkeypatch.setattr(large_files, "STREAMED_PIXELS", 1000)
     words = ("--model", checkpoint, "--tile", "192", "--halo", "20")
     plain, target = large.with_name("plain.png"), large.with_name("o.png")
     whole, calls = Tiler.__call__, []

@@ -1,9 +1,9 @@
 import json
 from pathlib import Path
 
-from glocal.convert import scan
+from glocal.conversion.localize import scan
 from glocal.networks import load
-from glocal.plan import Plan
+from glocal.scanning.plan import Plan
 
 
 def test_the_plan_is_printed(run, checkpoint: Path) -> None:

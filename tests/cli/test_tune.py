@@ -9,10 +9,10 @@ import pytest
 from torch import nn
 
 import glocal
-from glocal import images
-from glocal.images import Image
-from glocal.inference import restore
-from glocal.tuning.search import tune
+from glocal.images import images
+from glocal.images.images import Image
+from glocal.inference.restore import restore
+from glocal.study.tuning.search import tune
 
 MODULE = """
 import torch

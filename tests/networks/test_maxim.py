@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from glocal.discover import scan_trace
 from glocal.networks.detect import ARCHITECTURES
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
 from glocal.networks.maxim_blocks import (
@@ -22,6 +21,7 @@ from glocal.networks.maxim_blocks import (
     LayerNorm,
 )
 from glocal.networks.maxim_unet import CALayer, UpSampleRatio
+from glocal.scanning.discover import scan_trace
 
 TINY = {"features": 4, "depth": 1, "num_stages": 2, "num_groups": 1, "num_bottleneck_blocks": 1}
 SMALL = {

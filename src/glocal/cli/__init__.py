@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from glocal.allocator import keep_freed_memory
 from glocal.cli.analyze import analyze
 from glocal.cli.degrade import degrade
 from glocal.cli.evaluate import evaluate
@@ -23,6 +22,7 @@ from glocal.cli.reporting import ReportingGroup
 from glocal.cli.restore import restore
 from glocal.cli.scan import scan
 from glocal.cli.tune import tune
+from glocal.inference.allocator import keep_freed_memory
 
 __all__ = ["app", "main"]
 

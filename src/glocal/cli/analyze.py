@@ -30,9 +30,9 @@ from glocal.texts import size_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from glocal.pairing import Pair
-    from glocal.shift.files import Seams
-    from glocal.shift.report import StatisticsShift
+    from glocal.data.pairing import Pair
+    from glocal.study.shift.files import Seams
+    from glocal.study.shift.report import StatisticsShift
 
 __all__ = ["analyze"]
 
@@ -103,9 +103,9 @@ def analyze(
     mean. Training crops come from the same images unless --crops names others. Figures need
     [bold]pip install "glocal\\[plots]"[/bold].
     """
-    from glocal.pairing import spread
-    from glocal.shift.files import check_folder, measure_seams, write_analysis
-    from glocal.shift.measure import analyze as analyze_network
+    from glocal.data.pairing import spread
+    from glocal.study.shift.files import check_folder, measure_seams, write_analysis
+    from glocal.study.shift.measure import analyze as analyze_network
 
     if layer and out is None:
         raise typer.BadParameter("its densities need a folder: give --out", param_hint="--layer")
@@ -167,8 +167,8 @@ def analyze(
 
 def _find(data: Path, layout: str, noise_sigma: float | None) -> "list[Pair]":
     """The images of a data set; of a plain folder too, where no layout is named."""
-    from glocal.datasets import pairs
-    from glocal.images import list_images
+    from glocal.data.datasets import pairs
+    from glocal.images.images import list_images
 
     plain = (
         layout == "auto"
@@ -185,7 +185,7 @@ def _find(data: Path, layout: str, noise_sigma: float | None) -> "list[Pair]":
 
 def _plain(folder: Path) -> "list[Pair]":
     """All images of a folder, without targets."""
-    from glocal.pairing import Pair, stems_of
+    from glocal.data.pairing import Pair, stems_of
 
     if not folder.is_dir():
         raise ArgumentError(f"{folder}: no such folder")
@@ -205,7 +205,7 @@ class _Degraded(Sequence[Any]):
         return len(self.found)
 
     def __getitem__(self, index: Any) -> Any:
-        from glocal.datasets import read_pair
+        from glocal.data.datasets import read_pair
 
         return read_pair(self.found[index])[0]
 
@@ -214,7 +214,7 @@ def _check_layers(network: Any, size: tuple[int, int], layers: list[str]) -> Non
     """Refuse a layer without global operations before anything is measured."""
     if not layers:
         return
-    from glocal.example import scan_network
+    from glocal.scanning.example import scan_network
 
     paths = list(dict.fromkeys(o.path for o in scan_network(network, size, None).operations))
     for layer in layers:

@@ -60,8 +60,8 @@ def degrade(
     bit depth; TARGET/degradation.json records the settings and the seed of each image. The same
     photograph, settings and seed give the same files, whatever else is in the folder.
     """
-    from glocal.degrade import settings
-    from glocal.paired_set import RECORD, make_paired_set, plan_paired_set
+    from glocal.data.degrade import settings
+    from glocal.data.paired_set import RECORD, make_paired_set, plan_paired_set
 
     chosen, used = settings(kind, strength)
     count = len(plan_paired_set(source, target, seed, recursive=recursive))

@@ -32,8 +32,8 @@ from glocal.errors import ArgumentError
 if TYPE_CHECKING:
     from rich.console import JustifyMethod, RenderableType
 
-    from glocal.evaluation.records import Evaluation
-    from glocal.report.tables import Table
+    from glocal.study.evaluation.records import Evaluation
+    from glocal.study.report.tables import Table
 
 __all__ = ["evaluate"]
 
@@ -140,12 +140,12 @@ def evaluate(
     For each: the metrics, the paired difference to the full image with its 95 % interval, seconds,
     and peak memory. Images without targets are restored and timed only.
     """
-    from glocal.datasets import pairs
-    from glocal.evaluation.comparison import evaluate as evaluate_network
-    from glocal.evaluation.pictures import Pictures
+    from glocal.data.datasets import pairs
+    from glocal.data.pairing import spread
     from glocal.metrics import metric_named
-    from glocal.pairing import spread
-    from glocal.report import write_report
+    from glocal.study.evaluation.comparison import evaluate as evaluate_network
+    from glocal.study.evaluation.pictures import Pictures
+    from glocal.study.report import write_report
 
     metrics = metric or ["psnr", "ssim-3d"]
     for name in metrics:
@@ -204,7 +204,7 @@ def printed(evaluation: "Evaluation", *, per_image: bool = False) -> "Iterator[R
     from rich.padding import Padding
     from rich.text import Text
 
-    from glocal.report.tables import comparison_table, image_table, summary_table
+    from glocal.study.report.tables import comparison_table, image_table, summary_table
 
     protocol = Text("\n".join(evaluation.protocol.sentences()), style="dim")
     tables = [summary_table(evaluation), comparison_table(evaluation)]

@@ -59,8 +59,8 @@ def export(
     The file takes images of any size, and is run beside the network at sizes below and above the
     window before it is kept. ONNX needs [bold]pip install "glocal\\[onnx]"[/bold].
     """
-    from glocal.convert import localize, plan_of
-    from glocal.exporting import export as export_network
+    from glocal.conversion.localize import localize, plan_of
+    from glocal.exporting.export import export as export_network
 
     if target.exists() and not overwrite:
         raise ArgumentError(f"{target}: exists already; name another file or give --overwrite")

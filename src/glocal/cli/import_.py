@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glocal.errors import ArgumentError, CheckpointError
-from glocal.files import write_whole
+from glocal.images.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

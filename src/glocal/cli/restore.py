@@ -138,7 +138,7 @@ def restore(
             target /= source.name
         _check_file(source, target, overwrite)
 
-    from glocal.folder import pair_files
+    from glocal.runs.folder import pair_files
 
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
     count = len(pair_files(source, target, recursive=recursive, suffix=suffix)) if folder else 1
@@ -184,7 +184,7 @@ def _restore_file(
     where: str,
     options: dict[str, Any],
 ) -> None:
-    from glocal.folder import restore_file
+    from glocal.runs.folder import restore_file
 
     tiles: list[str] = []
     with Bar(source.name, files=1) as bar:
@@ -215,7 +215,7 @@ def _restore_folder(
     where: str,
     options: dict[str, Any],
 ) -> None:
-    from glocal.folder import restore_folder
+    from glocal.runs.folder import restore_folder
 
     say_facts({"photographs": f"{count} in {source}", **facts})
     started = time.perf_counter()
@@ -231,7 +231,7 @@ def _restore_folder(
 
 def _check_file(source: Path, target: Path, overwrite: bool) -> None:
     """Refuse what would fail after the work is done."""
-    from glocal.images import SUFFIXES
+    from glocal.images.images import SUFFIXES
 
     if not source.exists():
         raise ArgumentError(f"{source}: no such file or folder")
@@ -255,7 +255,7 @@ def _localized(
     loaded: "LoadedNetwork", train_size: tuple[int, int] | None, **options: Any
 ) -> tuple["nn.Module", dict[str, str]]:
     """The converted network, and what there is to say about it."""
-    from glocal.convert import localize, plan_of
+    from glocal.conversion.localize import localize, plan_of
 
     with console(stderr=True).status("Looking for global operations …"):
         local = localize(loaded.network, train_size_of(loaded, train_size), **options)

@@ -20,7 +20,7 @@ def scan(
     Each line names the module, the operation, its line in the source, the size of the map it
     runs over in training, the window it would run over, and the rule, or why it stays global.
     """
-    from glocal.convert import scan as scan_network
+    from glocal.conversion.localize import scan as scan_network
 
     loaded = load_model(model)
     plan = scan_network(loaded.network, train_size_of(loaded, train_size), window=window)

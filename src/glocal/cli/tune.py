@@ -32,7 +32,7 @@ from glocal.texts import size_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from glocal.tuning.recommendation import Tuning
+    from glocal.study.tuning.recommendation import Tuning
 
 __all__ = ["tune"]
 
@@ -116,9 +116,9 @@ def tune(
     The gain to expect is that on images that did not choose. Where TLC does not help, this is
     said, and the original is recommended. Without targets the statistics decide, as a proxy.
     """
-    from glocal.datasets import pairs
-    from glocal.files import write_whole
-    from glocal.tuning.search import tune as tune_network
+    from glocal.data.datasets import pairs
+    from glocal.images.files import write_whole
+    from glocal.study.tuning.search import tune as tune_network
 
     if out is not None and out.exists() and not overwrite:
         raise ArgumentError(f"{out}: exists already; name another output or give --overwrite")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glocal import traced
+from glocal.ops import traced
 
 __all__ = ["crop", "missing", "pad_to_multiple"]
 

@@ -23,7 +23,7 @@ centred and accumulate in float64.
 from glocal.ops.attention import local_channel_attention
 from glocal.ops.norms import local_group_norm, local_instance_norm, local_layer_norm
 from glocal.ops.statistics import local_max, local_mean, local_moments, local_norm, local_sum
-from glocal.ops.tiles import tile, untile, window_pixels
+from glocal.ops.unfold import tile, untile, window_pixels
 
 __all__ = [
     "local_channel_attention",

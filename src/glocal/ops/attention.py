@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from glocal import opaque, traced
-from glocal.kernels import attention as kernel
-from glocal.kernels.plain import is_plain
+from glocal.ops import opaque, traced
+from glocal.ops.kernels import attention as kernel
+from glocal.ops.kernels.plain import is_plain
 from glocal.ops.windowed import accumulating_dtype, no_autocast
-from glocal.windows import Size, areas, membership
+from glocal.ops.windows import Size, areas, membership
 
 __all__ = ["local_channel_attention"]
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glocal.kernels import native
-from glocal.kernels.plain import is_plain
+from glocal.ops.kernels import native
+from glocal.ops.kernels.plain import is_plain
 from glocal.ops.statistics import grouped, moments
 from glocal.ops.windowed import (
     accumulating_dtype,
@@ -15,7 +15,7 @@ from glocal.ops.windowed import (
     is_followed,
     to_map,
 )
-from glocal.windows import Precision, Size
+from glocal.ops.windows import Precision, Size
 
 __all__ = ["local_group_norm", "local_instance_norm", "local_layer_norm"]
 

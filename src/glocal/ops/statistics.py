@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from glocal.errors import ArgumentError
-from glocal.kernels import native
+from glocal.ops.kernels import native
 from glocal.ops.windowed import (
     accumulating_dtype,
     axes_of,
@@ -18,7 +18,7 @@ from glocal.ops.windowed import (
     window_means,
     window_sums,
 )
-from glocal.windows import Axis, Precision, Size
+from glocal.ops.windows import Axis, Precision, Size
 
 __all__ = [
     "grouped",

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glocal import opaque, traced
-from glocal.kernels.plain import is_plain
-from glocal.sliding import over_windows, slide, sum_windows
-from glocal.window_map import lay_out
-from glocal.windows import Axis, Precision, Size, covers, window_axes
+from glocal.ops import opaque, traced
+from glocal.ops.kernels.plain import is_plain
+from glocal.ops.sliding import over_windows, slide, sum_windows
+from glocal.ops.window_map import lay_out
+from glocal.ops.windows import Axis, Precision, Size, covers, window_axes
 
 __all__ = [
     "accumulating_dtype",

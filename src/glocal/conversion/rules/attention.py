@@ -1,0 +1,113 @@
+"""Transposed (channel by channel) self-attention, recognised by the shapes of its parts."""
+
+from torch import Tensor, nn
+
+from glocal.conversion.rules.rule import Local, Rule
+from glocal.ops import local_channel_attention
+from glocal.ops.windows import Size
+
+__all__ = ["MDTA", "SPECTRAL_ATTENTION", "LocalMDTA", "LocalSpectralAttention"]
+
+
+class LocalMDTA(Local):
+    """Multi-Dconv head transposed attention on overlapping windows.
+
+    Source: Restormer (arXiv 2111.09881), section 3.1; PromptIR and X-Restormer use the same.
+    """
+
+    parts: tuple[str, str, str, str]  # names of temperature, qkv, its depthwise conv, output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) to (b, c, h, w)."""
+        temperature, qkv, depthwise, project = (getattr(self, name) for name in self.parts)
+        heads = temperature.shape[0]
+        q, k, v = (t.unflatten(1, (heads, -1)) for t in depthwise(qkv(x)).chunk(3, 1))
+        out = local_channel_attention(q, k, v, temperature, self.window)
+        projected: Tensor = project(out.flatten(1, 2))
+        return projected
+
+
+class LocalSpectralAttention(Local):
+    """Transposed attention on channels-last maps, with a position embedding of the values.
+
+    Source: MST++ (arXiv 2204.07908), section 3.2, and RetinexFormer (arXiv 2303.06705),
+    section 3.3, which also weighs the values by a map of illumination features.
+    """
+
+    parts: tuple[str, str, str, str, str, str]  # rescale, q, k, v, projection, positions
+
+    def forward(self, x: Tensor, *others: Tensor, **named: Tensor) -> Tensor:
+        """(b, h, w, c), and illumination features of that shape if any, to (b, h, w, c)."""
+        illumination = next(iter((*others, *named.values())), None)
+        rescale, to_q, to_k, to_v, project, positions = (getattr(self, n) for n in self.parts)
+        heads = rescale.shape[0]
+
+        def split(t: Tensor) -> Tensor:
+            headed: Tensor = t.unflatten(-1, (heads, -1))
+            return headed.permute(0, 3, 4, 1, 2)
+
+        plain = to_v(x)
+        v = split(plain) if illumination is None else split(plain) * split(illumination)
+        # Here keys attend to queries, so the two change places.
+        out = local_channel_attention(split(to_k(x)), split(to_q(x)), v, rescale, self.window)
+        mixed: Tensor = project(out.flatten(1, 2).permute(0, 2, 3, 1))
+        placed: Tensor = positions(plain.permute(0, 3, 1, 2))
+        return mixed + placed.permute(0, 2, 3, 1)
+
+
+def _per_head(module: nn.Module) -> str | None:
+    """The name of the one parameter of shape (heads, 1, 1)."""
+    own = [
+        name
+        for name, p in module.named_parameters(recurse=False)
+        if p.ndim == 3 and p.shape[1:] == (1, 1)
+    ]
+    return own[0] if len(own) == 1 else None
+
+
+def _mdta_parts(module: nn.Module) -> tuple[str, str, str, str] | None:
+    temperature = _per_head(module)
+    convs = {n: m for n, m in module.named_children() if isinstance(m, nn.Conv2d)}
+    depthwise = [n for n, m in convs.items() if m.groups == m.in_channels > 1]
+    if temperature is None or len(depthwise) != 1:
+        return None
+    wide = convs[depthwise[0]].in_channels
+    plain = {
+        name: (m.in_channels, m.out_channels)
+        for name, m in convs.items()
+        if m.kernel_size == (1, 1) and m.groups == 1
+    }
+    qkv = [name for name, channels in plain.items() if channels == (wide // 3, wide)]
+    project = [name for name, channels in plain.items() if channels == (wide // 3, wide // 3)]
+    if len(qkv) != 1 or len(project) != 1:
+        return None
+    return (temperature, qkv[0], depthwise[0], project[0])
+
+
+def _spectral_parts(module: nn.Module) -> tuple[str, ...] | None:
+    rescale = _per_head(module)
+    linears = [name for name, m in module.named_children() if isinstance(m, nn.Linear)]
+    positions = [
+        name
+        for name, m in module.named_children()
+        if isinstance(m, nn.Sequential) and any(isinstance(c, nn.Conv2d) for c in m)
+    ]
+    if rescale is None or len(linears) != 4 or len(positions) != 1:
+        return None
+    return (rescale, *linears, positions[0])
+
+
+def _mdta(module: nn.Module, window: Size) -> nn.Module:
+    return LocalMDTA.of(module, window, parts=_mdta_parts(module))
+
+
+def _spectral(module: nn.Module, window: Size) -> nn.Module:
+    return LocalSpectralAttention.of(module, window, parts=_spectral_parts(module))
+
+
+MDTA = Rule("transposed attention", lambda module: _mdta_parts(module) is not None, _mdta)
+SPECTRAL_ATTENTION = Rule(
+    "transposed attention, channels last",
+    lambda module: _spectral_parts(module) is not None,
+    _spectral,
+)

@@ -1,0 +1,4 @@
+"""Image files: pixels, metadata, formats. The only room that uses pyvips.
+
+Imports `errors` only.
+"""

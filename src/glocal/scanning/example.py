@@ -1,0 +1,70 @@
+"""What a network is called with while it is scanned."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from glocal.errors import ArgumentError, ScanError
+from glocal.ops.windows import Size
+from glocal.scanning.discover import Scan, scan_trace
+
+__all__ = ["Example", "scan_network"]
+
+Example = Tensor | Sequence[Any] | Callable[[int, int], Any]
+
+
+def scan_network(model: nn.Module, train: Size, example: Example | None) -> Scan:
+    """Find the global operations of a network.
+
+    Args:
+        model: any network.
+        train: (height, width) of its training crops.
+        example: as in `localize`; images of the channels that it may take are tried if None.
+
+    Raises:
+        ScanError: it does not run.
+    """
+    if example is not None:
+        return scan_trace(model, partial(_adapted, example), train)
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
+
+    def image(channels: int, size: Size, device: str | None) -> tuple[Tensor]:
+        where = first.device if device is None else device
+        return (torch.zeros(1, channels, *size, dtype=first.dtype, device=where),)
+
+    guess: Any = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
+    problem: ScanError | None = None
+    for channels in dict.fromkeys([guess, 3, 1, 4]):
+        try:
+            return scan_trace(model, partial(image, channels), train)
+        except ScanError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _adapted(example: Example, size: Size, device: str | None) -> tuple[Any, ...]:
+    """The user's example at an input size; what is largest in it has that size."""
+    if callable(example) and not isinstance(example, Tensor):
+        made = example(*size)
+        args = (made,) if isinstance(made, Tensor) else tuple(made)
+        moved: tuple[Any, ...] = tree_map_only(Tensor, lambda t: t.to(device or t.device), args)
+        return moved
+    args = (example,) if isinstance(example, Tensor) else tuple(example)
+    maps = [t for t in args if isinstance(t, Tensor) and t.ndim >= 3]
+    if not maps:
+        raise ArgumentError("example holds no tensor with at least 3 dims (…, height, width)")
+    height, width = max(t.shape[-2] for t in maps), max(t.shape[-1] for t in maps)
+
+    def resize(t: Tensor) -> Tensor:
+        shape = list(t.shape)
+        if t.ndim >= 3:
+            shape[-2:] = shape[-2] * size[0] // height, shape[-1] * size[1] // width
+        return torch.zeros(shape, dtype=t.dtype, device=device or t.device)
+
+    resized: tuple[Any, ...] = tree_map_only(Tensor, resize, args)
+    return resized

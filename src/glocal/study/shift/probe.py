@@ -1,0 +1,170 @@
+"""Catch the statistic of each global operation of a network while it runs on an image.
+
+What is global is told by a scan of shapes. Here the network runs with values, one image at a
+time, and the same aten calls are found again: by the module they run in, their name, and which
+of the calls of that name in that module they are.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from glocal.errors import GlocalError, ScanError
+from glocal.inference.runner import Runner, channels_of, device_of, is_out_of_memory, resolve_dtype
+from glocal.scanning.discover import Scan
+from glocal.scanning.sandbox import follow, same_random_state, stand_in
+from glocal.scanning.trace import operation_name, source_line
+from glocal.study.shift.distances import Values
+from glocal.study.shift.statistic import Key, Statistic, canonical, statistics_of
+
+__all__ = ["Probe", "Recorder"]
+
+
+class Recorder(TorchDispatchMode):
+    """Catches statistics among the calls that are made while it is entered.
+
+    Attributes:
+        paths: of the modules that run, kept by `running.follow`.
+        count: of the calls of each name in each module.
+        found: the statistics that were made, (channels,), by their place in `statistics`.
+        lines: of the network's source that made them.
+        muted: above 0 while what runs is not to be heard.
+    """
+
+    def __init__(self, statistics: tuple[Statistic, ...]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.statistics = statistics
+        self.opens: dict[Key, list[int]] = {}
+        self.closes: dict[Key, list[int]] = {}
+        for place, each in enumerate(statistics):
+            self.opens.setdefault(each.opens, []).append(place)
+            self.closes.setdefault(each.closes, []).append(place)
+        self.paths: list[str] = []
+        self.muted = 0
+        self.restart()
+
+    def restart(self, count: Counter[tuple[str, str]] | None = None) -> None:
+        """Forget what was found, and go back to a count."""
+        self.count: Counter[tuple[str, str]] = Counter(count)
+        self.found: dict[int, Tensor] = {}
+        self.lines: dict[int, str] = {}
+        self._values: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        if self.muted or not tensors:
+            return out
+        place = self.paths[-1] if self.paths else "", canonical(operation_name(func))
+        key = (*place, self.count[place])
+        self.count[place] += 1
+        for index in self.opens.get(key, ()):
+            given = (t.numel() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+            self._values[index] = next(given)
+            self.lines[index] = source_line()
+        for index in self.closes.get(key, ()):
+            pixels = max(1, self._values.get(index, 1) // max(1, tensors[0].numel()))
+            self.found[index] = self.statistics[index].of(tensors, pixels)
+        return out
+
+
+class Probe:
+    """Runs a network on images and tells the statistics of its global operations.
+
+    >>> from glocal.scanning.example import scan_network
+    >>> norm = nn.InstanceNorm2d(3)
+    >>> probe = Probe(norm, scan_network(norm, (8, 8), None))
+    >>> probe.statistics[0].how
+    'mean, inverse deviation'
+    >>> (values,) = probe(torch.tensor([[[[0.0, 1.0]]] * 3]))
+    >>> values.round(3).tolist()
+    [[0.5, 0.5, 0.5, 2.0, 2.0, 2.0]]
+
+    Attributes:
+        statistics: what is measured, in the order of what a call returns.
+    """
+
+    def __init__(self, model: nn.Module, scan: Scan) -> None:
+        self.statistics = statistics_of(scan)
+        self._recorder = Recorder(self.statistics)
+        self._network = stand_in(model)
+        follow(self._network, self._recorder.paths)
+        device = device_of(self._network, None)
+        restarting = _Restarting(self._network, self._restart)
+        self._runner = Runner(restarting, resolve_dtype(restarting, None), device, None)
+        self._to_colour = channels_of(self._network) == 3
+
+    def __call__(self, image: Tensor) -> list[Values]:
+        """The statistics of one image, each (samples, channels); a global one has one sample.
+
+        Args:
+            image: (1, c, h, w) in [0, 1]; grey is replicated for a network of three channels.
+
+        Raises:
+            ScanError: the network takes another path than it did in the scan.
+            GlocalError: the image does not fit into memory.
+        """
+        x = image.to(self._runner.device)
+        x = x.expand(-1, 3, -1, -1) if self._to_colour and x.shape[1] == 1 else x
+        size = f"{x.shape[-2]}x{x.shape[-1]}"
+        try:
+            with _as_scanned(self._recorder):
+                self._runner(x)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise GlocalError(
+                f"not enough memory on {self._runner.device} for a whole image of {size} pixels, "
+                "whose statistics are wanted: analyse smaller images"
+            ) from None
+        for index, each in enumerate(self.statistics):
+            o = each.operation
+            if not self._samples(index) or self._recorder.lines.get(index) not in (None, o.line):
+                raise ScanError(
+                    f"the network takes another path on an image of {size} than at its training "
+                    f"size: {o.function} in '{o.path}' ({o.line}) is not found again"
+                )
+        return [torch.stack(self._samples(i)).numpy() for i in range(len(self.statistics))]
+
+    def _restart(self) -> None:
+        self._recorder.restart()
+
+    def _samples(self, index: int) -> list[Tensor]:
+        """What the last run has found of one statistic."""
+        return [self._recorder.found[index]] if index in self._recorder.found else []
+
+
+class _Restarting(nn.Module):
+    """The network; every run begins a new record, as a run at a size it refuses does not count."""
+
+    def __init__(self, model: nn.Module, restart: Callable[[], None]) -> None:
+        super().__init__()
+        self.model = model
+        self.restart = restart
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.restart()
+        results = [t for t in tree_leaves(self.model(x)) if isinstance(t, Tensor) and t.ndim == 4]
+        # Only whether the network takes the size matters, which its largest output tells.
+        return max(results, key=Tensor.numel, default=x)
+
+
+@contextmanager
+def _as_scanned(recorder: Recorder) -> Iterator[None]:
+    """Run what is inside as it was scanned, with a recorder."""
+    with ExitStack() as stack:
+        # In inference mode torch shows other operations.
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(same_random_state())
+        # Fused attention keeps its product to itself; the scan has seen it spelled out.
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(recorder)
+        yield

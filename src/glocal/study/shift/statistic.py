@@ -1,0 +1,154 @@
+"""What is measured of each global operation: its statistic, found among the calls of a scan."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from glocal.scanning.analysis import Global, Traces
+from glocal.scanning.discover import Scan
+from glocal.scanning.trace import Call, Trace
+
+__all__ = ["CHANNELS", "Key", "Statistic", "canonical", "statistics_of"]
+
+CHANNELS = 256
+"""Channels of a statistic that are kept, evenly spaced, where it has more."""
+
+Key = tuple[str, str, int]
+"""Module path, canonical aten name, which of these calls in a run: what tells a call again."""
+
+_SUMS = frozenset("sum nansum".split())
+_NORMS = {"linalg_vector_norm": "ord", "norm": "p"}
+_SOFTMAX = frozenset("_softmax _safe_softmax".split())
+_PARTS = {
+    "native_batch_norm": "mean, inverse deviation",
+    "native_group_norm": "mean, inverse deviation",
+    "native_layer_norm": "mean, inverse deviation",
+    "bmm": "product over the pixels",
+    "var_mean": "variance, mean",
+    "std_mean": "deviation, mean",
+}
+_SAME = dict.fromkeys(
+    "_native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm "
+    "miopen_batch_norm _batch_norm_with_update".split(),
+    "native_batch_norm",
+)
+
+
+def canonical(name: str) -> str:
+    """One name for an operation that has others on other devices."""
+    return _SAME.get(name, name)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """What is measured of one global operation.
+
+    Its outputs that hold neither height nor width; where it has none (a softmax over the pixels,
+    a grid that is mixed) the mean and deviation of its output over the map. Sums and norms are
+    divided by what they are of pixels all alike, so that they do not grow with the map: a network
+    that sums divides by the area, or normalises, later on.
+
+    Attributes:
+        operation: as the scan found it.
+        how: what is measured, in words.
+        opens: the call that reads the map.
+        closes: the call that makes the statistic; another one in `x.mean(3).mean(2)`.
+        outputs: which outputs are the statistic; empty where moments of the first one are.
+        along: the dims of the first output that moments are taken over.
+        order: of the norm (a sum has 1) that the statistic is; None for what is no sum.
+    """
+
+    operation: Global
+    how: str
+    opens: Key
+    closes: Key
+    outputs: tuple[int, ...]
+    along: tuple[int, ...]
+    order: float | None
+
+    def of(self, outputs: list[Tensor], pixels: int) -> Tensor:
+        """(channels,) float64, from the outputs of one call for one image.
+
+        Args:
+            outputs: of the call that closes.
+            pixels: values of the map that went into each value of the statistic.
+        """
+        if self.outputs:
+            parts = [outputs[i] for i in self.outputs]
+            exact = [t for t in parts if t.is_floating_point() or t.is_complex()]
+            parts = [_real(t).flatten() for t in exact or parts]
+            if self.order is not None:
+                parts = [t / pixels ** (1 / self.order) for t in parts]
+        else:
+            moments = torch.var_mean(_real(outputs[0]), self.along, correction=0)
+            variance, mean = (t.flatten() for t in moments)
+            spread = variance.sqrt()
+            # The mean of a softmax is 1 ÷ the number of pixels, whatever they show.
+            parts = [spread / mean] if self.closes[1] in _SOFTMAX else [mean, spread]
+        return _few(torch.cat(parts).cpu())
+
+
+def _real(t: Tensor) -> Tensor:
+    t = t.detach().abs() if t.is_complex() else t.detach()
+    return t.double() if t.device.type != "mps" else t.cpu().double()
+
+
+def _few(values: Tensor) -> Tensor:
+    if len(values) <= CHANNELS:
+        return values
+    return values[torch.linspace(0, len(values) - 1, CHANNELS, dtype=torch.float64).round().long()]
+
+
+def statistics_of(scan: Scan) -> tuple[Statistic, ...]:
+    """What to measure of each global operation of a scan, in order."""
+    keys: list[Key] = []
+    count: Counter[tuple[str, str]] = Counter()
+    for call in scan.traces[0].calls:
+        place = call.path, canonical(call.name)
+        keys.append((*place, count[place]))
+        count[place] += 1
+    return tuple(_statistic(scan.traces, keys, operation) for operation in scan.operations)
+
+
+def _statistic(traces: Traces, keys: list[Key], operation: Global) -> Statistic:
+    def constant(index: int) -> tuple[int, ...]:
+        """The outputs of a call that are alike in the three runs."""
+        shapes = zip(*(t.calls[index].outputs for t in traces), strict=True)
+        return tuple(place for place, (a, b, c) in enumerate(shapes) if a == b == c)
+
+    first = operation.index
+    last = first
+    if operation.kind == "statistic" and not constant(first):
+        last = next((i for i in _after(traces[0], first) if constant(i)), first)
+    call = traces[0].calls[last]
+    name = keys[last][1]
+    if outputs := constant(last):
+        order = _order(call) if name == keys[first][1] else None
+        how = _PARTS.get(name, name)
+        if order is not None:
+            how += " ÷ pixels" if order == 1 else f" ÷ pixels^(1/{order:g})"
+        return Statistic(operation, how, keys[first], keys[last], outputs, (), order)
+    shapes = [t.calls[last].outputs[0] for t in traces]
+    along = tuple(d for d, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1)
+    how = "deviation ÷ mean" if name in _SOFTMAX else "mean, deviation"
+    return Statistic(operation, f"{how} of the output", keys[first], keys[last], (), along, None)
+
+
+def _after(trace: Trace, index: int) -> Iterator[int]:
+    """The calls that work on what a call has made, directly or through others."""
+    reached = {index}
+    for later in range(index + 1, len(trace.calls)):
+        if any(reached.intersection(ref.sources) for ref in trace.calls[later].refs()):
+            reached.add(later)
+            yield later
+
+
+def _order(call: Call) -> float | None:
+    if call.name in _SUMS:
+        return 1.0
+    order = call.arguments.get(_NORMS[call.name]) if call.name in _NORMS else 0
+    order = 2.0 if order is None else float(order)
+    return order if order > 0 else None

@@ -1,0 +1,285 @@
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from evaluations import Gate, paired_set
+from torch import nn
+
+import glocal
+from glocal.data.datasets import pairs, read_pair
+from glocal.errors import ArgumentError, ConversionError
+from glocal.images import images
+from glocal.images.images import Image
+from glocal.metrics import psnr, ssim_3d
+from glocal.study.evaluation.comparison import evaluate
+from glocal.study.evaluation.pictures import Pictures
+from glocal.study.evaluation.records import DEGRADED
+from glocal.study.evaluation.ways import Way
+
+TRAIN = 32
+NAMES = ("full image", "crop-and-stitch 32/4 linear", "TLC 48")
+
+
+measured = partial(evaluate, metrics=("psnr",))
+
+
+@pytest.fixture
+def model() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return paired_set(tmp_path / "set", 56, 72)
+
+
+@pytest.fixture
+def restores(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and size of every restoration of a whole image, warm-ups left out."""
+    calls: list[tuple[str, tuple[int, ...]]] = []
+    original: Callable[..., Any] = Way.restore
+
+    def restore(self: Way, image: Any, **options: Any) -> Any:
+        if image.shape[:2] != (TRAIN, TRAIN):
+            calls.append((self.name, image.shape))
+        return original(self, image, **options)
+
+    monkeypatch.setattr(Way, "restore", restore)
+    return calls
+
+
+def test_records_are_the_metrics_of_what_restore_gives(model: Gate, data: Path) -> None:
+    evaluation = evaluate(model, data, TRAIN)
+    assert evaluation.failures == ()
+    assert evaluation.names == evaluation.images == ("a", "b")
+    assert evaluation.ways == (DEGRADED, *NAMES)
+    networks = {"full image": model, "TLC 48": glocal.localize(model, TRAIN)}
+    records = {(record.image, record.way): record for record in evaluation.records}
+    assert len(records) == len(evaluation.records) == 8
+    for pair in pairs(data):
+        degraded, target = read_pair(pair)
+        restored = {way: glocal.restore(net, degraded) for way, net in networks.items()}
+        restored[DEGRADED] = degraded
+        restored[NAMES[1]] = glocal.restore(model, degraded, tile=TRAIN)
+        for way, image in restored.items():
+            record = records[pair.name, way]
+            assert record.size == (56, 72)
+            assert record.metrics["psnr"] == psnr(image, target, round8=True)
+            assert record.metrics["ssim-3d"] == ssim_3d(image, target, round8=True)
+            assert (record.seconds is None) == (way == DEGRADED)
+            assert record.seconds is None or record.seconds > 0
+
+
+def test_metrics_are_prepared_as_asked(model: Gate, data: Path) -> None:
+    found = evaluate(model, str(data), TRAIN, metrics=("psnr-y", "psnr"), round8=False, border=8)
+    degraded, target = read_pair(pairs(data)[0])
+    restored = glocal.restore(model, degraded)
+    record = next(each for each in found.records if each.way == "full image")
+    assert list(record.metrics) == ["psnr-y", "psnr"]
+    assert record.metrics["psnr"] == psnr(restored, target, border=8)
+    assert found.protocol.border == 8
+
+
+def test_where_nothing_is_global_tlc_is_the_full_image(data: Path) -> None:
+    torch.manual_seed(0)
+    evaluation = measured(nn.Conv2d(3, 3, 3, padding=1), data, TRAIN)
+    gain = evaluation.paired("TLC 48", "psnr")
+    assert gain.mean == gain.half_width == 0
+    assert "nothing to convert" in evaluation.protocol.plans["TLC 48"]
+    assert "it has no global operations" in evaluation.protocol.ways["TLC 48"]
+
+
+def test_several_windows_stand_side_by_side(model: Gate, data: Path) -> None:
+    evaluation = measured(model, data, TRAIN, windows=(24, 1000))
+    assert evaluation.ways[-2:] == ("TLC 24", "TLC 1000")
+    # a window that covers the image makes a global operation of a local one
+    assert evaluation.paired("TLC 1000", "psnr").mean == pytest.approx(0, abs=1e-4)
+    assert abs(evaluation.paired("TLC 24", "psnr").mean) > 1e-3
+
+
+def test_images_without_targets_are_timed_only(model: Gate, data: Path) -> None:
+    evaluation = measured(model, pairs(data / "input", "dnd"), TRAIN)
+    assert evaluation.metrics == ()
+    assert evaluation.ways == NAMES
+    assert [dict(record.metrics) for record in evaluation.records] == [{}] * 6
+    assert evaluation.seconds("TLC 48") > 0
+
+
+def test_a_run_goes_on_where_it_stopped(model: Gate, data: Path, tmp_path: Path, restores) -> None:
+    log = tmp_path / "out/records.jsonl"
+    whole = measured(model, data, TRAIN, log=log)
+    assert len(restores) == 6
+    assert restores[:3] == [(name, (56, 72, 3)) for name in NAMES]
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 1 + 8
+    assert json.loads(lines[0])["command"] == "evaluate"
+
+    log.write_bytes(b"".join(lines[:3]) + lines[3][:20])  # the last line is torn
+    restores.clear()
+    seen: list[tuple[int, int]] = []
+    again = measured(model, data, TRAIN, log=log, progress=lambda *done: seen.append(done))
+    assert restores[0][0] == NAMES[1]
+    assert len(restores) == 5
+    assert seen == [(0, 2), (1, 2), (2, 2)]
+    assert again.protocol == whole.protocol
+    assert again.records[:2] == whole.records[:2]
+    assert [r.metrics for r in again.records] == [r.metrics for r in whole.records]
+
+    restores.clear()
+    assert measured(model, data, TRAIN, log=log) == again
+    assert restores == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_size": 64}, r"train_size \[32, 32\], not \[64, 64\]"),
+        ({"metrics": ("ssim",)}, "metrics"),
+        ({"blend": "cut"}, "ways"),
+        ({"keep_global": "gate.0"}, "ways .* plans"),
+    ],
+)
+def test_another_protocol_is_refused(
+    model: Gate, data: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    log = tmp_path / "records.jsonl"
+    measured(model, data, TRAIN, log=log)
+    before = log.read_bytes()
+    options = {"train_size": TRAIN, **change}
+    with pytest.raises(ArgumentError, match=message):
+        measured(model, data, log=log, **options)
+    assert log.read_bytes() == before
+    measured(model, data, log=log, overwrite=True, **options)
+    assert log.read_bytes() != before
+
+
+def test_other_weights_and_other_data_are_refused(model: Gate, data: Path, tmp_path: Path) -> None:
+    log = tmp_path / "records.jsonl"
+    measured(model, data, TRAIN, log=log)
+    with pytest.raises(ArgumentError, match="data_sha256"):
+        measured(model, pairs(data)[:1], TRAIN, log=log)
+    with torch.no_grad():
+        model.out.bias[0] += 1e-6
+    with pytest.raises(ArgumentError, match="weights_sha256"):
+        measured(model, data, TRAIN, log=log)
+
+
+def test_a_bad_image_is_a_failure_and_the_others_are_measured(model: Gate, data: Path) -> None:
+    (data / "input/a.png").write_bytes(b"nothing")
+    evaluation = measured(model, data, TRAIN)
+    (failure,) = evaluation.failures
+    assert (failure.image, failure.way) == ("a", "")
+    assert "is not a PNG" in failure.error
+    assert evaluation.names == ("a", "b")
+    assert evaluation.images == ("b",)
+
+
+def test_a_way_that_fails_leaves_the_others(model: Gate, data: Path, tmp_path: Path) -> None:
+    class Small(Gate):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if min(x.shape[-2:]) > 40:
+                raise RuntimeError("of\nits own")
+            return super().forward(x)
+
+    model.__class__ = Small
+    log = tmp_path / "records.jsonl"
+    evaluation = measured(model, data, TRAIN, log=log)
+    assert {(each.way, each.error) for each in evaluation.failures} == {
+        ("full image", "of its own"),
+        ("TLC 48", "of its own"),
+    }
+    assert evaluation.ways == (DEGRADED, NAMES[1])
+    assert len(evaluation.images) == 2
+    assert "its own" not in log.read_text()  # it is tried again
+
+
+def test_pictures_are_kept_and_made_good(model: Gate, data: Path, tmp_path: Path, restores) -> None:
+    log, pictures = tmp_path / "records.jsonl", Pictures(tmp_path / "images", 1)
+    whole = measured(model, data, TRAIN, log=log, pictures=pictures)
+    folder = tmp_path / "images/1-a"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "crop-and-stitch-32-4-linear.png", "degraded.png", "full-image.png", "target.png",
+        "tlc-48.png",
+    ]  # fmt: skip
+    assert len(list((tmp_path / "images").iterdir())) == 1
+    degraded, target = read_pair(pairs(data)[0])
+    picture = images.read(folder / "full-image.png").pixels
+    assert psnr(picture / 255, target.astype(float)) == pytest.approx(
+        whole.records[1].metrics["psnr"], abs=1e-4
+    )
+    np.testing.assert_array_equal(
+        images.read(folder / "degraded.png").pixels, np.rint(degraded * 255)
+    )
+    lines = log.read_bytes()
+    for missing in ("tlc-48", "target"):
+        (folder / f"{missing}.png").unlink()
+    restores.clear()
+    assert measured(model, data, TRAIN, log=log, pictures=pictures) == whole
+    assert [name for name, _ in restores] == ["TLC 48"]
+    assert len(list(folder.iterdir())) == 5
+    assert log.read_bytes() == lines
+
+
+def test_the_model_stays_as_it_was(model: Gate, data: Path) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    measured(model, data, TRAIN)
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_super_resolution_is_measured_without_a_degraded_row(data: Path) -> None:
+    for name in ("a", "b"):
+        pixels = images.read(data / "target" / f"{name}.png").pixels
+        images.write(data / "target" / f"{name}.png", Image(pixels.repeat(2, 0).repeat(2, 1)))
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 12, 3, padding=1), nn.InstanceNorm2d(12), nn.PixelShuffle(2)
+    )
+    evaluation = measured(network, data, TRAIN, border=2)
+    assert evaluation.ways == NAMES
+    assert evaluation.mean("TLC 48", "psnr").count == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"metrics": ("lpips",)}, ArgumentError, "no metric is called 'lpips'"),
+        ({"data": []}, ArgumentError, "no images"),
+        ({"data": "none"}, ArgumentError, "none: no such folder"),
+        ({"output": 1, "model": lambda: Two()}, ArgumentError, "output=1"),
+        ({"model": lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Median())}, ConversionError, "2 of 2"),
+    ],
+)
+def test_impossible_evaluations(
+    model: Gate, data: Path, change: dict[str, Any], error: type, message: str
+) -> None:
+    chosen = change.pop("model", lambda: model)()
+    arguments: dict[str, Any] = {"data": data, "train_size": TRAIN, **change}
+    with pytest.raises(error, match=message):
+        measured(chosen, **arguments)
+
+
+def test_two_images_of_one_name_are_refused(model: Gate, data: Path) -> None:
+    with pytest.raises(ArgumentError, match="have one name"):
+        measured(model, pairs(data) * 2, TRAIN)
+
+
+class Two(nn.Module):
+    """A network with one output in a list."""
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [x]
+
+
+class Median(nn.Module):
+    """What has no local form: which values are chosen depends on all of them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        order = x.flatten(2).sort(-1).values
+        return x + order[..., :1, None]

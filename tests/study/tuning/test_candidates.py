@@ -1,0 +1,90 @@
+"""The search alone, on made-up scores."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glocal.study.tuning.candidates import Search
+from glocal.study.tuning.groups import Group
+from glocal.study.tuning.trials import Trial, choose
+
+GROUPS = (Group("a", ("a",), 1), Group("b", ("b",), 1), Group("c", ("c",), 1))
+
+
+def drive(score, train=(64, 64), needless=lambda window: False, **options):
+    """Run a search; `score` is a function of a window and what is kept."""
+    search = Search(train, needless, **options)
+    steps, answer, asked = search.run(), None, []
+    while True:
+        try:
+            batch = steps.send(answer)
+        except StopIteration:
+            return search.trials, asked
+        asked.append(batch)
+        answer = [
+            Trial(*each, tuple(score(*each) + n for n in range(3))) for each in batch.candidates
+        ]
+
+
+def peak(at):
+    return lambda window, kept=(): (
+        -sum(math.log(w / a) ** 2 for w, a in zip(window, at, strict=True))
+    )
+
+
+@given(st.integers(20, 190))
+def test_the_best_window_is_found(side):
+    trials, asked = drive(peak((side, side)))
+    found = choose(trials).window[0]
+    assert abs(math.log(found / side)) < math.log(1.15)
+    assert len(trials) <= 11
+    assert [batch.stage for batch in asked] == ["windows"] + ["windows, finer"] * (len(asked) - 1)
+
+
+@given(st.tuples(st.integers(8, 300), st.integers(8, 300)), st.booleans())
+def test_nothing_is_tried_twice_or_out_of_range(train, per_axis):
+    trials, _ = drive(peak((50, 60)), train, groups=GROUPS, per_axis=per_axis)
+    keys = [(trial.window, trial.kept) for trial in trials]
+    assert len(set(keys)) == len(keys)
+    for trial in trials:
+        for side, size in zip(trial.window, train, strict=True):
+            assert int(0.3 * size) <= side <= 3 * size
+
+
+def test_needless_windows_are_not_tried():
+    trials, _ = drive(peak((150, 150)), needless=lambda window: window[0] > 100)
+    assert max(trial.window for trial in trials) <= (100, 100)
+    assert drive(peak((9, 9)), needless=lambda window: True) == ([], [])
+
+
+def test_each_axis_alone():
+    joint, _ = drive(peak((40, 120)))
+    trials, asked = drive(peak((40, 120)), per_axis=True)
+    assert [batch.stage for batch in asked][-2:] == ["height alone", "width alone"]
+    assert choose(trials).mean > choose(joint).mean
+    height, width = choose(trials).window
+    assert height < 60
+    assert width > 80
+
+
+@pytest.mark.parametrize("harmful", [(), ("b",), ("a", "c")])
+def test_groups_that_hurt_stay_global(harmful):
+    def score(window, kept):
+        best = 64 if set(harmful) <= set(kept) else 128  # another window, as soon as they are out
+        return peak((best, best))(window) - 3 * len(set(harmful) ^ set(kept))
+
+    trials, _ = drive(score, groups=GROUPS)
+    found = choose(trials)
+    assert set(found.kept) == set(harmful)
+    assert found.window[0] == pytest.approx(64, rel=0.1)
+
+
+def test_not_everything_stays_global_unless_more_is_local():
+    def score(window, kept):
+        return len(kept)
+
+    assert max(len(t.kept) for t in drive(score, groups=GROUPS)[0]) == 2
+    assert max(len(t.kept) for t in drive(score, groups=GROUPS, ungrouped=True)[0]) == 3
+    assert max(len(t.kept) for t in drive(score, groups=GROUPS[:1])[0]) == 0

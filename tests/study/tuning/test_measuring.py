@@ -1,0 +1,133 @@
+"""What is measured, how often, and on what."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+from tunings import TRAIN, Gate, dataset_in, photo
+
+import glocal
+from glocal.data.datasets import pairs
+from glocal.errors import ArgumentError, GlocalWarning
+from glocal.inference.restore import restore
+from glocal.metrics import metric_named
+from glocal.study.tuning.measuring import Measuring, Quality
+from glocal.study.tuning.search import tune
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return dataset_in(tmp_path / "set")
+
+
+def test_a_log_is_gone_on_with(dataset, tmp_path: Path, monkeypatch) -> None:
+    model, log = Gate(), tmp_path / "log.jsonl"
+    data = dataset(glocal.localize(model, TRAIN, window=40), 2)
+    restored = []
+
+    def counting(network, image, **options):
+        restored.append(image.shape)
+        return restore(network, image, **options)
+
+    monkeypatch.setattr("glocal.study.evaluation.ways.restore", counting)
+
+    def interrupt(stage, done, total):
+        if (stage, done) == ("windows", 5):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(model, data, TRAIN, log=log, progress=interrupt)
+    before = len(restored)
+    assert before == 2 + 5
+    assert len(log.read_text().splitlines()) == 1 + before
+    resumed = tune(model, data, TRAIN, log=log)
+    lines = len(log.read_text().splitlines()) - 1
+    assert len(restored) == lines
+    assert resumed == tune(model, data, TRAIN, log=log)
+    assert len(restored) == lines
+    assert resumed == tune(model, data, TRAIN)
+    with pytest.raises(ArgumentError, match=r"was made with metric psnr, not ssim"):
+        tune(model, data, TRAIN, log=log, metric="ssim")
+
+
+def test_equal_plans_run_once(dataset, monkeypatch) -> None:
+    # windows of 9 to 96 pixels are at most six on a map of a sixteenth: fewer than are tried
+    model = nn.Sequential(nn.Conv2d(3, 12, 16, 16), nn.InstanceNorm2d(12), nn.Upsample(None, 16))
+    model.append(nn.Conv2d(12, 3, 1))
+    calls = []
+    monkeypatch.setattr(
+        "glocal.study.evaluation.ways.restore",
+        lambda network, image, **options: calls.append(0) or restore(network, image, **options),
+    )
+    found = tune(model, dataset(nn.Identity(), 1), TRAIN)
+    local = [glocal.localize(model, TRAIN, window=trial.window) for trial in found.trials]
+    distinct = {glocal.plan_of(each).rows for each in local}
+    assert len(distinct) < len(found.trials)
+    assert len(calls) == 1 + len(distinct)
+
+
+def test_crops_are_the_centres(dataset, monkeypatch) -> None:
+    seen = []
+
+    def spy(network, image, **options):
+        seen.append(image)
+        return restore(network, image, **options)
+
+    monkeypatch.setattr("glocal.study.evaluation.ways.restore", spy)
+    found = tune(Gate(), dataset(Gate(), 1, (201, 100)), TRAIN, crop=(97, 300))
+    assert {image.shape for image in seen} == {(97, 100, 3)}
+    np.testing.assert_allclose(seen[0], photo(0, (201, 100))[52:149], atol=1e-5)
+    assert found.original[0] > 40  # target and image are cropped alike
+
+
+def test_a_part_of_a_rewritten_block_cannot_stay_global_alone(dataset):
+    class Body(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.InstanceNorm2d(3)
+
+        def forward(self, x):
+            return self.norm(x) * x.mean((2, 3), keepdim=True)
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = Body()
+            self.pool = nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, x):
+            return x + self.pool(x) + self.body(x)
+
+    model, conversion = Network(), {"keep_global": (), "allow_global": True}
+    plan = glocal.scan(model, TRAIN)
+    score = Quality(metric_named("psnr"), True, 0, {})
+    images = pairs(dataset(nn.Identity(), 1))
+    measuring = Measuring(model, (TRAIN, TRAIN), images, None, conversion, plan, score)
+    assert measuring.scores((None, ())) is not None
+    assert measuring.scores(((40, 40), ("body.norm",))) is None
+    assert measuring.scores(((40, 40), ("pool",))) is not None
+
+
+def test_crops_of_larger_targets_fit(dataset):
+    model = nn.Upsample(scale_factor=2)
+    images = pairs(dataset(model, 1, (131, 100)))
+    score = Quality(metric_named("psnr"), True, 0, {})
+    measuring = Measuring(model, (TRAIN, TRAIN), images, (96, 97), {}, None, score)
+    (value,) = measuring.scores((None, ()))
+    assert value > 45  # one pixel aside it is below 35
+    assert measuring.sizes == {"0": (96, 97)}
+
+
+@pytest.mark.parametrize(("value", "score"), [(1.0, 100.0), (float("nan"), 0.0)])
+def test_scores_are_finite(value, score):
+    class Times(nn.Module):
+        def forward(self, x):
+            return x * value
+
+    quality = Quality(metric_named("psnr"), True, 0, {})
+    image = photo(0, (40, 40))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GlocalWarning)
+        assert quality(Times(), None, image, image) == score
