@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from case import Size
 from torch import Tensor
 
-from glocal.ops import tile, untile
+from glocal.ops import fold_windows, unfold_windows
 
 
 def mean(x: Tensor, window: Size, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -63,5 +63,5 @@ def attention_by_windows(
     q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, window: Size
 ) -> Tensor:
     """The same on overlapping windows that are cut out, stacked and averaged back."""
-    parts = (tile(t.flatten(1, 2), window).unflatten(1, q.shape[1:3]) for t in (q, k, v))
-    return untile(attention(*parts, temperature).flatten(1, 2), q.shape[-2:]).view_as(v)
+    parts = (unfold_windows(t.flatten(1, 2), window).unflatten(1, q.shape[1:3]) for t in (q, k, v))
+    return fold_windows(attention(*parts, temperature).flatten(1, 2), q.shape[-2:]).view_as(v)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glocal.conversion.rules.rule import Rule
-from glocal.ops import tile, untile
+from glocal.ops import fold_windows, unfold_windows
 from glocal.ops.windows import Size, start_of
 
 __all__ = ["check_law_of_tiles", "check_law_of_windows", "check_rule"]
@@ -62,7 +62,7 @@ def check_law_of_tiles(
     local: Operation, whole: Operation, x: Tensor, window: Size, tolerance: float = 1e-9
 ) -> None:
     """local(x) == the average of `whole` over the overlapping windows; as above."""
-    wanted = untile(whole(tile(x, window)), (x.shape[-2], x.shape[-1]))
+    wanted = fold_windows(whole(unfold_windows(x, window)), (x.shape[-2], x.shape[-1]))
     _same(local(x), wanted, tolerance, f"a map of {x.shape[-2]}x{x.shape[-1]}, window {window}")
 
 

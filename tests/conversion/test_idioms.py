@@ -184,7 +184,7 @@ def test_an_idiom_is_converted_and_computes_its_local_form(name):
     before = copy.deepcopy(net)
     local = localize(idiom, net, WINDOW, allow_global=True)
     plan = glocal.plan_of(local)
-    if idiom.may_refuse and plan.having("global"):
+    if idiom.may_refuse and plan.with_status("global"):
         assert_refused(idiom, net, local)
         return
     assert plan.rows

@@ -8,7 +8,7 @@ from torch import nn
 
 import glocal
 from glocal.conversion.rules import DEFAULT_RULES, Rule
-from glocal.ops import tile, untile
+from glocal.ops import fold_windows, unfold_windows
 from glocal.testing import check_rule
 
 RULES = {rule.name: rule for rule in DEFAULT_RULES}
@@ -262,8 +262,8 @@ def test_spectral_attention_of_windows_is_averaged(illuminated):
     x = torch.randn(2, 3, 15, 20, dtype=torch.float64) + torch.linspace(0, 2, 20)
 
     with torch.no_grad():
-        windows = net(tile(x, (9, 9))).permute(0, 3, 1, 2)
-        wanted = untile(windows, (15, 20)).permute(0, 2, 3, 1)
+        windows = net(unfold_windows(x, (9, 9))).permute(0, 3, 1, 2)
+        wanted = fold_windows(windows, (15, 20)).permute(0, 2, 3, 1)
         torch.testing.assert_close(local(x), wanted, rtol=1e-9, atol=1e-9)
 
 
@@ -281,9 +281,9 @@ def test_a_lookalike_is_not_converted_wrongly():
     x = oracles.ramp_noise(2, 4, 15, 20)
     with torch.no_grad():
         b = net[1].b(net[1].a(x))
-        q, k, v = (tile(t, (9, 9)).flatten(2) for t in b.chunk(3, 1))
+        q, k, v = (unfold_windows(t, (9, 9)).flatten(2) for t in b.chunk(3, 1))
         out = (((q * q) @ k.transpose(1, 2)).softmax(-1) @ v).unflatten(-1, (9, 9))
-        wanted = net[1].c(untile(out, (15, 20)))
+        wanted = net[1].c(fold_windows(out, (15, 20)))
         torch.testing.assert_close(local[1](x), wanted, rtol=1e-9, atol=1e-9)
 
 

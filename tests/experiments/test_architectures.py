@@ -47,7 +47,7 @@ def test_every_architecture_has_a_network(spandrel):
 @pytest.mark.parametrize("name", CONVERTED)
 def test_converted_networks_equal_the_original_while_the_window_covers_the_map(spandrel, name):
     network = oracles.randomise(CASES[name].build()).double()
-    assert glocal.scan(network, TRAIN).having("local")
+    assert glocal.scan(network, TRAIN).with_status("local")
     local = glocal.localize(network, TRAIN)  # raises if anything stays global
     x = oracles.ramp_noise(1, 3, TRAIN, TRAIN, seed=1)
     with torch.no_grad():

@@ -9,7 +9,7 @@ from glocal.errors import ArgumentError
 from glocal.inference.geometry import (
     ALIGN,
     BLENDS,
-    Axis,
+    AxisTiles,
     Blend,
     Part,
     Piece,
@@ -55,14 +55,14 @@ def test_weights_add_up_to_one(size: int, tile: int, scale: int, blend: Blend) -
 
 
 def test_two_tiles_fade_linearly() -> None:
-    first, second = Axis(size=12, tile=8, starts=[0, 4]).weights(1)
+    first, second = AxisTiles(size=12, tile=8, starts=[0, 4]).weights(1)
     torch.testing.assert_close(first[4:], torch.tensor([0.8, 0.6, 0.4, 0.2], dtype=torch.float64))
     torch.testing.assert_close(second[:4], torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=torch.float64))
     torch.testing.assert_close(first[:4], torch.ones(4, dtype=torch.float64))
 
 
 def test_mean_averages_where_tiles_overlap_and_cut_takes_the_tile_whose_middle_is_nearer() -> None:
-    axis = Axis(size=12, tile=8, starts=[0, 4])
+    axis = AxisTiles(size=12, tile=8, starts=[0, 4])
     assert axis.weights(1, "mean")[0].tolist() == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5]
     assert axis.weights(1, "cut")[0].tolist() == [1, 1, 1, 1, 1, 1, 0, 0]
     assert axis.weights(1, "cut")[1].tolist() == [0, 0, 1, 1, 1, 1, 1, 1]

@@ -69,7 +69,7 @@ def test_sizes_and_ranges_are_as_spandrel_says(spandrel, mixdehazenet):
 def test_a_wrapped_network_is_converted_and_restores(spandrel, mixdehazenet):
     network = recognised(mixdehazenet).network
     plan = glocal.scan(network, 64)
-    assert plan.having("local")
+    assert plan.with_status("local")
     local = glocal.localize(network, 64, allow_global=True)
     assert local.state_dict().keys() == network.state_dict().keys()
     x = torch.rand(1, 3, 64, 64)

@@ -119,12 +119,14 @@ def test_gradients_are_finite_where_all_is_zero(window):
 @windows
 def test_gradients_of_tiles(window):
     x = ramp(2, b=2)
-    assert torch.autograd.gradcheck(lambda x: ops.tile(x, window), (x,), fast_mode=True)
-    tiles = ops.tile(x.detach(), window).requires_grad_()
-    assert torch.autograd.gradcheck(lambda t: ops.untile(t, SIZE), (tiles,), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda x: ops.unfold_windows(x, window), (x,), fast_mode=True)
+    tiles = ops.unfold_windows(x.detach(), window).requires_grad_()
+    assert torch.autograd.gradcheck(lambda t: ops.fold_windows(t, SIZE), (tiles,), fast_mode=True)
     # Untiling undoes tiling, so together they pass on any gradient as it is.
     weight = torch.rand_like(x)
-    (through,) = torch.autograd.grad((ops.untile(ops.tile(x, window), SIZE) * weight).sum(), x)
+    (through,) = torch.autograd.grad(
+        (ops.fold_windows(ops.unfold_windows(x, window), SIZE) * weight).sum(), x
+    )
     torch.testing.assert_close(through, weight)
 
 

@@ -284,9 +284,9 @@ overlaps = st.builds(
 @given(size=pairs, window=windows, batch=st.integers(1, 3), overlap=overlaps)
 def test_untile_undoes_tile(size, window, batch, overlap):
     x = ramp(batch, 2, size)
-    tiles = ops.tile(x, window, overlap)
+    tiles = ops.unfold_windows(x, window, overlap)
     assert covers(window, tuple(tiles.shape[-2:]))
-    close(ops.untile(tiles, size, overlap=overlap), x)
+    close(ops.fold_windows(tiles, size, overlap=overlap), x)
 
 
 @given(size=pairs, window=windows, batch=st.integers(1, 3), overlap=overlaps)
@@ -296,29 +296,32 @@ def test_tiles_without_branches_blend_to_the_same_map(size, window, batch, overl
     def f(tiles):
         return tiles * tiles.amax((-2, -1), keepdim=True)
 
-    wanted = ops.untile(f(ops.tile(x, window, overlap)), size, overlap=overlap)
-    close(traced.untile(f(traced.tile(x, window, overlap)), size, window, overlap), wanted)
+    wanted = ops.fold_windows(f(ops.unfold_windows(x, window, overlap)), size, overlap=overlap)
+    close(
+        traced.fold_windows(f(traced.unfold_windows(x, window, overlap)), size, window, overlap),
+        wanted,
+    )
 
 
 def test_linear_blending_weighs_by_the_distance_from_the_border():
     # Windows 0-3 and 2-5 of an axis of 6.
     tiles = torch.stack([torch.zeros(1, 1, 4), torch.ones(1, 1, 4)])
     overlap = Overlap(0.5, "linear")
-    blended = ops.untile(tiles, (1, 6), overlap=overlap).flatten().tolist()
+    blended = ops.fold_windows(tiles, (1, 6), overlap=overlap).flatten().tolist()
     assert blended == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 1])
 
 
 def test_untile_averages_overlaps():
     # Windows 0-2 and 1-3 of an axis of 4.
     tiles = torch.stack([torch.zeros(1, 1, 3), torch.ones(1, 1, 3)])
-    assert ops.untile(tiles, (1, 4)).flatten().tolist() == [0.0, 0.5, 0.5, 1.0]
+    assert ops.fold_windows(tiles, (1, 4)).flatten().tolist() == [0.0, 0.5, 0.5, 1.0]
 
 
 def test_untile_refuses_a_wrong_count():
     with pytest.raises(
         ArgumentError, match=r"3 tiles of 1x3 do not fill maps of 1x4: each map takes 2"
     ):
-        ops.untile(torch.zeros(3, 1, 1, 3), (1, 4))
+        ops.fold_windows(torch.zeros(3, 1, 1, 3), (1, 4))
 
 
 # ---- gradients
@@ -364,10 +367,10 @@ def test_fast_means_lie_within_their_bound(form, size, window, seed, dtype):
         assert ((fast - exact).abs() <= spread * bound + 1e-5).all()
         if isinstance(fast, WindowMap):  # what is kept is exact
             rows, columns = (slice(a.before if a.size > 1 else 0, None, a.step) for a in fast.axes)
-            count = fast.kept.shape[-2:]
+            count = fast.values.shape[-2:]
             there = exact + torch.zeros_like(x[:, :, : exact.shape[2], : exact.shape[3]])
             there = there[..., rows, columns][..., : count[0], : count[1]]
-            torch.testing.assert_close(fast.kept, there, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(fast.values, there, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["moments", "instance norm", "group norm", "norm", "sum"])
@@ -413,7 +416,7 @@ def test_large_maps_equal_small_ones(monkeypatch, form, size):
     monkeypatch.setattr(native, "takes", lambda x: False)
     x = oracles.ramp_noise(1, 32, *size).contiguous(memory_format=form)
     with torch.no_grad():
-        got = ops.local_mean(x, (100, 97)).kept
+        got = ops.local_mean(x, (100, 97)).values
         for y, x0 in ((0, 0), (37, 11), (got.shape[2] - 1, got.shape[3] - 1)):
             wanted = x[..., y : y + 100, x0 : x0 + 97].mean((2, 3))
             torch.testing.assert_close(got[..., y, x0], wanted)

@@ -13,7 +13,7 @@ from torch import nn
 from glocal import ops
 from glocal.ops.kernels import native
 from glocal.ops.window_map import WindowMap, lay_out, values_of
-from glocal.ops.windows import Axis, window_axes
+from glocal.ops.windows import AxisWindows, window_axes
 
 CHANNELS = 4
 CONVOLUTION = nn.Conv2d(CHANNELS, CHANNELS, 1).requires_grad_(False)
@@ -60,7 +60,7 @@ def _assigned(m):
 def example(size, counts, befores, step, seed=0, form=torch.contiguous_format):
     generator = torch.Generator().manual_seed(seed)
     values = torch.rand(2, CHANNELS, *counts, generator=generator).contiguous(memory_format=form)
-    axes = tuple(Axis(n, c, b, step) for n, c, b in zip(size, counts, befores, strict=True))
+    axes = tuple(AxisWindows(n, c, b, step) for n, c, b in zip(size, counts, befores, strict=True))
     pixels = torch.rand(2, CHANNELS, *size, generator=generator).contiguous(memory_format=form)
     return WindowMap(values, axes), pixels
 
@@ -109,10 +109,10 @@ def test_what_is_interpolated_lies_between_its_neighbours():
     with torch.inference_mode():
         made, _ = example(*CASES["a grid of them"])
         full = made.padded()
-        torch.testing.assert_close(full[..., 9::8, 5::8][..., :4, :3], made.kept)
-        torch.testing.assert_close(full[..., 13, 5], made.kept[..., :2, 0].mean(-1))
-        torch.testing.assert_close(full[..., :9, :5], made.kept[..., :1, :1].expand(2, 4, 9, 5))
-        assert full.amax() <= made.kept.amax()
+        torch.testing.assert_close(full[..., 9::8, 5::8][..., :4, :3], made.values)
+        torch.testing.assert_close(full[..., 13, 5], made.values[..., :2, 0].mean(-1))
+        torch.testing.assert_close(full[..., :9, :5], made.values[..., :1, :1].expand(2, 4, 9, 5))
+        assert full.amax() <= made.values.amax()
 
 
 def test_it_leaves_as_a_plain_tensor():
@@ -159,7 +159,7 @@ def test_axes_name_windows_inside_of_the_map(size, window, fast):
         size, window, window_axes(size, window, "fast" if fast else "exact"), strict=True
     ):
         if k == n:
-            assert axis == Axis(1, 1)
+            assert axis == AxisWindows(1, 1)
             continue
         first = axis.before - (k - 1) // 2
         last = first + (axis.count - 1) * axis.step
@@ -173,4 +173,4 @@ def test_axes_name_windows_inside_of_the_map(size, window, fast):
 def test_lay_out_is_plain_where_nothing_is_saved():
     with torch.no_grad():
         values = torch.rand(1, 2, 3, 4)
-        assert lay_out(values, (Axis(3, 3), Axis(4, 4))) is values
+        assert lay_out(values, (AxisWindows(3, 3), AxisWindows(4, 4))) is values

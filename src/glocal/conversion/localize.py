@@ -98,7 +98,7 @@ def localize(
         if isinstance(module, Local):
             module.precision = precision
     plan = Plan(train, pixels, rows, precision)
-    left = plan.having("global")
+    left = plan.with_status("global")
     if left and not allow_global:
         shown = "; ".join(
             f"{row.operation} in '{row.path}' ({row.line}): {row.how}" for row in left[:3]

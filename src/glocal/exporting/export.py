@@ -161,7 +161,7 @@ def _plan(model: nn.Module, allow_global: bool) -> Plan | None:
             "the network is not converted: its file would run global operations over whole images\n"
             "Convert it first (glocal.localize), or pass allow_global=True."
         ) from None
-    left = plan.having("global")
+    left = plan.with_status("global")
     if left and not allow_global:
         paths = ", ".join(f"'{row.path}'" for row in left[:3])
         raise ArgumentError(

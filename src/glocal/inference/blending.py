@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
-from glocal.inference.geometry import ALIGN, Axis, Blend, grid
+from glocal.inference.geometry import ALIGN, AxisTiles, Blend, grid
 from glocal.inference.runner import Runner, is_out_of_memory
 from glocal.inference.samples import finite
 from glocal.inference.tiling import Tiler, affordable, run_tile
@@ -94,7 +94,7 @@ def blended(
 def _stitch(
     runner: Runner,
     source: Tensor,
-    axes: tuple[Axis, Axis],
+    axes: tuple[AxisTiles, AxisTiles],
     blend: Blend,
     grey: bool,
     progress: Progress | None,

@@ -13,7 +13,7 @@ from glocal.errors import ArgumentError
 __all__ = [
     "ALIGN",
     "BLENDS",
-    "Axis",
+    "AxisTiles",
     "Blend",
     "Part",
     "Piece",
@@ -29,7 +29,7 @@ __all__ = [
 
 Blend: TypeAlias = Literal["linear", "mean", "cut"]
 BLENDS: tuple[Blend, ...] = get_args(Blend)
-"""How overlapping tiles become one image, see `Axis.weights`."""
+"""How overlapping tiles become one image, see `AxisTiles.weights`."""
 
 ALIGN = 64
 """Pixels of whose multiples tiles with a halo begin: as often as networks halve an image."""
@@ -60,7 +60,7 @@ def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Axis:
+class AxisTiles:
     """The tiles of one axis and the weight of each of their pixels, for a given scale."""
 
     size: int
@@ -91,10 +91,12 @@ class Axis:
         return [each / total[place] for place, each in zip(places, shares, strict=True)]
 
 
-def grid(size: tuple[int, int], tile: tuple[int, int], overlap: int | None) -> tuple[Axis, Axis]:
+def grid(
+    size: tuple[int, int], tile: tuple[int, int], overlap: int | None
+) -> tuple[AxisTiles, AxisTiles]:
     """The tiles of both axes; an overlap of None is an eighth of the tile."""
     rows, columns = (
-        Axis(s, min(s, t), tile_starts(s, t, max(t, 1) // 8 if overlap is None else overlap))
+        AxisTiles(s, min(s, t), tile_starts(s, t, max(t, 1) // 8 if overlap is None else overlap))
         for s, t in zip(size, tile, strict=True)
     )
     return rows, columns

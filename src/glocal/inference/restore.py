@@ -203,7 +203,7 @@ def local_window(model: nn.Module, halo: int | None = None) -> Size | None:
         halo: asked for by the user, who then says that the network is a local one.
     """
     plan = getattr(model, "glocal_plan", None)
-    if isinstance(plan, Plan) and len(plan.having("local")) == len(plan.rows):
+    if isinstance(plan, Plan) and len(plan.with_status("local")) == len(plan.rows):
         return plan.window
     return None if halo is None else (max(1, halo), max(1, halo))
 

@@ -23,9 +23,10 @@ centred and accumulate in float64.
 from glocal.ops.attention import local_channel_attention
 from glocal.ops.norms import local_group_norm, local_instance_norm, local_layer_norm
 from glocal.ops.statistics import local_max, local_mean, local_moments, local_norm, local_sum
-from glocal.ops.unfold import tile, untile, window_pixels
+from glocal.ops.unfold import fold_windows, unfold_windows, window_pixels
 
 __all__ = [
+    "fold_windows",
     "local_channel_attention",
     "local_group_norm",
     "local_instance_norm",
@@ -35,7 +36,6 @@ __all__ = [
     "local_moments",
     "local_norm",
     "local_sum",
-    "tile",
-    "untile",
+    "unfold_windows",
     "window_pixels",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glocal.ops.kernels import native
 from glocal.ops.kernels.plain import is_plain
-from glocal.ops.windows import Axis, Size
+from glocal.ops.windows import AxisWindows, Size
 
 __all__ = ["fold", "over_windows", "slide", "spread", "sum_windows", "to_map"]
 
@@ -50,7 +50,9 @@ def over_windows(x: Tensor, window: Size, combine: Combine) -> Tensor:
     return slide(slide(x, window[0], -2, combine), window[1], -1, combine)
 
 
-def sum_windows(x: Tensor, window: Size, axes: tuple[Axis, Axis], scale: float = 1) -> Tensor:
+def sum_windows(
+    x: Tensor, window: Size, axes: tuple[AxisWindows, AxisWindows], scale: float = 1
+) -> Tensor:
     """Sum the windows that `axes` names, times `scale`: (..., windows down, windows along)."""
     if any(axis.step > 1 for axis in axes):
         return _sum_on_grid(x, window, axes, scale)
@@ -70,7 +72,9 @@ def _sum_every(x: Tensor, window: Size, scale: float) -> Tensor:
     return _by_strips(along, x, -2)
 
 
-def _sum_on_grid(x: Tensor, window: Size, axes: tuple[Axis, Axis], scale: float) -> Tensor:
+def _sum_on_grid(
+    x: Tensor, window: Size, axes: tuple[AxisWindows, AxisWindows], scale: float
+) -> Tensor:
     """Sum windows that begin every few pixels: the blocks between are summed once."""
     steps = (axes[0].step, axes[1].step)
     # Where the first window begins, and how many blocks all windows together reach over.
@@ -145,7 +149,7 @@ def _slide_by_rows(x: Tensor, length: int) -> Tensor:
     return out
 
 
-def _stride(x: Tensor, length: int, dim: int, axis: Axis) -> Tensor:
+def _stride(x: Tensor, length: int, dim: int, axis: AxisWindows) -> Tensor:
     """Sum `length` neighbours along `dim` from every `step`-th pixel on."""
     whole, rest = divmod(length, axis.step)
     blocks = x.narrow(dim, 0, (axis.count + whole - 1) * axis.step)

@@ -18,7 +18,7 @@ from glocal.ops.windowed import (
     window_means,
     window_sums,
 )
-from glocal.ops.windows import Axis, Precision, Size
+from glocal.ops.windows import AxisWindows, Precision, Size
 
 __all__ = [
     "grouped",
@@ -122,7 +122,7 @@ def local_moments(
 
 def moments(
     x: Tensor, window: Size, groups: int, correction: int, precision: Precision
-) -> tuple[Tensor, Tensor, tuple[Axis, Axis]]:
+) -> tuple[Tensor, Tensor, tuple[AxisWindows, AxisWindows]]:
     """`local_moments`, one value a window, and where the windows lie."""
     if not is_followed() and native.available(x, window):  # quicker than fast with torch
         axes = axes_of(x, window, "exact")
@@ -140,7 +140,7 @@ def moments(
 
 
 def _from_sums(
-    x: Tensor, window: Size, groups: int, axes: tuple[Axis, Axis]
+    x: Tensor, window: Size, groups: int, axes: tuple[AxisWindows, AxisWindows]
 ) -> tuple[Tensor, Tensor]:
     wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
     wide = grouped(wide, groups)

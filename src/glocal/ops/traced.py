@@ -15,14 +15,14 @@ from torch import Tensor
 from glocal.ops.windows import LEAST, Overlap, Size, stride
 
 __all__ = [
+    "fold_windows",
     "is_compiling",
     "is_tracing",
     "over_windows",
     "pixels",
     "shares",
     "smaller",
-    "tile",
-    "untile",
+    "unfold_windows",
     "window_attention",
 ]
 
@@ -72,13 +72,14 @@ def window_attention(
     """Transposed attention by cutting out the overlapping windows; see `ops`."""
     accumulator = torch.promote_types(q.dtype, torch.float32)
     a, b = (
-        F.normalize(tile(t.to(accumulator), window).flatten(-2), dim=-1, eps=eps) for t in (q, k)
+        F.normalize(unfold_windows(t.to(accumulator), window).flatten(-2), dim=-1, eps=eps)
+        for t in (q, k)
     )
     attention = (a @ b.transpose(-2, -1) * temperature).softmax(-1)
-    values = tile(v, window)
+    values = unfold_windows(v, window)
     out = attention.to(v.dtype) @ values.flatten(-2)
     out = out.reshape(*out.shape[:-1], *values.shape[-2:])
-    return untile(out, (v.shape[-2], v.shape[-1]), window)
+    return fold_windows(out, (v.shape[-2], v.shape[-1]), window)
 
 
 def smaller(size: Any, bound: int) -> Any:
@@ -86,15 +87,15 @@ def smaller(size: Any, bound: int) -> Any:
     return size.clamp_max(bound) if isinstance(size, Tensor) else torch.sym_min(size, bound)
 
 
-def tile(x: Tensor, window: Size, overlap: Overlap = LEAST) -> Tensor:
+def unfold_windows(x: Tensor, window: Size, overlap: Overlap = LEAST) -> Tensor:
     """`ops.tile`, with some rows and columns of windows too many: see `_starts`."""
     rows, columns = (_inside(x, d, k, overlap) for d, k in ((-2, window[0]), (-1, window[1])))
     windows: Tensor = x[..., rows[:, None, :, None], columns[None, :, None, :]]
     return windows.movedim((-4, -3), (0, 1)).flatten(0, 2)
 
 
-def untile(tiles: Tensor, size: Size, window: Size, overlap: Overlap = LEAST) -> Tensor:
-    """`ops.untile` of what `tile` cut with this window."""
+def fold_windows(tiles: Tensor, size: Size, window: Size, overlap: Overlap = LEAST) -> Tensor:
+    """`ops.fold_windows` of what `unfold_windows` cut with this window."""
     like = tiles.new_empty(size)
     rows, columns = (_inside(like, d, k, overlap) for d, k in ((-2, window[0]), (-1, window[1])))
     present = _present(like, -2, window[0], overlap)[:, None] & _present(
@@ -123,7 +124,7 @@ def shares(like: Tensor, window: Size, overlap: Overlap) -> Tensor | None:
 
 
 def _inside(x: Tensor, dim: int, window: int, overlap: Overlap) -> Tensor:
-    """Where the pixels of each window of `tile` lie: (windows, pixels)."""
+    """Where the pixels of each window of `unfold_windows` lie: (windows, pixels)."""
     start = _starts(x, dim, window, overlap)
     return start[:, None] + torch.arange(smaller(x.shape[dim], window), device=x.device)
 

@@ -8,7 +8,7 @@ from glocal.ops import traced
 from glocal.ops.windowed import accumulating_dtype, clip, pixels_of_window
 from glocal.ops.windows import LEAST, Overlap, Size, starts
 
-__all__ = ["tile", "untile", "window_pixels"]
+__all__ = ["fold_windows", "unfold_windows", "window_pixels"]
 
 
 def window_pixels(x: Tensor, window: Size) -> Tensor | int:
@@ -16,7 +16,7 @@ def window_pixels(x: Tensor, window: Size) -> Tensor | int:
     return pixels_of_window(x, clip(x, window))
 
 
-def tile(x: Tensor, window: Size, overlap: Overlap = LEAST) -> Tensor:
+def unfold_windows(x: Tensor, window: Size, overlap: Overlap = LEAST) -> Tensor:
     """Overlapping windows of a map (b, ..., h, w), stacked on the batch dim.
 
     Returns:
@@ -24,31 +24,31 @@ def tile(x: Tensor, window: Size, overlap: Overlap = LEAST) -> Tensor:
         row, window-major: all images' first window comes first.
     """
     if traced.is_tracing() or traced.is_compiling():
-        return traced.tile(x, window, overlap)
+        return traced.unfold_windows(x, window, overlap)
     kh, kw = clip(x, window)
     places = _places((x.shape[-2], x.shape[-1]), (kh, kw), overlap)
     return torch.cat([x[..., i : i + kh, j : j + kw] for i, j in places])
 
 
-def untile(
+def fold_windows(
     tiles: Tensor, size: Size, window: Size | None = None, overlap: Overlap = LEAST
 ) -> Tensor:
-    """The map of which `tile` made these windows; where they overlap, they are blended.
+    """The map of which `unfold_windows` made these windows; where they overlap, they are blended.
 
     Args:
-        tiles: (b · n, ..., kh, kw), as `tile` stacks them.
+        tiles: (b · n, ..., kh, kw), as `unfold_windows` stacks them.
         size: (height, width) of the map.
-        window: that `tile` was given; asked for where a tracer looks, to which sizes are unknown.
-        overlap: that `tile` was given.
+        window: that `unfold_windows` was given; required under a tracer, where sizes are symbols.
+        overlap: that `unfold_windows` was given.
 
     Returns:
         (b, ..., height, width) in the dtype of `tiles`; sums accumulate in float32 at least.
     """
     if traced.is_tracing() or traced.is_compiling():
         if window is None:
-            raise ArgumentError("untile needs the window that the tiles were cut with")
+            raise ArgumentError("fold_windows needs the window that the tiles were cut with")
         wide = tiles.to(accumulating_dtype(tiles))
-        return traced.untile(wide, size, window, overlap).to(tiles.dtype)
+        return traced.fold_windows(wide, size, window, overlap).to(tiles.dtype)
     h, w = size
     kh, kw = tiles.shape[-2:]
     places = _places(size, (kh, kw), overlap)
@@ -68,6 +68,6 @@ def untile(
 
 
 def _places(size: Size, window: Size, overlap: Overlap) -> list[Size]:
-    """(top, left) of the windows of `tile`, row by row."""
+    """(top, left) of the windows of `unfold_windows`, row by row."""
     rows, columns = (starts(size[i], window[i], overlap.share, axis=i) for i in (0, 1))
     return [(i, j) for i in rows for j in columns]

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.ops.kernels import native
-from glocal.ops.windows import Axis
+from glocal.ops.windows import AxisWindows
 
 __all__ = ["WindowMap", "lay_out", "values_like", "values_of"]
 
@@ -31,15 +31,15 @@ class WindowMap(Tensor):
     Made by `lay_out`; without gradients, since only inference gains by it.
 
     Attributes:
-        kept: (..., windows down, windows along).
+        values: (..., windows down, windows along).
         axes: which windows the pixels have.
     """
 
-    kept: Tensor
-    axes: tuple[Axis, Axis]
+    values: Tensor  # type: ignore[assignment]  # hides the method of sparse tensors
+    axes: tuple[AxisWindows, AxisWindows]
 
     @staticmethod
-    def __new__(cls, values: Tensor, axes: tuple[Axis, Axis]) -> "WindowMap":
+    def __new__(cls, values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> "WindowMap":
         """(..., windows down, windows along) as a map of (..., h, w)."""
         shape = (*values.shape[:-2], axes[0].size, axes[1].size)
         like = torch.empty(shape, device="meta")
@@ -48,7 +48,7 @@ class WindowMap(Tensor):
         new: WindowMap = torch.Tensor._make_wrapper_subclass(
             cls, shape, like.stride(), dtype=values.dtype, device=values.device
         )
-        new.kept, new.axes = values, axes
+        new.values, new.axes = values, axes
         return new
 
     @property
@@ -60,13 +60,13 @@ class WindowMap(Tensor):
         """The full map as a plain tensor."""
         rows, columns = self.axes
         if self.interpolated:
-            return _down(_weights(rows, self.kept), self._along())
+            return _down(_weights(rows, self.values), self._along())
         if not self.is_floating_point():  # which replication does not know
             y, x = (_places(axis, self.device) for axis in self.axes)
-            return self.kept[..., y[:, None], x]
+            return self.values[..., y[:, None], x]
         ends = [n for a in (columns, rows) for n in (a.before, a.size - a.count - a.before)]
-        flat = self.kept if self.ndim == 4 else self.kept.flatten(0, -3).unsqueeze(0)
-        return F.pad(flat, ends, mode="replicate").view(self.shape) if any(ends) else self.kept
+        flat = self.values if self.ndim == 4 else self.values.flatten(0, -3).unsqueeze(0)
+        return F.pad(flat, ends, mode="replicate").view(self.shape) if any(ends) else self.values
 
     def pieces(self) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
         """The map piece by piece: where each lies, and a view or a small tensor of it."""
@@ -74,10 +74,10 @@ class WindowMap(Tensor):
         if not self.interpolated:
             for y, i, high in rows.runs():
                 for x, j, wide in columns.runs():
-                    part = self.kept[..., i, j]
+                    part = self.values[..., i, j]
                     yield (y, x), part.expand(*part.shape[:-2], high, wide)
             return
-        weights, along = _weights(rows, self.kept), self._along()
+        weights, along = _weights(rows, self.values), self._along()
         strip = max(1, STRIP_VALUES * rows.size // max(1, self.numel()))
         for top in range(0, rows.size, strip):
             y = slice(top, min(top + strip, rows.size))
@@ -85,15 +85,15 @@ class WindowMap(Tensor):
 
     def _along(self) -> Tensor:
         """(..., windows down, w): interpolated along one axis."""
-        weights = _weights(self.axes[1], self.kept)
-        if _is_channels_last(self.kept):
-            return (weights @ self.kept.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return self.kept @ weights.mT
+        weights = _weights(self.axes[1], self.values)
+        if _is_channels_last(self.values):
+            return (weights @ self.values.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.values @ weights.mT
 
     def _spell_out(self) -> None:
         """Keep a value for every pixel, for who writes to them or looks at their memory."""
-        self.kept = self.padded()
-        self.axes = tuple(Axis(a.size, a.size) for a in self.axes)  # type: ignore[assignment]
+        self.values = self.padded()
+        self.axes = tuple(AxisWindows(a.size, a.size) for a in self.axes)  # type: ignore[assignment]
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         """As the plain tensor."""
@@ -144,7 +144,7 @@ class WindowMap(Tensor):
             return _meet(func, args, kwargs, tensors, into=first)
         elif isinstance(first, WindowMap):
             first._spell_out()
-            func(first.kept, *_on_pixels(args[1:]), **_on_pixels(kwargs))
+            func(first.values, *_on_pixels(args[1:]), **_on_pixels(kwargs))
             return first
         # Inference mode leaves composite operations whole.
         made = func.decompose(*args, **kwargs)
@@ -153,7 +153,7 @@ class WindowMap(Tensor):
         return made
 
 
-def lay_out(values: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
+def lay_out(values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> Tensor:
     """Values of windows as a map: a `WindowMap`, or a plain tensor where gradients are asked for.
 
     Args:
@@ -168,11 +168,11 @@ def values_of(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """What is kept of a map, and how other values of its windows become a map like it."""
     if isinstance(x, WindowMap):
         axes = x.axes
-        return x.kept, lambda values: WindowMap(values, axes)
+        return x.values, lambda values: WindowMap(values, axes)
     return x, lambda values: values
 
 
-def _places(axis: Axis, device: torch.device) -> Tensor:
+def _places(axis: AxisWindows, device: torch.device) -> Tensor:
     """Number of the window of each pixel, a fraction where it lies between two."""
     place = (torch.arange(axis.size, device=device) - axis.before).clamp_min(0)
     if axis.step > 1:
@@ -180,7 +180,7 @@ def _places(axis: Axis, device: torch.device) -> Tensor:
     return place.clamp_max(axis.count - 1)
 
 
-def _weights(axis: Axis, like: Tensor) -> Tensor:
+def _weights(axis: AxisWindows, like: Tensor) -> Tensor:
     """(size, count): the share of each window's value in each pixel's; rows add up to 1."""
     number = torch.arange(axis.count, device=like.device)
     distance = (_places(axis, like.device)[:, None] - number).abs()
@@ -259,7 +259,7 @@ def _meet(
     if func is torch.ops.aten.mul.Tensor and len(maps) == 1 < len(tensors):
         gate, pixels = maps[0], next(t for t in tensors if t is not maps[0])
         if gate.shape == pixels.shape and native.takes(pixels) and gate.dtype == pixels.dtype:
-            return native.multiply(pixels, gate.kept, gate.axes)
+            return native.multiply(pixels, gate.values, gate.axes)
     out = _result_of(func, args, kwargs, tensors) if into is None else into
     writes = _with_out(func)
     for pieces in zip(*(m.pieces() for m in maps), strict=True):
@@ -277,7 +277,10 @@ def _meet(
 
 
 def _part(
-    found: dict[int, Tensor], area: tuple[slice, slice], axes: tuple[Axis, Axis], t: Tensor
+    found: dict[int, Tensor],
+    area: tuple[slice, slice],
+    axes: tuple[AxisWindows, AxisWindows],
+    t: Tensor,
 ) -> Tensor:
     """A piece that was found for a map, and the same area of pixels."""
     if id(t) in found:
@@ -318,7 +321,7 @@ def _emptied(t: Tensor) -> Tensor:
 
 
 def _on_values(arguments: Any) -> Any:
-    return tree_map_only(WindowMap, lambda m: m.kept, arguments)
+    return tree_map_only(WindowMap, lambda m: m.values, arguments)
 
 
 def _on_pixels(arguments: Any) -> Any:

@@ -16,7 +16,7 @@ from glocal.ops import opaque, traced
 from glocal.ops.kernels.plain import is_plain
 from glocal.ops.sliding import over_windows, slide, sum_windows
 from glocal.ops.window_map import lay_out
-from glocal.ops.windows import Axis, Precision, Size, covers, window_axes
+from glocal.ops.windows import AxisWindows, Precision, Size, covers, window_axes
 
 __all__ = [
     "accumulating_dtype",
@@ -33,7 +33,7 @@ __all__ = [
     "window_sums",
 ]
 
-NO_AXES = (Axis(1, 1), Axis(1, 1))
+NO_AXES = (AxisWindows(1, 1), AxisWindows(1, 1))
 SLICE_PIXELS = 1 << 20  # pixels a slice may hold: a few temporaries of it fit in cache
 
 
@@ -70,7 +70,7 @@ def accumulating_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def window_sums(x: Tensor, window: Size, axes: tuple[Axis, Axis]) -> Tensor:
+def window_sums(x: Tensor, window: Size, axes: tuple[AxisWindows, AxisWindows]) -> Tensor:
     """Of every window; of those of the axes where torch runs."""
     if traced.is_tracing():
         return traced.over_windows(x, window, partial(slide, combine=torch.add), 0.0)
@@ -80,7 +80,9 @@ def window_sums(x: Tensor, window: Size, axes: tuple[Axis, Axis]) -> Tensor:
     return sum_windows(x, window, axes)
 
 
-def window_means(x: Tensor, window: Size, axes: tuple[Axis, Axis], channels: int = 1) -> Tensor:
+def window_means(
+    x: Tensor, window: Size, axes: tuple[AxisWindows, AxisWindows], channels: int = 1
+) -> Tensor:
     """Window sums ÷ pixels of a window ÷ channels that were summed before."""
     pixels = pixels_of_window(x, window) * channels
     if isinstance(pixels, int) and not traced.is_compiling():
@@ -98,14 +100,14 @@ def window_maxima(x: Tensor, window: Size) -> Tensor:
     return over_windows(x, window, torch.maximum)
 
 
-def to_map(values: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
+def to_map(values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> Tensor:
     """Values of windows as a map of the pixels."""
     if is_followed():
         return values  # a map already
     return lay_out(values, axes)
 
 
-def axes_of(x: Tensor, window: Size, precision: Precision) -> tuple[Axis, Axis]:
+def axes_of(x: Tensor, window: Size, precision: Precision) -> tuple[AxisWindows, AxisWindows]:
     """Which windows are computed, and where their pixels lie."""
     if is_followed():  # where results are full maps, and sizes are not asked for
         return NO_AXES

@@ -13,7 +13,7 @@ from glocal.ops.placement import Whole, whole_of
 
 __all__ = [
     "LEAST",
-    "Axis",
+    "AxisWindows",
     "Overlap",
     "Precision",
     "Size",
@@ -57,7 +57,7 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Axis:
+class AxisWindows:
     """Which windows the pixels along an axis have.
 
     Attributes:
@@ -75,7 +75,7 @@ class Axis:
     def runs(self) -> list[tuple[slice, slice, int]]:
         """Pixels, their windows, and how many pixels those are: before, inside and after.
 
-        >>> Axis(size=6, count=3, before=2).runs()[0]
+        >>> AxisWindows(size=6, count=3, before=2).runs()[0]
         (slice(0, 2, None), slice(0, 1, None), 2)
         """
         inner = self.before + self.count
@@ -87,11 +87,13 @@ class Axis:
         return [piece for piece in pieces if piece[2] > 0]
 
 
-def window_axes(size: Size, window: Size, precision: Precision = "exact") -> tuple[Axis, Axis]:
+def window_axes(
+    size: Size, window: Size, precision: Precision = "exact"
+) -> tuple[AxisWindows, AxisWindows]:
     """The windows of a map's pixels: of each, or of a grid of them.
 
     >>> window_axes((9, 9), (3, 9))
-    (Axis(size=9, count=7, before=1, step=1), Axis(size=1, count=1, before=0, step=1))
+    (AxisWindows(size=9, count=7, before=1, step=1), AxisWindows(size=1, count=1, before=0, step=1))
 
     Args:
         size: (height, width) of the map.
@@ -99,9 +101,9 @@ def window_axes(size: Size, window: Size, precision: Precision = "exact") -> tup
         precision: "fast" takes a window every 16th of its length, or a little closer.
     """
 
-    def axis(size: int, window: int) -> Axis:
+    def axis(size: int, window: int) -> AxisWindows:
         if window >= size:
-            return Axis(1, 1)
+            return AxisWindows(1, 1)
         places = size - window + 1
         most = 1 if precision == "exact" else max(1, window // GRID)
         # Of steps much alike, one that divides the window has the least to sum.
@@ -109,7 +111,7 @@ def window_axes(size: Size, window: Size, precision: Precision = "exact") -> tup
         count = (places - 1) // step + 1
         # As many places are left over before the first as after the last.
         first = (places - 1) % step // 2
-        return Axis(size, count, (window - 1) // 2 + first, step)
+        return AxisWindows(size, count, (window - 1) // 2 + first, step)
 
     return axis(size[0], window[0]), axis(size[1], window[1])
 

@@ -17,7 +17,7 @@ from glocal.inference.restore import restore
 from glocal.runs import pipeline
 from glocal.runs.batches import Batches
 from glocal.runs.large import streams
-from glocal.runs.one_file import FileResult, Pair, file_stages, same_file, save, streamed
+from glocal.runs.one_file import FilePair, FileResult, file_stages, same_file, save, streamed
 from glocal.runs.stages import Limits, Outcome, Usage
 from glocal.texts import one_line
 
@@ -208,7 +208,7 @@ def pair_files(
 
 
 def _results(
-    outcomes: Generator[Outcome[Pair, FileResult], None, None],
+    outcomes: Generator[Outcome[FilePair, FileResult], None, None],
 ) -> Generator[FileResult, None, None]:
     with closing(outcomes):
         for outcome in outcomes:

@@ -16,9 +16,9 @@ from glocal.runs.batches import Batches
 from glocal.runs.large import restore_streamed, streams
 from glocal.runs.stages import Finished, Stages
 
-__all__ = ["FileResult", "Large", "Pair", "file_stages", "same_file", "save", "streamed"]
+__all__ = ["FilePair", "FileResult", "Large", "file_stages", "same_file", "save", "streamed"]
 
-Pair = tuple[Path, Path]
+FilePair = tuple[Path, Path]
 """The file to read and the file to write."""
 
 
@@ -50,12 +50,12 @@ class FileResult:
 class Large:
     """A photograph that is not read as a whole, but streamed from its file to the other."""
 
-    pair: Pair
+    pair: FilePair
 
 
 def file_stages(
     batches: Batches, quality: int, *, resume: bool, overwrite: bool
-) -> Stages[Pair, Image | Large, np.ndarray | FileResult, FileResult]:
+) -> Stages[FilePair, Image | Large, np.ndarray | FileResult, FileResult]:
     """The stages of a run, for :func:`glocal.runs.pipeline.run`.
 
     Args:
@@ -65,7 +65,7 @@ def file_stages(
         overwrite: replace targets that exist.
     """
 
-    def load(pair: Pair) -> Image | Large | Finished[FileResult]:
+    def load(pair: FilePair) -> Image | Large | Finished[FileResult]:
         source, target = pair
         if resume and not overwrite and target.exists():
             return Finished(FileResult(source, target, "skipped"))
@@ -85,7 +85,7 @@ def file_stages(
         large = (each.pair for each in loaded if isinstance(each, Large))
         return [streamed(batches.model, pair, **options) for pair in large]
 
-    def finish(pair: Pair, image: Image | Large, made: np.ndarray | FileResult) -> FileResult:
+    def finish(pair: FilePair, image: Image | Large, made: np.ndarray | FileResult) -> FileResult:
         if isinstance(image, Large) or isinstance(made, FileResult):
             assert isinstance(made, FileResult)
             return made
@@ -104,7 +104,7 @@ def file_stages(
     )
 
 
-def streamed(model: nn.Module, pair: Pair, **options: Any) -> FileResult:
+def streamed(model: nn.Module, pair: FilePair, **options: Any) -> FileResult:
     """Restore a file tile by tile; options are those of `restore_streamed`, or None."""
     given = {name: value for name, value in options.items() if value is not None}
     size, notes = restore_streamed(model, *pair, **given)

@@ -63,7 +63,7 @@ class Plan:
     rows: tuple[Row, ...]
     precision: Precision = "exact"
 
-    def having(self, status: Status) -> tuple[Row, ...]:
+    def with_status(self, status: Status) -> tuple[Row, ...]:
         """The rows of one status."""
         return tuple(row for row in self.rows if row.status == status)
 
@@ -131,7 +131,7 @@ class Plan:
         the window 12x12 has 3.5 % of the pixels of a training crop (64x64); ...
         instance_norm in 'norm' runs over windows of 6x6 = 36 pixels, in training over ...
         """
-        local = self.having("local")
+        local = self.with_status("local")
         if not local:
             return ()
         remedy = "take a larger window, or let `glocal tune` choose one"

@@ -141,8 +141,8 @@ def test_pixels_in_a_row_are_put_in_rows_again():
     for size in ((14, 17), (9, 20), (7, 5)):
         x = image(*size)
         with torch.no_grad():
-            tiles = ops.tile(x, WINDOW)
-            wanted = ops.untile(net(tiles), size)
+            tiles = ops.unfold_windows(x, WINDOW)
+            wanted = ops.fold_windows(net(tiles), size)
             torch.testing.assert_close(local(x), wanted, rtol=1e-9, atol=1e-12)
 
 

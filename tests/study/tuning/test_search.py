@@ -28,7 +28,7 @@ def test_where_global_is_right_the_original_is_recommended(dataset):
     assert found.advice().startswith("Run the original network on the whole image: even with the")
     assert f"TLC is worse by {-found.fitted.mean:.2f} ± " in found.advice()
     kept = glocal.localize(model, **found.arguments)
-    assert not glocal.plan_of(kept).having("local")
+    assert not glocal.plan_of(kept).with_status("local")
     x = torch.rand(1, 3, 100, 100)
     assert torch.equal(kept(x), model(x))
 

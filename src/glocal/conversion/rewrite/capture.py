@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram, export
+from torch.export import Dim as DynamicDim
+from torch.export import ExportedProgram, export
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils._pytree import tree_unflatten
 
@@ -23,8 +24,7 @@ from glocal.conversion.rewrite.spelling import SpelledOut
 from glocal.errors import ConversionError
 from glocal.ops.windows import Size
 from glocal.scanning.analysis import Analysis, Global
-from glocal.scanning.dims import Dim as Axis
-from glocal.scanning.dims import role
+from glocal.scanning.dims import Dim, role
 from glocal.scanning.modules import clone, drop_hooks
 from glocal.scanning.trace import Ref, Trace, quiet, trace_graph
 
@@ -66,7 +66,7 @@ class Block:
     written: tuple[tuple[int, fx.Node], ...]
     globals: dict[fx.Node, Global]
     shapes: dict[fx.Node, tuple[tuple[int, ...], ...]]
-    dims: dict[fx.Node, tuple[Axis, ...]]
+    dims: dict[fx.Node, tuple[Dim, ...]]
 
     def layout(self, node: fx.Node) -> Layout | None:
         """Where the map lies in a tensor (n, ..., h, w, ...); None if it is no such tensor."""
@@ -152,7 +152,7 @@ def capture(module: nn.Module, runs: Sequence[tuple[Any, Any]]) -> Block:
     )
     dynamic = tuple(
         {
-            d: Dim.DYNAMIC
+            d: DynamicDim.DYNAMIC
             for d, sizes in enumerate(zip(*given.shapes, strict=True))
             if role(sizes) or (d == 0 and sizes[0] == 1)
         }
@@ -254,7 +254,7 @@ def _analysed(graph: fx.Graph, tensors: dict[fx.Node, TensorInput]) -> Any:
     by_name = {node.name: node for node in graph.nodes}
     found = {by_name[operation.path]: operation for operation in analysis.run()}
     shapes: dict[fx.Node, tuple[tuple[int, ...], ...]] = {}
-    dims: dict[fx.Node, tuple[Axis, ...]] = {}
+    dims: dict[fx.Node, tuple[Dim, ...]] = {}
     for node in graph.nodes:
         known = [ref for _, made in runs if isinstance(ref := made.get(node), Ref)]
         if len(known) == len(runs):

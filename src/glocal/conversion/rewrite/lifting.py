@@ -244,7 +244,7 @@ def tiles(
     x: Tensor, window: Size, overlap: Overlap, layout: Sequence[int], size: Size | None
 ) -> Tensor:
     """`ops.tile` of a map in any layout: (n, ...) to (windows · n, ...) in that layout."""
-    return from_map(ops.tile(as_map(x, layout, size), window, overlap), layout)
+    return from_map(ops.unfold_windows(as_map(x, layout, size), window, overlap), layout)
 
 
 def untiled(
@@ -255,8 +255,8 @@ def untiled(
     inner: Size | None,
     size: Size,
 ) -> Tensor:
-    """`ops.untile` to a map in that layout; `inner` is (height, width) of the tiles."""
-    return from_map(ops.untile(as_map(x, layout, inner), size, window, overlap), layout)
+    """`ops.fold_windows` to a map in that layout; `inner` is (height, width) of the tiles."""
+    return from_map(ops.fold_windows(as_map(x, layout, inner), size, window, overlap), layout)
 
 
 def group_norm(

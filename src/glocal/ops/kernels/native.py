@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glocal.ops.kernels.library import INDEX, POINTER, library
 from glocal.ops.kernels.plain import is_plain
-from glocal.ops.windows import Axis, Size
+from glocal.ops.windows import AxisWindows, Size
 
 __all__ = [
     "available",
@@ -92,7 +92,7 @@ def block_sums(x: Tensor, first: Size, block: Size, count: Size) -> Tensor:
     return out
 
 
-def multiply(x: Tensor, values: Tensor, axes: tuple[Axis, Axis]) -> Tensor:
+def multiply(x: Tensor, values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> Tensor:
     """A map times the values of its pixels' windows, (b, c, windows down, windows along)."""
     library = _library()
     assert library is not None

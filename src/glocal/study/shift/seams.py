@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glocal.errors import ArgumentError
-from glocal.inference.geometry import Axis, tile_starts
+from glocal.inference.geometry import AxisTiles, tile_starts
 
 __all__ = ["amplified", "seam_map", "seam_ratio", "tile_borders"]
 
@@ -29,7 +29,7 @@ def tile_borders(size: int, tile: int) -> list[int]:
     """
     tile = min(tile, size)
     starts = tile_starts(size, tile, 0)
-    weights = Axis(size, tile, starts).weights(1, "cut")
+    weights = AxisTiles(size, tile, starts).weights(1, "cut")
     return [start + int(own.nonzero()[0]) for start, own in zip(starts, weights, strict=True)][1:]
 
 

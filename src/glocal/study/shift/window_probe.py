@@ -59,7 +59,7 @@ class WindowProbe(Probe):
         follow(self._original, self._recorder.paths)
         self._arguments: dict[tuple[str, int], Arguments] = {}
         self._inside: dict[str, list[int]] = {}
-        local = {row.path for row in self._plan.having("local")}
+        local = {row.path for row in self._plan.with_status("local")}
         local |= {path for path, m in self._network.named_modules() if isinstance(m, Local)}
         for index, each in enumerate(self.statistics):
             above = [path for path in ancestors(each.operation.path) if path in local]

@@ -48,7 +48,7 @@ def groups_of(plan: Plan) -> tuple[tuple[Group, ...], tuple[str, ...]]:
     norm ('*.norm',)
     pool ('*.pool',)
     """
-    rows = plan.having("local")
+    rows = plan.with_status("local")
     blocks: dict[str, dict[str, None]] = {}
     for row in rows:
         blocks.setdefault(row.how, {})[row.operation] = None

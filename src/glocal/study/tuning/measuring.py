@@ -185,8 +185,8 @@ class Measuring:
             if kept:
                 return None
             raise
-        left = {(row.path, row.operation) for row in plan_of(network).having("global")}
-        known = {(row.path, row.operation) for row in self.plan.having("global")}
+        left = {(row.path, row.operation) for row in plan_of(network).with_status("global")}
+        known = {(row.path, row.operation) for row in self.plan.with_status("global")}
         # what shares a block with an operation that is kept may be left global against our will
         return network if left <= known else None
 
@@ -208,9 +208,9 @@ class Measuring:
 
 def _windows(plan: Plan) -> tuple[Any, ...]:
     """What tells one conversion of a network from another."""
-    rows = [(row.path, row.operation, row.window) for row in plan.having("local")]
+    rows = [(row.path, row.operation, row.window) for row in plan.with_status("local")]
     # maps whose size cannot be told may follow the window in steps of their own
-    unknown = any(row.window is None for row in plan.having("local"))
+    unknown = any(row.window is None for row in plan.with_status("local"))
     return (*rows, plan.window if unknown else None)
 
 

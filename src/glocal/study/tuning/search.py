@@ -108,7 +108,7 @@ def tune(
     groups, inseparable = groups_of(plan) if grouped else ((), ())
     found = Tuning(
         train, DISTANCE if proxy else metric, tuple(pair.name for pair in images), (), (),
-        groups, kept, len(plan.having("local")), tuple(map(_not_tried, inseparable)),
+        groups, kept, len(plan.with_status("local")), tuple(map(_not_tried, inseparable)),
         _protocol(None if proxy else measure, round8, border),
     )  # fmt: skip
     if not found.convertible:
