@@ -33,12 +33,12 @@ Make = Callable[[nn.Module], tuple[nn.Module, dict[str, Any]]]
 
 
 def full(network: nn.Module) -> tuple[nn.Module, dict[str, Any]]:
-    """The network as it is."""
+    """The unconverted network on the whole image."""
     return network, {}
 
 
 def stitched(overlap: int) -> Make:
-    """The network as it is on tiles of the training size."""
+    """The unconverted network on tiles of the training size."""
     return lambda network: (network, {"tile": TRAIN, "overlap": overlap})
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--only", nargs="*", choices=WAYS, help="these ways, in this order")
+    parser.add_argument("--only", nargs="*", choices=WAYS, help="only these methods, in this order")
     arguments = parser.parse_args()
     network = glocal.load(arguments.weights)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

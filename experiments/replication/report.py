@@ -2,8 +2,8 @@
 
     python experiments/replication/report.py
 
-All tables and figures come from the stored weights; PSNR that results.json has for these very
-weights is not measured again. The figures need matplotlib (`pip install -e ".[plots]"`).
+All tables and figures come from the stored weights; PSNR values that results.json holds for these
+weights are not measured again. The figures need matplotlib (`pip install -e ".[plots]"`).
 """
 
 import argparse
@@ -50,7 +50,7 @@ CROPS_A_PHOTO = 24
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--measured-only", action="store_true", help="measure no PSNR now")
+    parser.add_argument("--measured-only", action="store_true", help="measure no PSNR")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
     found = tables.groups(results() if arguments.measured_only else complete())
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def statistics_of(job: Job) -> StatisticsShift:
-    """The statistics of a network over crops of the held-out photographs, whole, and with TLC."""
+    """Statistics of a network over held-out crops, whole photographs, and with TLC."""
     kept = CACHE / f"{job.name}-{weights_digest(job)[:16]}.statistics"
     if not kept.exists():
         print(f"{job.name}: statistics", flush=True)
@@ -77,7 +77,7 @@ def statistics_of(job: Job) -> StatisticsShift:
 
 
 def density_figure(statistics: dict[Job, StatisticsShift]) -> None:
-    """The paper's first figure, one panel a mechanism."""
+    """The paper's first figure, one panel per mechanism."""
     panels = {
         f"{job.network}: {LAYERS[job.network]}": shift
         for job, found in statistics.items()
@@ -104,7 +104,7 @@ def window_figures(found: list[tables.Group]) -> None:
 
 
 def comparison_figure(job: Job) -> str:
-    """Part of the photograph whose gain by TLC is the median one; returns its name."""
+    """Draw a part of the photograph with the median gain; returns its name."""
     measured = results()[job.name]["photographs"]
     order = sorted(
         measured,
@@ -168,9 +168,9 @@ degradation varies over the photograph: haze of optical depth 0.1 to 1.5 ("dehaz
 [`experiments/replication`](../experiments/replication/README.md).
 
 *Full image*: the unconverted network on the whole photograph. *Crop-and-stitch*: the unconverted
-network on tiles of the training size that overlap by a quarter and are blended linearly (*tiles* in
-the picture: tiles edge to edge). *TLC s×*: the converted network, windows of s × the training size; 1.5× is the
-paper's, and the default of `localize`.
+network on tiles of the training size that overlap by a quarter and are blended linearly (*tiles*
+in the picture: tiles edge to edge). *TLC s×*: the converted network, windows of s × the training
+size; 1.5× is the paper's, and the default of `localize`.
 
 ## Results
 
@@ -214,23 +214,25 @@ pooled mean (nafnet), mean and inverse deviation (hinet), the product of query a
 
 ## Padding
 
-Deviation of the channels before HINet's first instance norm, in crops of the training size: computed
-from the crop alone, with zero padding as in training, and cut out of the map of the whole photograph,
-as windows are. Distance: of the inverse deviations, in units of their deviation over padded crops. `python experiments/replication/padding.py`
+Deviation of the channels before HINet's first instance norm, in crops of the training size:
+computed from the crop alone, with zero padding as in training, and cut out of the map of the whole
+photograph, as windows are. Distance: of the inverse deviations, in units of their deviation over
+padded crops. `python experiments/replication/padding.py`
 
 {padding.table()}
 
 ## Seams
 
-The jump of the error across the borders of edge-to-edge tiles, divided by the jump between all other
-neighbouring pixels: 1 means no seams.
+The jump of the error across the borders of edge-to-edge tiles, divided by the jump between all
+other neighbouring pixels: 1 means no seams.
 
 {tables.seams(found)}
 
 ![crops of a photograph, and their errors](images/replication-crops.png)
 
 {visible}, the photograph with the median gain: the {SEEN}×{SEEN} pixels where full image and TLC
-differ most. Below, amplified (grey: zero): the error; the difference from TLC, which shows the seams.
+differ most. Below, amplified (grey: zero): the error; the difference from TLC, which shows the
+seams.
 
 ## Where TLC loses
 
