@@ -21,10 +21,11 @@ from torch import Tensor
 
 import glocal
 from glocal.images import images
-from glocal.inference.geometry import ALIGN, pieces
-from glocal.inference.reach import BOUND, measure
-from glocal.inference.runner import Runner
-from glocal.inference.tiling import Tiler
+from glocal.inference.geometry import ALIGN
+from glocal.inference.measure import measure
+from glocal.inference.plan import BOUND, Reach, TilePlan
+from glocal.inference.run import TiledImage, run
+from glocal.inference.runner import ModelRunner
 from glocal.networks import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,15 +58,16 @@ def case(name: str, photos: list[Path]) -> tuple[torch.nn.Module, Iterator[tuple
 
 
 @torch.inference_mode()
-def errors(tiler: Tiler, whole: Tensor, halos: list[int]) -> Iterator[float]:
+def errors(
+    runner: ModelRunner, image: TiledImage, reach: Reach, whole: Tensor, halos: list[int]
+) -> Iterator[float]:
     """Largest difference from the whole-image result, by halo."""
     for halo in halos:
-        tiler.halo = halo
         side = CORE + 2 * -(-halo // ALIGN) * ALIGN
         worst = 0.0
-        for piece in pieces(tiler.size, (side, side), halo):
-            rows, columns = (slice(p.start, p.stop) for p in (piece.rows, piece.columns))
-            worst = max(worst, float((tiler(piece)[0] - whole[..., rows, columns]).abs().max()))
+        plan = TilePlan(image.size, (side, side), halo, resolutions=reach.resolutions)
+        for _, tile, core, scale in run(plan, runner, image):
+            worst = max(worst, float((core - whole[..., *tile.core(scale)]).abs().max()))
         yield worst
 
 
@@ -95,15 +97,15 @@ def main() -> None:
             def part(rows: slice, columns: slice, image: Tensor = image) -> Tensor:
                 return image[..., rows, columns]
 
-            runner = Runner(local, torch.float32, torch.device("cpu"), None)
-            tiler = Tiler(runner, part, (image.shape[-2], image.shape[-1]))
+            runner = ModelRunner(local, torch.float32, torch.device("cpu"))
+            tiled = TiledImage(part, (image.shape[-2], image.shape[-1]))
             with torch.inference_mode():
-                reach = measure(tiler, window)
-                assert reach is not None
+                reach = measure(runner, tiled, window)
+                assert reach.halo is not None
                 whole, _ = runner(image.float() / 255)
-            tiler.levels = reach.levels
             halos = [round(halo * max(window)) for halo in arguments.halo]
-            row = [error / BOUND for error in errors(tiler, whole, [*halos, reach.halo])]
+            found = errors(runner, tiled, reach, whole, [*halos, reach.halo])
+            row = [error / BOUND for error in found]
             print(
                 f"| {name} | {photo} |",
                 *(f"{error:.2f} |" for error in row[:-1]),

@@ -39,7 +39,7 @@ def full(network: nn.Module) -> tuple[nn.Module, dict[str, Any]]:
 
 def stitched(overlap: int) -> Make:
     """The unconverted network on tiles of the training size."""
-    return lambda network: (network, {"tile": TRAIN, "overlap": overlap})
+    return lambda network: (network, {"tiles": glocal.Tiles(TRAIN, overlap=overlap)})
 
 
 def local(window: int, **options: Any) -> Make:

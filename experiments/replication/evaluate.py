@@ -60,7 +60,9 @@ def restored(job: Job, networks: dict[str, nn.Module], degraded: Photo, way: str
         return degraded
     if way in (TILES, STITCH):
         overlap = 0 if way == TILES else job.crop // 4
-        return glocal.restore(networks[way], degraded, tile=job.crop, overlap=overlap)
+        return glocal.restore(
+            networks[way], degraded, tiles=glocal.Tiles(job.crop, overlap=overlap)
+        )
     return glocal.restore(networks[way], degraded)
 
 

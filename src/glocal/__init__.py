@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from glocal.conversion.localize import localize, plan_of, scan
     from glocal.conversion.rules import DEFAULT_RULES, Rule
     from glocal.exporting.export import Exported, export
+    from glocal.inference.options import Tiles
     from glocal.inference.restore import restore
     from glocal.networks import load
     from glocal.ops.windows import Overlap
@@ -57,6 +58,7 @@ __all__ = [
     "ScanError",
     "Shift",
     "StatisticsShift",
+    "Tiles",
     "Tuning",
     "analyze",
     "evaluate",
@@ -80,6 +82,7 @@ _HOMES = {
     "Rule": "conversion.rules",
     "Shift": "study.shift.report",
     "StatisticsShift": "study.shift.report",
+    "Tiles": "inference.options",
     "Tuning": "study.tuning.recommendation",
     "analyze": "study.shift.measure",
     "evaluate": "study.evaluation.comparison",

@@ -65,7 +65,7 @@ def test_records_are_the_metrics_of_what_restore_gives(model: Gate, data: Path) 
         degraded, target = read_pair(pair)
         restored = {way: glocal.restore(net, degraded) for way, net in networks.items()}
         restored[DEGRADED] = degraded
-        restored[NAMES[1]] = glocal.restore(model, degraded, tile=TRAIN)
+        restored[NAMES[1]] = glocal.restore(model, degraded, tiles=TRAIN)
         for way, image in restored.items():
             record = records[pair.name, way]
             assert record.size == (56, 72)

@@ -31,7 +31,7 @@ def test_ways_are_those_of_restore_and_localize(model: Gate) -> None:
     assert [way.converted for way in (full, stitched, tlc, wide)] == [False, False, True, True]
     expected = [
         glocal.restore(model, image),
-        glocal.restore(model, image, tile=(32, 24), overlap=8, blend="cut"),
+        glocal.restore(model, image, tiles=glocal.Tiles((32, 24), overlap=8, blend="cut")),
         glocal.restore(glocal.localize(model, TRAIN), image),
         glocal.restore(glocal.localize(model, TRAIN, window=(40, 50)), image),
     ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from glocal.conversion.localize import localize, plan_of
 from glocal.errors import ArgumentError
 from glocal.inference.geometry import BLENDS, Blend
+from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.ops.windows import Size, as_size
 
@@ -51,7 +52,7 @@ class Way:
             GlocalError: as for `glocal.restore`, and where the image does not fit into memory.
         """
         size = image.shape[:2] if isinstance(image, np.ndarray) else image.shape[-2:]
-        whole = {"tile": (int(size[0]), int(size[1]))}
+        whole = {"tiles": (int(size[0]), int(size[1]))}
         return restore(self.network, image, **{**whole, **self.options, **options})
 
 
@@ -143,7 +144,7 @@ def stitched(
         model,
         f"the network as it is, on tiles of {size[0]}×{size[1]} pixels that overlap by {least} or "
         f"more and {how} there",
-        {**options, "tile": size, "overlap": least, "blend": blend},
+        {**options, "tiles": Tiles(size, overlap=least, blend=blend)},
     )
 
 

@@ -17,6 +17,7 @@ from glocal.errors import ArgumentError
 from glocal.images import images
 from glocal.images.files import make_folder, write_whole
 from glocal.images.images import Image
+from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.ops.windows import Size
 from glocal.study.evaluation.pictures import write_picture
@@ -95,7 +96,11 @@ def measure_seams(
         model, train_size, window=window, keep_global=keep_global, allow_global=True
     )
     stitched = restore(
-        model, degraded, tile=train_size, overlap=0, blend="cut", output=output, progress=progress
+        model,
+        degraded,
+        tiles=Tiles(train_size, overlap=0, blend="cut"),
+        output=output,
+        progress=progress,
     )
     local = restore(local_model, degraded, output=output)
     scale = local.shape[0] // degraded.shape[0]

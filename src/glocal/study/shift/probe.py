@@ -17,7 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from glocal.errors import GlocalError, ScanError
-from glocal.inference.runner import Runner, channels_of, device_of, is_out_of_memory, resolve_dtype
+from glocal.inference.runner import (
+    ModelRunner,
+    channels_of,
+    device_of,
+    is_out_of_memory,
+    resolve_dtype,
+)
 from glocal.scanning.discover import Scan
 from glocal.scanning.sandbox import follow, same_random_state, stand_in
 from glocal.scanning.trace import operation_name, source_line
@@ -98,7 +104,7 @@ class Probe:
         follow(self._network, self._recorder.paths)
         device = device_of(self._network, None)
         restarting = _Restarting(self._network, self._restart)
-        self._runner = Runner(restarting, resolve_dtype(restarting, None), device, None)
+        self._runner = ModelRunner(restarting, resolve_dtype(restarting, None), device, None)
         self._to_colour = channels_of(self._network) == 3
 
     def __call__(self, image: Tensor) -> list[Values]:

@@ -22,7 +22,8 @@ Floats: TypeAlias = NDArray[np.float64]
 def tile_borders(size: int, tile: int) -> list[int]:
     """First pixels of the second and all further tiles of an axis that is cut edge to edge.
 
-    Where `restore(..., tile=tile, overlap=0, blend="cut")` goes over from one tile to the next.
+    Where `restore(..., tiles=Tiles(tile, overlap=0, blend="cut"))` goes over from one tile to the
+    next.
 
     >>> tile_borders(128, 64), tile_borders(100, 64), tile_borders(60, 64)
     ([64], [50], [])
