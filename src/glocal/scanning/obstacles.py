@@ -15,10 +15,7 @@ from glocal.scanning.trace import Call
 __all__ = ["Use", "obstacle", "owner"]
 
 # Operations that treat every pixel of a map as they treat the single value of a statistic.
-_PER_PIXEL = frozenset(
-    "clone alias as_strided detach _to_copy _native_batch_norm_legit_no_training prelu "
-    "_prelu_kernel expand".split()
-)
+_PER_PIXEL = frozenset("clone alias as_strided detach _to_copy prelu _prelu_kernel expand".split())
 # Operations that do so along the channels, dim 1.
 _PER_CHANNEL = frozenset("cat split split_with_sizes slice mean sum amax".split())
 
@@ -87,8 +84,10 @@ def _not_with_map(use: Use, size: MapSize) -> str | None:
 
 def _not_per_pixel(use: Use, size: MapSize) -> str | None:
     call, arguments = use.call, use.call.arguments
-    if not _one_pixel(call.outputs):
+    if not _one_pixel(call.outputs[:1]):
         return f"reshapes the statistic to {_shape(call)}"
+    if not _one_pixel(call.outputs):  # batch norm: the mean and deviation that it stores
+        return f"also returns values of the shape {_shape(call)}"
     if call.name == "convolution":
         weight = arguments["weight"]
         if weight.sources or not arguments["input"].sources:
@@ -104,8 +103,6 @@ def _not_per_pixel(use: Use, size: MapSize) -> str | None:
         if use.maps == {size}:
             return None
         return "combines the statistic with that of a map of another size"
-    if call.name == "native_batch_norm" and not arguments["training"]:
-        return None
     return "is not known to accept a map in place of the statistic"
 
 
@@ -114,7 +111,7 @@ def _one_pixel(shapes: Iterable[tuple[int, ...]]) -> bool:
 
 
 def _shape(call: Call) -> str:
-    """The first shape in the outputs that is not (b, c, 1, 1)."""
+    """The first shape of the outputs that is not (b, c, 1, 1)."""
     return str(next(shape for shape in call.outputs if not _one_pixel([shape])))
 
 
