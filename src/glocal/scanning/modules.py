@@ -30,6 +30,9 @@ _HOOKS = (
 # Attributes that torch gives every module.
 _OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 
+# Marks of a repr that is equal for different values: an address; rounded or omitted elements.
+_INCOMPLETE = (" at 0x", "...", "array(", "tensor(")
+
 
 def clone(model: nn.Module) -> nn.Module:
     """A copy of the module tree that shares all tensors and hooks with `model`.
@@ -83,7 +86,7 @@ def _contents(value: object) -> object:
     if isinstance(value, Tensor | nn.Module):
         return id(value)
     text = repr(value)
-    if " at 0x" not in text:
+    if not any(mark in text for mark in _INCOMPLETE):
         return text
     try:
         return pickle.dumps(value)
