@@ -59,7 +59,9 @@ def test_the_plan_is_a_table(net):
     # Where this file's own lines lie is not the plan's business.
     import re
 
-    assert re.sub(r"test_convert\.py:\d+", "test_convert.py:NN", text) + "\n" == golden.read_text()
+    assert (
+        re.sub(r"test_localize\.py:\d+", "test_localize.py:NN", text) + "\n" == golden.read_text()
+    )
 
 
 def test_the_plan_goes_through_json(net):
@@ -315,14 +317,14 @@ def test_a_statistic_that_is_returned_is_left_global():
             return x * gate, gate.sigmoid()
 
     plan = glocal.scan(Returning(), 32)
-    assert plan.rows[0].how == "average pool: its statistic is a result of the network"
+    assert plan.rows[0].how == "average pool: the network returns the statistic"
 
 
 def test_pool_to_classifier_is_left_global():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     plan = glocal.scan(net, 32)
     assert [row.status for row in plan.rows] == ["global"]
-    assert "reshaped to a vector" in plan.rows[0].how
+    assert "reshapes the statistic to" in plan.rows[0].how
 
 
 def test_gradients_flow_to_the_shared_parameters(net):

@@ -21,7 +21,7 @@ from glocal.ops.windows import Size, as_size
 from glocal.scanning.example import Example, scan_network
 from glocal.scanning.modules import ancestors
 from glocal.scanning.plan import Plan, Status
-from glocal.scanning.sandbox import stand_in
+from glocal.scanning.sandbox import isolated_copy
 from glocal.study.shift.distances import Values, distance
 from glocal.study.shift.probe import Probe
 from glocal.study.shift.report import Shift, StatisticsShift
@@ -99,7 +99,7 @@ def analyze(
         GlocalError: an image does not fit into memory as a whole.
     """
     train = as_size(train_size, "train_size")
-    network = stand_in(model)
+    network = isolated_copy(model)
     converted = localize(
         network,
         train,
@@ -165,7 +165,7 @@ def statistics_shift(
         made local, or is kept global, counts with its statistic in the converted network.
     """
     train = as_size(train_size, "train_size")
-    network = stand_in(model)
+    network = isolated_copy(model)
     sizes = list(dict.fromkeys(as_size(w, "window") for w in windows if w is not None))
     converted = [
         localize(

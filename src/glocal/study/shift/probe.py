@@ -25,7 +25,7 @@ from glocal.inference.runner import (
     resolve_dtype,
 )
 from glocal.scanning.discover import Scan
-from glocal.scanning.sandbox import follow, same_random_state, stand_in
+from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
 from glocal.scanning.trace import operation_name, source_line
 from glocal.study.shift.distances import Values
 from glocal.study.shift.statistic import Key, Statistic, canonical, statistics_of
@@ -37,7 +37,7 @@ class Recorder(TorchDispatchMode):
     """Catches statistics among the calls that are made while it is entered.
 
     Attributes:
-        paths: of the modules that run, kept by `running.follow`.
+        paths: of the modules that run, kept by `sandbox.track_modules`.
         count: of the calls of each name in each module.
         found: the statistics that were made, (channels,), by their place in `statistics`.
         lines: of the network's source that made them.
@@ -100,8 +100,8 @@ class Probe:
     def __init__(self, model: nn.Module, scan: Scan) -> None:
         self.statistics = statistics_of(scan)
         self._recorder = Recorder(self.statistics)
-        self._network = stand_in(model)
-        follow(self._network, self._recorder.paths)
+        self._network = isolated_copy(model)
+        track_modules(self._network, self._recorder.paths)
         device = device_of(self._network, None)
         restarting = _Restarting(self._network, self._restart)
         self._runner = ModelRunner(restarting, resolve_dtype(restarting, None), device, None)
@@ -169,7 +169,7 @@ def _as_scanned(recorder: Recorder) -> Iterator[None]:
         # In inference mode torch shows other operations.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
-        stack.enter_context(same_random_state())
+        stack.enter_context(keep_random_state())
         # Fused attention keeps its product to itself; the scan has seen it spelled out.
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(recorder)
