@@ -77,7 +77,7 @@ def draw(steps: tuple[str, ...], rng: np.random.Generator) -> Shot:
     drawn: dict[str, float | int | bool] = {}
     if "blur" in steps:
         # short paths are the frequent ones, and the hard ones to tell from sharpness
-        drawn["path_px"] = 1 + (LONGEST_PATH_PX - 1) * rng.random() ** 1.5
+        drawn["path_px"] = 1 + (LONGEST_PATH_PX - 1) * rng.random() ** 1.3
         drawn["radius_px"] = LARGEST_RADIUS_PX * rng.random() if rng.random() < 0.5 else 0.0
     if "noise" in steps:
         gain = math.exp(rng.uniform(*np.log(GAINS)))
