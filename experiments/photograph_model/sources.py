@@ -3,7 +3,7 @@
     python experiments/photograph_model/sources.py pack .cache/photograph_model/pack.safetensors
 
 The list and its split are those of `experiments/default_model/data.py`. A pack holds the training
-photographs as JPEG of quality 95 with at most 2 megapixels each, for a machine that can fetch no
+photographs as JPEG of quality 95 with at most 4.2 megapixels each, for a machine that can fetch no
 package.
 """
 
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / ".cache" / "photograph_model"
-PACK_PIXELS = 2_000_000
+PACK_PIXELS = 4_200_000
 PACK_QUALITY = 95
 
 Photo = NDArray[np.uint8]

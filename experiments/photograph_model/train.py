@@ -103,13 +103,11 @@ def main() -> None:
     if state is not None:
         cold_step = state.get("cold_step", cold_step)
     start = state["average"] if state is not None else network.state_dict()
-    average = {name: value.detach().clone().to(device) for name, value in start.items()}
-    # channels-last strides too, or every lerp would copy
+    # in the order and with the strides of the network: both are updated as lists
     average = {
-        name: value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
-        for name, value in average.items()
+        name: torch.empty_like(value).copy_(start[name])
+        for name, value in network.state_dict().items()
     }
-    size = TRAIN_SIZE
     total = arguments.hours_total * CROPS_PER_HOUR
     ready = time.monotonic()
     crops = Crops(
@@ -156,7 +154,7 @@ def main() -> None:
             group["lr"] = rate
         degraded, target = (
             images.to(device, non_blocking=True).float().div_(255)
-            for images in crops.batch(step, arguments.batch, size)
+            for images in crops.batch(step, arguments.batch, TRAIN_SIZE)
         )
         degraded = degraded.contiguous(memory_format=torch.channels_last)
         autocast = (
