@@ -66,20 +66,18 @@ class Crops:
         self, photographs: list[Photo], seed: int, generation: int, slots: int, workers: int
     ) -> None:
         self.photographs, self.seed, self.slots = photographs, seed, slots
-        self.generation = generation
+        self.generation, self.workers = generation, workers
         self.waiting: list[Future[Pair]] = []
         self.executor = None
         if workers:
             self.executor = ProcessPoolExecutor(
                 workers, get_context("spawn"), _start_worker, (photographs,)
             )
-            first = [
-                self.executor.submit(_work, (seed, generation + k)) for k in range(2 * workers)
+            futures = [
+                self.executor.submit(_work, (seed, k))
+                for k in range(generation, generation + slots)
             ]
-            rest = range(generation + 2 * workers, generation + slots)
-            first += [self.executor.submit(_work, (seed, k)) for k in rest]
-            self.pairs = [future.result() for future in first[:slots]]
-            self.waiting = first[slots:]
+            self.pairs = [future.result() for future in futures]
         else:
             # slot k holds the newest of the generations that are k modulo the number of slots
             self.pairs = [
@@ -95,7 +93,7 @@ class Crops:
             self.pairs[self.generation % self.slots] = pair
             self.generation += 1
             return
-        while len(self.waiting) < 2 * self.executor._max_workers:
+        while len(self.waiting) < 2 * self.workers:
             self.waiting.append(self.executor.submit(_work, (self.seed, self.generation)))
             self.generation += 1
         for future in [future for future in self.waiting if future.done()]:
