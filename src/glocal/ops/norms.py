@@ -26,7 +26,7 @@ def local_instance_norm(
     Source: TLC (arXiv 2112.04491), section 4.
 
     >>> local_instance_norm(torch.tensor([[[[0.0, 2.0, 6.0]]]]), (1, 2), eps=0.0).tolist()
-    [[[[-1.0, 1.0, 1.0]]]]
+    [[[[-1.0, -1.0, 1.0]]]]
 
     Args:
         x: (b, c, h, w), floating point.
