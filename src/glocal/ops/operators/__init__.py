@@ -23,16 +23,14 @@ computes the values. Four things are not operators, each for a reason:
   has a derivative for `backward` only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from glocal.ops import exported
 from glocal.ops.operators.attention import channel_attention
 from glocal.ops.operators.statistics import (
-    affine,
     instance_norm,
     window_maxima,
     window_moments,
@@ -56,17 +54,11 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     ``program.run_decompositions(decompositions())``.
     """
 
-    def norm(
-        x: Tensor, window: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
-    ) -> Tensor:
-        mean, variance = exported.window_moments(x, window, x.shape[1])
-        return affine((x - mean) * (variance + eps).rsqrt(), weight, bias).to(x.dtype)
-
     namespace = torch.ops.glocal
     return {
         namespace.window_sums.default: exported.window_sums,
         namespace.window_maxima.default: exported.window_maxima,
         namespace.window_moments.default: exported.window_moments,
-        namespace.instance_norm.default: norm,
+        namespace.instance_norm.default: exported.instance_norm,
         namespace.channel_attention.default: exported.channel_attention,
     }
