@@ -319,7 +319,7 @@ def test_every_operation_along_dims_is_tested():
 def test_tables_of_one_effect_do_not_overlap():
     tables = (
         aten._ALONG_DIM, set(aten._MATMUL), aten._BATCH_NORM, aten._CONVOLUTION, aten.VIEWS,
-        aten.PICKS, aten._LOCAL,
+        aten.INDEXING, aten._LOCAL,
     )  # fmt: skip
     assert sum(map(len, tables)) == len(set().union(*tables))
 
