@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.scanning import aten
 from glocal.scanning.aten import is_known, mixed_dims
-from glocal.scanning.trace import Call, Ref, operation_name
+from glocal.scanning.recorder import Call, Ref, operation_name
 
 SHAPE = (2, 3, 2, 4)
 

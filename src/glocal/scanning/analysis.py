@@ -29,7 +29,8 @@ from glocal.scanning.dims import (
 )
 from glocal.scanning.kinds import REASONS, Facts, Kind, classify
 from glocal.scanning.obstacles import Use, obstacle, owner
-from glocal.scanning.trace import Call, Ref, Trace
+from glocal.scanning.recorder import Call, Ref
+from glocal.scanning.trace import Trace
 
 __all__ = ["Analysis", "Global", "Traces"]
 
@@ -43,7 +44,7 @@ class Global:
 
     Attributes:
         index: its place among the calls of the trace.
-        path, function, line: as in `trace.Call`.
+        path, function, line: as in `recorder.Call`.
         kind: what it does, see `kinds.Kind`.
         feature: (height, width) of the map in the first run; None if it is not known.
         owner: path of the smallest module that contains it and all calls that use its statistic.

@@ -1,6 +1,6 @@
 """Along which dims each aten operation mixes values; tables of aten names without overloads."""
 
-from glocal.scanning.trace import Call, Ref
+from glocal.scanning.recorder import Call, Ref
 
 __all__ = ["FOURIER", "INDEXING", "SELECTING", "VIEWS", "is_known", "mixed_dims"]
 

@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 from glocal.errors import GlocalError, ScanError
 from glocal.inference.runner import Runner, channels_of, device_of, is_out_of_memory, resolve_dtype
 from glocal.scanning.discover import Scan
+from glocal.scanning.recorder import operation_name, source_line
 from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
-from glocal.scanning.trace import operation_name, source_line
 from glocal.study.shift.distances import Values
 from glocal.study.shift.statistic import Key, Statistic, canonical, statistics_of
 
