@@ -165,7 +165,7 @@ def test_a_refused_file_loses_nothing(
     result = run("analyze", checkpoint, "--data", data, *words)
     assert result.exit_code == 1
     assert "mean distance" in result.stdout
-    assert "cannot be made" in result.stderr
+    assert "cannot be created" in result.stderr
 
 
 def test_a_missing_matplotlib_is_said_first(

@@ -92,7 +92,7 @@ def test_pictures_that_cannot_be_written_are_failures(run, checkpoint, data: Pat
     result = run("evaluate", checkpoint, *words)
     assert result.exit_code == 1
     assert "failed: a: " in result.stderr
-    assert "cannot be made" in result.stderr
+    assert "cannot be created" in result.stderr
 
 
 def test_narrow_tables_cut_nothing_off() -> None:

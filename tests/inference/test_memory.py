@@ -172,7 +172,7 @@ from torch import nn
 from glocal.inference.allocator import keep_freed_memory
 from glocal.images.images import Image, write
 from glocal.inference.memory import _resident
-from glocal.runs.large import restore_streamed
+from glocal.runs.streaming import restore_streamed
 
 MIB = 2**20
 

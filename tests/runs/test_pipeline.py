@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glocal.runs.pipeline import run
-from glocal.runs.stages import Finished, Limits, Outcome, Stages, Usage
+from glocal.runs.stages import Limits, Outcome, Skip, Stages, Usage
 
 IN_TURN = Limits(count=0)
 PATIENCE_S = 20
@@ -39,7 +39,7 @@ def stages(**changed: Any) -> Stages[Any, Any, Any, Any]:
 
 
 def told(outcomes: Iterator[Outcome[Any, Any]]) -> list[tuple[Any, Any, str]]:
-    return [(outcome.item, outcome.done, repr(outcome.error)) for outcome in outcomes]
+    return [(outcome.item, outcome.result, repr(outcome.error)) for outcome in outcomes]
 
 
 def faulty(events: dict[int, str]) -> Stages[Any, Any, Any, Any]:
@@ -49,9 +49,9 @@ def faulty(events: dict[int, str]) -> Stages[Any, Any, Any, Any]:
         if events.get(number) == stage:
             raise ValueError(f"{stage} {number}")
 
-    def read(item: int) -> int | Finished[str]:
+    def read(item: int) -> int | Skip[str]:
         fail(item, "read")
-        return Finished("skipped") if events.get(item) == "skip" else item
+        return Skip("skipped") if events.get(item) == "skip" else item
 
     def compute(numbers: list[int]) -> list[int]:
         for number in numbers:
@@ -62,7 +62,7 @@ def faulty(events: dict[int, str]) -> Stages[Any, Any, Any, Any]:
         fail(item, "write")
         return square
 
-    return stages(read=read, compute=compute, write=write, lot=lambda n: (n % 3, 3))
+    return stages(read=read, compute=compute, write=write, group=lambda n: (n % 3, 3))
 
 
 @given(
@@ -91,7 +91,7 @@ def lots(keys: str, most: int, limits: Limits, **changed: Any) -> list[str]:
         calls.append(indices)
         return indices
 
-    like = stages(compute=compute, lot=lambda index: (keys[index], most), **changed)
+    like = stages(compute=compute, group=lambda index: (keys[index], most), **changed)
     assert [outcome.item for outcome in run(range(len(keys)), like, limits)] == list(
         range(len(keys))
     )
@@ -131,7 +131,7 @@ def test_a_call_that_fails_for_several_is_made_for_each() -> None:
             raise ValueError("two")
         return numbers
 
-    together = stages(compute=compute, lot=lambda number: ("one key", 3))
+    together = stages(compute=compute, group=lambda number: ("one key", 3))
     outcomes = list(run([1, 2, 3, 4], together, Limits(count=3)))
     assert calls == [[1, 2, 3], [1], [2], [3], [4]]
     assert [str(outcome.error) for outcome in outcomes] == ["None", "two", "None", "None"]
@@ -293,7 +293,7 @@ def test_usage_adds_up() -> None:
 
 
 def test_elapsed_is_the_time_in_stages() -> None:
-    slow = stages(compute=lambda numbers: nap(0.01) or numbers, lot=lambda n: (0, 2))
+    slow = stages(compute=lambda numbers: nap(0.01) or numbers, group=lambda n: (0, 2))
     for limits in (IN_TURN, Limits(count=2)):
         usage = Usage()
         outcomes = list(run(range(2), slow, limits, usage))

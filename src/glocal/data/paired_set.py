@@ -21,7 +21,7 @@ from glocal.data.degrade import degrade, settings
 from glocal.errors import ArgumentError, ImageError
 from glocal.images.files import make_folder, write_whole
 from glocal.images.images import SUFFIXES, read, write
-from glocal.runs.folder import pair_files
+from glocal.runs.jobs import folder_jobs
 
 __all__ = ["RECORD", "Made", "image_seed", "make_paired_set", "plan_paired_set"]
 
@@ -134,7 +134,7 @@ def plan_paired_set(
     if out.exists() and not out.is_dir():
         raise ArgumentError(f"{out}: is a file; a set needs a folder")
     if source.is_dir():
-        files = pair_files(source, out, recursive=recursive, suffix=".png")
+        files = folder_jobs(source, out, recursive=recursive, suffix=".png")
         names = {path: target.relative_to(out) for path, target in files}
     elif source.suffix.lower() in SUFFIXES and source.is_file():
         names = {source: Path(source.name).with_suffix(".png")}
