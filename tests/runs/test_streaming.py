@@ -386,7 +386,7 @@ def test_unconverted_networks_and_blended_tiles_are_not_streamed(
     images.write(tmp_path / "in.png", Image(smooth()))
     with pytest.raises(ArgumentError, match="streaming needs a converted network"):
         restore_file(Gate(), tmp_path / "in.png", tmp_path / "out.png", stream=True)
-    with pytest.raises(ArgumentError, match="leave out overlap and blend"):
+    with pytest.raises(ArgumentError, match="omit overlap and blend"):
         restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, overlap=8)
 
 

@@ -21,7 +21,7 @@ __all__ = ["HINBlock", "HINet", "hinet_hyperparameters"]
 class HINBlock(nn.Module):
     """Residual block with instance norm on half of its channels (HIN block, section 3).
 
-    `norm`, where there is one, is the network's global operation: it normalises the first half
+    `norm`, if present, is the network's global operation: it normalises the first half
     of the channels by their mean and variance over all pixels.
     """
 

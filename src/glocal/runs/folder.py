@@ -60,7 +60,7 @@ def restore_file(
         stream = should_stream(model, read_header(source), **options)
     if stream:
         if options.get("overlap") is not None or options.get("blend") is not None:
-            raise ArgumentError("streamed tiles have a halo: leave out overlap and blend")
+            raise ArgumentError("streamed tiles have a halo: omit overlap and blend")
         result = stream_job(model, job, quality=quality, resume=resume, **options)
     else:
         image = read(source)

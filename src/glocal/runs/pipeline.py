@@ -198,10 +198,10 @@ class _Overlapped:
             self._reading.append(work)
 
     def _is_room_after(self, works: list[_Work]) -> bool:
-        """True if one more item may be held. Assumes the largest size while an item is read."""
+        """True if one more item may follow. An item being read counts as the largest so far."""
         assumed = self._largest or self._limits.nbytes
-        held = sum(assumed if work.nbytes is None else work.nbytes for work in works)
-        return len(works) < self._limits.count and held < self._limits.nbytes
+        nbytes = sum(assumed if work.nbytes is None else work.nbytes for work in works)
+        return len(works) < self._limits.count and nbytes < self._limits.nbytes
 
     def _read(self, work: _Work) -> None:
         work.read(self._stages)
