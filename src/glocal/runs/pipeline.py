@@ -183,8 +183,10 @@ class _Overlapped:
             return
         writes = [work.future for work in self._writing]
         began = time.perf_counter()
-        wait(writes if batch else writes + reads, return_when=FIRST_COMPLETED)
+        finished, _ = wait(writes if batch else writes + reads, return_when=FIRST_COMPLETED)
         waited_s = time.perf_counter() - began
+        for future in finished:
+            future.result()  # raises errors of this module, which are no item's outcome
         if batch or not reads:
             self._usage.output_s += waited_s
         else:
@@ -226,7 +228,7 @@ class _Overlapped:
             if not self._reading[0].future.done():
                 return []
             work = self._reading.popleft()
-            work.future.result()
+            work.future.result()  # as in `_advance`
             if work.outcome is None:
                 self._loaded.append(work)
 
