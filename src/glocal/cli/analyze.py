@@ -103,7 +103,7 @@ def analyze(
     mean. Training crops come from the same images unless --crops names others. Figures need
     [bold]pip install "glocal\\[plots]"[/bold].
     """
-    from glocal.data.pairing import spread
+    from glocal.data.pairing import evenly_spaced
     from glocal.study.shift.files import check_folder, measure_seams, write_analysis
     from glocal.study.shift.measure import analyze as analyze_network
 
@@ -111,7 +111,7 @@ def analyze(
         raise typer.BadParameter("its densities need a folder: give --out", param_hint="--layer")
     if out is not None:
         check_folder(out, overwrite)
-    found = spread(_find(data, layout, noise_sigma), limit)
+    found = evenly_spaced(_find(data, layout, noise_sigma), limit)
     sources = None if crops is None else _Degraded(_plain(crops))
     loaded = load_model(model)
     size = train_size_of(loaded, train_size)

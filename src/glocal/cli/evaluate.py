@@ -141,7 +141,7 @@ def evaluate(
     and peak memory. Images without targets are restored and timed only.
     """
     from glocal.data.datasets import pairs
-    from glocal.data.pairing import spread
+    from glocal.data.pairing import evenly_spaced
     from glocal.metrics import metric_named
     from glocal.study.evaluation.comparison import evaluate as evaluate_network
     from glocal.study.evaluation.pictures import Pictures
@@ -152,7 +152,7 @@ def evaluate(
         metric_named(name)
     if out is not None and out.exists() and not out.is_dir():
         raise ArgumentError(f"{out}: is a file; a report needs a folder")
-    found = spread(pairs(data, layout, noise_sigma=noise_sigma), limit)
+    found = evenly_spaced(pairs(data, layout, noise_sigma=noise_sigma), limit)
     chosen_device = device_named(device)
     loaded = load_model(model)
     size = train_size_of(loaded, train_size)

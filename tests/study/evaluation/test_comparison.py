@@ -266,7 +266,7 @@ def test_impossible_evaluations(
 
 
 def test_two_images_of_one_name_are_refused(model: Gate, data: Path) -> None:
-    with pytest.raises(ArgumentError, match="have one name"):
+    with pytest.raises(ArgumentError, match="have the same name"):
         measured(model, pairs(data) * 2, TRAIN)
 
 

@@ -158,7 +158,7 @@ def test_limits_spread_over_the_set(dataset):
     ("options", "message"),
     [
         ({"crop": 95}, "crops of 95x95 are too small to tell windows apart; give at least 3 ×"),
-        ({"limit": 0}, "at least one image is needed"),
+        ({"limit": 0}, "must be at least 1 image"),
         ({"metric": "lpips"}, "no metric is called 'lpips'"),
         ({"train_size": 0}, "train_size must be a positive int"),
         ({"keep_global": "nothing"}, "no global operation lies at 'nothing'"),
@@ -174,7 +174,7 @@ def test_targets_are_had_by_all_or_none(dataset):
     lonely = Pair("lonely", pairs(data)[0].degraded, None)
     with pytest.raises(ArgumentError, match="1 of 3 images have no target, lonely for one"):
         tune(Gate(), [*pairs(data), lonely], TRAIN)
-    with pytest.raises(ArgumentError, match="two images of the data have one name"):
+    with pytest.raises(ArgumentError, match="two images of the data have the same name"):
         tune(Gate(), [*pairs(data), *pairs(data)], TRAIN)
     with pytest.raises(ArgumentError, match="there are no images to tune on"):
         tune(Gate(), [], TRAIN)

@@ -12,7 +12,7 @@ from torch import nn
 from glocal.conversion.localize import localize, plan_of
 from glocal.conversion.rules import DEFAULT_RULES, Rule
 from glocal.data.datasets import pairs
-from glocal.data.pairing import Pair, check_names, data_sha256, spread
+from glocal.data.pairing import Pair, check_names, data_sha256, evenly_spaced
 from glocal.errors import ArgumentError
 from glocal.inference.runner import device_of, resolve_dtype
 from glocal.metrics import Metric, metric_named
@@ -218,7 +218,7 @@ def _images(data: str | Path | Sequence[Pair], limit: int | None) -> list[Pair]:
         ArgumentError: there are none, or not all of them have targets, or none has.
     """
     found = pairs(data) if isinstance(data, str | Path) else list(data)
-    found = spread(found, limit)
+    found = evenly_spaced(found, limit)
     check_names(found, "tune on")
     lacking = [pair.name for pair in found if pair.target is None]
     if 0 < len(lacking) < len(found):
