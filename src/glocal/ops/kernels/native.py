@@ -177,4 +177,4 @@ def _cut(x: Tensor, window: Size) -> tuple[int, int, int]:
 
 
 def _library() -> ctypes.CDLL | None:
-    return library("windows", _FUNCTIONS)
+    return library(_FUNCTIONS)
