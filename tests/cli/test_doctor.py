@@ -66,8 +66,8 @@ def test_each_fact_has_a_row():
         ("kernels", "avx2, on its own threads"),
         ("", "/x/avx2.so"),
         ("libvips", "8.16.0"),
-        ("", "png: read and write"),
-        ("", "webp: cannot write"),
+        ("", "png: read, write"),
+        ("", "webp: read, cannot write"),
         ("extras", "onnx: onnx, onnxscript missing; pip install 'glocal[onnx]'"),
         ("", "plots: installed"),
     ]

@@ -71,8 +71,8 @@ def lines(report: Facts) -> list[tuple[str, str]]:
     else:
         rows.append(("libvips", libvips["version"]))
         for kind, can in libvips["formats"].items():
-            missing = [f"cannot {verb}" for verb in ("read", "write") if not can[verb]]
-            rows.append(("", f"{kind}: {' and '.join(missing) or 'read and write'}"))
+            verbs = [verb if can[verb] else f"cannot {verb}" for verb in ("read", "write")]
+            rows.append(("", f"{kind}: {', '.join(verbs)}"))
     extras = []
     for extra, state in report["extras"].items():
         missing = ", ".join(state["missing"])

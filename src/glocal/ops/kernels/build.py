@@ -1,11 +1,8 @@
 """Compile the C++ sources of this folder into shared libraries, one for each processor variant.
 
-Installing glocal from a checkout or an sdist runs this through the build hook. To run it again::
-
-    python -m glocal.ops.kernels.build
-
-The file uses the standard library alone: the build hook and ``make kernels`` load it by its path,
-before glocal is installed.
+Installing glocal from a checkout or an sdist runs this through the build hook; running this file
+does it again. It uses the standard library alone, because the hook and ``make kernels`` load it by
+its path, before glocal is installed.
 """
 
 import hashlib
@@ -17,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
@@ -120,8 +118,9 @@ def try_build(folder: Path = BUILT) -> str | None:
     try:
         build(folder)
     except BuildError as error:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / REASON).write_text(f"{error}\n", encoding="utf-8")
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / REASON).write_text(f"{error}\n", encoding="utf-8")
         return str(error)
     return None
 

@@ -27,7 +27,7 @@ Signatures: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
 VARIABLE = "GLOCAL_KERNELS"
 """The environment variable that names a variant, or 0 for none."""
 
-_BUILD = "python -m glocal.ops.kernels.build"
+_BUILD = f"python {build.__file__}"
 _TORCH_LIBRARIES = ("libtorch_cpu.so", "libtorch_cpu.dylib")
 
 
@@ -95,9 +95,8 @@ def select(wanted: str, built: Collection[str], features: Collection[str]) -> st
         ArgumentError: `wanted` is not built, or the processor cannot run it.
     """
     if not wanted:
-        return [v for v, needs in build.VARIANTS.items() if v in built and {*needs} <= {*features}][
-            -1
-        ]
+        fits = [v for v, needs in build.VARIANTS.items() if v in built and {*needs} <= {*features}]
+        return fits[-1]  # the baseline is always built
     if wanted not in built:
         raise ArgumentError(f"{VARIABLE}={wanted} is not built; run {_BUILD}")
     if missing := [name for name in build.VARIANTS[wanted] if name not in features]:
