@@ -1,7 +1,5 @@
 """The C++ window operations against the slow definitions, and torch in their place."""
 
-import subprocess
-
 import oracles
 import pytest
 import torch
@@ -11,14 +9,14 @@ from hypothesis import strategies as st
 from glocal import ops
 from glocal.ops import lazy
 from glocal.ops.kernels import native
-from glocal.ops.kernels.library import library
+from glocal.ops.kernels.library import kernels, library
 from glocal.ops.window_map import WindowMap, values_of
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 PROBE = torch.zeros(1, 1, 8, 8)
 
 needs_compiler = pytest.mark.skipif(
-    not native.takes(PROBE), reason="the C++ library is not available"
+    not native.takes(PROBE), reason="the kernels are not built, or GLOCAL_KERNELS=0"
 )
 # windows of 4 rows and more, over maps on which all sizes of blocks and groups occur
 sizes = st.tuples(st.integers(4, 90), st.integers(1, 40))
@@ -169,52 +167,19 @@ def test_small_windows_are_left_to_torch():
     assert not native.available(PROBE, (3, 8))
 
 
-def test_without_a_compiler_results_are_the_same(monkeypatch, tmp_path):
+def test_results_without_kernels_are_the_same(monkeypatch):
     x = a_map((70, 50), 6, torch.contiguous_format)
     with torch.no_grad():
         wanted = [values(f(x, (33, 20))) for f in (lazy.local_mean, ops.local_instance_norm)]
-        library.cache_clear()
-        monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+        monkeypatch.setenv("GLOCAL_KERNELS", "0")
+        load_anew()
         assert not native.takes(x)
         for before, f in zip(wanted, (lazy.local_mean, ops.local_instance_norm), strict=True):
             torch.testing.assert_close(values(f(x, (33, 20))), before, rtol=1e-5, atol=1e-6)
     monkeypatch.undo()
-    library.cache_clear()
+    load_anew()
 
 
-@needs_compiler
-def test_what_is_compiled_is_values(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library.cache_clear()
-    assert native.takes(PROBE)
-    (made,) = (tmp_path / "glocal").iterdir()
-    assert made.suffix == ".so"
-    library.cache_clear()
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("compiled again"))
-    assert native.takes(PROBE)
-    monkeypatch.undo()
-    library.cache_clear()
-
-
-@needs_compiler
-def test_a_user_without_a_home_has_no_cache(monkeypatch):
-    pwd = pytest.importorskip("pwd")
-
-    def unknown(user):
-        raise KeyError(user)
-
-    for name in ("HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
-    library.cache_clear()
-    assert not native.takes(PROBE)
-    monkeypatch.undo()
-    library.cache_clear()
-
-
-def test_it_can_be_turned_off(monkeypatch):
-    library.cache_clear()
-    monkeypatch.setenv("GLOCAL_NATIVE", "0")
-    assert not native.takes(PROBE)
-    monkeypatch.undo()
+def load_anew():
+    kernels.cache_clear()
     library.cache_clear()

@@ -14,8 +14,8 @@ from glocal.errors import ArgumentError, GlocalError, GlocalWarning, ImageError
 from glocal.images import images
 from glocal.images.formats import Metadata
 from glocal.images.images import Image
-from glocal.inference.options import Tiles
 from glocal.images.sample_files import Header, SampleFile, read_header
+from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.ops.windows import LEAST, Overlap
 from glocal.runs import streaming
@@ -411,14 +411,18 @@ def test_unconverted_networks_and_blended_tiles_are_not_streamed(
     with pytest.raises(ArgumentError, match="streaming needs a converted network"):
         restore_file(Gate(), tmp_path / "in.png", tmp_path / "out.png", stream=True)
     with pytest.raises(ArgumentError, match="omit overlap and blend"):
-        restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tiles=Tiles(overlap=8))
+        restore_file(
+            local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tiles=Tiles(overlap=8)
+        )
 
 
 def test_large_images_are_streamed(local: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     def header_of(height: int, width: int) -> Header:
         return Header((height, width), 3, False, np.dtype(np.uint8), Metadata())
 
-    monkeypatch.setattr(streaming, "memory_budget", lambda device, memory, reserved: memory or 2**40)
+    monkeypatch.setattr(
+        streaming, "memory_budget", lambda device, memory, reserved: memory or 2**40
+    )
     assert not should_stream(local, header_of(720, 1920))
     assert should_stream(local, header_of(8400, 12000))
     assert not should_stream(local, header_of(8400, 12000), tiles=Tiles(blend="linear"))
