@@ -117,7 +117,11 @@ def test_a_window_far_too_small_is_warned_of(run, checkpoint: Path, data: Path) 
         (["bare.pth"], 2, "Missing option"),
         (["tiny.safetensors", "--data", "none"], 1, "none: no such folder"),
         (["tiny.safetensors", "--data", "set/input"], 1, "matches no known layout"),
-        (["tiny.safetensors", "--data", "set", "--layout", "gopro"], 1, "not match the layout gopro"),
+        (
+            ["tiny.safetensors", "--data", "set", "--layout", "gopro"],
+            1,
+            "not match the layout gopro",
+        ),
         (["tiny.safetensors", "--data", "unpaired"], 1, "do not match"),
         (["tiny.safetensors", "--data", "set", "--metric", "lpips"], 1, "no metric is called"),
         (["tiny.safetensors", "--data", "set", "--window", "0"], 2, "is no size"),
