@@ -1,7 +1,7 @@
 """The command line, ``glocal``: one small module for each command.
 
-Nothing heavy is imported at the top of these modules, so that ``--help`` answers at once;
-torch comes in inside the functions that need it.
+These modules import torch and other slow packages inside functions, so that ``--help`` is quick.
+May import every other room.
 """
 
 import inspect
@@ -50,11 +50,11 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Restore photographs with networks trained on crops and run local (TLC)."""
+    """Restore photographs with networks trained on crops, converted to local operations (TLC)."""
 
 
 def _help(command: Callable[..., None]) -> str:
-    """A command's docstring with its paragraphs unbroken, for any width of terminal."""
+    """Return a command's docstring with unwrapped paragraphs, for any terminal width."""
     return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
 
 
@@ -116,6 +116,6 @@ app.command(
 
 
 def main() -> None:
-    """Run the command line; the entry point of the ``glocal`` script."""
+    """Run the command line; entry point of the ``glocal`` script."""
     keep_freed_memory()
     app(prog_name="glocal")

@@ -1,4 +1,4 @@
-"""What the commands say: errors, warnings, notes and results."""
+"""Print errors, warnings, notes and results."""
 
 import sys
 import warnings
@@ -15,7 +15,7 @@ __all__ = ["ReportingGroup", "console", "say", "say_facts"]
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on today's sys.stdout or sys.stderr that neither highlights nor breaks lines."""
+    """Return a console that neither highlights nor wraps lines."""
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 

@@ -39,7 +39,7 @@ __all__ = [
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = __file__
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
