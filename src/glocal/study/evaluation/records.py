@@ -71,7 +71,7 @@ class Protocol:
             f"{self.weights_sha256[:12]}. Data: {self.data}, {count}.",
             *(f"{name}: {text}." for name, text in self.methods.items()),
             *(f"{name}: {text}" for name, text in self.metrics.items()),
-            f"Before the metrics: {preparation[0].lower()}{preparation[1:]}",
+            f"For the metrics, {preparation[0].lower()}{preparation[1:]}",
             "Differences are means over images of paired differences, with Student's 95 % "
             "interval.",
             "Seconds: mean over images of one run each, after a warm-up, without reading and "
