@@ -1,4 +1,6 @@
-"""Trained global, run local: test-time local conversion (TLC) of image-restoration networks.
+"""Convert image-restoration networks for test-time local inference (TLC).
+
+Trained global, run local.
 
 >>> import glocal, numpy
 >>> model = glocal.load("nafnet-motion-blur")

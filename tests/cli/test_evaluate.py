@@ -1,6 +1,7 @@
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,15 @@ def test_wrong_arguments_are_refused(
     result = run("evaluate", *words)
     assert result.exit_code == code
     assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_missing_jinja2_is_reported_before_the_work(
+    run, checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    words = ("evaluate", checkpoint, "--data", data, "--limit", "1", "--metric", "psnr")
+    result = run(*words, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert 'pip install "glocal[plots]"' in result.stderr
+    assert not (tmp_path / "out").exists()
+    assert run(*words).exit_code == 0

@@ -66,7 +66,7 @@ def test_a_window_is_recommended(run, data: Path, gate: nn.Module, tmp_path: Pat
     assert lines[1] == f"images       2 of 2 in {data}"
     side = found.window[0]
     cells = [line.split() for line in lines]
-    assert [found.heads[3], "gain,", "dB"] == cells[3][-3:]
+    assert [found.columns[3], "gain,", "dB"] == cells[3][-3:]
     assert [f"{side}x{side}", "*", f"{side / 32:.2f}"] in [row[:3] for row in cells]
     assert len([row for row in cells if row and "x" in row[0]]) == len(found.trials)
     assert f"protocol     {found.protocol}" in lines

@@ -1,4 +1,4 @@
-"""``glocal analyze``: measure the shift of statistics from training crops to full images."""
+"""``glocal analyze``: measure the shift of statistics on full images."""
 
 import json
 from pathlib import Path
@@ -54,10 +54,16 @@ def analyze(
         ),
     ] = None,
     crops_per_image: Annotated[
-        int, typer.Option(min=1, help="Random crops of each image.", rich_help_panel="Data")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Random crops of each image.", rich_help_panel="Data"
+        ),
     ] = 24,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the crop positions.", rich_help_panel="Data")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Seed of the crop positions.", rich_help_panel="Data"
+        ),
     ] = 0,
     train_size: TrainSize = None,
     output: Output = None,
@@ -97,11 +103,11 @@ def analyze(
         typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel="Results"),
     ] = False,
 ) -> None:
-    """Measure how far statistics on full images, with and without TLC, are from those in training.
+    """Measure the shift of statistics from training crops to full images.
 
-    For each global operation: the Wasserstein distance of its statistic from that on training
-    crops, in standard deviations over the crops, and the shift of its mean. The crops come from
-    the same images unless --crops names others. Figures need
+    For each global operation, with and without TLC: the Wasserstein distance of its statistic on
+    full images from that on training crops, in standard deviations over the crops, and the shift
+    of its mean. The crops come from the same images unless --crops names others. Figures need
     [bold]pip install "glocal\\[plots]"[/bold].
     """
     from glocal.data.pairing import spread
@@ -173,7 +179,7 @@ def analyze(
 
 
 def _find(data: Path, layout: str, noise_sigma: float | None) -> "list[Pair]":
-    """Return the images of a data set, or of a folder without pairs if no layout is named."""
+    """Return the images of a data set or of a folder without pairs."""
     from glocal.data.datasets import pairs
     from glocal.study.dataset import folder_images
 

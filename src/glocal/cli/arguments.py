@@ -116,7 +116,7 @@ Data = Annotated[
 Layout = Annotated[
     str,
     typer.Option(
-        metavar="NAME|DEGRADED:TARGET",
+        metavar="LAYOUT",
         help="Layout of the data set: gopro, hide, realblur-j, reds, sidd, dpdd, sots, rain, "
         "paired …, dnd (images without targets), or two folders in DIR, DEGRADED:TARGET. auto "
         "takes the first that fits.",
@@ -126,6 +126,7 @@ Layout = Annotated[
 NoiseSigma = Annotated[
     float | None,
     typer.Option(
+        metavar="SIGMA",
         help="Read DIR as clean images and add noise of this standard deviation, in 1/255.",
         rich_help_panel="Data",
         show_default=False,
@@ -144,6 +145,7 @@ Limit = Annotated[
 Output = Annotated[
     int | None,
     typer.Option(
+        metavar="INDEX",
         help="Index of the output to take if the network returns several, from 0.",
         rich_help_panel="Network",
     ),
@@ -155,8 +157,9 @@ Device = Annotated[
 DType = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option(
-        help="Number type of the computation. auto is the type of the weights. bfloat16 and "
-        "float16 are slow on CPUs without instructions for them.",
+        metavar="TYPE",
+        help="Number type of the computation: float32, bfloat16, float16, or auto for the type of "
+        "the weights. bfloat16 and float16 are slow on CPUs without instructions for them.",
         rich_help_panel="Running",
     ),
 ]

@@ -31,18 +31,26 @@ def degrade(
     ],
     kind: Annotated[
         Kind,
-        typer.Option("--kind", "-k", help="Kind of degradation.", show_default=False),
+        typer.Option(
+            "--kind",
+            "-k",
+            metavar="KIND",
+            help="Kind of degradation: motion, defocus, noise, poisson, haze or jpeg.",
+            show_default=False,
+        ),
     ],
     strength: Annotated[
         float | None,
         typer.Option(
-            help="motion: longest path in pixels (default 11); defocus: radius in pixels (5); "
-            "noise: standard deviation in 1/255 (25); poisson: that of white in 1/255 (15); haze: "
-            "scattering × depth (1.5); jpeg: quality (30).",
+            metavar="X",
+            help="Strength, with the default in brackets. motion: longest path in pixels (11); "
+            "defocus: largest radius in pixels (5); noise: standard deviation in 1/255 (25); "
+            "poisson: standard deviation of white in 1/255 (15); haze: scattering × depth (1.5); "
+            "jpeg: quality (30).",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random generator.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random generator.")] = 0,
     recursive: Annotated[
         bool, typer.Option(help="Include subfolders.", rich_help_panel="Files")
     ] = True,

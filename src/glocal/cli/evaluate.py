@@ -82,6 +82,7 @@ def evaluate(
         int,
         typer.Option(
             min=0,
+            metavar="PIXELS",
             help="Pixels to cut from each border before the metrics; the scale in "
             "super-resolution.",
             rich_help_panel="Metrics",

@@ -38,7 +38,8 @@ def export(
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
     opset: Annotated[
-        int, typer.Option(help="ONNX operator set, at least 18.", rich_help_panel="File")
+        int,
+        typer.Option(metavar="N", help="ONNX operator set, at least 18.", rich_help_panel="File"),
     ] = 18,
     size: Annotated[
         Any,

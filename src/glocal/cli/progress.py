@@ -128,7 +128,7 @@ class Bar:
 def run_through(
     results: Iterable[Outcome], bar: Bar, statuses: tuple[str, ...], count: int
 ) -> tuple[str, bool]:
-    """Process the files of a folder with a progress bar, then print notes and failures.
+    """Process files with a progress bar, then print notes and failures.
 
     Notes and failures are also printed if the run is interrupted.
 

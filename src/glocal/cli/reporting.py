@@ -33,7 +33,7 @@ def say_facts(facts: dict[str, str]) -> None:
 
 
 class ReportingGroup(TyperGroup):
-    """Prints glocal's errors without a traceback, and its warnings without a source line."""
+    """Prints glocal's errors and warnings without traceback and source line."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command; exit with 1 for a GlocalError and 130 for Ctrl-C."""

@@ -122,7 +122,9 @@ def restore(
     ] = None,
     quality: Annotated[
         int,
-        typer.Option(min=1, max=100, help="Quality of JPEG and WebP.", rich_help_panel="Files"),
+        typer.Option(
+            min=1, max=100, metavar="N", help="Quality of JPEG and WebP.", rich_help_panel="Files"
+        ),
     ] = 95,
 ) -> None:
     """Restore a photograph, or every photograph of a folder.

@@ -71,6 +71,7 @@ Halo = Annotated[
     typer.Option(
         "--halo",
         min=0,
+        metavar="PIXELS",
         help="Pixels around each tile to compute and discard.  [dim]\\[default: measured][/dim]",
         rich_help_panel="Running",
     ),
@@ -80,6 +81,7 @@ Overlap = Annotated[
     typer.Option(
         "--overlap",
         min=0,
+        metavar="PIXELS",
         help="Blend tiles, with at least this overlap in pixels.  [dim]\\[default: no blending "
         "with TLC, else an eighth of the tile][/dim]",
         rich_help_panel="Running",
@@ -110,6 +112,7 @@ StitchOverlap = Annotated[
     typer.Option(
         "--overlap",
         min=0,
+        metavar="PIXELS",
         help="Least overlap of tiles in pixels.  [dim]\\[default: an eighth of the tile][/dim]",
         rich_help_panel="Crop-and-stitch",
     ),

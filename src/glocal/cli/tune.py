@@ -1,4 +1,4 @@
-"""``glocal tune``: choose the window and the operations to convert on a few images."""
+"""``glocal tune``: choose the window and the operations to convert."""
 
 import shlex
 from pathlib import Path
@@ -159,7 +159,7 @@ def tune(
 
 
 def _print_result(tuning: "Tuning", words: list[str]) -> None:
-    """Print the table, its protocol, the recommendation, and the command that follows it."""
+    """Print the table, its protocol, the recommendation, and the command for it."""
     if tuning.trials:
         console().print(_table(tuning), soft_wrap=False)
         say_facts({"protocol": tuning.protocol})

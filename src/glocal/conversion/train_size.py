@@ -26,7 +26,7 @@ def carried_train_size(model: nn.Module) -> Size | None:
 
 
 def resolve_train_size(model: nn.Module, train_size: int | Size | None) -> Size:
-    """Return the given training size as (height, width), by default the one the model carries.
+    """Return a training size as (height, width), by default the one of the model.
 
     >>> model = nn.InstanceNorm2d(3)
     >>> model.glocal_train_size = 64

@@ -1,4 +1,4 @@
-"""The `data` of `evaluate`, `analyze` and `tune`: a folder, pairs of files, or arrays."""
+"""Read `data` arguments: a folder, pairs of files, or arrays."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -127,17 +127,18 @@ def as_tensor(image: AnyImage) -> Tensor:
         ArgumentError: its shape or type is wrong.
     """
     x = image
-    if isinstance(x, np.ndarray):
-        peak = np.iinfo(x.dtype).max if x.dtype.kind == "u" else 1
+    if isinstance(x, np.ndarray) and (x.dtype.kind == "f" or x.dtype in (np.uint8, np.uint16)):
+        peak = 1 if x.dtype.kind == "f" else np.iinfo(x.dtype).max
         x = torch.from_numpy(np.ascontiguousarray(x / np.float32(peak), np.float32))
         x = x.permute(2, 0, 1) if x.ndim == 3 else x
-    x = x[(None,) * (4 - x.ndim)]
-    if not x.is_floating_point() or x.ndim != 4 or x.shape[0] != 1 or 0 in x.shape:
-        raise ArgumentError(
-            f"got an image of shape {tuple(image.shape)} and type {image.dtype}; expected an array "
-            "(h, w) or (h, w, c), or a float tensor (c, h, w)"
-        )
-    return x
+    if isinstance(x, Tensor) and x.is_floating_point():
+        x = x[(None,) * (4 - x.ndim)]
+        if x.ndim == 4 and x.shape[0] == 1 and 0 not in x.shape:
+            return x
+    raise ArgumentError(
+        f"got an image of shape {tuple(image.shape)} and type {image.dtype}; expected an array "
+        "(h, w) or (h, w, c) of uint8, uint16 or floats, or a float tensor (c, h, w)"
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import glocal
 from glocal.conversion.localize import plan_of
 from glocal.errors import ArgumentError, GlocalError
-from glocal.study.options import ConversionOptions
+from glocal.study.options import ConversionOptions, RunOptions
 from glocal.study.shift.distances import distance, mean_shift, varying, wasserstein
 from glocal.study.shift.measure import Shift, StatisticsShift, analyze, window_shifts
 
@@ -293,7 +293,8 @@ def report(*distances: tuple[float, float]) -> StatisticsShift:
         ),
         (
             [(1, 1)],
-            "TLC changes no statistic because the window covers the images (mean distance 1.00 → 1.00)",
+            "TLC changes no statistic because the window covers the images "
+            "(mean distance 1.00 → 1.00)",
         ),
     ],
 )
@@ -329,3 +330,12 @@ def test_json_tells_the_distances() -> None:
         "distance": {"full": 2.0, "local": 0.25},
         "mean_shift": {"full": 2.0, "local": 0.25},
     }
+
+
+def test_statistics_can_be_measured_in_another_type(net: Net) -> None:
+    image = photo(40, 48)
+    wanted = analyze(net, [image], 16, crops_per_image=2)
+    got = analyze(net, [image], 16, crops_per_image=2, run=RunOptions(dtype="bfloat16"))
+    for ours, theirs in zip(got.shifts, wanted.shifts, strict=True):
+        np.testing.assert_allclose(ours.full, theirs.full, rtol=0.05, atol=0.02)
+        assert not np.array_equal(ours.full, theirs.full)

@@ -1,4 +1,4 @@
-"""The measurements of an evaluation, their protocol, means and paired differences."""
+"""Measurements of an evaluation: protocol, records, means, differences."""
 
 import json
 import math

@@ -53,7 +53,7 @@ def differing(images: Sequence[Pixels], count: int = 3, side: int = 120) -> list
 
 
 def cut(image: NDArray[Any], box: Box, whole: tuple[int, int]) -> NDArray[Any]:
-    """Return a box of an image, repeating pixels if the image is smaller than `whole`.
+    """Return a box of an image, repeating pixels if it is smaller than `whole`.
 
     Args:
         image: (h, w, c).

@@ -54,7 +54,9 @@ class Shown:
 
 
 def page(evaluation: Evaluation, shown: Sequence[Shown] = ()) -> str:
-    """Return the report as HTML: tables with their protocol, a slider and crops for each image.
+    """Return the report as HTML.
+
+    It has the tables with their protocol, and a slider and crops for each image.
 
     All text is escaped. The page loads nothing from the network and works from a file.
 

@@ -48,7 +48,7 @@ def summary_table(evaluation: Evaluation) -> Table:
 
 
 def comparison_table(evaluation: Evaluation) -> Table | None:
-    """Return a row for TLC against each other method; None if nothing can be compared."""
+    """Compare TLC with each other method; None if nothing can be compared."""
     converted = [method for method in evaluation.methods if method in evaluation.protocol.plans]
     others = [method for method in evaluation.methods if method not in (DEGRADED, *converted)]
     if not converted or not others or not evaluation.metrics:

@@ -1,4 +1,4 @@
-"""Measure how far the statistics of global operations shift from training crops to full images.
+"""Measure the shift of statistics from training crops to full images.
 
 `statistic` defines what is measured of each operation, `probe` records it in the original network
 and `window_probe` in the converted one; `measure` collects samples over crops and images,

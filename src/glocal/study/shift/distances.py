@@ -1,4 +1,6 @@
-"""Distances between samples of several channels, in standard deviations of a reference."""
+"""Distances between samples of several channels.
+
+The unit is the standard deviation of a reference."""
 
 from typing import TypeAlias
 

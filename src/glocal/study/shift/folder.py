@@ -1,4 +1,4 @@
-"""Write the folder of an analysis: distances as JSON, figures, and the seams of one image."""
+"""Write the folder of an analysis: JSON, figures, and seams of one image."""
 
 import json
 import math
@@ -169,7 +169,7 @@ def write_analysis(
 
 
 def _titled(shifts: list[Shift]) -> dict[str, Shift]:
-    """Return the shifts by panel titles, which differ also for operations of one module."""
+    """Return the shifts by panel titles, unique even for operations of one module."""
     titles: dict[str, Shift] = {}
     for shift in shifts:
         title = shift.path or "the network"

@@ -1,4 +1,4 @@
-"""`analyze`: the statistics of global operations in training, on full images, and under TLC.
+"""`analyze`: statistics of global operations on crops, full images, under TLC.
 
 The paper explains TLC by a shift of distribution: statistics that global operations take of a full
 image differ from those of training crops, and local statistics do not (Chu et al., ECCV 2022,
@@ -191,7 +191,9 @@ def window_shifts(
 
 
 class _Sampling:
-    """Samples of every statistic, one array (samples, channels) for each image or crop.
+    """Samples of every statistic: one array for each image or crop.
+
+    Arrays are (samples, channels).
 
     Attributes:
         statistics: what is measured.
@@ -265,6 +267,6 @@ def _append(lists: list[list[Values]], found: list[Values]) -> None:
 
 
 def _status(plan: Plan, path: str) -> Status:
-    """Return the status of the operation at a path: that of the closest row of the plan."""
+    """Return the status of the operation at a path, from the closest plan row."""
     rows = [row for row in plan.rows if row.path in ancestors(path)]
     return max(rows, key=lambda row: len(row.path)).status

@@ -60,7 +60,7 @@ def require_matplotlib() -> None:
 
 
 def densities(shifts: Mapping[str, Shift], path: str | Path, title: str = "") -> None:
-    """Draw the densities of statistics on training crops, on full images, and under TLC.
+    """Draw densities of statistics on crops, on full images, and under TLC.
 
     This is figure 1 of the paper (TLC, arXiv 2112.04491), with one panel for each operation.
     Channels are standardised by their mean and deviation over the training crops. The density is
@@ -102,7 +102,7 @@ def densities(shifts: Mapping[str, Shift], path: str | Path, title: str = "") ->
 
 
 def ranking(report: StatisticsShift, path: str | Path, title: str = "", count: int = 30) -> None:
-    """Draw the distance of each operation on full images and under TLC, largest first.
+    """Draw the distance of each operation, with and without TLC, largest first.
 
     Args:
         report: from `analyze`.

@@ -1,4 +1,4 @@
-"""Record the statistic of each global operation of a network while it runs on an image.
+"""Record the statistic of each global operation while a network runs.
 
 A scan of shapes finds the global operations. Here the network runs with values, one image at a
 time, and the same aten calls are identified by the module they run in, their name, and their index

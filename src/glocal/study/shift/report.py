@@ -1,4 +1,4 @@
-"""The result of `analyze`: distances, ranking and verdict, as objects, text and JSON."""
+"""The result of `analyze`: distances, ranking and verdict."""
 
 import json
 import math
@@ -66,7 +66,7 @@ class Shift:
         return mean_shift(self.crops, values)
 
     def standardised(self, values: Values) -> Values:
-        """Return (`values` − mean over crops) ÷ deviation, of channels that are not constant."""
+        """Return (`values` − mean over crops) ÷ deviation, without constant channels."""
         used = varying(self.crops)
         crops = self.crops[:, used]
         standard: Values = (values[:, used] - crops.mean(0)) / crops.std(0)
@@ -132,7 +132,7 @@ class StatisticsShift:
         )
 
     def to_json(self) -> str:
-        """Return the distances as JSON text, without samples; null for constant statistics."""
+        """Return the distances as JSON text; null for constant statistics."""
         full, local = self.mean_distances()
         data = {
             "train_size": self.train_size,
@@ -169,7 +169,7 @@ class StatisticsShift:
 
     @staticmethod
     def _pairs(shifts: tuple[Shift, ...] | list[Shift]) -> list[tuple[float, float]]:
-        """Return (distance on full images, under TLC) of statistics that are not constant."""
+        """Return (distance on full images, under TLC) of non-constant statistics."""
         pairs = [(shift.distance(shift.full), shift.distance(shift.local)) for shift in shifts]
         return [pair for pair in pairs if not math.isnan(pair[0])]
 

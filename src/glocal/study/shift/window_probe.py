@@ -1,4 +1,4 @@
-"""Record the statistics of a network's global operations under TLC, by the law of windows.
+"""Record the statistics of global operations under TLC, by the law of windows.
 
 A local statistic at a pixel is the global one of the pixel's window. So the converted network runs
 on the whole image, the arguments of its local modules are intercepted, and the *original* modules

@@ -1,4 +1,4 @@
-"""Group global operations that can be left global together, and find patterns for them."""
+"""Group operations that can be left global together, and find patterns."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def _few(parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
 
 
 def _patterns(rows: Sequence[Row], others: Sequence[Row]) -> tuple[str, ...] | None:
-    """Return few patterns that match all these rows and none of the others, if possible."""
+    """Return few patterns that match these rows only; None if impossible."""
     reserved = {path for row in others for path in ancestors(row.path)}
     found: list[str] = []
     for row in rows:

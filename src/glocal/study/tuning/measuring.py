@@ -217,7 +217,9 @@ def _windows(plan: Plan) -> tuple[Any, ...]:
 
 
 def _centre(degraded: Floats, target: Floats | None, size: Size) -> tuple[Floats, Floats | None]:
-    """Return the centre of both images; a super-resolution target has a multiple of the size."""
+    """Return the centre of both images.
+
+    A super-resolution target is larger by an integer factor."""
     inside = [
         slice(start := max(0, (have - want) // 2), start + want)
         for have, want in zip(degraded.shape, size, strict=False)

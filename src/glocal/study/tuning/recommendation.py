@@ -1,4 +1,4 @@
-"""The result of `tune`: a window and what to leave global, or the original network."""
+"""The result of `tune`: trials and a recommendation."""
 
 import json
 import math
@@ -71,7 +71,7 @@ class Tuning:
 
     @property
     def fitted_gain(self) -> Interval | None:
-        """Gain of the best trial over the original on the images that chose it (optimistic)."""
+        """Gain of the best trial on the images that chose it, which is optimistic."""
         return self.best.gain(self.original) if self.best else None
 
     @property
@@ -105,12 +105,12 @@ class Tuning:
 
     @property
     def window(self) -> Size | None:
-        """Recommended window (height, width) in input pixels; None for the original network."""
+        """Recommended window, (height, width) in input pixels; None for the original."""
         return None if self.use_original or self.best is None else self.best.window
 
     @property
     def keep_global(self) -> tuple[str, ...]:
-        """Patterns of the operations to leave global; all, if the original is recommended."""
+        """Patterns of operations to leave global; all, to use the original network."""
         if self.use_original or self.best is None:
             return ("*",) if self.convertible else self.always_global
         return (*self.always_global, *self.best.keep_global)
