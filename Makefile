@@ -1,19 +1,21 @@
-# One way to do each task, for people and CI alike. `make` alone lists them.
+# One command per task, for people and CI. `make` alone lists them.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check format benchmarks replication clean
+.PHONY: help setup demo test test-slow test-long check format benchmarks replication clean
 
 help:
-	@echo "make setup   a virtual environment in $(VENV) with everything (once; later runs are offline)"
-	@echo "make demo    restore the shipped photograph and say what changed"
-	@echo "make test    all tests, doctests included"
-	@echo "make check   formatting, lint, types, direction of imports"
+	@echo "make setup   create a virtual environment in $(VENV) (once; later runs are offline)"
+	@echo "make demo    restore the shipped photograph and print the gain"
+	@echo "make test    the tests and doctests (minutes)"
+	@echo "make test-slow  the tests that take seconds each: networks, kills, large files"
+	@echo "make test-long  the tests that take hours; run by hand"
+	@echo "make check   formatting, lint, types, import layers"
 	@echo "make format  format the code"
-	@echo "make benchmarks  docs/benchmarks: speed and memory, as ratios within one run (half an hour)"
-	@echo "make replication  docs/replication.md and its figures, from the stored weights"
+	@echo "make benchmarks  measure speed and memory, write docs/benchmarks (half an hour)"
+	@echo "make replication  write docs/replication.md and its figures from the stored weights"
 
 setup: $(READY)
 
@@ -28,6 +30,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto -q
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n auto -q -m slow
+
+test-long: $(READY)
+	$(BIN)/python -m pytest -n auto -q -m long
 
 check: $(READY)
 	$(BIN)/ruff format --check src tests experiments examples benchmarks

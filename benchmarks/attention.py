@@ -1,14 +1,14 @@
-"""Transposed attention: local by cells against global, and against windows that are cut out.
+"""Transposed attention: local by cells against global, and against cut-out windows.
 
-The maps are three levels of Restormer on an image of 512×768 with a window of 384. *windows* is
-the plain way: overlapping windows, stacked, attended and averaged back. Errors are the largest
-against that way in float64, on white noise in [0, 1] and on maps of mean 30 and deviation 0.1;
-by cells / windows.
+The maps are three levels of Restormer on a 512×768 image with a window of 384. *windows* is the
+straightforward method: cut overlapping windows out, stack them, attend, average them back. Errors
+are the largest difference from that method in float64, on white noise in [0, 1] and on maps of
+mean 30 and deviation 0.1; by cells / windows.
 
-As in `networks`, operations are *called* under the allocator's default settings and, on a CPU,
-also run with glibc keeping freed memory, as `glocal restore` does it. The first have page faults of
-large temporaries besides; how many depends on where in the heap these happen to lie. That and the
-cores of the threads differ from process to process, so the repeats are taken in each of five.
+As in `networks`, operations are *called* with the allocator's default settings and, on a CPU, also
+run with glibc retaining freed memory, as `glocal restore` does. With the default settings, large
+temporaries cause page faults, whose number depends on the state of the heap. That and the placement
+of threads on cores vary between processes, so all repeats run in each of five processes.
 """
 
 import math
@@ -40,14 +40,14 @@ BATCHES = (1, 2)
 
 
 def case_name(level: Level, batch: int, dtype: str, manner: str) -> str:
-    """Of one row."""
+    """Name of the case of one row."""
     channels, heads, size, window = level
     subject = f"{channels} channels {heads} heads {size_text(size)} window {window}"
     return f"{subject} batch {batch} {dtype}, {manner}"
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Every level with one image and with two."""
+    """Cases for every level, with batches of one and two."""
     return [
         Case(
             case_name(level, batch, dtype, manner),
@@ -69,7 +69,7 @@ def measure(
     manner: str,
     earlier: Mapping[str, Record],
 ) -> Record:
-    """Seconds of all forms in turn, and their errors."""
+    """Measure all variants alternately, and their errors."""
     channels, heads, size, window = level
     seconds: dict[str, list[float]] = {}
     for _ in settings.pick(range(PROCESSES), range(1)):
@@ -91,7 +91,7 @@ def measure(
 def seconds_and_errors(
     settings: Settings, level: Level, batch: int, dtype: str
 ) -> tuple[dict[str, list[float]], dict[str, dict[str, float | None]]]:
-    """Of one row and one process."""
+    """Measure one row in one process."""
     channels, heads, size, window = level
     shape = (3, batch, heads, channels // heads, *size)
     given = {name: make(shape, settings.device, dtype) for name, make in INPUTS.items()}
@@ -122,7 +122,7 @@ def seconds_and_errors(
 
 
 def tables(records: Mapping[str, Record]) -> str:
-    """All levels in one."""
+    """One table of all levels."""
     head = ["channels, heads", "map", "window", "batch", "dtype", "run", "clone of v, ms"]
     head += ["global ÷ clone", "by cells ÷ global", "windows ÷ global"]
     head += [f"error, {name}" for name in INPUTS]

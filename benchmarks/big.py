@@ -1,12 +1,11 @@
-"""A photograph of 100 megapixels through `glocal restore`: memory, time, an interruption.
+"""Restore a photograph of 100 megapixels: memory, time, resuming after an interruption.
 
     python benchmarks/big.py                              # 12000x8400, at most 8 GB
-    python benchmarks/big.py --interrupt-after 5          # Ctrl-C after five tiles, then go on
+    python benchmarks/big.py --interrupt-after 5          # Ctrl-C after five tiles, then resume
     python benchmarks/big.py --size 6000x4000 --memory 4GB --model NETWORK [--train-size 256]
 
-The photograph is a mosaic of `--photo`, mirrored from cell to cell so that there are no seams.
-Printed for each run: seconds, the processor's seconds, and the largest resident size that the
-process ever had, as Linux tells.
+The photograph is a mosaic of `--photo`, mirrored between cells so that it has no seams. Each run
+prints wall time, processor time, and the peak resident size that Linux reports.
 """
 
 import argparse
@@ -25,7 +24,7 @@ INTERRUPTED = 130
 
 
 def mosaic(photo: Path, width: int, height: int, target: Path) -> None:
-    """Write a photograph of that size, made of mirrored copies of a small one."""
+    """Write a mosaic of mirrored copies of a small photograph."""
     cell = pyvips.Image.new_from_file(str(photo)).copy_memory()
     pair = cell.join(cell.fliphor(), "horizontal")
     four = pair.join(pair.flipver(), "vertical")
@@ -34,7 +33,7 @@ def mosaic(photo: Path, width: int, height: int, target: Path) -> None:
 
 
 def run(command: list[str], tiles: Path, interrupt_after: int = 0) -> int:
-    """Run a command to its end, or press Ctrl-C when so many tiles are done; print what it took.
+    """Run a command, or interrupt it after some tiles; print its time and memory.
 
     Returns:
         The exit status.
@@ -43,7 +42,7 @@ def run(command: list[str], tiles: Path, interrupt_after: int = 0) -> int:
     pid = subprocess.Popen(command).pid
     ended, pressed = 0, not interrupt_after
     while not ended:
-        # not Popen's own way to wait, which does not tell what the process used
+        # Popen.wait does not report resource usage
         ended, status, usage = os.wait4(pid, 0 if pressed else os.WNOHANG)
         if not pressed and tiles.exists() and tiles.read_text().count('{"tile"') >= interrupt_after:
             os.kill(pid, signal.SIGINT)
@@ -60,8 +59,8 @@ def run(command: list[str], tiles: Path, interrupt_after: int = 0) -> int:
 
 
 def main() -> None:
-    """Make the photograph, restore it."""
-    # in the background of a shell it is ignored, and processes inherit that
+    """Make the photograph and restore it."""
+    # A background shell ignores SIGINT, and child processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -69,9 +68,11 @@ def main() -> None:
     parser.add_argument("--size", default="12000x8400", help="width x height in pixels")
     parser.add_argument("--memory", default="8GB")
     parser.add_argument("--photo", type=Path, default=ROOT / "examples" / "handshake.jpg")
-    parser.add_argument("--suffix", default="jpg", help="of both files: jpg, png, tif")
+    parser.add_argument("--suffix", default="jpg", help="format of both files: jpg, png, tif")
     parser.add_argument("--interrupt-after", type=int, default=0, metavar="TILES")
-    parser.add_argument("--folder", type=Path, help="for the files; a temporary one by default")
+    parser.add_argument(
+        "--folder", type=Path, help="folder for the files (default: a temporary one)"
+    )
     arguments, others = parser.parse_known_args()
     width, height = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:

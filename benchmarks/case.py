@@ -1,23 +1,23 @@
-"""What the sections are made of: cases that are measured one by one and kept."""
+"""Cases: the rows of a section, measured and stored one by one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Record = dict[str, Any]
-"""What was measured: `about` the case, `seconds` of each variant and turn, and more; JSON's."""
+"""One measured case as JSON data: `about`, `seconds` by variant and repeat, and more."""
 
 Size = tuple[int, int]
 T = TypeVar("T")
 
 
 class NotMeasuredError(Exception):
-    """Why a case is not measured; the table says so in these words."""
+    """A case cannot be measured; the table quotes the message."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides how all cases are measured."""
+    """Settings that apply to all cases."""
 
     device: str = "cpu"
     threads: int = 2
@@ -27,11 +27,11 @@ class Settings:
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """Number types that are measured."""
+        """Dtypes to measure."""
         return ("float32", "float16") if self.device == "cuda" else ("float32",)
 
     def pick(self, full: Sequence[T], quick: Sequence[T]) -> Sequence[T]:
-        """What to go through: all, or the little that shows that everything runs."""
+        """The full list, or the short one in quick mode."""
         return quick if self.quick else full
 
 
@@ -41,8 +41,8 @@ class Case:
 
     Attributes:
         name: unique in its section and device.
-        expected_s: roughly, on two cores; for the estimate of the time that is left.
-        measure: makes the record, from those of the section's earlier cases, or raises
+        expected_s: rough seconds on two cores, for the estimate of the remaining time.
+        measure: returns the record, given the records of the section's earlier cases; may raise
             `NotMeasuredError`.
     """
 

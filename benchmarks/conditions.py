@@ -1,4 +1,4 @@
-"""Where figures come from: machine, versions, commit, allocator. Ratios differ with all of them."""
+"""Conditions of a measurement that change ratios: machine, versions, commit, allocator."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "THP_MEM_ALLOC_ENABLE", 
 
 
 def conditions(settings: Settings) -> dict[str, str]:
-    """What is said beside a table; what was measured under the same need not be measured again."""
+    """Conditions printed beside a table; equal conditions need no second measurement."""
     device = torch.device(settings.device)
     found = versions()
     return {
@@ -33,21 +33,21 @@ def conditions(settings: Settings) -> dict[str, str]:
 
 
 def same(one: dict[str, str], other: dict[str, str]) -> bool:
-    """Whether figures may stand side by side: a commit that changes no code is no other."""
+    """True if two figures are comparable: commits that change no code do not count."""
     return {**one, "glocal": ""} == {**other, "glocal": ""}
 
 
 def described(found: dict[str, str]) -> str:
-    """One sentence for a report."""
+    """The conditions as one sentence for the report."""
     return (
         f"{found['machine']}; {found['threads']} threads; Python {found['Python']}, "
         f"torch {found['torch']}, glocal {found['glocal']}; medians of {found['repeats']}, "
-        f"variants in turn; allocator: {found['allocator']}."
+        f"alternating variants; allocator: {found['allocator']}."
     )
 
 
 def allocator(environment: os._Environ[str] | dict[str, str]) -> str:
-    """The C library and whatever in the environment changes how it hands out memory."""
+    """The C library, and environment variables that change its allocator."""
     library = " ".join(platform.libc_ver()).strip() or platform.system()
     chosen = [
         f"{name}={value}" for name, value in environment.items() if name.startswith(ALLOCATOR)
@@ -56,7 +56,7 @@ def allocator(environment: os._Environ[str] | dict[str, str]) -> str:
 
 
 def available_mib(device: str) -> float | None:
-    """Memory that can still be taken, where the system tells."""
+    """Available memory in MiB, if the system reports it."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0] / 2**20
     try:
@@ -75,7 +75,7 @@ def _machine(device: torch.device) -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor has instructions for it; without, it takes ten times as long."""
+    """True if the processor has bfloat16 instructions; without them it is ten times slower."""
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -97,7 +97,7 @@ def _commit() -> str:
 
 
 def _source() -> str:
-    """Digest of the code that is measured: a commit is silent about what is not committed."""
+    """Digest of the measured code, which also covers uncommitted changes."""
     package = Path(glocal.__file__).parent
     digest = hashlib.sha256()
     sources = (path for path in package.rglob("*") if path.suffix in (".py", ".cpp"))

@@ -1,11 +1,10 @@
-"""Folders: files read, restored and written in turn, overlapped, and overlapped in batches.
+"""Folders: files processed one after the other, overlapped, and overlapped in batches.
 
-The embedded network, local, on crops of the photograph that is shipped, written as they were
-read: JPEG or PNG. *waits* is the share of the time that the network has nothing to do: no file
-is read yet, or no room is left for results. On a CPU decoding and encoding take the cores from
-the network. *elsewhere* stands for a network on a device of its own: it sleeps 30 ms for a frame
-of 720p, in proportion for others, and takes no core. Batches are of 4 images, not of frames of
-720p, which fill caches and memory alone.
+The converted embedded network restores crops of the shipped photograph, as JPEG or PNG. *waits* is
+the share of time in which the network is idle: no file is decoded yet, or the queue of results is
+full. On a CPU, decoding and encoding compete with the network for cores. *elsewhere* simulates a
+network on another device: it sleeps 30 ms per 720p frame (other sizes in proportion) and uses no
+core. Batches have 4 images, except for 720p frames, which fill caches and memory alone.
 """
 
 import math
@@ -49,7 +48,7 @@ SLEPT_NS_A_PIXEL = 30e6 / (720 * 1280)
 
 
 class Elsewhere(nn.Module):
-    """Takes its time, and no core; the image is left as it is."""
+    """Sleep without using a core; return the image unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
         time.sleep(1e-9 * SLEPT_NS_A_PIXEL * x[:, 0].numel())
@@ -57,11 +56,11 @@ class Elsewhere(nn.Module):
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Folders of one size each."""
+    """Cases: one folder of one image size each."""
     found = []
     for network, suffix, count, size in settings.pick(FOLDERS, QUICK_FOLDERS):
         if network == "elsewhere" and settings.device != "cpu":
-            continue  # is the real thing there
+            continue  # CUDA is the real case
         cost = SLEPT_NS_A_PIXEL if network == "elsewhere" else NS_A_PIXEL[settings.device]
         runs = len(WAYS) * (settings.repeats + 1)
         expected_s = 1e-9 * cost * count * math.prod(size) * runs
@@ -80,7 +79,7 @@ def measure(
     size: Size,
     earlier: Mapping[str, Record],
 ) -> Record:
-    """Seconds of all ways in turn, and the share of them that the network waits."""
+    """Measure all methods alternately: seconds, and the share in which the network is idle."""
     if name == "elsewhere":
         network: nn.Module = Elsewhere()
     else:
@@ -103,13 +102,13 @@ def measure(
         )
         difference = largest_difference(*(Path(folder) / way for way in (ways[0], ways[-1])))
     about = {"network": name, "suffix": suffix, "images": count, "size": size_text(size)}
-    # the first turns are not counted
+    # warm-up
     counted = {way: shares[-settings.repeats :] for way, shares in waits.items()}
     return {"about": about, "seconds": seconds, "waits": counted, "difference": difference}
 
 
 def fill(folder: Path, suffix: str, count: int, size: Size) -> None:
-    """Crops of a photograph, from all over it."""
+    """Crops spread over a photograph."""
     photograph = images.read(ROOT / "examples" / "handshake.jpg").pixels
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -122,7 +121,7 @@ def fill(folder: Path, suffix: str, count: int, size: Size) -> None:
 
 
 def largest_difference(one: Path, other: Path) -> int:
-    """Of two folders of files of the same names, in steps of 255."""
+    """Largest difference between files of the same names in two folders, in 8-bit levels."""
     return max(
         int(np.abs(first.astype(int) - images.read(other / path.name).pixels).max())
         for path in images.list_images(one)
@@ -131,7 +130,7 @@ def largest_difference(one: Path, other: Path) -> int:
 
 
 def tables(records: Mapping[str, Record]) -> str:
-    """One row a folder."""
+    """One row per folder."""
     head = ["network", "files", "in turn, s", "waits", "overlapped", "waits", "batched", "waits"]
     rows = []
     for record in records.values():

@@ -1,4 +1,4 @@
-"""A new process for what an old one would hide: memory kept for reuse, another allocator."""
+"""Fresh processes, so that retained memory or another allocator cannot hide a cost."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,15 +13,15 @@ from case import NotMeasuredError
 Call = Callable[..., Any]
 
 PROCESSES = 5
-"""For what differs from process to process by more than a bound is wide."""
+"""Processes per case where results vary between processes by more than the bound."""
 
 
 @contextmanager
 def fresh_process(threads: int, prepare: Callable[[], object] | None = None) -> Iterator[Call]:
-    """A process that lasts as long as the `with`, and `call(function, *arguments)` to run in it.
+    """A process that lives as long as the `with`; yields `call(function, *arguments)`.
 
-    It is forked from a server that has imported torch and computed nothing: started in no time,
-    with a heap that is as good as new. `prepare` is called in it first.
+    It is forked from a server that has imported torch and computed nothing, so it starts quickly
+    with a clean heap. It calls `prepare` first.
     """
     server = get_context("forkserver")
     server.set_forkserver_preload(["torch", "glocal.networks"])

@@ -1,13 +1,13 @@
-"""How wide the halo of a tile has to be: tiled against untiled results of converted networks.
+"""Required halo of a tile: tiled against untiled results of converted networks.
 
     python benchmarks/halo.py                                    # embedded and stored networks
     python benchmarks/halo.py --network nafnet-motion-blur --photo examples/handshake.jpg
     python benchmarks/halo.py --network deblur-restormer-crop64-seed0 --halo 0.5 1 2
 
-Each photograph is restored as a whole and in tiles with a core of at most 256 pixels, so that
-halos of every kind of place are met. Figures are the largest difference at any pixel, in levels of
-8 bits (1 is the bound), by the halo in windows; "measured" is what `glocal.restore` chooses by
-itself. Stored networks are those of experiments/replication, whose photographs it fetches.
+Each photograph is restored as a whole and in tiles with cores of at most 256 pixels, so that tile
+borders fall on many kinds of content. Figures are the largest difference at any pixel in 8-bit
+levels (the bound is 1), by halo in windows; "measured" is the halo that `glocal.restore` chooses.
+Stored networks and photographs are those of experiments/replication.
 """
 
 import argparse
@@ -21,10 +21,11 @@ from torch import Tensor
 
 import glocal
 from glocal.images import images
-from glocal.inference.geometry import ALIGN, pieces
-from glocal.inference.reach import BOUND, measure
-from glocal.inference.runner import Runner
-from glocal.inference.tiling import Tiler
+from glocal.inference.geometry import ALIGN
+from glocal.inference.measure import measure
+from glocal.inference.plan import BOUND, Reach, TilePlan
+from glocal.inference.run import TiledImage, run
+from glocal.inference.runner import ModelRunner
 from glocal.networks import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,13 +34,13 @@ CORE = 256
 
 
 def stored() -> list[str]:
-    """The networks of the replication whose weights are there."""
+    """Names of the replication networks with stored weights."""
     folder = ROOT / "experiments" / "replication" / "weights"
     return sorted(path.stem for path in folder.glob("*.safetensors"))
 
 
 def case(name: str, photos: list[Path]) -> tuple[torch.nn.Module, Iterator[tuple[str, np.ndarray]]]:
-    """A converted network and degraded photographs that it is for."""
+    """A converted network and degraded photographs of its task."""
     given = ((path.stem, images.read(path).pixels) for path in photos)
     if name not in stored():
         loaded = load_checkpoint(name)
@@ -57,15 +58,16 @@ def case(name: str, photos: list[Path]) -> tuple[torch.nn.Module, Iterator[tuple
 
 
 @torch.inference_mode()
-def errors(tiler: Tiler, whole: Tensor, halos: list[int]) -> Iterator[float]:
-    """The largest difference to the whole image's result, for each halo."""
+def errors(
+    runner: ModelRunner, image: TiledImage, reach: Reach, whole: Tensor, halos: list[int]
+) -> Iterator[float]:
+    """Largest difference from the whole-image result, by halo."""
     for halo in halos:
-        tiler.halo = halo
         side = CORE + 2 * -(-halo // ALIGN) * ALIGN
         worst = 0.0
-        for piece in pieces(tiler.size, (side, side), halo):
-            rows, columns = (slice(p.start, p.stop) for p in (piece.rows, piece.columns))
-            worst = max(worst, float((tiler(piece)[0] - whole[..., rows, columns]).abs().max()))
+        plan = TilePlan(image.size, (side, side), halo, resolutions=reach.resolutions)
+        for _, tile, core, scale in run(plan, runner, image):
+            worst = max(worst, float((core - whole[..., *tile.core(scale)]).abs().max()))
         yield worst
 
 
@@ -75,7 +77,9 @@ def main() -> None:
     parser.add_argument("--photo", nargs="*", type=Path, default=[])
     parser.add_argument("--photos", type=int, default=2, help="only the first N")
     parser.add_argument("--halo", nargs="*", type=float, default=[2 / 3, 4 / 3, 2, 8 / 3])
-    parser.add_argument("--longest", type=int, default=1280, help="photographs are cut to this")
+    parser.add_argument(
+        "--longest", type=int, default=1280, help="crop photographs to this longer side"
+    )
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
     heads = [f"{halo:.2g}" for halo in arguments.halo]
@@ -93,15 +97,15 @@ def main() -> None:
             def part(rows: slice, columns: slice, image: Tensor = image) -> Tensor:
                 return image[..., rows, columns]
 
-            runner = Runner(local, torch.float32, torch.device("cpu"), None)
-            tiler = Tiler(runner, part, (image.shape[-2], image.shape[-1]))
+            runner = ModelRunner(local, torch.float32, torch.device("cpu"))
+            tiled = TiledImage(part, (image.shape[-2], image.shape[-1]))
             with torch.inference_mode():
-                reach = measure(tiler, window)
-                assert reach is not None
+                reach = measure(runner, tiled, window)
+                assert reach.halo is not None
                 whole, _ = runner(image.float() / 255)
-            tiler.levels = reach.levels
             halos = [round(halo * max(window)) for halo in arguments.halo]
-            row = [error / BOUND for error in errors(tiler, whole, [*halos, reach.halo])]
+            found = errors(runner, tiled, reach, whole, [*halos, reach.halo])
+            row = [error / BOUND for error in found]
             print(
                 f"| {name} | {photo} |",
                 *(f"{error:.2f} |" for error in row[:-1]),

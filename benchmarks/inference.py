@@ -1,10 +1,10 @@
-"""Inference on a CPU as a whole: the official NAFNet source against `glocal.restore`.
+"""CPU inference end to end: the official NAFNet source against `glocal.restore`.
 
-The same weights and the same image, both global. *official* is the source of the authors as
-spandrel carries it, called in inference mode. Each allocator has a process of its own, and the
-processes take turns. *tuned* has glibc keep freed memory (`mallopt`: `M_MMAP_MAX` 0,
-`M_TRIM_THRESHOLD` -1), so that large temporaries cost no page faults. Differences are the largest
-from the first row's output. bfloat16 is tried where the processor has instructions for it.
+Same weights, same image, both global. *official* is the authors' source as distributed in
+spandrel, called in inference mode. Each allocator setting has its own process, and the processes
+alternate. *tuned* makes glibc retain freed memory (`mallopt`: `M_MMAP_MAX` 0, `M_TRIM_THRESHOLD`
+-1), so that large temporaries cause no page faults. Differences are the largest from the output of
+the first row. bfloat16 runs only on processors with bfloat16 instructions.
 """
 
 import math
@@ -43,17 +43,17 @@ NS_A_PIXEL = 7_000
 
 
 def case_name(name: str, size: Size) -> str:
-    """Of one table."""
+    """Name of the case of one table."""
     return f"{name} {size_text(size)}"
 
 
 def variant_name(way: str, allocator: str) -> str:
-    """Of one row."""
+    """Name of the variant of one row."""
     return f"{way}, {allocator} allocator"
 
 
 def cases(settings: Settings) -> list[Case]:
-    """One network at several sizes, on the CPU alone."""
+    """Cases: one network at several sizes, CPU only."""
     if settings.device != "cpu":
         return []
     name = "NAFNet-w4" if settings.quick else "NAFNet-w32"
@@ -71,10 +71,10 @@ def measure(
     size: Size,
     earlier: Mapping[str, Record],
 ) -> Record:
-    """Seconds of all variants in turn; what each gives, against the official source."""
+    """Measure all variants alternately, and their outputs against the official source."""
     if platform.libc_ver()[0] != "glibc":
         raise NotMeasuredError("the tuned allocator is glibc's")
-    official(name)  # says what is missing before anything is started
+    official(name)  # raises before any process starts
     seconds: dict[str, list[float]] = {}
     difference: dict[str, float] = {}
     with ExitStack() as stack:
@@ -98,12 +98,12 @@ def measure(
 
 
 def seconds_to_run(name: str, way: str, size: Size) -> float:
-    """How long a way takes; for a process of its own."""
+    """Time one variant; runs in its own process."""
     return seconds_of(partial(output, name, way, size))
 
 
 def output(name: str, way: str, size: Size) -> Tensor:
-    """What a way gives; for a process of its own."""
+    """Output of one variant; runs in its own process."""
     image = picture(size)
     if way.startswith("official"):
         with torch.inference_mode():
@@ -120,13 +120,13 @@ def picture(size: Size) -> Tensor:
 
 @cache
 def in_layout(name: str, way: str) -> nn.Module:
-    """A network of its own: its weights' layout is that of all that it computes."""
+    """A new network: converting weights to channels-last would change a shared one."""
     made = official(name) if way.startswith("official") else network(name)
     return made.to(memory_format=torch.channels_last) if "channels_last" in way else made
 
 
 def tables(records: Mapping[str, Record]) -> str:
-    """One table a size; official ÷ each row is how much faster the row is."""
+    """One table per size; official ÷ row is the speed-up of the row."""
     found = []
     baseline = variant_name(*VARIANTS[0])
     for name, record in records.items():

@@ -1,4 +1,4 @@
-"""What operations are given: white noise, and the input that cancellation spoils."""
+"""Inputs: white noise, and maps with a large mean, which cause cancellation."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ def largest_errors(
     truth: Callable[..., Tensor],
     inputs: Mapping[str, tuple[Tensor, ...]],
 ) -> dict[str, dict[str, float | None]]:
-    """Largest absolute difference from the truth by input and variant; None where not finite."""
+    """Largest absolute error by input and variant; None if not finite."""
     found: dict[str, dict[str, float | None]] = {}
     for name, given in inputs.items():
         right = truth(*given)

@@ -1,7 +1,7 @@
-"""The two manners in which networks and operations are run.
+"""Two ways of running networks and operations.
 
-*Called* is under the allocator's default settings. *Restored* is as `glocal restore` runs them on a
-CPU: glibc keeps freed memory.
+*Called*: with the allocator's default settings. *Restored*: as `glocal restore` runs them on a CPU,
+with glibc retaining freed memory.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from glocal.inference.allocator import keep_freed_memory
 
 CALLED, RESTORED = "called", "restore"
 HOW = {RESTORED: "as `glocal restore` runs it", CALLED: "called"}
-"""In a sentence."""
+"""Each as a phrase for a sentence."""
 
 
 def manners(device: str) -> tuple[str, ...]:
-    """Those that differ on a device."""
+    """The ways that differ on a device."""
     return (RESTORED, CALLED) if device == "cpu" else (CALLED,)
 
 
 def preparation(manner: str) -> Callable[[], object] | None:
-    """What a fresh process does first."""
+    """The setup function that a fresh process calls first."""
     return keep_freed_memory if manner == RESTORED else None

@@ -1,4 +1,4 @@
-"""The published networks with random weights that let every gate and every signal through."""
+"""Published networks with random weights for which no gate is closed."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,18 +20,18 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "NAFNet-w4": partial(NAFNet, width=4, **_TINY),
 }
 NAFNETS = {"NAFNet-w32": {"width": 32, **_DEBLURRING}, "NAFNet-w4": {"width": 4, **_TINY}}
-"""Constructor arguments of those that the official source is built with, too."""
+"""Constructor arguments of the networks that the official source also builds."""
 
 
 def network(name: str) -> nn.Module:
-    """In eval mode, the same weights each time."""
+    """A network in eval mode, with the same weights each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return awake(NETWORKS[name]().eval())
 
 
 def awake(module: nn.Module) -> nn.Module:
-    """The module, whose parameters that start at zero or one are noisy now: no gate is closed."""
+    """Add noise to parameters that start at zero or one, so that no gate is closed."""
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.numel() == 1 or parameter.std() == 0:

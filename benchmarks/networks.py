@@ -1,15 +1,14 @@
 """Whole networks: time and peak memory of local ÷ global.
 
-Random weights, one image of noise. Below 720×1280 the window shrinks with the image, so that the
-geometry is that of 720p with a window of 384. Sizes that would take more than the limit of time or
-than there is memory, judged by the next smaller one, are left out. Networks are *called* with a
-contiguous tensor under the allocator's default settings, and on a CPU also run as `glocal restore`
-runs them: channels last, and glibc keeps freed memory. Peak memory is measured in a new process for
-each variant, where nothing that was kept for reuse can hide it: the median of several runs, beyond
-what was there before. Memory that is kept is cut up differently in every run, and peaks differ with
-it: by up to 1.4 times between two runs of one variant (`results.json` has all), under default
-settings by 1.2 from images of 180×320 on. Times of one variant differ by a tenth, which is more
-than what NAFNet-w32 at 720×1280 is promised to cost: that is measured in five processes.
+Random weights, one image of noise. Below 720×1280 the window shrinks with the image, which keeps
+the geometry of 720p with a window of 384. Sizes that would exceed the time limit or the memory,
+estimated from the next smaller size, are skipped. Networks are *called* with a contiguous tensor
+and the allocator's default settings, and on a CPU also run as in `glocal restore`: channels-last,
+with glibc retaining freed memory. Peak memory is the median of several runs in a new process for
+each variant, beyond the memory in use before. Retained memory fragments differently in every run,
+and peaks vary: by up to 1.4 times between two runs of one variant (all are in `results.json`),
+with default settings by 1.2 from 180×320 on. Times of one variant vary by a tenth, more than the
+target for NAFNet-w32 at 720×1280 allows, so that case runs in five processes.
 """
 
 import math
@@ -34,7 +33,7 @@ from torch import Tensor, nn
 from glocal.inference.memory import peak_memory
 from glocal.texts import size_text
 
-NS_A_PIXEL = {  # of one run, on two cores; for the estimate of the time that is left
+NS_A_PIXEL = {  # of one run on two cores, for the estimate of the remaining time
     "NAFNet-w32": 6_500,
     "NAFNet-w64": 17_000,
     "HINet": 30_000,
@@ -49,21 +48,21 @@ RUNGS: list[tuple[Size, int]] = [
     ((1080, 1920), 384),
     ((2160, 3840), 384),
 ]
-"""Images and windows, each judged by the one before it."""
+"""Image and window sizes; the cost of each is estimated from the one before."""
 PROMISED = ("NAFNet-w32", (720, 1280))
-"""What targets are about: measured however long it takes, in several processes."""
+"""The case of the targets: always measured, in several processes."""
 QUICK = [((32, 48), 24)]
 QUICK_NETWORKS = {"NAFNet-w4": 10_000}
 MEMORY_RUNS = 2
 
 
 def case_name(name: str, size: Size, dtype: str, manner: str = CALLED) -> str:
-    """Of one row."""
+    """Name of the case of one row."""
     return f"{name} {size_text(size)} {dtype}, {manner}"
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Every network at every size."""
+    """Cases: every network at every size."""
     found = []
     rungs = settings.pick(RUNGS, QUICK)
     for name, ns in (QUICK_NETWORKS if settings.quick else NS_A_PIXEL).items():
@@ -93,7 +92,7 @@ def measure(
     smaller: Size | None,
     earlier: Mapping[str, Record],
 ) -> Record:
-    """Peak memory of each variant alone, then seconds of all in turn."""
+    """Measure the peak memory of each variant alone, then all times alternately."""
     if smaller is not None and (before := earlier.get(case_name(name, smaller, dtype, manner))):
         growth = math.prod(size) / math.prod(smaller)
         refuse_if_too_much(settings, limit_s(settings, name, size), before, growth)
@@ -112,26 +111,26 @@ def measure(
 
 
 def limit_s(settings: Settings, name: str, size: Size) -> float:
-    """How long a case may take."""
+    """Time limit of a case in seconds."""
     is_first = size == settings.pick(RUNGS, QUICK)[0][0]
     return math.inf if is_first or (name, size) == PROMISED else settings.limit_s
 
 
 def processes(name: str, size: Size) -> int:
-    """In how many one after the other each variant is measured."""
+    """Number of processes in which each variant is measured."""
     return PROCESSES if (name, size) == PROMISED else 1
 
 
 def refuse_if_too_much(settings: Settings, limit: float, smaller: Record, growth: float) -> None:
-    """Judge by the record of a smaller image, of a `growth`-th of the pixels.
+    """Estimate from the record of an image with `growth` times fewer pixels.
 
     Raises:
-        NotMeasuredError: it would need more memory than there is, or take too long.
+        NotMeasuredError: the case would exceed the memory or the time limit.
     """
     if "skipped" in smaller:
         if math.isinf(limit):
             return
-        raise NotMeasuredError("as the size before it")
+        raise NotMeasuredError("skipped like the next smaller size")
     peaks = [peak for runs in smaller["peak_mib"].values() for peak in runs if peak is not None]
     available = available_mib(settings.device)
     if peaks and available is not None and growth * max(peaks) > 0.9 * available:
@@ -144,7 +143,7 @@ def refuse_if_too_much(settings: Settings, limit: float, smaller: Record, growth
 
 @dataclass(frozen=True)
 class Run:
-    """What is run, and how."""
+    """One variant of a network and how it runs."""
 
     name: str
     size: Size
@@ -154,12 +153,12 @@ class Run:
     manner: str
 
     def subject(self, variant: str) -> nn.Module:
-        """The network as it is, or converted."""
+        """The original or the converted network."""
         made = network(self.name).to(self.device, getattr(torch, self.dtype))
         return made if variant == "global" else localized(made, self.window, variant)
 
     def image(self, size: Size) -> Tensor:
-        """Noise, as it lies in memory."""
+        """Noise in the memory format of the variant."""
         x = noise((1, 3, *size), self.device, self.dtype)
         if self.manner == CALLED:
             return x
@@ -167,7 +166,7 @@ class Run:
 
 
 def seconds_in_turn(run: Run, repeats: int) -> dict[str, list[float]]:
-    """Of every variant; for a process of its own."""
+    """Time every variant; runs in its own process."""
     x = run.image(run.size)
     calls = {variant: partial(run.subject(variant), x) for variant in ("global", *precisions())}
     with torch.inference_mode():
@@ -175,10 +174,10 @@ def seconds_in_turn(run: Run, repeats: int) -> dict[str, list[float]]:
 
 
 def peaks_mib(run: Run, variant: str, runs: int) -> list[float | None]:
-    """What each of several runs takes at most; for a process of its own."""
+    """Peak memory of several runs; runs in its own process."""
     model, found = run.subject(variant), []
     with torch.inference_mode():
-        model(run.image((64, 64)))  # loads what the first run of all loads
+        model(run.image((64, 64)))  # allocations of the very first run
         x = run.image(run.size)
         for _ in range(runs):
             with peak_memory(run.device) as peak:
@@ -188,7 +187,7 @@ def peaks_mib(run: Run, variant: str, runs: int) -> list[float | None]:
 
 
 def tables(records: Mapping[str, Record]) -> str:
-    """One row a network and size."""
+    """One row per network and size."""
     head = ["network", "image", "window", "dtype", "run", "global, s"]
     head += ["time, exact ÷ global", "time, fast ÷ global", "global, MiB"]
     head += ["memory, exact ÷ global", "memory, fast ÷ global"]
@@ -215,5 +214,5 @@ def tables(records: Mapping[str, Record]) -> str:
 
 
 def _runs(settings: Settings, count: int = 1) -> int:
-    """Runs of a network that a case takes in so many processes of each variant and of the turns."""
+    """Number of network runs of a case, for the time estimate."""
     return count * len(("global", *precisions())) * (settings.repeats + 1 + MEMORY_RUNS)

@@ -1,4 +1,4 @@
-"""The official source of NAFNet, as the optional package spandrel carries it."""
+"""The official NAFNet source, as distributed in the optional package spandrel."""
 
 import sys
 import warnings
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def official(name: str) -> nn.Module:
-    """With the weights of our network of that name.
+    """The official network with the weights of ours.
 
     Raises:
         NotMeasuredError: spandrel is not installed.
@@ -19,16 +19,19 @@ def official(name: str) -> nn.Module:
     try:
         from spandrel.architectures.NAFNet import NAFNet
     except ImportError as problem:
-        raise NotMeasuredError(f"the official source is taken from spandrel: {problem}") from None
+        raise NotMeasuredError(
+            f"the official source comes from spandrel, which fails to import: {problem}"
+        ) from None
     made = NAFNet(**NAFNETS[name]).eval()
     made.load_state_dict(network(name).state_dict())
     return made
 
 
 def _let_torchvision_import() -> None:
-    """Spandrel imports it and uses nothing of its compiled part, which fits one torch alone.
+    """Make torchvision importable beside any torch.
 
-    Where that part does not load, torchvision's Python code fails for want of two schemas.
+    spandrel imports torchvision but uses nothing of its compiled part, which fits one torch version
+    only. Without it, torchvision's Python code fails because two operator schemas are missing.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -44,4 +47,4 @@ def _let_torchvision_import() -> None:
 
 
 _SCHEMAS = torch.library.Library("torchvision", "FRAGMENT")
-"""What is defined in it lasts as long as this object."""
+"""Definitions last as long as this object."""

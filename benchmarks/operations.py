@@ -1,13 +1,12 @@
 """Local mean, moments and instance norm against a copy of the tensor and the global operation.
 
-A copy is `x.clone()`, whose destination is new memory: its page faults are what any operation in
-a network pays for its output. `out.copy_(x)` into memory that is there already is faster; both are
-given. *exact* and *fast* are what `glocal.ops` returns, in which the pixels along a border may
-share one value until they meet other pixels; *map* is that with every pixel written. *two cumsums*
-is the plain way: differences of cumulative sums in float32, moments as E[x²] − E[x]². Errors are
-the largest against float64 (of moments: the variance's), on white noise in [0, 1] and on a map of
-mean 30 and deviation 0.1; exact / fast / two cumsums. Large maps have fewer channels, so that
-all cases fit the same memory.
+A copy is `x.clone()` into new memory, with the page faults that any operation in a network pays
+for its output. `out.copy_(x)` into existing memory is faster; the tables show both. *exact* and
+*fast* store one value per window, as converted networks do; *map* writes every pixel. *two
+cumsums* is the common implementation: differences of cumulative sums in float32, moments as E[x²]
+− E[x]². Errors are the largest against float64 (for moments: of the variance), on white noise in
+[0, 1] and on a map of mean 30 and deviation 0.1; exact / fast / two cumsums. Large maps have fewer
+channels, so that all cases need about the same memory.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,15 +33,15 @@ SIZES: list[tuple[Size, int]] = [
     ((1080, 1920), 32),
     ((2160, 3840), 8),
 ]
-"""Of maps, and the channels of those that the mean is taken of."""
+"""Map sizes, and their number of channels for the mean."""
 QUICK = [((24, 32), 4)]
 COVERING = 10**6
 WINDOWS = (96, 384, COVERING)
 QUICK_WINDOWS = (8, COVERING)
 CHECKED = 2
-"""Channels that errors are measured on."""
+"""Number of channels for the error measurement."""
 COMPARED = ("exact map", "fast map", "cumsum")
-"""With the truth."""
+"""Variants, and the reference."""
 RATIOS = (
     ("copy", "clone"),
     ("global", "clone"),
@@ -56,21 +55,21 @@ RATIOS = (
 )
 TITLES = {"copy": "copy_", "cumsum": "two cumsums"}
 NS_A_PIXEL = 70
-"""Of all variants, a channel and a turn; for the estimate of the time that is left."""
+"""Nanoseconds per pixel, channel and repeat, for the estimate of the remaining time."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A statistic in its forms; what there is of local ones, `precision` knows."""
+    """One operation: its global, naive and reference forms."""
 
     name: str
     fewer: int
-    """Divisor of the channels: the dear ones run on fewer."""
+    """Divisor of the channels; expensive operations use fewer."""
     whole: Callable[[Tensor], Any]
     plain: Callable[[Tensor, Size], Any]
     truth: Callable[[Tensor, Size], Tensor]
     checked: Callable[[Any], Tensor] = lambda result: result
-    """What of the result is compared with the truth."""
+    """Part of the result that is compared with the reference."""
 
 
 OPERATIONS = (
@@ -100,12 +99,12 @@ OPERATIONS = (
 
 
 def case_name(operation: str, size: Size, window: int, dtype: str) -> str:
-    """Of one row."""
+    """Name of the case of one row."""
     return f"{operation} {size_text(size)} window {_window_text(window)} {dtype}"
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Every operation at every size and window."""
+    """Cases: every operation at every size and window."""
     return [
         Case(
             case_name(operation.name, size, window, dtype),
@@ -128,7 +127,7 @@ def measure(
     dtype: str,
     earlier: Mapping[str, Record],
 ) -> Record:
-    """Seconds of all forms in turn, and their errors."""
+    """Measure all variants alternately, and their errors."""
     square = (window, window)
     x = noise((1, channels, *size), settings.device, dtype)
     out = torch.empty_like(x)
@@ -169,7 +168,7 @@ def measure(
 
 
 def tables(records: Mapping[str, Record]) -> str:
-    """A table for each operation and number type."""
+    """One table per operation and dtype."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records.values():
         about = record["about"]

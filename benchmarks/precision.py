@@ -1,6 +1,6 @@
-"""Exact and fast local forms: the one place that says how they are had.
+"""Exact and fast forms of the local operations.
 
-`fast` is in every table where this glocal has it, and left out elsewhere.
+Tables contain `fast` only for operations that have it.
 """
 
 import inspect
@@ -19,27 +19,27 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "moments": ops.local_moments,
     "instance norm": ops.local_instance_norm,
 }
-"""What is called with a map and a window."""
+"""A function of a map and a window."""
 
 
 def operations(name: str) -> dict[str, Callable[..., Any]]:
-    """The forms of an operation that there are, by precision."""
+    """The available forms of an operation, by precision."""
     return {p: partial(OPERATIONS[name], **_chosen(p)) for p in precisions(OPERATIONS[name])}
 
 
 def laid_out(form: Callable[..., Any]) -> Callable[..., Any]:
-    """A form that writes all pixels of its map: some keep one value a window until they meet."""
+    """The form that writes every pixel of its map."""
     return lambda *given, **options: tree_map(_pixels, form(*given, **options))
 
 
 def precisions(function: Callable[..., Any] = glocal.localize) -> tuple[str, ...]:
-    """The precisions that a function of glocal knows."""
+    """The precisions that a glocal function accepts."""
     known = "precision" in inspect.signature(function).parameters
     return ("exact", "fast") if known else ("exact",)
 
 
 def localized(network: nn.Module, window: int, precision: str) -> nn.Module:
-    """The network converted for crops that give this window by the paper's factor of 1.5."""
+    """The network converted for this window (training size = window / 1.5)."""
     train_size = max(1, window * 2 // 3)
     return glocal.localize(network, train_size, window=window, **_chosen(precision))
 

@@ -1,6 +1,6 @@
-"""Plain forms that local operations are compared with: in float32 for speed, in float64 for truth.
+"""Naive float32 forms for speed comparisons, and float64 references for errors.
 
-Window sums as differences of two cumulative sums, which is what most code does.
+The naive window sums are differences of two cumulative sums, as in most code.
 """
 
 import torch
@@ -12,7 +12,7 @@ from glocal.ops import fold_windows, unfold_windows
 
 
 def mean(x: Tensor, window: Size, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Mean over the window of each pixel: four corners of a table of sums, borders replicated."""
+    """Mean over the window of each pixel from a summed-area table, borders replicated."""
     h, w = x.shape[-2:]
     kh, kw = min(window[0], h), min(window[1], w)
     sums = F.pad(x.to(dtype).cumsum(-1).cumsum(-2), (1, 0, 1, 0))
@@ -23,20 +23,20 @@ def mean(x: Tensor, window: Size, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def moments(x: Tensor, window: Size, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Mean and E[x²] − E[x]²."""
+    """Mean and variance, as E[x²] − E[x]²."""
     wide = x.to(dtype)
     first = mean(wide, window, dtype)
     return first, mean(wide.square(), window, dtype) - first.square()
 
 
 def instance_norm(x: Tensor, window: Size, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Each pixel by the mean and variance of its window."""
+    """Normalise each pixel by the mean and variance of its window."""
     first, variance = moments(x, window, dtype)
     return (x - first) * (variance + 1e-5).rsqrt()
 
 
 def true_mean(x: Tensor, window: Size) -> Tensor:
-    """In float64, of what is left when the mean of the whole map is taken off."""
+    """Reference mean in float64, after subtracting the mean of the whole map."""
     centre = x.double().mean((-2, -1), keepdim=True)
     return mean(x.double() - centre, window, torch.float64) + centre
 
@@ -62,6 +62,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
 def attention_by_windows(
     q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, window: Size
 ) -> Tensor:
-    """The same on overlapping windows that are cut out, stacked and averaged back."""
+    """Transposed attention on overlapping windows, cut out, stacked and averaged back."""
     parts = (unfold_windows(t.flatten(1, 2), window).unflatten(1, q.shape[1:3]) for t in (q, k, v))
     return fold_windows(attention(*parts, temperature).flatten(1, 2), q.shape[-2:]).view_as(v)

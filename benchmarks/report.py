@@ -1,4 +1,4 @@
-"""The Markdown report: the targets, then every section with its conditions and its command."""
+"""The Markdown report: targets, then every section with its conditions and command."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -12,19 +12,19 @@ from targets import read_remarks, summary
 
 HEAD = """# Benchmarks
 
-Written by `python benchmarks/run.py`; figures in [results.json](results.json). What compares is a
-ratio: variants of one row were measured in one run and took turns, and the ratio is that of their
-medians. `clone` is a copy of the tensor into new memory. *exact* and *fast* are the precisions of
-local operations; – stands for what this glocal does not have.
+Written by `python benchmarks/run.py`; figures in [results.json](results.json). Compare ratios: the
+variants of one row alternated in one run, and a ratio is that of their medians. `clone` is a copy
+of the tensor into new memory. *exact* and *fast* are the precisions of local operations; – means
+that there is no such form.
 
-Random weights and noise serve for costs: neither changes them.
+Networks have random weights and inputs are noise; neither changes the cost.
 
 ## Targets
 """
 
 
 def report(store: Store, sections: Mapping[str, ModuleType]) -> str:
-    """The whole document."""
+    """The report as Markdown text."""
     parts = [HEAD + "\n" + summary(store, read_remarks())]
     for name, section in sections.items():
         parts.append(f"## {name.capitalize()}\n\n{inspect.getdoc(section)}")
@@ -48,7 +48,7 @@ def _provenance(store: Store, section: str, device: str, records: list[Record]) 
 
 
 def unique(conditions: Iterable[dict[str, str]]) -> list[dict[str, str]]:
-    """Those that differ, in order."""
+    """The distinct conditions, in order."""
     found: list[dict[str, str]] = []
     for one in conditions:
         if one not in found:
@@ -57,7 +57,7 @@ def unique(conditions: Iterable[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _spread(records: list[Record]) -> str:
-    """How far the repeats of a variant lie apart: how far a ratio is to be trusted."""
+    """Variation between repeats, which limits the precision of a ratio."""
     spreads = [
         (max(seconds) - min(seconds)) / median(seconds)
         for record in records
@@ -67,6 +67,6 @@ def _spread(records: list[Record]) -> str:
     if not spreads:
         return ""
     return (
-        f"Slowest − fastest repeat, as a share of the median: {100 * median(spreads):.0f} % "
-        f"half of the time, {100 * max(spreads):.0f} % at most."
+        f"Slowest − fastest repeat as a share of the median: {100 * median(spreads):.0f} % "
+        f"(median over cases), {100 * max(spreads):.0f} % at most."
     )

@@ -1,7 +1,7 @@
-"""Blocks that were rewritten against their twins that a rule converts, and conversion times.
+"""Rewritten blocks against the same blocks converted by a rule, and conversion times.
 
-The same networks are converted twice: by the rules, and with no rule at all, so that every
-global operation is captured and rewritten. Windows are half of the map. Conversion includes the
+The same networks are converted twice: by the rules, and without any rule, so that every global
+operation is captured and rewritten. Windows cover half of the map. Conversion time includes the
 scan, at a training size of 256.
 """
 
@@ -40,10 +40,10 @@ TRAIN_SIZE = 256
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Blocks, then whole networks."""
+    """Cases: blocks, then whole networks."""
     blocks = settings.pick(list(BLOCKS), [next(iter(BLOCKS))])
     found = [Case(name, 20, partial(measure_block, settings, name)) for name in blocks]
-    if settings.device == "cpu":  # converting is the processor's work anywhere
+    if settings.device == "cpu":  # conversion runs on the CPU
         found += [
             Case(f"conversion of {name}", 20, partial(measure_conversion, settings, name))
             for name in settings.pick(NETWORKS, ["NAFNet-w4"])
@@ -52,7 +52,7 @@ def cases(settings: Settings) -> list[Case]:
 
 
 def measure_block(settings: Settings, name: str, earlier: Mapping[str, Record]) -> Record:
-    """Seconds of a block: global, by rule, rewritten."""
+    """Measure a block: global, by rule, rewritten."""
     side = QUICK_SIDE if settings.quick else SIDE
     channels, make = BLOCKS[name]
     with torch.random.fork_rng(devices=[]):
@@ -75,7 +75,7 @@ def measure_block(settings: Settings, name: str, earlier: Mapping[str, Record]) 
 
 
 def measure_conversion(settings: Settings, name: str, earlier: Mapping[str, Record]) -> Record:
-    """Seconds to convert a network; one conversion each."""
+    """Measure the conversion of a network, once each."""
     train_size = QUICK_SIDE if settings.quick else TRAIN_SIZE
     seconds = {
         way: [seconds_of(partial(glocal.localize, network(name), train_size, rules=rules))]
@@ -85,7 +85,7 @@ def measure_conversion(settings: Settings, name: str, earlier: Mapping[str, Reco
 
 
 def tables(records: Mapping[str, Record]) -> str:
-    """Blocks, and seconds of conversion."""
+    """One table of blocks, one of conversion times."""
     blocks = [r for r in records.values() if "block" in r["about"]]
     conversions = [r for r in records.values() if "network" in r["about"]]
     head = ["block", "map", "by rule ÷ global", "rewritten ÷ global", "rewritten ÷ by rule"]

@@ -1,14 +1,14 @@
 """Measure what glocal costs and write docs/benchmarks/README.md.
 
-    python benchmarks/run.py                        # all, on the CPU and on CUDA where there is one
-    python benchmarks/run.py --only operations      # one section, in its place in the rest
-    python benchmarks/run.py --case "mean 720x1280" # what has this in its name
+    python benchmarks/run.py                        # all, on the CPU and, if present, CUDA
+    python benchmarks/run.py --only operations      # one section; the others stay
+    python benchmarks/run.py --case "mean 720x1280" # cases whose name contains this
     python benchmarks/run.py --limit 3600           # also sizes that take an hour
-    python benchmarks/run.py --only                 # write the report anew, measure nothing
+    python benchmarks/run.py --only                 # only rewrite the report
 
-Sections: operations, attention, networks, scaling, inference, folder, rewriting. What was measured
-under the same conditions (library code, versions, machine, threads, repeats, allocator) is not
-measured again; `--fresh` does, as is needed after a change of a benchmark itself.
+Sections: operations, attention, networks, scaling, inference, folder, rewriting. Cases that were
+measured under the same conditions (library code, versions, machine, threads, repeats, allocator)
+are skipped; `--fresh` measures them again, which a change of the benchmark itself requires.
 """
 
 import argparse
@@ -45,7 +45,7 @@ DOCS = ROOT / "docs" / "benchmarks"
 
 
 def main() -> None:
-    """Measure, then write."""
+    """Measure the cases and write the report."""
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     store = Store(arguments.out / "results.json")
@@ -66,27 +66,27 @@ def main() -> None:
             ]
     try:
         measure(cases, store)
-    finally:  # what was measured until then is in the report
+    finally:  # the report holds everything measured so far
         arguments.out.mkdir(parents=True, exist_ok=True)
         write_whole(arguments.out / "README.md", report(store, SECTIONS), GlocalError)
         print(arguments.out / "README.md")
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     available = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--case", default="", help="part of the names of the cases to measure")
+    parser.add_argument("--case", default="", help="measure cases whose name contains this")
     parser.add_argument("--device", nargs="+", choices=available, default=available)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=150, help="seconds that a size may take")
-    parser.add_argument("--fresh", action="store_true", help="measure again what was measured")
-    parser.add_argument("--quick", action="store_true", help="tiny, once: does everything run?")
-    parser.add_argument("--out", type=Path, help="folder of the report, docs/benchmarks by default")
+    parser.add_argument("--limit", type=float, default=150, help="time limit of a case in seconds")
+    parser.add_argument("--fresh", action="store_true", help="repeat measurements that exist")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, once, as a smoke test")
+    parser.add_argument("--out", type=Path, help="folder of the report (default: docs/benchmarks)")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.repeats = 1
@@ -97,12 +97,12 @@ def parse() -> argparse.Namespace:
 
 
 def measure(cases: list[tuple[str, Settings, dict[str, str], Case]], store: Store) -> None:
-    """Measure cases one by one and keep each at once."""
+    """Measure cases one by one and store each at once."""
     started, done_s = time.monotonic(), 0.0
     total_s = sum(case.expected_s for *_, case in cases)
     for number, (section, settings, now, case) in enumerate(cases, 1):
         elapsed = time.monotonic() - started
-        # Expectations are those of another machine; the pace so far corrects them.
+        # Estimates come from another machine; the pace so far corrects them.
         pace = elapsed / done_s if done_s > 0.05 * total_s else 1.0
         left = pace * (total_s - done_s) / 60
         print(
@@ -115,7 +115,7 @@ def measure(cases: list[tuple[str, Settings, dict[str, str], Case]], store: Stor
             record = case.measure(store.records(section, settings.device))
         except (NotMeasuredError, MemoryError, torch.OutOfMemoryError) as reason:
             record = {"skipped": str(reason) or "there is not enough memory"}
-        # A figure of other conditions, labelled so, tells more than that there is none of these.
+        # An old figure, labelled with its conditions, is worth more than "skipped".
         if "skipped" not in record or not store.is_measured(section, settings.device, case.name):
             store.put(section, settings.device, case.name, record, now)
         done_s += case.expected_s

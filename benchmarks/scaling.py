@@ -1,8 +1,8 @@
-"""Cost against pixels, at one window, and against the window, at one size.
+"""Cost against the number of pixels at one window, and against the window at one size.
 
-*slope* is that of log time over log pixels, by least squares: 1 is a cost in proportion to the
-pixels; above 1 also where small maps fit the processor's cache and large ones do not. *dearest ÷
-cheapest* compares windows: 1 is a cost that no window changes.
+*slope* is the least-squares slope of log time over log pixels: 1 means proportional to the pixels;
+it also exceeds 1 where small maps fit the processor's cache and large ones do not. *slowest ÷
+fastest* compares windows: 1 means that the window does not change the cost.
 """
 
 import math
@@ -23,23 +23,23 @@ from glocal.ops import local_channel_attention
 from glocal.texts import size_text
 
 Run = Callable[[Size, int], Callable[[], object]]
-"""A call at a size of the map and a window."""
+"""A function that makes the call for a map size and a window."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scaled, over which squares and windows; the last square is that of the windows."""
+    """An operation or network with its map sizes and windows; windows use the last size."""
 
     run: Callable[[Settings], Run]
     sides: tuple[int, ...]
     window: int
     windows: tuple[int, ...]
     ns_a_pixel: float
-    """For the estimate of the time that is left."""
+    """Estimated seconds, for the remaining time."""
 
 
 def statistic(settings: Settings, operation: str, channels: int) -> Run:
-    """An operation on a map of noise, exact."""
+    """An exact operation on a map of noise."""
     local = laid_out(operations(operation)["exact"])
     return lambda size, window: partial(
         local, noise((1, channels, *size), settings.device, "float32"), (window, window)
@@ -47,7 +47,7 @@ def statistic(settings: Settings, operation: str, channels: int) -> Run:
 
 
 def attention(settings: Settings) -> Run:
-    """Transposed attention of 48 channels, 1 head."""
+    """Transposed attention with 48 channels and 1 head."""
 
     def run(size: Size, window: int) -> Callable[[], object]:
         q, k, v = noise((3, 1, 1, 48, *size), settings.device, "float32").unbind()
@@ -90,7 +90,7 @@ QUICK = {
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Each subject over pixels and over windows."""
+    """Cases: each subject over pixels and over windows."""
     found = []
     for name, subject in (QUICK if settings.quick else SUBJECTS).items():
         pixels = [((side, side), subject.window) for side in subject.sides]
@@ -115,7 +115,7 @@ def measure(
     places: list[tuple[Size, int]],
     earlier: Mapping[str, Record],
 ) -> Record:
-    """Seconds at all places in turn."""
+    """Measure all points alternately."""
     run = subject.run(settings)
     calls = {
         size_text(size) if axis == "pixels" else str(window): run(size, window)
@@ -128,7 +128,7 @@ def measure(
 
 
 def slope(record: Record) -> float:
-    """Of log time over log pixels."""
+    """Slope of log time over log pixels."""
     logs = [
         (math.log(math.prod(map(int, size.split("x")))), math.log(median(seconds)))
         for size, seconds in record["seconds"].items()
@@ -138,7 +138,7 @@ def slope(record: Record) -> float:
 
 
 def unevenness(record: Record) -> float:
-    """The dearest of all medians ÷ the cheapest."""
+    """The largest median ÷ the smallest."""
     medians = [median(seconds) for seconds in record["seconds"].values()]
     return max(medians) / min(medians)
 
@@ -148,7 +148,7 @@ def tables(records: Mapping[str, Record]) -> str:
     found = []
     for axis, fixed, figure, title in (
         ("pixels", "window", slope, "slope"),
-        ("window", "map", unevenness, "dearest ÷ cheapest"),
+        ("window", "map", unevenness, "slowest ÷ fastest"),
     ):
         rows = [
             [

@@ -1,4 +1,4 @@
-"""results.json: everything that was measured, under which conditions, written as it grows."""
+"""results.json: all records with their conditions, saved after each case."""
 
 import json
 from collections.abc import Collection
@@ -14,17 +14,17 @@ from glocal.images.files import write_whole
 
 
 class Store:
-    """Records by section, device and case; each names the conditions that it was measured under."""
+    """Records by section, device and case, each with its conditions."""
 
     def __init__(self, path: Path) -> None:
-        """Read what is there."""
+        """Read the existing file."""
         self.path = path
         held = json.loads(path.read_text()) if path.exists() else {}
         self._conditions: list[dict[str, str]] = held.get("conditions", [])
         self._cases: dict[str, Record] = held.get("cases", {})
 
     def records(self, section: str, device: str) -> dict[str, Record]:
-        """The records of a section by the name of their case."""
+        """The records of a section by case name."""
         prefix = f"{section}/{device}/"
         return {
             key.removeprefix(prefix): record
@@ -33,15 +33,15 @@ class Store:
         }
 
     def conditions_of(self, record: Record) -> dict[str, str]:
-        """What a record was measured under."""
+        """The conditions of a record."""
         return self._conditions[record["conditions"]]
 
     def is_measured(self, section: str, device: str, name: str) -> bool:
-        """Whether a case was measured, not skipped, under any conditions."""
+        """True if a case was measured under any conditions."""
         return "skipped" not in self.records(section, device).get(name, {"skipped": ""})
 
     def is_finished(self, section: str, device: str, name: str, now: dict[str, str]) -> bool:
-        """Whether a case was measured under these conditions."""
+        """True if a case was measured under these conditions."""
         return self.is_measured(section, device, name) and same(
             self.conditions_of(self.records(section, device)[name]), now
         )
@@ -49,7 +49,7 @@ class Store:
     def put(
         self, section: str, device: str, name: str, record: Record, now: dict[str, str]
     ) -> None:
-        """Keep a record, and have it on the disk before anything else happens."""
+        """Add a record and save the file."""
         if now not in self._conditions:
             self._conditions.append(now)
         record["conditions"] = self._conditions.index(now)
@@ -57,7 +57,7 @@ class Store:
         self._write()
 
     def drop_others(self, section: str, device: str, names: Collection[str]) -> None:
-        """Forget cases that the section no longer has."""
+        """Remove cases that the section no longer has."""
         prefix = f"{section}/{device}/"
         kept = {f"{prefix}{name}" for name in names}
         self._cases = {
@@ -78,7 +78,7 @@ class Store:
 
 
 def json_by_line(data: dict[str, Any]) -> str:
-    """JSON with a line for each case, so that a change of one shows as that."""
+    """JSON with one line per case, for readable diffs."""
     line = partial(json.dumps, ensure_ascii=False, allow_nan=False)
     cases = ",\n".join(f"{line(key)}: {line(record)}" for key, record in data["cases"].items())
     conditions = ",\n".join(map(line, data["conditions"]))

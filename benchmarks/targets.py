@@ -1,4 +1,4 @@
-"""What glocal promises to cost, and what it was measured to cost."""
+"""Performance targets and their outcome."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from tables import table, times
 from timing import ratio
 
 REMARKS = Path(__file__).with_name("remarks.md")
-"""Why a target is missed, by hand: sections headed by the target's key."""
+"""Hand-written explanations of missed targets; each heading is a target key."""
 
 Figure = Callable[[Record], float]
 
@@ -28,10 +28,10 @@ class Target:
     """A bound on a figure of one case.
 
     Attributes:
-        key: what remarks name it by.
-        cases: in order of preference; the first that was measured counts.
-        figure: NaN where the record does not have it.
-        at_least: whether the bound is a lower one.
+        key: heading of its remark.
+        cases: case names in order of preference; the first measured one counts.
+        figure: computes the figure of a record; NaN if the record lacks it.
+        at_least: True if the bound is a lower bound.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Target:
     at_least: bool = False
 
     def excess(self, value: float) -> float:
-        """By which share the bound is missed; 0 or less where it is met."""
+        """Relative excess over the bound; 0 or less if met."""
         return self.bound / value - 1 if self.at_least else value / self.bound - 1
 
 
@@ -71,13 +71,13 @@ INFERENCE = tuple(inference.case_name("NAFNet-w32", size) for size in reversed(i
 
 
 def restormer(dtype: str, manner: str) -> tuple[str, ...]:
-    """The largest image that was measured counts."""
+    """Restormer cases, largest image first."""
     sizes = [size for size, _ in reversed(networks.RUNGS)]
     return tuple(networks.case_name("Restormer", size, dtype, manner) for size in sizes)
 
 
 def on_cpu() -> list[Target]:
-    """For two cores, in float32."""
+    """Targets for two cores, float32."""
     mean = (MEAN("float32"),)
     found = [
         Target(
@@ -140,7 +140,7 @@ def on_cpu() -> list[Target]:
         ),
         Target(
             "restore-tuned",
-            "the same where the allocator keeps freed memory for `glocal.restore`",
+            "the same with an allocator that retains freed memory for `glocal.restore`",
             *("inference", "cpu", INFERENCE, seconds(OFFICIAL, RESTORE("tuned")), 1.5, True),
         ),
         Target(
@@ -152,7 +152,7 @@ def on_cpu() -> list[Target]:
 
 
 def on_cuda(dtype: str) -> list[Target]:
-    """For a data-centre card (H100)."""
+    """Targets for a data-centre GPU (H100)."""
     nafnet = (NAFNET(dtype, CALLED),)
     return [
         Target(
@@ -183,10 +183,10 @@ TARGETS = (*on_cpu(), *on_cuda("float32"), *on_cuda("float16"))
 
 
 def summary(store: Store, remarks: Mapping[str, str]) -> str:
-    """Every target: measured, met or missed by how much, and the remark on it."""
+    """Table of all targets with outcome, followed by the remarks."""
     unknown = set(remarks) - {target.key for target in TARGETS}
     if unknown:
-        raise ValueError(f"{REMARKS.name}: no target is called {', '.join(sorted(unknown))}")
+        raise ValueError(f"{REMARKS.name}: unknown target keys: {', '.join(sorted(unknown))}")
     rows = []
     for target in TARGETS:
         bound = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
@@ -201,7 +201,7 @@ def summary(store: Store, remarks: Mapping[str, str]) -> str:
 
 
 def read_remarks(path: Path = REMARKS) -> dict[str, str]:
-    """Text by the key that heads it; nothing where there is no file."""
+    """Remarks by target key; empty if the file does not exist."""
     if not path.exists():
         return {}
     parts = ("\n" + path.read_text(encoding="utf-8")).split("\n## ")[1:]
@@ -223,7 +223,7 @@ def _outcome(target: Target, store: Store) -> tuple[str, str]:
             continue
         value = target.figure(records[name])
         if math.isnan(value):
-            reasons.append("this glocal has no such form, or memory cannot be measured here")
+            reasons.append("no such form, or memory cannot be measured here")
             continue
         measured = times(value) if value >= 0.01 else f"{value:.0e}"
         if len(target.cases) > 1:

@@ -1,4 +1,4 @@
-"""Seconds of variants that take turns, so that a slow minute slows all of them."""
+"""Alternating timing of variants, so that a slow phase affects all of them."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ import torch
 T = TypeVar("T")
 
 SHORTEST_S = 20e-3
-"""A sample lasts this long at least: shorter calls are repeated in it."""
+"""Minimum duration of a sample in seconds; shorter calls are repeated."""
 
 
 def take_turns(
@@ -21,9 +21,9 @@ def take_turns(
     device: str = "cpu",
     shortest_s: float = SHORTEST_S,
 ) -> dict[str, list[float]]:
-    """Seconds that a call of each variant takes, `repeats` times, after a turn that is not counted.
+    """Seconds per call of each variant, `repeats` times, after one warm-up round.
 
-    What a call returns is freed within its time.
+    The time includes freeing the result.
     """
     calls = {
         name: math.ceil(shortest_s / max(seconds_of(call, 1, device), 1e-7))
@@ -37,7 +37,7 @@ def take_turns(
 
 
 def seconds_of(call: Callable[[], object], times: int = 1, device: str = "cpu") -> float:
-    """Seconds of one of `times` calls in a row."""
+    """Seconds per call, over `times` consecutive calls."""
     _wait(device)
     started = time.perf_counter()
     for _ in range(times):
@@ -47,18 +47,18 @@ def seconds_of(call: Callable[[], object], times: int = 1, device: str = "cpu") 
 
 
 def add_turns(taken: dict[str, list[T]], more: Mapping[str, list[T]]) -> None:
-    """What another process took or needed, to the same variants of the processes before it."""
+    """Append the figures of another process to those of the same variants."""
     for variant, figures in more.items():
         taken.setdefault(variant, []).extend(figures)
 
 
 def ratio(record: Mapping[str, object], top: str, bottom: str, what: str = "seconds") -> float:
-    """Median of one variant ÷ median of another, NaN where one of them was not measured."""
+    """Ratio of the medians of two variants; NaN if one was not measured."""
     values = record.get(what) or {}
     assert isinstance(values, dict)
     try:
         return statistics.median(values[top]) / statistics.median(values[bottom])
-    except (KeyError, TypeError, ZeroDivisionError):  # absent, or a peak that cannot be measured
+    except (KeyError, TypeError, ZeroDivisionError):  # not measured
         return math.nan
 
 

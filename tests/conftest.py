@@ -1,6 +1,7 @@
-"""What tests of several folders share."""
+"""Fixtures that tests of several rooms share, and the threads of a test process."""
 
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -8,8 +9,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
-from hypothesis import settings
+
+# Workers × threads = cores. More threads than cores spin and wait for each other: two workers with
+# one thread each ran twice as fast on two cores as two with two. Subprocesses inherit the setting,
+# and torch reads it when it is imported.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
+
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
 settings.load_profile("untimed")

@@ -1,3 +1,5 @@
+"""Metrics against other implementations and hand-worked values."""
+
 import math
 
 import numpy as np
@@ -31,7 +33,7 @@ def shifted(image):
     return 0.6 * image + 0.4 * np.roll(image, 3, axis=1)
 
 
-# 270×250 and 131×240: more than one tile on one or both axes
+# 270×250 and 131×240 need more than one tile along both axes or one.
 PAIRS = {
     "noise on a photograph": lambda: (noisy(photograph()), photograph()),
     "blur": lambda: (shifted(photograph()), photograph()),
@@ -46,15 +48,15 @@ PAIRS = {
 
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("name", METRICS)
-def test_metrics_are_those_of_the_oracles(name, pair):
+def test_metrics_equal_the_oracles(name, pair):
     restored, target = PAIRS[pair]()
     got, wanted = METRICS[name].function(restored, target), ORACLES[name](restored, target)
-    # luma from three products and a sum: scikit-image adds them in another order
+    # scikit-image adds the three products of luma in another order
     assert got == pytest.approx(wanted, abs=1e-11)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_ssim_is_that_of_the_definition(channels):
+def test_ssim_equals_the_definition(channels):
     image = photograph()[60:80, 60:85, :channels]
     got, wanted = ssim(noisy(image), image), oracle.ssim_window_by_window(noisy(image), image)
     assert got == pytest.approx(wanted, abs=1e-11)
@@ -67,7 +69,7 @@ def test_identical_images(name):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_better_is_the_way_it_says(name):
+def test_less_noise_is_better(name):
     metric = METRICS[name]
     little, much = (metric.function(noisy(photograph(), s), photograph()) for s in (0.02, 0.2))
     assert (little > much) == metric.higher_is_better
@@ -81,7 +83,7 @@ def test_the_protocols_of_ssim_differ():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_psnr_is_that_of_scikit_image(dtype):
+def test_psnr_equals_scikit_image(dtype):
     rng = np.random.default_rng(0)
     if dtype == "float32":
         a, b = (rng.random((9, 11, 3)).astype(dtype) for _ in range(2))
@@ -93,7 +95,7 @@ def test_psnr_is_that_of_scikit_image(dtype):
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_integers_are_floats_of_the_data_range_1(name, dtype):
+def test_integers_are_scaled_to_data_range_1(name, dtype):
     peak = np.iinfo(dtype).max
     pair = [np.rint(image * peak).astype(dtype) for image in PAIRS["noise on a photograph"]()]
     function = METRICS[name].function
@@ -114,7 +116,7 @@ def test_rounding_to_8_bits(name):
         assert rounded == pytest.approx(function(*eight), abs=1e-12)
 
 
-def test_rounded_luma_is_that_of_matlab():
+def test_rounded_luma_equals_matlab():
     # rgb2ycbcr of uint8 (0, 0, 0), (255, 255, 255), (10, 200, 30), (11, 200, 30): Y is uint8 too
     pixels = np.array([[[0, 0, 0], [255, 255, 255], [10, 200, 30], [11, 200, 30]]], np.uint8)
     luma = np.array([[16, 235, 122, 123]]) / 255
@@ -158,10 +160,10 @@ def test_images_are_not_changed(name):
         (lambda: ssim_3d(np.zeros((2, 2)), np.zeros((2, 2), np.uint8)), "float64 and .* uint8"),
         (lambda: psnr(np.zeros(4), np.zeros(4)), r"takes \(h, w\) or \(h, w, c\)"),
         (lambda: psnr(np.zeros((2, 2), int), np.zeros((2, 2), int)), "floats in .* int64"),
-        (lambda: ssim(np.zeros((10, 20)), np.zeros((10, 20))), "at least 11×11 .* got 10×20"),
+        (lambda: ssim(np.zeros((10, 20)), np.zeros((10, 20))), "at least 11×11 .* image of 10×20"),
         (lambda: ssim_y(*np.zeros((2, 20, 20)), border=5), "and a border of 5"),
         (lambda: psnr(*np.zeros((2, 20, 20)), border=-1), "and a border of -1"),
-        (lambda: psnr(*np.full((2, 4, 4), 255.0)), "the target reaches 255; floats are in"),
+        (lambda: psnr(*np.full((2, 4, 4), 255.0)), "the target has values up to 255; scale floats"),
     ],
 )
 def test_images_that_cannot_be_compared(call, message):
@@ -172,5 +174,5 @@ def test_images_that_cannot_be_compared(call, message):
 def test_metrics_by_name():
     assert list(METRICS) == ["psnr", "psnr-y", "ssim-3d", "ssim", "ssim-y"]
     assert all(metric.name == name and metric.protocol for name, metric in METRICS.items())
-    with pytest.raises(ArgumentError, match=r"called 'lpips'; there are psnr, psnr-y, ssim-3d"):
+    with pytest.raises(ArgumentError, match=r"called 'lpips'; choose from psnr, psnr-y, ssim-3d"):
         metric_named("lpips")

@@ -1,6 +1,6 @@
-"""The networks of the table: constructors, small where their parameters allow, and crop sizes.
+"""Networks of the table: constructors and crop sizes.
 
-Fewer blocks and channels than published, the same structure.
+They have fewer blocks and channels than published, and the same structure.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,14 @@ class Case:
     Attributes:
         architecture: id in spandrel's registries; two cases share one where a loader builds
             networks of different structure.
-        name: of its class in the architecture's package.
-        purpose: what it is for.
+        name: class name in the architecture's package.
+        purpose: its task.
         crop: side of the training crops in pixels, of the low-resolution ones for
-            super-resolution; of the first stage where they grow; `UNKNOWN` where it is.
-        source: where the crop size is stated, empty if it is unknown.
-        image_channels: of the input.
+            super-resolution; of the first stage if they grow; or `UNKNOWN`.
+        source: where the crop size is stated; empty if unknown.
+        image_channels: channels of the input.
         inputs: (height, width) → all arguments of forward, if not one image.
-        arguments: of the constructor.
+        arguments: constructor arguments.
     """
 
     architecture: str
@@ -42,7 +42,7 @@ class Case:
     arguments: dict[str, Any]
 
     def build(self) -> nn.Module:
-        """The network with its own initial weights, in eval mode."""
+        """The network with its initial weights, in eval mode."""
         import spandrel
         import spandrel_extra_arches
 
@@ -69,7 +69,7 @@ def case(
 
 
 def masked(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """An image and the mask of what is missing in it."""
+    """An image and the mask of its missing parts."""
     mask = torch.zeros(1, 1, height, width)
     mask[..., : height // 4, : width // 3] = 1
     return torch.rand(1, 3, height, width), mask

@@ -1,11 +1,11 @@
-"""What `glocal.localize` makes of every architecture of spandrel and spandrel_extra_arches.
+"""Convert every architecture of spandrel and spandrel_extra_arches with `glocal.localize`.
 
     pip install -e ".[spandrel]"
     python experiments/architectures/run.py                      # all, in some minutes
-    python experiments/architectures/run.py --only NAFNet HAT    # these, in their place in the rest
+    python experiments/architectures/run.py --only NAFNet HAT    # these; the others stay
 
-Each network runs in a process of its own with a limit of time and memory. results.json holds
-everything, network by network, and is written as it grows; docs/architectures.md is the table.
+Each network runs in its own process with a time and memory limit. results.json holds all records
+and is saved after each network; docs/architectures.md is the table.
 """
 
 import argparse
@@ -36,13 +36,13 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 TABLE = HERE.parents[1] / "docs" / "architectures.md"
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
-"""Of the largest difference, relative to the largest value."""
+"""Bound of the largest difference relative to the largest value."""
 MEMORY_GIB = 10
 RULES = {rule.name for rule in glocal.DEFAULT_RULES}
 
 
 def allow_unmatched_torchvision() -> None:
-    """Let spandrel import where the installed torchvision was built for another torch."""
+    """Make spandrel importable beside a torchvision that was built for another torch."""
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
@@ -51,11 +51,11 @@ def allow_unmatched_torchvision() -> None:
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        allow_unmatched_torchvision.library = library  # it ends with its object
+        allow_unmatched_torchvision.library = library  # definitions last as long as this object
 
 
 def randomise(network: nn.Module) -> None:
-    """Random weights that keep signals alive, and nothing that starts at zero or one."""
+    """Set random weights at the scale of their fan-in; no parameter stays at zero or one."""
     generator = torch.Generator().manual_seed(0)
 
     def noise(tensor: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def randomise(network: nn.Module) -> None:
 
 
 def image(case: Case, height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """All arguments of forward: a ramp with noise that grows along it, and a mask if need be."""
+    """Arguments of forward: a ramp with noise that grows along it, and a mask if required."""
     torch.manual_seed(1)
     ramp = torch.linspace(0.1, 0.8, height)[:, None] * torch.linspace(0.3, 1, width)
     noisy = ramp * (1 + 0.4 * torch.randn(1, case.image_channels, height, width))
@@ -101,7 +101,7 @@ def one_line(error: BaseException) -> str:
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """Everything about one network, as far as it comes."""
+    """The record of one network, as complete as possible."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = case.build()
@@ -114,7 +114,7 @@ def measure(case: Case) -> dict[str, Any]:
     begin = time.perf_counter()
     try:
         local = glocal.localize(network, case.crop, allow_global=True, **sized)
-    except Exception as error:  # not only a GlocalError: a fault of glocal's is a finding too
+    except Exception as error:  # not only GlocalError: a bug of glocal is a finding too
         square, higher = (
             runs(network, image(case, n * case.crop, case.crop, torch.float32)) for n in (1, 2)
         )
@@ -147,17 +147,17 @@ def measure(case: Case) -> dict[str, Any]:
         network, local = network.float(), local.float()
         record["effect"] = difference(outputs(local, doubled), outputs(network, doubled))
         record["stage"] = "done"
-    except Exception as error:  # any network may fail in a way of its own: that is the finding
+    except Exception as error:  # the failure of the network is the finding
         record["error"] = one_line(error)
         record["cause"] = _cause(error)
     return record
 
 
 def runs(network: nn.Module, arguments: tuple[Tensor, ...]) -> bool:
-    """Whether a network takes these."""
+    """True if the network runs with these arguments."""
     try:
         outputs(network, arguments)
-    except Exception:  # in whatever way it refuses
+    except Exception:  # networks raise anything
         return False
     return True
 
@@ -168,7 +168,7 @@ def equality(case: Case, network: nn.Module, local: nn.Module) -> tuple[torch.dt
         arguments = image(case, case.crop, case.crop, dtype)
         try:
             wanted = outputs(network.to(dtype), arguments)
-        except RuntimeError:  # code that makes float32 tensors of its own
+        except RuntimeError:  # the network creates float32 tensors
             if dtype == torch.float32:
                 raise
             continue
@@ -177,7 +177,7 @@ def equality(case: Case, network: nn.Module, local: nn.Module) -> tuple[torch.dt
 
 
 def _cause(error: BaseException) -> str:
-    """Where in the network's source it failed."""
+    """The line of the network's source that failed."""
     inner = error.__cause__ or error
     frames = traceback.extract_tb(inner.__traceback__)
     theirs = [f for f in frames if "spandrel" in f.filename] if inner is not error else []
@@ -186,7 +186,7 @@ def _cause(error: BaseException) -> str:
 
 
 def in_process(case: Case, limit_s: int) -> dict[str, Any]:
-    """`measure` in a process of its own."""
+    """Run `measure` in its own process."""
     command = [sys.executable, __file__, "--one", case.name]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     begin = time.perf_counter()
@@ -225,8 +225,8 @@ def summary(record: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="class names of networks")
-    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.add_argument("--limit", type=int, default=600, help="seconds for one network")
+    parser.add_argument("--jobs", type=int, default=2, help="parallel processes")
+    parser.add_argument("--limit", type=int, default=600, help="time limit per network in seconds")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

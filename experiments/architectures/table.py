@@ -1,4 +1,4 @@
-"""results.json as the table of docs/architectures.md."""
+"""Write results.json as the table docs/architectures.md."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,19 +13,18 @@ INTRODUCTION = """\
 <!-- made by experiments/architectures/run.py: edit that -->
 
 Every architecture of [spandrel](https://github.com/chaiNNer-org/spandrel) and
-spandrel_extra_arches, with random weights: what is global in it, and what `glocal.localize` makes
-of that. Networks have fewer blocks and channels than published, and the same structure.
+spandrel_extra_arches: its global operations, and how `glocal.localize` converts them. The networks
+have random weights, fewer blocks and channels than published, and the same structure.
 
-- **crop**: side of the training crops in pixels, of the low-resolution ones for super-resolution;
-  as far as we remember papers and training options, not looked up one by one; 64? where unknown.
-- **rule**, **rewrite**: global operations that became local by a rule of `DEFAULT_RULES`, or by
-  rewriting the graph of the block around them; those that are converted together count as one.
-  **left**: those that stayed global; why, below.
+- **crop**: side of the training crops in pixels (of the low-resolution crops for super-resolution),
+  from memory of papers and training options, not checked one by one; 64? where unknown.
+- **rule**, **rewrite**: global operations converted by a rule of `DEFAULT_RULES`, or by rewriting
+  the graph of the block around them; operations that are converted together count as one.
+  **left**: operations that stayed global; the reasons are below.
 - **equal**: largest difference of the converted network from the original at the training size,
-  where every window covers its map, relative to the largest value, in float64 (float32 where
-  the network's code allows no other: marked *). Passed at {float64} ({float32} in float32).
-- **effect**: largest difference at twice the training size, relative likewise: what the windows
-  change.
+  where every window covers its map, relative to the largest value, in float64 (float32, marked *,
+  where the network's code requires it). Passed at {float64} ({float32} in float32).
+- **effect**: the same at twice the training size, which is the effect of the windows.
 - **s**: seconds for scan and conversion, one thread.
 
 """
@@ -36,7 +35,7 @@ OUTCOMES = {
     "part": "some",
     "none": "none",
     "nothing": "no global operation: nothing to convert",
-    "fixed": "of one input size, for which windows mean nothing",
+    "fixed": "of one input size, where windows have no effect",
     "unscanned": "not scanned",
 }
 

@@ -35,7 +35,9 @@ def evaluate(network, target, degraded):
     rows = {
         "degraded": degraded,
         "full image": glocal.restore(network, degraded),
-        "crop-and-stitch": glocal.restore(network, degraded, tile=TRAIN_SIZE, overlap=OVERLAP),
+        "crop-and-stitch": glocal.restore(
+            network, degraded, tiles=glocal.Tiles(TRAIN_SIZE, overlap=OVERLAP)
+        ),
     }
     for scale in SCALES:
         local = glocal.localize(network, TRAIN_SIZE, window_scale=scale)

@@ -28,7 +28,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 
 
 class Interpreter:
-    """Evaluates one node after another; what nobody needs any more is freed."""
+    """Evaluate nodes one by one; free values after their last use."""
 
     def __init__(self, graph: Graph, dtype: torch.dtype) -> None:
         self.nodes = {node.name: node for node in graph.nodes}

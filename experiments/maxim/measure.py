@@ -33,13 +33,13 @@ Make = Callable[[nn.Module], tuple[nn.Module, dict[str, Any]]]
 
 
 def full(network: nn.Module) -> tuple[nn.Module, dict[str, Any]]:
-    """The network as it is."""
+    """The unconverted network on the whole image."""
     return network, {}
 
 
 def stitched(overlap: int) -> Make:
-    """The network as it is on tiles of the training size."""
-    return lambda network: (network, {"tile": TRAIN, "overlap": overlap})
+    """The unconverted network on tiles of the training size."""
+    return lambda network: (network, {"tiles": glocal.Tiles(TRAIN, overlap=overlap)})
 
 
 def local(window: int, **options: Any) -> Make:
@@ -55,10 +55,10 @@ WAYS: dict[str, Make] = {
     "channel attention 384": local(384, keep_global=GRIDS),
     "channel attention 384, grids 256": local(384),
     "channel attention 256, grids 256": local(256),
-    "channel attention 384, grids 256 half-overlapping": local(384, overlap=HALF),
-    "channel attention 256, grids 256 half-overlapping": local(256, overlap=HALF),
-    "channel attention 192, grids 256 half-overlapping": local(192, overlap=HALF),
-    "channel attention 256, grids 256 overlapping by 3/4": local(256, overlap=MORE),
+    "channel attention 384, grids 256 half-overlapping": local(384, window_overlap=HALF),
+    "channel attention 256, grids 256 half-overlapping": local(256, window_overlap=HALF),
+    "channel attention 192, grids 256 half-overlapping": local(192, window_overlap=HALF),
+    "channel attention 256, grids 256 overlapping by 3/4": local(256, window_overlap=MORE),
 }
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--only", nargs="*", choices=WAYS, help="these ways, in this order")
+    parser.add_argument("--only", nargs="*", choices=WAYS, help="only these methods, in this order")
     arguments = parser.parse_args()
     network = glocal.load(arguments.weights)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

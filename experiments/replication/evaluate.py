@@ -1,13 +1,13 @@
 """PSNR of every stored network on the held-out photographs: full image, crop-and-stitch, TLC.
 
-    python experiments/replication/evaluate.py              # what results.json lacks
+    python experiments/replication/evaluate.py              # whatever results.json lacks
     python experiments/replication/evaluate.py --photos 2   # the first two photographs only
     python experiments/replication/evaluate.py --only deblur-nafnet-crop64-seed0
 
 Photographs are degraded, restored and compared as a whole. "crop-and-stitch" runs the
 unconverted network on tiles of the training size that overlap by a quarter and are blended
-linearly; "tiles" puts the same tiles edge to edge. PSNR in dB of 8-bit RGB. A run that was
-interrupted goes on where it stopped; a network whose weights have changed is measured anew.
+linearly; "tiles" puts the same tiles edge to edge. PSNR in dB of 8-bit RGB. An
+interrupted run resumes; a network whose weights have changed is measured again.
 """
 
 import argparse
@@ -55,17 +55,19 @@ def variants(job: Job) -> dict[str, nn.Module]:
 
 
 def restored(job: Job, networks: dict[str, nn.Module], degraded: Photo, way: str) -> Photo:
-    """A degraded photograph restored in one of the `WAYS` by the `variants` of a network."""
+    """Restore a degraded photograph by one of the `WAYS`."""
     if way == DEGRADED:
         return degraded
     if way in (TILES, STITCH):
         overlap = 0 if way == TILES else job.crop // 4
-        return glocal.restore(networks[way], degraded, tile=job.crop, overlap=overlap)
+        return glocal.restore(
+            networks[way], degraded, tiles=glocal.Tiles(job.crop, overlap=overlap)
+        )
     return glocal.restore(networks[way], degraded)
 
 
 def seam(image: Photo, sharp: Photo, tile: int) -> float:
-    """How far the error jumps at the borders of edge-to-edge tiles, relative to elsewhere.
+    """Jump of the error at the borders of edge-to-edge tiles, relative to elsewhere.
 
     The mean absolute difference of the error of neighbouring pixels across a border, divided by
     that of all other neighbours. An image without seams has 1.
@@ -75,7 +77,7 @@ def seam(image: Photo, sharp: Photo, tile: int) -> float:
 
 
 def measure(job: Job, networks: dict[str, nn.Module], name: str) -> dict[str, dict[str, float]]:
-    """PSNR and seams of a network on one photograph, in every way."""
+    """PSNR and seams of a network on one photograph, for every method."""
     sharp, degraded = pair(job.task, name)
     images = {way: restored(job, networks, degraded, way) for way in WAYS}
     return {
@@ -85,17 +87,17 @@ def measure(job: Job, networks: dict[str, nn.Module], name: str) -> dict[str, di
 
 
 def results() -> dict[str, Any]:
-    """What is measured so far: {job name: {"weights_sha256": …, "photographs": {name: …}}}."""
+    """Results so far: {job name: {"weights_sha256": …, "photographs": {name: …}}}."""
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
 def weights_digest(job: Job) -> str:
-    """SHA-256 of the stored weights: numbers hold for these alone."""
+    """SHA-256 of the stored weights that the results belong to."""
     return hashlib.sha256(job.path.read_bytes()).hexdigest()
 
 
 def complete(photographs: int | None = None, only: list[str] | None = None) -> dict[str, Any]:
-    """Measure what `results` lacks of the stored networks, and return everything."""
+    """Measure the stored networks that `results` lacks; return all results."""
     found = results()
     for job in (job for job in finished() if only is None or job.name in only):
         digest = weights_digest(job)

@@ -62,7 +62,7 @@ def windows(
 def comparison(
     sharp: Photo, images: Mapping[str, tuple[Photo, str]], path: Path, amplify: float
 ) -> None:
-    """Crops of one photograph in several ways; below, amplified, their errors and differences.
+    """Crops of one photograph by method; below, amplified, their errors and differences.
 
     The second row is the error against the sharp crop, the third the difference from the last
     of the images: it shows seams, which the error of the blur itself would hide.

@@ -1,4 +1,4 @@
-"""What is trained: one job a network, in order of priority, all of one budget."""
+"""Training jobs: one per network, in order of priority, with one budget."""
 
 import json
 from dataclasses import dataclass
@@ -48,17 +48,17 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The name of its files."""
+        """The name of the job's files."""
         return f"{self.task}-{self.network}-crop{self.crop}-seed{self.seed}"
 
     @property
     def batch(self) -> int:
-        """Crops a step."""
+        """Crops per step."""
         return PIXELS_A_STEP // self.crop**2
 
     @property
     def path(self) -> Path:
-        """Where its weights are stored."""
+        """Path of the stored weights."""
         return WEIGHTS / f"{self.name}.safetensors"
 
 
@@ -70,13 +70,13 @@ JOBS = (
 
 
 def make(network: str) -> nn.Module:
-    """A network with fresh weights."""
+    """The network with initial weights."""
     build, hyperparameters = NETWORKS[network]
     return build(**hyperparameters)
 
 
 def store(job: Job, tensors: dict[str, Tensor], steps: int) -> None:
-    """Write weights as float16, with what they are of."""
+    """Write weights as float16, with the job as metadata."""
     facts = {"job": job.name, "steps": steps, "hyperparameters": NETWORKS[job.network][1]}
     halves = {name: value.half().contiguous() for name, value in tensors.items()}
     temporary = job.path.with_suffix(".partial")
@@ -98,6 +98,6 @@ def finished() -> list[Job]:
 
 
 def parameters(network: str) -> int:
-    """How many parameters a network has."""
+    """Number of parameters of a network."""
     with torch.device("meta"):
         return sum(p.numel() for p in make(network).parameters())

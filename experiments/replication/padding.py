@@ -1,4 +1,4 @@
-"""Why HINet loses with TLC: what the zeros around a crop do to the statistics of instance norm.
+"""Why HINet loses with TLC: the effect of zero padding on instance norm.
 
     python experiments/replication/padding.py
 
@@ -25,11 +25,11 @@ NORM = "down_path_1.0.norm"
 
 
 class _ReachedError(Exception):
-    """The map is there: the rest of the network need not run."""
+    """Raised when the map is recorded, to skip the rest of the network."""
 
 
 def deviations(job: Job) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of the map before the norm, (crops, channels): of padded crops, and of crops of the map."""
+    """Deviations before the norm, (crops, channels): of padded crops, and of crops of the map."""
     network = trained(job)
     caught: list[Tensor] = []
 
@@ -61,7 +61,7 @@ def deviations(job: Job) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def table() -> str:
-    """For every HINet that is stored, in Markdown."""
+    """Table of every stored HINet in Markdown."""
     lines = [
         "| network | median deviation, crop padded | cut out of the whole map | distance |",
         "| --- | --- | --- | --- |",

@@ -2,7 +2,7 @@
 
 Files, authors, licences and the split are those of `experiments/default_model` (photographs.md
 there). Every photograph is scaled to 1280 pixels on its longer side, for training and test
-alike: it is then sharp at the pixel, and a blur of some pixels is all that is wrong with it.
+alike: it is then sharp at pixel level, and the synthetic blur is its only degradation.
 """
 
 import sys

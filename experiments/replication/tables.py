@@ -18,7 +18,7 @@ DEFAULT = tlc(1.5)
 
 @dataclass(frozen=True)
 class Group:
-    """The networks of one task, architecture and crop size, which differ by their seed."""
+    """The networks of one task, architecture and crop size; they differ by seed."""
 
     jobs: tuple[Job, ...]
     photographs: tuple[str, ...]
@@ -32,7 +32,7 @@ class Group:
         return f"{job.task}, {job.network}, crop {job.crop}"
 
     def of(self, way: str) -> NDArray[np.float64]:
-        """PSNR (seeds, photographs) of one way."""
+        """PSNR (seeds, photographs) of one method."""
         return self.psnr[..., WAYS.index(way)]
 
     def gain(self, way: str, over: str = FULL) -> NDArray[np.float64]:
@@ -40,12 +40,12 @@ class Group:
         return self.of(way) - self.of(over)
 
     def best(self) -> str:
-        """TLC with the window of the largest mean."""
+        """The TLC window with the largest mean."""
         return max((tlc(scale) for scale in SCALES), key=lambda way: self.of(way).mean())
 
 
 def groups(results: dict[str, Any]) -> list[Group]:
-    """The networks that were measured on every photograph, grouped; in the order of the jobs."""
+    """The fully measured networks, grouped, in the order of the jobs."""
     wanted = set(names("held-out"))
     by_kind: dict[tuple[str, str, int], list[Job]] = {}
     for job in JOBS:
@@ -67,7 +67,7 @@ def over_photographs(gains: NDArray[np.float64]) -> Interval:
 
 
 def interval(gains: NDArray[np.float64]) -> str:
-    """The same as text."""
+    """The interval as text."""
     return over_photographs(gains).text()
 
 
@@ -78,7 +78,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def means(found: list[Group]) -> str:
-    """Mean PSNR over photographs and seeds, every way; the best way of each network bold."""
+    """Mean PSNR over photographs and seeds by method; the best of each network bold."""
     rows = []
     for group in found:
         values = {way: float(group.of(way).mean()) for way in WAYS}
@@ -140,7 +140,7 @@ def losses(found: list[Group]) -> str:
 
 
 def verdicts(found: list[Group], statistics: dict[str, StatisticsShift]) -> str:
-    """One item a network: what the intervals allow to say, and how far its statistics shift."""
+    """One list item per network: conclusions from the intervals, and the statistics shift."""
     items = []
     for group in found:
         full, stitch = group.gain(DEFAULT), group.gain(DEFAULT, STITCH)
@@ -160,7 +160,7 @@ def verdicts(found: list[Group], statistics: dict[str, StatisticsShift]) -> str:
 
 
 def _compared(gains: NDArray[np.float64]) -> str:
-    """What a paired difference (seeds, photographs) says, interval and seeds considered."""
+    """Verdict on a paired difference (seeds, photographs), from interval and seeds."""
     found = over_photographs(gains)
     if found.low <= 0 <= found.high:
         return "does not differ clearly from"
@@ -180,7 +180,7 @@ def photographs(found: list[Group]) -> str:
 
 
 def shown() -> tuple[str, ...]:
-    """The ways of the table by photograph."""
+    """The methods of the table by photograph."""
     return (DEGRADED, FULL, STITCH, tlc(1.0), DEFAULT, tlc(2.0))
 
 

@@ -1,4 +1,4 @@
-"""Three degradations whose strength varies over the photograph, as real ones do.
+"""Three degradations whose strength varies over the photograph.
 
     degraded = TASKS["deblur"](photo, seed=3)  # (h, w, 3) uint8 → the same
 

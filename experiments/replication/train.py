@@ -3,7 +3,7 @@
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 \
         python experiments/replication/train.py [--only NAME] [--list]
 
-A job whose weights are stored is skipped; one that was interrupted goes on from its checkpoint
+Jobs with stored weights are skipped; an interrupted one resumes from its checkpoint
 in .cache/replication. All photographs of a task are degraded once, as a whole, in two
 versions each, and held in memory (and in .cache/replication); crops are cut from them at random.
 """
@@ -38,7 +38,7 @@ class Photographs:
         self.degraded: list[list[Photo]] = []
 
     def of(self, task: str) -> "Photographs":
-        """Make the versions of a task, unless they are there."""
+        """Make the missing versions of a task."""
         if task != self.task:
             self.task = task
             self.degraded = [
@@ -83,7 +83,7 @@ def _version(task: str, name: str, sharp: Photo, version: int) -> Photo:
 
 
 def psnr_loss(restored: Tensor, target: Tensor) -> Tensor:
-    """Mean over the crops of 10 log10(mse + floor): the floor keeps flat crops from ruling."""
+    """Mean over the crops of 10 log10(mse + floor): the floor limits the weight of flat crops."""
     mse = (restored - target).square().mean((1, 2, 3))
     return 10 * torch.log10(mse + MSE_FLOOR).mean()
 
@@ -159,15 +159,15 @@ def train(job: Job, photographs: Photographs, compiled: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="the name of one job")
-    parser.add_argument("--list", action="store_true", help="say what is done and what is left")
+    parser.add_argument("--list", action="store_true", help="list finished and remaining jobs")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--eager", action="store_true", help="without torch.compile: slower")
+    parser.add_argument("--eager", action="store_true", help="run without torch.compile (slower)")
     arguments = parser.parse_args()
     if arguments.list:
         for job in JOBS:
             print(f"{'stored' if job.path.exists() else 'to do '}  {job.name}")
         return
-    torch.set_flush_denormal(True)  # gates start at zero: denormals make the first steps crawl
+    torch.set_flush_denormal(True)  # gates start at zero, and denormals slow the first steps down
     torch.set_num_threads(arguments.threads)
     CACHE.mkdir(parents=True, exist_ok=True)
     chosen = [job for job in JOBS if arguments.only in (None, job.name) and not job.path.exists()]

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from glocal.conversion.rules import DEFAULT_RULES, Local, Rule
     from glocal.data.datasets import Pair, pairs
     from glocal.exporting.export import Exported, export
+    from glocal.inference.options import Tiles
     from glocal.inference.restore import restore
     from glocal.networks import LoadedNetwork, load, load_checkpoint
     from glocal.ops.windows import Overlap, Precision
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from glocal.study.evaluation.pictures import Pictures
     from glocal.study.evaluation.records import Evaluation, Failure, Protocol, Record
     from glocal.study.intervals import Interval
-    from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions, StitchOptions
+    from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
     from glocal.study.report import write_report
     from glocal.study.shift.measure import analyze
     from glocal.study.shift.report import Shift, StatisticsShift
@@ -104,7 +105,7 @@ __all__ = [
     "ScoreOptions",
     "Shift",
     "StatisticsShift",
-    "StitchOptions",
+    "Tiles",
     "Trial",
     "Tuning",
     "analyze",
@@ -153,7 +154,7 @@ _HOMES = {
     "ScoreOptions": "study.options",
     "Shift": "study.shift.report",
     "StatisticsShift": "study.shift.report",
-    "StitchOptions": "study.options",
+    "Tiles": "inference.options",
     "Trial": "study.tuning.trials",
     "Tuning": "study.tuning.recommendation",
     "analyze": "study.shift.measure",

@@ -1,18 +1,18 @@
-"""The errors glocal raises for a user's mistake or an impossible request.
+"""The errors that glocal raises on purpose.
 
 ::
 
     GlocalError
     ├── ArgumentError       an argument has a wrong value (also a ValueError)
-    ├── ScanError           a network could not be run for scanning
+    ├── ScanError           a network does not run at the sizes of a scan
     ├── ConversionError     a global operation cannot be made local
     ├── CheckpointError     a file of weights cannot be read or fits no known network
     └── ImageError          an image file cannot be read or written, or has a wrong layout
 
-    GlocalWarning           the result is right, but was not made quite as asked
+    GlocalWarning           the result is correct, but an option was not followed exactly
 
-Every message says what was got, where, and what to do, in one or two lines; the command
-line prints it without a traceback and exits with a non-zero status.
+Every message says in one or two lines what was got, where, and what to do. The command line
+prints it without a traceback and exits with a non-zero status.
 """
 
 __all__ = [
@@ -27,19 +27,19 @@ __all__ = [
 
 
 class GlocalError(Exception):
-    """Base of every error that glocal raises on purpose."""
+    """Base class of all errors that glocal raises on purpose."""
 
 
 class ArgumentError(GlocalError, ValueError):
-    """An argument has a value that cannot be used."""
+    """An argument has a wrong value."""
 
 
 class ScanError(GlocalError):
-    """A network could not be run at the sizes a scan needs."""
+    """A network does not run at the sizes of a scan, or runs other operations at each."""
 
 
 class ConversionError(GlocalError):
-    """A global operation cannot be converted to its local form."""
+    """A global operation cannot be made local."""
 
 
 class CheckpointError(GlocalError):
@@ -47,8 +47,8 @@ class CheckpointError(GlocalError):
 
 
 class ImageError(GlocalError):
-    """An image cannot be read, written, or handled as it is."""
+    """An image file cannot be read or written, or an image has a wrong layout."""
 
 
 class GlocalWarning(UserWarning):
-    """What was asked is done, though not quite in the way that was asked."""
+    """The result is correct, but an option was not followed exactly; the message says why."""

@@ -1,15 +1,21 @@
-"""How close a restored image is to its target, by the protocols of the published tables.
+"""Metrics between a restored image and its target, by the protocols of published tables.
 
-Every function takes two images of one shape, `restored` and `target`: arrays (h, w) or (h, w, c),
-as `glocal.restore` and `glocal.images` hand them around, of uint8, uint16, or floats in [0, 1].
-Integers are scaled to [0, 1]; the data range is 1. Two options belong to the protocols: `border`
-pixels are cropped on each side (super-resolution tables crop by the scale), and `round8` clamps
-and rounds both images to 8 bits first, as the published tables do for 8-bit data sets.
+All functions take two images of the same shape and dtype, `restored` and `target`, and return a
+float. An image is an array (h, w) or (h, w, c) of uint8, uint16, or floats in [0, 1], as
+`glocal.restore` returns it and `glocal.images` reads it. Integers are scaled to [0, 1], so that the
+data range is 1. Two options belong to the protocols:
 
-SSIM is not one number: its three protocols differ by tenths on the same image, so a figure means
-something only with the protocol's name. Sums are taken in float64 and over small tiles: memory
-stays small at any size. LPIPS is left out: it needs torchvision and weights to be downloaded.
+- `border`: pixels to crop on each side first. Tables of super-resolution crop by the scale.
+- `round8`: clamp and round both images to 8 bits first, as tables on 8-bit data sets do.
+
+SSIM has three protocols, and their values differ by tenths on the same image: give the name of the
+protocol with each value. `METRICS` describes them.
+
+Sums are taken in float64 over small tiles, so that memory is small at any image size. LPIPS is not
+included: it needs torchvision and weights from the network.
 """
+
+# Above 300 lines: public functions document their protocol in full, and share the private parts.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -23,36 +29,52 @@ from numpy.typing import NDArray
 
 from glocal.errors import ArgumentError
 
-__all__ = ["METRICS", "Metric", "metric_named", "psnr", "psnr_y", "ssim", "ssim_3d", "ssim_y"]
+__all__ = [
+    "METRICS",
+    "Measure",
+    "Metric",
+    "metric_named",
+    "psnr",
+    "psnr_y",
+    "ssim",
+    "ssim_3d",
+    "ssim_y",
+]
 
+# Wang et al. (2004), section III.C: 11×11 Gaussian windows with σ 1.5 pixels, K = (0.01, 0.03).
 RADIUS, SIGMA = 5, 1.5
 C1, C2 = 0.01**2, 0.03**2
+
 TILE = 118
-"""Side of the tiles in pixels: with the window's margins 128, where matrix products are fast."""
+"""Side of a tile in pixels; with the margins of a window 128, where matrix products are fast."""
 
 Pixels = NDArray[Any]
+"""An image as the user passes it: uint8, uint16 or floats."""
+
 Floats = NDArray[np.float64]
+
 Prepare = Callable[[Pixels], Floats]
+"""Converts a part of an image (h, w, c) to the values that a metric compares."""
 
 
 class Measure(Protocol):
-    """Compares two images; see the module for the arguments."""
+    """The signature of all metrics."""
 
     def __call__(
         self, restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False
     ) -> float:
-        """The value of the metric."""
+        """The value of the metric; see `psnr` for the arguments."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A measure with its name and what is needed to compare its values with others'.
+    """A metric with its name and protocol.
 
     Attributes:
-        name: what it is called on the command line and in tables.
-        protocol: how it is computed and where that is used, one or two sentences.
-        higher_is_better: which way improvement lies.
-        function: the measure itself.
+        name: on the command line and in tables ("psnr-y").
+        protocol: how it is computed and which tables use it, in one or two sentences.
+        higher_is_better: whether a higher value means a better image.
+        function: computes the value.
     """
 
     name: str
@@ -62,27 +84,48 @@ class Metric:
 
 
 def psnr(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels and channels; infinity for equal images.
+    """Peak signal-to-noise ratio in dB over all pixels and channels; higher is better.
+
+    10 · log10(1 ÷ the mean squared difference), with values in [0, 1].
 
     >>> psnr(np.full((4, 4, 3), 10, np.uint8), np.full((4, 4, 3), 12, np.uint8))
     42.11...
+    >>> psnr(np.zeros((4, 4)), np.full((4, 4), 0.1))
+    20.0
+
+    Args:
+        restored, target: (h, w) or (h, w, c), of uint8, uint16, or floats in [0, 1]; of the same
+            shape and dtype. Floats of `restored` may be outside [0, 1].
+        border: pixels to crop on each side first.
+        round8: clamp both images to [0, 1] and round them to multiples of 1/255 first.
+
+    Returns:
+        The ratio in dB; infinity for equal images.
 
     Raises:
-        ArgumentError: the images differ in shape or type, are no images, or the border is too wide.
+        ArgumentError: the images differ in shape or dtype or are not images, the target has floats
+            above 1, or the border leaves no pixels.
     """
     restored, target = _checked("psnr", restored, target, border)
     return _psnr(restored, target, partial(_to_unit, round8=round8))
 
 
 def psnr_y(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
-    """PSNR in dB on the luma of colour images; grey images are their own luma.
+    """PSNR in dB of the luma; higher is better.
 
-    Luma is the Y of ITU-R BT.601 as MATLAB's `rgb2ycbcr` gives it, 16 to 235 of 255, and the peak
-    is 255 nevertheless. With `round8` it is rounded to 8 bits too, as MATLAB does for uint8.
+    Luma is Y of ITU-R BT.601 as MATLAB's `rgb2ycbcr` computes it, from 16 to 235; the peak is 255,
+    not 219. An image without three channels is its own luma, from 0 to 255. `round8` rounds the
+    luma to 8 bits as well, as MATLAB does for uint8.
 
     >>> white, grey = np.full((4, 4, 3), 255, np.uint8), np.full((4, 4, 3), 253, np.uint8)
     >>> psnr_y(white, grey) - psnr(white, grey)  # 20 · log10(255 ÷ 219)
     1.32...
+
+    Args:
+        restored, target, border, round8: as for `psnr`; colour is (h, w, 3) in the order R, G, B.
+
+    Returns:
+        The ratio in dB; infinity for equal luma.
 
     Raises:
         ArgumentError: as for `psnr`.
@@ -92,26 +135,47 @@ def psnr_y(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = 
 
 
 def ssim(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
-    """Mean SSIM of the channels, over the windows that lie wholly inside the image.
+    """Structural similarity: mean over channels and over windows wholly inside the image.
 
-    Wang et al., Image Quality Assessment, IEEE TIP 2004: 11×11 Gaussian windows with σ 1.5,
-    K = (0.01, 0.03), variances with divisor n.
+    Windows are 11×11 Gaussian weights with σ 1.5 pixels; K = (0.01, 0.03); variances are biased
+    (divisor n). BasicSR and scikit-image, with these parameters, compute the same.
 
     >>> image = np.linspace(0, 1, 400).reshape(20, 20)
     >>> round(ssim(image, image / 2 + 0.25), 3)
     0.812
 
+    Args:
+        restored, target, border, round8: as for `psnr`.
+
+    Returns:
+        A value in [-1, 1]; higher is better, 1 for equal images.
+
     Raises:
-        ArgumentError: as for `psnr`, or the image is smaller than a window.
+        ArgumentError: as for `psnr`, or fewer than 11×11 pixels are left inside the border.
+
+    Source: Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity,
+    IEEE TIP 13(4), 2004, equation 13.
     """
     restored, target = _checked("ssim", restored, target, border, least=2 * RADIUS + 1)
     return _ssim(restored, target, partial(_to_unit, round8=round8), padded=False)
 
 
 def ssim_3d(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
-    """SSIM with 11×11×11 Gaussian windows over height, width and channels, borders replicated.
+    """SSIM with 11×11×11 Gaussian windows over height, width and channels.
 
-    It mixes the channels and lies well above `ssim` on most photographs.
+    Every pixel and channel has a window; the borders of all three axes are replicated. The windows
+    mix the channels, so that the value is above `ssim` on most photographs. The RGB tables of
+    TLC, NAFNet and HINet use it.
+
+    >>> image = np.linspace(0, 1, 400).reshape(20, 20)
+    >>> round(ssim_3d(image, image / 2 + 0.25), 3)
+    0.744
+
+    Args:
+        restored, target, border, round8: as for `psnr`.
+
+    Returns:
+        A value in [-1, 1]; higher is better, 1 for equal images.
 
     Raises:
         ArgumentError: as for `psnr`.
@@ -121,7 +185,17 @@ def ssim_3d(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool =
 
 
 def ssim_y(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
-    """`ssim` on the luma of colour images, as `psnr_y` defines it, with a data range of 255.
+    """`ssim` of the luma that `psnr_y` defines, with a data range of 255.
+
+    >>> image = np.linspace(0, 1, 1200).reshape(20, 20, 3)
+    >>> round(ssim_y(image, image / 2 + 0.25), 3)
+    0.822
+
+    Args:
+        restored, target, border, round8: as for `psnr`; colour is (h, w, 3) in the order R, G, B.
+
+    Returns:
+        A value in [-1, 1]; higher is better, 1 for equal luma.
 
     Raises:
         ArgumentError: as for `ssim`.
@@ -171,34 +245,46 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         )
     }
 )
-"""The metrics by name."""
+"""The metrics by name, in the order of tables.
+
+>>> [(name, metric.higher_is_better) for name, metric in METRICS.items()][:2]
+[('psnr', True), ('psnr-y', True)]
+"""
 
 
 def metric_named(name: str) -> Metric:
-    """The metric of that name.
+    """The metric with this name.
 
     >>> metric_named("ssim-y").function is ssim_y
     True
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: no metric has this name; the message lists the names.
     """
     if name not in METRICS:
-        raise ArgumentError(f"no metric is called {name!r}; there are {', '.join(METRICS)}")
+        raise ArgumentError(f"no metric is called {name!r}; choose from {', '.join(METRICS)}")
     return METRICS[name]
 
 
-# --- what the metrics share ------------------------------------------------------------------
+# --- shared parts ----------------------------------------------------------------------------
 
 
 def _checked(
     name: str, restored: Pixels, target: Pixels, border: int, least: int = 1
 ) -> tuple[Pixels, Pixels]:
-    """Both images as (h, w, c) without the border."""
+    """Both images as (h, w, c) without the border.
+
+    Args:
+        name: of the metric, for messages.
+        least: pixels that an axis must have inside the border.
+
+    Raises:
+        ArgumentError: as for `psnr`.
+    """
     if restored.shape != target.shape or restored.dtype != target.dtype:
         raise ArgumentError(
-            f"{name} compares images of one shape and type, got {restored.shape} {restored.dtype} "
-            f"and {target.shape} {target.dtype}"
+            f"{name} compares images of the same shape and dtype, got "
+            f"{restored.shape} {restored.dtype} and {target.shape} {target.dtype}"
         )
     kind = target.dtype
     if target.ndim not in (2, 3) or (kind.kind != "f" and kind not in (np.uint8, np.uint16)):
@@ -209,24 +295,28 @@ def _checked(
     height, width = target.shape[0] - 2 * border, target.shape[1] - 2 * border
     if border < 0 or height < least or width < least:
         raise ArgumentError(
-            f"{name} needs at least {least}×{least} pixels inside of the border, got "
+            f"{name} needs at least {least}×{least} pixels inside the border, got an image of "
             f"{target.shape[0]}×{target.shape[1]} and a border of {border}"
         )
-    # a network may overshoot a little; a target never does
+    # The output of a network may exceed 1; a target that does is probably in [0, 255].
     if kind.kind == "f" and target.max() > 1.001:
-        raise ArgumentError(f"the target reaches {target.max():.4g}; floats are in [0, 1]")
+        raise ArgumentError(
+            f"the target has values up to {target.max():.4g}; scale floats to [0, 1]"
+        )
     inside = slice(border, border + height), slice(border, border + width)
     shape = (height, width, -1)
     return restored[inside].reshape(shape), target[inside].reshape(shape)
 
 
 def _to_unit(part: Pixels, round8: bool) -> Floats:
+    """Values scaled to [0, 1]."""
     peak = 1.0 if part.dtype.kind == "f" else float(np.iinfo(part.dtype).max)
     unit = part.astype(np.float64) / peak
     return np.rint(unit.clip(0, 1) * 255) / 255 if round8 else unit
 
 
 def _luma(part: Pixels, round8: bool) -> Floats:
+    """Luma (h, w, 1), 255 scaled to 1; the values themselves if there are not three channels."""
     unit = _to_unit(part, round8)
     if unit.shape[2] != 3:
         return unit
@@ -245,7 +335,11 @@ def _psnr(restored: Pixels, target: Pixels, prepare: Prepare) -> float:
 
 
 def _ssim(restored: Pixels, target: Pixels, prepare: Prepare, *, padded: bool) -> float:
-    """Mean of the SSIM map; padded: of every pixel, windows over the channels too."""
+    """Mean SSIM of the windows, computed tile by tile.
+
+    Args:
+        padded: replicate borders, so that every pixel has a window, and filter the channels too.
+    """
     total, count = 0.0, 0
     for rows in _reads(len(target), padded):
         down = _filter(len(rows) - 2 * RADIUS)
@@ -264,14 +358,14 @@ def _ssim(restored: Pixels, target: Pixels, prepare: Prepare, *, padded: bool) -
 
 
 def _ssim_of(x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Floats:
-    """Equation 13 of Wang et al. from the windows' means of x, y, x², y² and xy."""
+    """Equation 13 of Wang et al., from the means of x, y, x², y² and xy over each window."""
     structure = (2 * x * y + C1) * (2 * (xy - x * y) + C2)
     energy = (x * x + y * y + C1) * ((xx - x * x) + (yy - y * y) + C2)
     return np.asarray(structure / energy)
 
 
 def _reads(size: int, padded: bool) -> Iterator[NDArray[np.intp]]:
-    """Which pixels of an axis each tile reads, margins included; repeated where padded."""
+    """The indices of an axis that each tile reads, with margins; border pixels repeat if padded."""
     margin = RADIUS if padded else 0
     for start in range(-margin, size - 2 * RADIUS + margin, TILE):
         stop = min(start + TILE + 2 * RADIUS, size + margin)
@@ -279,12 +373,13 @@ def _reads(size: int, padded: bool) -> Iterator[NDArray[np.intp]]:
 
 
 def _gaussian() -> Floats:
+    """The weights of a window along one axis; their sum is 1."""
     weights = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / SIGMA) ** 2)
     return np.asarray(weights / weights.sum(), np.float64)
 
 
 def _filter(size: int) -> Floats:
-    """The matrix that filters size + 2 · RADIUS values to size values."""
+    """The matrix that filters size + 2 · RADIUS values along an axis to size values."""
     matrix = np.zeros((size, size + 2 * RADIUS))
     for offset, weight in enumerate(_gaussian()):
         matrix[np.arange(size), np.arange(size) + offset] = weight
@@ -292,7 +387,7 @@ def _filter(size: int) -> Floats:
 
 
 def _channel_filter(channels: int) -> Floats:
-    """The matrix that filters values of the channels, the outermost replicated."""
+    """The matrix that filters the channels; the first and the last are replicated."""
     matrix = np.zeros((channels, channels))
     for offset, weight in enumerate(_gaussian(), -RADIUS):
         for channel in range(channels):

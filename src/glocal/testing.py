@@ -1,6 +1,16 @@
-"""The laws of local operations, to test rules and operations with, one's own included.
+"""Checks of the laws of local operations, for rules and operations of your own.
 
-Every check runs in float64 and raises `AssertionError` with the place of the first difference.
+- Law of windows: at each pixel, the local operation equals the whole operation on the window of
+  that pixel. The window of a pixel is the nearest one that is wholly inside the map.
+- Law of tiles, for operations that mix pixels: the local operation equals the whole operation on
+  overlapping windows, averaged where windows overlap.
+- Law of equality: where the window covers the map, the local operation equals the whole one.
+
+Every check raises `AssertionError` at the first difference, with its place and size. Use float64,
+so that float rounding does not hide errors.
+
+Source: Chu et al., Improving Image Restoration by Revisiting Global Information Aggregation,
+ECCV 2022 (arXiv 2112.04491), section 3, for windows of statistics.
 """
 
 import copy
@@ -17,7 +27,10 @@ from glocal.ops.windows import Size, start_of
 __all__ = ["check_law_of_tiles", "check_law_of_windows", "check_rule"]
 
 Operation = Callable[[Tensor], Tensor]
+"""An operation on a (b, c, h, w) tensor."""
 
+# (height, width) of maps and windows: odd, even, one pixel, larger than the other on one axis or
+# both.
 _SIZES: tuple[Size, ...] = ((9, 12), (7, 5), (1, 11), (6, 6))
 _WINDOWS: tuple[Size, ...] = ((4, 5), (5, 4), (1, 2), (3, 20), (20, 3), (20, 20))
 
@@ -25,22 +38,30 @@ _WINDOWS: tuple[Size, ...] = ((4, 5), (5, 4), (1, 2), (3, 20), (20, 3), (20, 20)
 def check_law_of_windows(
     local: Operation, whole: Operation, x: Tensor, window: Size, tolerance: float = 1e-9
 ) -> None:
-    """local(x)[p] == whole(x[window of p])[p] at every pixel p.
+    """Check that local(x) at each pixel p equals whole(window of p) at p.
 
-    Where `whole` returns one value for its map (a pool), that is the value at every p.
+    If `whole` returns size 1 along an axis (a pool), its value counts for every pixel.
 
     >>> from glocal.ops import local_mean
     >>> x = torch.rand(1, 2, 5, 7, dtype=torch.float64)
-    >>> check_law_of_windows(
-    ...     lambda t: local_mean(t, (3, 4)), lambda t: t.mean((2, 3), keepdim=True), x, (3, 4)
-    ... )
+    >>> def mean(t):
+    ...     return t.mean((2, 3), keepdim=True)
+    >>> check_law_of_windows(lambda t: local_mean(t, (3, 4)), mean, x, window=(3, 4))
+    >>> check_law_of_windows(lambda t: local_mean(t, (3, 3)), mean, x, window=(3, 4))
+    Traceback (most recent call last):
+    AssertionError: pixel (0, 0) of 5x7, window (3, 4): differs by ...
 
     Args:
-        local: (b, c, h, w) to a map that broadcasts to (b, ?, h, w).
-        whole: the same with the whole map for a window.
+        local: from (b, c, h, w) to a tensor that broadcasts to (b, c', h, w).
+        whole: from (b, c, h, w) to (b, c', h, w), or to (b, c', 1, 1) for a pool. It runs once on
+            the window of each pixel.
         x: (b, c, h, w), float64.
-        window: (height, width) of the window that `local` uses.
-        tolerance: of the difference, relative to the largest value.
+        window: (height, width) in pixels of the window that `local` uses; it may be larger than x.
+        tolerance: largest accepted difference, relative to the largest absolute value of a pixel
+            or to 1 if that is smaller.
+
+    Raises:
+        AssertionError: a pixel differs.
     """
     h, w = x.shape[-2:]
     kh, kw = min(window[0], h), min(window[1], w)
@@ -49,21 +70,45 @@ def check_law_of_windows(
     for i in range(h):
         for j in range(w):
             top, left = start_of(i, kh, h), start_of(j, kw, w)
-            wanted = whole(x[..., top : top + kh, left : left + kw])
-            pixel = wanted[
+            expected = whole(x[..., top : top + kh, left : left + kw])
+            pixel = expected[
                 ...,
-                i - top if wanted.shape[-2] > 1 else 0,
-                j - left if wanted.shape[-1] > 1 else 0,
+                i - top if expected.shape[-2] > 1 else 0,
+                j - left if expected.shape[-1] > 1 else 0,
             ]
-            _same(got[..., i, j], pixel, tolerance, f"pixel ({i}, {j}) of {h}x{w}, window {window}")
+            place = f"pixel ({i}, {j}) of {h}x{w}, window {window}"
+            _check_close(got[..., i, j], pixel, tolerance, place)
 
 
 def check_law_of_tiles(
     local: Operation, whole: Operation, x: Tensor, window: Size, tolerance: float = 1e-9
 ) -> None:
-    """local(x) == the average of `whole` over the overlapping windows; as above."""
-    wanted = fold_windows(whole(unfold_windows(x, window)), (x.shape[-2], x.shape[-1]))
-    _same(local(x), wanted, tolerance, f"a map of {x.shape[-2]}x{x.shape[-1]}, window {window}")
+    """Check that local(x) equals the average of `whole` over overlapping windows.
+
+    The windows are those of `glocal.ops.unfold_windows` with the least overlap.
+
+    >>> from glocal.ops import fold_windows, unfold_windows
+    >>> def softmax(t):
+    ...     return t.flatten(2).softmax(-1).view_as(t)
+    >>> def local_softmax(t):
+    ...     return fold_windows(softmax(unfold_windows(t, (4, 4))), (9, 6))
+    >>> x = torch.rand(1, 2, 9, 6, dtype=torch.float64)
+    >>> check_law_of_tiles(local_softmax, softmax, x, window=(4, 4))
+
+    Args:
+        local: from (b, c, h, w) to (b, c', h, w).
+        whole: the same with the whole map as window; the windows are stacked on its batch dim.
+        x: (b, c, h, w), float64.
+        window: (height, width) in pixels of the windows that `local` uses.
+        tolerance: largest accepted difference, relative to the largest absolute value of the
+            result or to 1 if that is smaller.
+
+    Raises:
+        AssertionError: the results differ.
+    """
+    h, w = x.shape[-2:]
+    expected = fold_windows(whole(unfold_windows(x, window)), (h, w))
+    _check_close(local(x), expected, tolerance, f"a map of {h}x{w}, window {window}")
 
 
 def check_rule(
@@ -74,48 +119,68 @@ def check_rule(
     law: Literal["windows", "tiles", "equality"] = "windows",
     tolerance: float = 1e-9,
 ) -> None:
-    """Prove the laws for a rule on a module that takes one (b, channels, h, w) tensor.
+    """Check the laws for a rule, on a module that maps one (b, channels, h, w) tensor to another.
 
-    Odd and even maps and windows, windows beyond one axis and both, one-pixel rows, a batch of
-    two. The local module must share the original's parameters under the same names.
+    It runs on maps and windows of odd and even sizes, windows larger than the map along one axis
+    or both, rows of one pixel, and a batch of two. Parameters get random values. The local module
+    must have the parameters of the original, not copies, under the same names.
 
     >>> from glocal.conversion.rules import DEFAULT_RULES
     >>> rule = next(rule for rule in DEFAULT_RULES if rule.name == "instance norm")
     >>> check_rule(rule, nn.InstanceNorm2d(3, affine=True), channels=3)
+    >>> check_rule(rule, nn.BatchNorm2d(3), channels=3)
+    Traceback (most recent call last):
+    AssertionError: rule 'instance norm' does not match BatchNorm2d
 
     Args:
-        law: "windows" for statistics; "tiles" for operations that mix pixels; "equality" alone
-            for a module in which the operation stands between convolutions, where neither
-            other law holds of the module as a whole.
+        rule: the rule; it must match the module.
+        module: an example of what the rule converts; it stays as it is, a float64 copy runs.
+        channels: of the input.
+        law: the law to check beside equality. "windows" for statistics; "tiles" for operations
+            that mix pixels; "equality" for a module with convolutions around the operation, for
+            which neither of the others holds.
+        tolerance: as in `check_law_of_windows`.
+
+    Raises:
+        AssertionError: the rule does not match, a parameter is not shared, or a law is broken.
     """
     module = copy.deepcopy(module).double().eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator).double()
-    assert rule.matches(module), f"rule '{rule.name}' does not match {type(module).__name__}"
+    if not rule.matches(module):
+        raise AssertionError(f"rule '{rule.name}' does not match {type(module).__name__}")
     for window in _WINDOWS:
         local = rule.build(module, window)
-        for (name, ours), (other, theirs) in zip(
-            local.state_dict(keep_vars=True).items(),
-            module.state_dict(keep_vars=True).items(),
-            strict=True,
-        ):
-            assert name == other, f"state-dict key {name!r} was {other!r}"
-            assert ours is theirs, f"parameter {name!r} is a copy, not the original's"
+        _check_shared(local, module)
         for h, w in _SIZES:
             x = torch.randn(2, channels, h, w, generator=generator, dtype=torch.float64)
-            x = x + torch.linspace(0, 3, w)
+            x = x + torch.linspace(0, 3, w)  # no two windows have the same statistics
             with torch.no_grad():
                 if law == "windows":
                     check_law_of_windows(local, module, x, window, tolerance)
                 elif law == "tiles":
                     check_law_of_tiles(local, module, x, window, tolerance)
                 if window[0] >= h and window[1] >= w:
-                    _same(local(x), module(x), tolerance, f"equality at {h}x{w}")
+                    _check_close(local(x), module(x), tolerance, f"equality at {h}x{w}")
 
 
-def _same(got: Tensor, wanted: Tensor, tolerance: float, where: str) -> None:
-    assert got.shape == wanted.shape, f"{where}: shape {got.shape}, wanted {wanted.shape}"
-    error = float((got - wanted).abs().max()) if got.numel() else 0.0
-    scale = max(1.0, float(wanted.abs().max())) if got.numel() else 1.0
-    assert error <= tolerance * scale, f"{where}: differs by {error:.3g}"
+def _check_shared(local: nn.Module, module: nn.Module) -> None:
+    got, expected = (m.state_dict(keep_vars=True) for m in (local, module))
+    if list(got) != list(expected):
+        raise AssertionError(
+            f"the local module has the state-dict keys {list(got)}, "
+            f"the original has {list(expected)}"
+        )
+    for name in got:
+        if got[name] is not expected[name]:
+            raise AssertionError(f"{name!r} of the local module is a copy; share the original's")
+
+
+def _check_close(got: Tensor, expected: Tensor, tolerance: float, place: str) -> None:
+    if got.shape != expected.shape:
+        raise AssertionError(f"{place}: shape {tuple(got.shape)}, expected {tuple(expected.shape)}")
+    error = float((got - expected).abs().max()) if got.numel() else 0.0
+    scale = max(1.0, float(expected.abs().max())) if got.numel() else 1.0
+    if not error <= tolerance * scale:
+        raise AssertionError(f"{place}: differs by {error:.3g}")

@@ -1,4 +1,4 @@
-"""How sizes, errors and tables are written as text, wherever they are."""
+"""Sizes, errors and tables as text."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ __all__ = ["one_line", "size_text", "text_table"]
 
 
 def size_text(size: tuple[int, int]) -> str:
-    """A size in the form that the command line reads, height first.
+    """A size as text, height first, as the command line reads it.
 
     >>> size_text((384, 512))
     '384x512'
@@ -15,7 +15,7 @@ def size_text(size: tuple[int, int]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks; its type where it says nothing.
+    """The message of an error without line breaks, or its type if it has no message.
 
     >>> one_line(ValueError("too\\n  small")), one_line(ValueError())
     ('too small', 'ValueError')
@@ -24,7 +24,7 @@ def one_line(error: BaseException) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells in columns, the first of them underlined as the head.
+    """Rows of cells as aligned columns; the first row is the header.
 
     >>> print(text_table([("module", "map"), ("a", "64x64")]))
     module  map

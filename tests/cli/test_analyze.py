@@ -7,6 +7,7 @@ import pytest
 
 from glocal.images import images
 from glocal.images.images import Image
+from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.networks import load
 from glocal.study.shift.folder import FILES
@@ -65,7 +66,7 @@ def test_a_folder_of_results(run, checkpoint: Path, data: Path, tmp_path: Path) 
     assert f"result       {out}" in result.stdout
 
     network, degraded = load(checkpoint), pixels(data / "blur/a.png")
-    stitched = restore(network, degraded, tile=32, overlap=0, blend="cut")
+    stitched = restore(network, degraded, tiles=Tiles(32, overlap=0, blend="cut"))
     written = images.read(out / "stitched.png").pixels
     assert np.abs(written / 255 - stitched.clip(0, 1)).max() < 0.003
     found = json.loads((out / "shift.json").read_text())

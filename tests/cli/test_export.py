@@ -36,7 +36,7 @@ def test_an_existing_file_needs_overwrite(run, checkpoint: Path, tmp_path: Path)
 def test_unknown_formats_are_an_error(run, checkpoint: Path, tmp_path: Path) -> None:
     result = run("export", checkpoint, tmp_path / "net.trt")
     assert result.exit_code == 1
-    assert "exported files end in .onnx or .pt2" in result.stderr
+    assert "must end in .onnx or .pt2" in result.stderr
 
 
 @pytest.mark.skipif(not onnx_missing, reason="onnx is installed")

@@ -8,6 +8,7 @@ import pytest
 import glocal
 from glocal.images import images
 from glocal.images.images import Image
+from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.networks import load
 
@@ -58,7 +59,7 @@ def test_tiles(run, photo: Path, checkpoint: Path, tmp_path: Path) -> None:
     words = ("--model", checkpoint, "--global", "--tile", "32", "--overlap", "10")
     result = run("restore", photo, tmp_path / "o.png", *words)
     assert result.exit_code == 0, result.output
-    expected = restore(load(checkpoint), pixels(photo), tile=32, overlap=10)
+    expected = restore(load(checkpoint), pixels(photo), tiles=Tiles(32, overlap=10))
     np.testing.assert_array_equal(pixels(tmp_path / "o.png"), expected)
 
 
@@ -188,28 +189,29 @@ def test_short_memory_is_said_in_one_line(
 ) -> None:
     import torch
 
-    from glocal.inference.runner import Runner
+    from glocal.inference.runner import ModelRunner
 
-    whole = Runner.__call__
+    whole = ModelRunner.__call__
 
-    def short(self: Runner, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    def short(self: ModelRunner, x: torch.Tensor) -> tuple[torch.Tensor, int]:
         if x.shape[-1] > 64:
             raise MemoryError
         return whole(self, x)
 
-    monkeypatch.setattr(Runner, "__call__", short)
+    monkeypatch.setattr(ModelRunner, "__call__", short)
     monkeypatch.setattr("glocal.inference.blending.FALLBACK_TILES", (32,))
     result = run("restore", photo, "--model", checkpoint, "--global")
     assert result.exit_code == 0, result.output
     assert result.stderr == (
-        "warning: not enough memory for 70×90 pixels at once; going on in blended tiles of 32×32\n"
+        "warning: not enough memory for 70x90 pixels at once; continuing in blended tiles of "
+        "32x32\n"
     )
     result = run("restore", photo, "--model", checkpoint, "--overwrite")
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines() == [
-        "warning: tiles of 64x64 have room for a halo of 0 pixels, not of 192: the result may not "
-        "be that of the whole image",
-        "warning: not enough memory on cpu for 70×90 pixels at once; going on in tiles, 4 of up "
+        "warning: tiles of 64x64 are too small for a halo of 192 pixels and have one of 0: the "
+        "result may not be that of the whole image",
+        "warning: not enough memory on cpu for 70x90 pixels at once; continuing in tiles, 4 of up "
         "to 64x64 with a halo of 0",
     ]
 
@@ -248,16 +250,16 @@ def test_a_folder_is_restored_and_resumed(
 def test_images_of_a_folder_share_calls(
     run, folder: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from glocal.inference.runner import Runner
+    from glocal.inference.runner import ModelRunner
 
     calls = []
-    whole = Runner.__call__
+    whole = ModelRunner.__call__
 
-    def counted(self: Runner, x):
+    def counted(self: ModelRunner, x):
         calls.append(len(x))
         return whole(self, x)
 
-    monkeypatch.setattr(Runner, "__call__", counted)
+    monkeypatch.setattr(ModelRunner, "__call__", counted)
     for batch, expected in (("1", [1, 1]), ("3", [2]), ("auto", [2])):
         calls.clear()
         out = tmp_path / f"out-{batch}"
@@ -345,7 +347,7 @@ def test_tiles_of_a_local_network_are_told(run, large: Path, checkpoint: Path) -
     assert result.exit_code == 0, result.output
     assert "tiles        8 of up to 192x192 with a halo of 20" in result.stdout.splitlines()
     local = glocal.localize(load(checkpoint), 32)
-    expected = restore(local, pixels(large), tile=192, halo=20)
+    expected = restore(local, pixels(large), tiles=Tiles(192, halo=20))
     np.testing.assert_array_equal(pixels(target), expected)
 
 
@@ -360,21 +362,21 @@ def test_memory_needs_a_unit(run, photo: Path, checkpoint: Path, text: str) -> N
 def test_a_large_photograph_that_was_interrupted_goes_on(
     run, large: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from glocal.inference.tiling import Tiler
+    from glocal.inference.run import TileRunner
     from glocal.runs import large as large_files
 
     monkeypatch.setattr(large_files, "STREAMED_PIXELS", 1000)
     words = ("--model", checkpoint, "--tile", "192", "--halo", "20")
     plain, target = large.with_name("plain.png"), large.with_name("o.png")
-    whole, calls = Tiler.__call__, []
+    whole, calls = TileRunner.__call__, []
 
-    def stop(self: Tiler, piece: object) -> object:
-        calls.append(piece)
+    def stop(self: TileRunner, tile: object) -> object:
+        calls.append(tile)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return whole(self, piece)
+        return whole(self, tile)
 
-    monkeypatch.setattr(Tiler, "__call__", stop)
+    monkeypatch.setattr(TileRunner, "__call__", stop)
     result = run("restore", large, target, *words)
     assert result.exit_code == 130
     assert result.stderr == (

@@ -350,14 +350,14 @@ def test_a_statistic_that_is_returned_is_left_global():
             return x * gate, gate.sigmoid()
 
     plan = glocal.scan(Returning(), 32)
-    assert plan.rows[0].how == "average pool: its statistic is a result of the network"
+    assert plan.rows[0].how == "average pool: the network returns the statistic"
 
 
 def test_pool_to_classifier_is_left_global():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     plan = glocal.scan(net, 32)
     assert [row.status for row in plan.rows] == ["global"]
-    assert "reshaped to a vector" in plan.rows[0].how
+    assert "reshapes the statistic to" in plan.rows[0].how
 
 
 def test_gradients_flow_to_the_shared_parameters(net):

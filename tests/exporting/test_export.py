@@ -353,9 +353,9 @@ def test_a_program_that_differs_is_not_kept(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("net.pth", {}, "exported files end in .onnx or .pt2"),
-        ("nowhere/net.pt2", {}, "no such folder to write to"),
-        ("net.onnx", {"opset": 9}, "opset=9: glocal writes ONNX opset 18 and above"),
+        ("net.pth", {}, "must end in .onnx or .pt2"),
+        ("nowhere/net.pt2", {}, "no such folder; create it first"),
+        ("net.onnx", {"opset": 9}, "opset=9 is not supported; give 18 or above"),
         ("net.pt2", {"size": 0}, "size must be a positive int"),
     ],
 )

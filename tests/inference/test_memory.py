@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from glocal.inference import memory
-from glocal.inference.memory import Need, allocating, free_memory, peak_memory
+from glocal.inference.memory import MemoryNeed, allocating, free_memory, peak_memory
 
 MIB = 2**20
 
@@ -18,12 +18,12 @@ def measured() -> None:
     with peak_memory() as peak:
         pass
     if peak.mib is None:
-        pytest.skip("this system does not tell the peak of memory")
+        pytest.skip("this system does not record the peak of memory")
 
 
 @pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("make", [torch.ones, lambda n: np.ones(n, np.float32)])
-def test_memory_that_is_free_again_was_there(make) -> None:
+def test_freed_memory_counts_in_the_peak(make) -> None:
     for size in (64, 16):  # the smaller one after the larger: the peak is reset
         with peak_memory() as peak:
             make(size * MIB // 4)
@@ -31,7 +31,7 @@ def test_memory_that_is_free_again_was_there(make) -> None:
 
 
 @pytest.mark.usefixtures("measured")
-def test_what_was_there_before_does_not_count() -> None:
+def test_memory_allocated_before_does_not_count() -> None:
     there = np.ones(64 * MIB // 8)
     with peak_memory() as peak:
         there += 1
@@ -75,7 +75,7 @@ def test_work_in_other_threads_is_not_measured() -> None:
     assert order == ["worked", "measured", "measured still", "worked again"]
 
 
-def test_where_it_is_not_told_there_is_no_number(monkeypatch, tmp_path) -> None:
+def test_a_system_without_a_peak_gives_none(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(memory, "_PROCESS", tmp_path / "none")
     with peak_memory() as peak:
         pass
@@ -98,15 +98,15 @@ def test_cuda_counts_what_its_allocator_hands_out() -> None:
 
 
 def test_a_need_is_a_line_through_two_measurements() -> None:
-    need = Need.through((100, 1300), (500, 2500))
+    need = MemoryNeed.through((100, 1300), (500, 2500))
     assert (need.fixed, need.per_pixel) == (1000, 3)
-    assert need.pixels(4000) == 1000
-    assert need.pixels(10) == 0
+    assert need.max_pixels(4000) == 1000
+    assert need.max_pixels(10) == 0
 
 
 @pytest.mark.parametrize("measured", [[(100, 300)], [(100, 10), (500, 1500)], [(9, 50), (10, 30)]])
-def test_a_need_never_falls_and_is_never_less_than_nothing(measured) -> None:
-    need = Need.through(*measured)
+def test_a_need_never_falls_and_is_never_negative(measured) -> None:
+    need = MemoryNeed.through(*measured)
     assert need.fixed == 0
     assert need.per_pixel == 3
 
@@ -129,7 +129,7 @@ def limit(folder, most: str, used: int, inactive: int = 0) -> None:
     (folder / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\n")
 
 
-def test_what_is_available_is_free(machine) -> None:
+def test_available_memory_is_free(machine) -> None:
     assert free_memory() == 8 * 2**30
     limit(machine / "groups/mine", "max", 2**30)
     assert free_memory() == 8 * 2**30
@@ -151,20 +151,20 @@ def test_a_control_group_of_version_1(machine) -> None:
     assert free_memory() == 2**30 - 2**20
 
 
-def test_of_a_limit_what_the_process_has_is_taken(machine) -> None:
+def test_the_size_of_the_process_is_subtracted_from_a_limit(machine) -> None:
     (machine / "status").write_text("VmRSS:   1048576 kB\n")
     assert free_memory(limit=3 * 2**30) == 2 * 2**30
     assert free_memory(limit=2**20) == 0
 
 
-def test_where_nothing_is_told_nothing_is_known(monkeypatch, tmp_path) -> None:
+def test_a_system_without_proc_gives_none(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(memory, "_MACHINE", tmp_path / "none")
     assert free_memory() is None
     assert free_memory("meta") is None
     assert free_memory("meta", limit=2**30) == 2**30
 
 
-PIECES = """
+BLOCKS = """
 import sys, time
 from pathlib import Path
 import numpy as np, torch, glocal
@@ -172,30 +172,31 @@ from torch import nn
 from glocal.inference.allocator import keep_freed_memory
 from glocal.images.images import Image, write
 from glocal.inference.memory import _resident
+from glocal.inference.options import Tiles
 from glocal.runs.large import restore_streamed
 
 MIB = 2**20
 
-class Pieces(nn.Module):
+class Blocks(nn.Module):
     def forward(self, x):
-        pieces = [torch.ones(n * MIB // 4) for n in (40, 1) * 8]
-        time.sleep(0.2)  # held, and near the limit if the process is large
-        del pieces[::2]
+        blocks = [torch.ones(n * MIB // 4) for n in (40, 1) * 8]
+        time.sleep(0.2)  # in use, and near the limit if the process is large
+        del blocks[::2]
         whole = torch.empty(240 * MIB // 4)
         for part in whole.chunk(12):
             part.fill_(1)
-            time.sleep(0.2)  # the watch has its turns even where the machine is busy
+            time.sleep(0.2)  # the watch gets its turns even on a busy machine
         return x * 1
 
 def called(memory):
-    Pieces()(torch.ones(1))
+    Blocks()(torch.ones(1))
 
 def restored(memory):
-    glocal.restore(Pieces(), np.zeros((32, 32, 3), np.uint8), memory=memory)
+    glocal.restore(Blocks(), np.zeros((32, 32, 3), np.uint8), memory=memory)
 
 def streamed(memory):
     write(Path("a.png"), Image(np.zeros((32, 32, 3), np.uint8)))
-    restore_streamed(Pieces(), Path("a.png"), Path("b.png"), tile=32, halo=8, memory=memory)
+    restore_streamed(Blocks(), Path("a.png"), Path("b.png"), tiles=Tiles(32, halo=8), memory=memory)
 
 keep_freed_memory()
 there = torch.ones(int(sys.argv[2]) * MIB // 4)
@@ -203,7 +204,7 @@ before = _resident("VmRSS")
 globals()[sys.argv[1]](before + 400 * MIB)
 print((_resident("VmHWM") - before) // MIB)
 """
-"""A network of 330 MiB at most, whose freed pieces of 40 MiB are too small for one of 240 MiB."""
+"""A network of 330 MiB at most, whose freed blocks of 40 MiB are too small for one of 240 MiB."""
 
 
 @pytest.mark.usefixtures("measured")
@@ -217,11 +218,11 @@ print((_resident("VmHWM") - before) // MIB)
         ("streamed", 600, 330, 400),
     ],
 )
-def test_pieces_that_are_kept_are_given_back_before_the_limit(
+def test_freed_blocks_are_returned_before_the_limit(
     tmp_path, way: str, there: int, least: int, most: int
 ) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", PIECES, way, str(there)],
+        [sys.executable, "-c", BLOCKS, way, str(there)],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -129,7 +129,11 @@ def test_a_checkpoint_that_is_none_of_glocals_own_loads(compact, tmp_path):
     )
     photo = torch.rand(3, 13, 18)
     assert glocal.restore(loaded.network, photo).shape == (3, 26, 36)
-    assert glocal.restore(loaded.network, photo, tile=8, overlap=4).shape == (3, 26, 36)
+    assert glocal.restore(loaded.network, photo, tiles=glocal.Tiles(8, overlap=4)).shape == (
+        3,
+        26,
+        36,
+    )
     torch.save({"params_ema": compact}, tmp_path / "4x.pth")
     assert networks.load_checkpoint(tmp_path / "4x.pth").architecture == "RealESRGAN Compact"
 

@@ -89,7 +89,7 @@ def test_gradients_of_norms(name, window):
 @windows
 @pytest.mark.parametrize("cached", [1, 2**20])  # bytes: a row at a time, all
 def test_gradients_of_attention(window, cached, monkeypatch):
-    monkeypatch.setattr("glocal.ops.attention._CACHED", cached)
+    monkeypatch.setattr("glocal.ops.attention_by_cells.CACHED_BYTES", cached)
     q, k, v = ((ramp(6, seed).detach() - 0.5).unflatten(1, (2, 3)) for seed in range(3))
     temperature = torch.tensor([[[0.7]], [[3.0]]]).double()
     inputs = tuple(t.requires_grad_() for t in (q, k, v, temperature))

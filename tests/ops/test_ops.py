@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from glocal import ops
 from glocal.errors import ArgumentError
-from glocal.ops import traced
+from glocal.ops import exported, lazy, numerics
 from glocal.ops.kernels import native
 from glocal.ops.window_map import WindowMap
 from glocal.ops.windows import Overlap, covers, window_axes
@@ -123,7 +123,7 @@ def test_memory_format_does_not_matter(name):
 def test_slices_change_nothing(monkeypatch):
     x = ramp(2, 6, (9, 10)).float()
     whole = {n: f(x, (4, 3)) for n, (f, _) in STATISTICS.items()}
-    monkeypatch.setattr(ops.windowed, "SLICE_PIXELS", 2 * 90)
+    monkeypatch.setattr(numerics, "SLICE_PIXELS", 2 * 90)
     for name, (local, _) in STATISTICS.items():
         torch.testing.assert_close(local(x, (4, 3)), whole[name], rtol=1e-6, atol=1e-6)
 
@@ -182,7 +182,7 @@ def test_correction(correction):
 
 
 def test_groups_must_divide():
-    with pytest.raises(ArgumentError, match="5 channels do not divide into 2 groups"):
+    with pytest.raises(ArgumentError, match="got 2 groups of 5 channels"):
         ops.local_moments(torch.zeros(1, 5, 4, 4), (2, 2), groups=2)
 
 
@@ -220,7 +220,7 @@ def test_attention_equals_overlapping_windows_averaged(size, window, batch, cach
     wanted = oracles.local_channel_attention(q, k, v, temperature, window)
     if channels_last:
         q, k, v = (t.permute(0, 3, 4, 1, 2).contiguous().permute(0, 3, 4, 1, 2) for t in (q, k, v))
-    with patch("glocal.ops.attention._CACHED", cached):
+    with patch("glocal.ops.attention_by_cells.CACHED_BYTES", cached):
         close(ops.local_channel_attention(q, k, v, temperature, window), wanted)
 
 
@@ -259,7 +259,7 @@ def test_attention_in_half_precision_does_not_overflow(dtype):
 
 @pytest.mark.parametrize("cached", [1, 2**20])
 def test_attention_without_grad_equals_attention_with(cached, monkeypatch):
-    monkeypatch.setattr("glocal.ops.attention._CACHED", cached)
+    monkeypatch.setattr("glocal.ops.attention_by_cells.CACHED_BYTES", cached)
     inputs = attention_inputs(2, (9, 12))
     with_grad = ops.local_channel_attention(*inputs, (4, 5))
     with torch.no_grad():
@@ -270,7 +270,7 @@ def test_attention_without_grad_equals_attention_with(cached, monkeypatch):
 def test_attention_without_branches_is_the_same(window):
     q, k, v, temperature = attention_inputs(2, (9, 12))
     wanted = ops.local_channel_attention(q, k, v, temperature, window)
-    close(traced.window_attention(q, k, v, temperature, window, 1e-12), wanted)
+    close(exported.channel_attention(q, k, v, temperature, window, 1e-12), wanted)
 
 
 # ---- tiles
@@ -298,7 +298,9 @@ def test_tiles_without_branches_blend_to_the_same_map(size, window, batch, overl
 
     wanted = ops.fold_windows(f(ops.unfold_windows(x, window, overlap)), size, overlap=overlap)
     close(
-        traced.fold_windows(f(traced.unfold_windows(x, window, overlap)), size, window, overlap),
+        exported.fold_windows(
+            f(exported.unfold_windows(x, window, overlap)), size, window, overlap
+        ),
         wanted,
     )
 
@@ -319,7 +321,7 @@ def test_untile_averages_overlaps():
 
 def test_untile_refuses_a_wrong_count():
     with pytest.raises(
-        ArgumentError, match=r"3 tiles of 1x3 do not fill maps of 1x4: each map takes 2"
+        ArgumentError, match=r"got 3 tiles of 1x3 for maps of 1x4, which take 2 each"
     ):
         ops.fold_windows(torch.zeros(3, 1, 1, 3), (1, 4))
 
@@ -358,14 +360,14 @@ def test_fast_means_lie_within_their_bound(form, size, window, seed, dtype):
     x = x.cumsum(-1).cumsum(-2).remainder(7).contiguous(memory_format=form)
     window = (min(window[0], size[0]), min(window[1], size[1]))
     with torch.no_grad():
-        exact, fast = ops.local_mean(x, window), ops.local_mean(x, window, "fast")
+        exact, fast = ops.local_mean(x, window), lazy.local_mean(x, window, "fast")
         assert fast.shape == exact.shape
         axes = window_axes(size, window, "fast")
         bound = sum(a.step / (2 * k) for a, k in zip(axes, window, strict=True) if a.step > 1)
         assert bound <= 1 / 16
         spread = x.amax((2, 3), keepdim=True) - x.amin((2, 3), keepdim=True)
         assert ((fast - exact).abs() <= spread * bound + 1e-5).all()
-        if isinstance(fast, WindowMap):  # what is kept is exact
+        if isinstance(fast, WindowMap):  # its values are exact
             rows, columns = (slice(a.before if a.size > 1 else 0, None, a.step) for a in fast.axes)
             count = fast.values.shape[-2:]
             there = exact + torch.zeros_like(x[:, :, : exact.shape[2], : exact.shape[3]])
@@ -416,7 +418,7 @@ def test_large_maps_equal_small_ones(monkeypatch, form, size):
     monkeypatch.setattr(native, "takes", lambda x: False)
     x = oracles.ramp_noise(1, 32, *size).contiguous(memory_format=form)
     with torch.no_grad():
-        got = ops.local_mean(x, (100, 97)).values
+        got = lazy.local_mean(x, (100, 97)).values
         for y, x0 in ((0, 0), (37, 11), (got.shape[2] - 1, got.shape[3] - 1)):
             wanted = x[..., y : y + 100, x0 : x0 + 97].mean((2, 3))
             torch.testing.assert_close(got[..., y, x0], wanted)

@@ -1,4 +1,4 @@
-"""Maps that keep each window's value once against the full maps they stand for."""
+"""Maps that store one value per window, against the full maps that they look like."""
 
 import copy
 import io
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from glocal import ops
+from glocal.ops import lazy
 from glocal.ops.kernels import native
-from glocal.ops.window_map import WindowMap, lay_out, values_of
+from glocal.ops.window_map import WindowMap, as_map, full_map, values_of
 from glocal.ops.windows import AxisWindows, window_axes
 
 CHANNELS = 4
@@ -20,7 +21,7 @@ CONVOLUTION = nn.Conv2d(CHANNELS, CHANNELS, 1).requires_grad_(False)
 POINTS = torch.ones(CHANNELS, CHANNELS, 1, 1)
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
-# of the map and of pixels of the same shape; on the right what is expected to come out lazy
+# operation of a map and pixels of the same shape; True where the result is a WindowMap
 OPERATIONS = {
     "gate": (lambda m, x: x * m, False),
     "gate from the left": (lambda m, x: m * x, False),
@@ -78,7 +79,7 @@ CASES = {
 def test_operations_see_the_full_map(name, case, form):
     operation, lazy = OPERATIONS[name]
     if case == "a grid of them":
-        # What is not linear is of the values that are kept, and interpolated afterwards.
+        # Other operations run on the stored values, which are interpolated afterwards.
         linear = ("gate", "from the left", "wide", "layout", "reduction", "view", "join", "resize")
         if not any(word in name for word in linear):
             pytest.skip("not linear in the map")
@@ -115,7 +116,7 @@ def test_what_is_interpolated_lies_between_its_neighbours():
         assert full.amax() <= made.values.amax()
 
 
-def test_it_leaves_as_a_plain_tensor():
+def test_it_is_copied_and_stored_as_a_plain_tensor():
     made, _ = example(*CASES["each pixel's"])
     full = made.padded()
     assert (made.numpy() == full.numpy()).all()
@@ -131,18 +132,51 @@ def test_it_leaves_as_a_plain_tensor():
 
 def test_with_gradients_maps_are_plain():
     x = torch.rand(1, 2, 9, 9, requires_grad=True)
-    assert type(ops.local_mean(x, (3, 3))) is torch.Tensor
+    assert type(lazy.local_mean(x, (3, 3))) is torch.Tensor
     with torch.no_grad():
-        assert type(ops.local_mean(x, (3, 3))) is WindowMap
-        assert type(ops.local_mean(x, (9, 9))) is torch.Tensor  # covered: the global result
+        assert type(lazy.local_mean(x, (3, 3))) is WindowMap
+        assert type(lazy.local_mean(x, (9, 9))) is torch.Tensor  # covered: the global result
+
+
+PUBLIC = {
+    "mean": ops.local_mean,
+    "sum": ops.local_sum,
+    "maximum": ops.local_max,
+    "norm": ops.local_norm,
+    "mean of moments": lambda x, window: ops.local_moments(x, window)[0],
+    "variance": lambda x, window: ops.local_moments(x, window, correction=1)[1],
+    "instance norm": ops.local_instance_norm,
+    "group norm": lambda x, window: ops.local_group_norm(x, 2, window),
+    "layer norm": ops.local_layer_norm,
+}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("window", [(3, 4), (3, 20), (20, 3), (20, 20)])
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_functions_return_plain_tensors(name, window, mode):
+    x = torch.rand(2, 4, 9, 12)
+    with mode():
+        got = PUBLIC[name](x, window)
+    assert type(got) is torch.Tensor
+    covered = tuple(1 if k >= n else n for k, n in zip(window, (9, 12), strict=True))
+    assert got.shape == (2, 4, *((9, 12) if "norm" in name[5:] else covered))
+
+
+@pytest.mark.parametrize("name", ["local_mean", "local_sum", "local_max", "local_norm"])
+def test_lazy_statistics_are_the_public_ones(name):
+    x = torch.rand(2, 4, 9, 12)
+    with torch.no_grad():
+        got = getattr(lazy, name)(x, (3, 20))
+        assert torch.equal(full_map(got), getattr(ops, name)(x, (3, 20)))
 
 
 def test_values_and_back():
     with torch.no_grad():
-        made = ops.local_mean(torch.rand(1, 2, 9, 12), (3, 5))
-        values, as_map = values_of(made)
+        made = lazy.local_mean(torch.rand(1, 2, 9, 12), (3, 5))
+        values, as_such_a_map = values_of(made)
         assert values.shape == (1, 2, 7, 8)
-        assert torch.equal(as_map(values * 2), made * 2)
+        assert torch.equal(as_such_a_map(values * 2), made * 2)
         plain = torch.rand(3)
         assert values_of(plain)[0] is plain
 
@@ -165,12 +199,12 @@ def test_axes_name_windows_inside_of_the_map(size, window, fast):
         last = first + (axis.count - 1) * axis.step
         assert 0 <= first < max(1, axis.step)
         assert n - k - axis.step < last <= n - k
-        # no pixel's own window is more than half a step from one that values are kept of
+        # no pixel's own window is more than half a step from one that has a value
         assert max(first, n - k - last) <= axis.step / 2
         assert axis.step == 1 or axis.step <= k / 16
 
 
-def test_lay_out_is_plain_where_nothing_is_saved():
+def test_as_map_is_plain_where_nothing_is_saved():
     with torch.no_grad():
         values = torch.rand(1, 2, 3, 4)
-        assert lay_out(values, (AxisWindows(3, 3), AxisWindows(4, 4))) is values
+        assert as_map(values, (AxisWindows(3, 3), AxisWindows(4, 4))) is values

@@ -90,5 +90,5 @@ def test_windows_overlap_by_their_share_and_are_the_fewest(size: int, window: in
 
 @pytest.mark.parametrize(("share", "blend"), [(1, "mean"), (-0.1, "mean"), (0.5, "cut")])
 def test_an_overlap_that_cannot_be_is_refused(share, blend):
-    with pytest.raises(ArgumentError, match="an overlap is a share"):
+    with pytest.raises(ArgumentError, match="an overlap needs 0 <= share < 1"):
         Overlap(share, blend)

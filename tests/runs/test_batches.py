@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 import glocal
 from glocal.errors import ArgumentError, GlocalWarning
-from glocal.inference.restore import SHARE, restore
-from glocal.inference.tiling import UNMEASURED
+from glocal.inference.measure import BYTES_PER_PIXEL
+from glocal.inference.memory import BUDGET_SHARE
+from glocal.inference.options import Tiles
+from glocal.inference.restore import restore
 from glocal.runs.batches import AUTO_IMAGES, AUTO_PIXELS_ON_CPU, Batches, restore_together
 
 
@@ -108,11 +110,9 @@ def test_lots_are_of_one_shape_and_dtype() -> None:
     assert batches.lot(np.ones((8, 9, 3), np.uint8))[0] == key
 
 
-@pytest.mark.parametrize(
-    "options", [{"tile": 8}, {"halo": 8}, {"overlap": 2}, {"blend": "cut"}], ids=str
-)
-def test_images_in_tiles_go_alone(options: dict[str, Any]) -> None:
-    assert Batches(nn.Identity(), 5, options).lot(np.zeros((8, 9, 3), np.uint8))[1] == 1
+@pytest.mark.parametrize("tiles", [8, Tiles(halo=8), Tiles(overlap=2), Tiles(blend="cut")], ids=str)
+def test_images_in_tiles_go_alone(tiles: Any) -> None:
+    assert Batches(nn.Identity(), 5, {"tiles": tiles}).lot(np.zeros((8, 9, 3), np.uint8))[1] == 1
 
 
 def test_automatic_batches_on_the_cpu_are_of_few_pixels() -> None:
@@ -122,29 +122,29 @@ def test_automatic_batches_on_the_cpu_are_of_few_pixels() -> None:
     assert batches.lot(np.zeros((400, 520, 3), np.uint8))[1] == 1
 
 
-def test_options_that_ask_for_whole_images_leave_batches_alone() -> None:
-    whole: dict[str, Any] = {"tile": "auto", "halo": None, "overlap": None, "blend": None}
-    assert Batches(nn.Identity(), 5, whole).lot(np.zeros((8, 9, 3), np.uint8))[1] == 5
+@pytest.mark.parametrize("tiles", ["auto", None, Tiles()], ids=str)
+def test_options_that_ask_for_whole_images_leave_batches_alone(tiles: Any) -> None:
+    assert Batches(nn.Identity(), 5, {"tiles": tiles}).lot(np.zeros((8, 9, 3), np.uint8))[1] == 5
 
 
 def test_automatic_batches_on_cuda_fill_a_share_of_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("glocal.inference.restore.free_memory", lambda device, limit: 2**33)
+    monkeypatch.setattr("glocal.inference.memory.free_memory", lambda device, limit: 2**33)
     batches = Batches(nn.Identity(), "auto", {"device": "cuda"})
     small, large = np.zeros((64, 64, 3), np.uint8), np.zeros((300, 400, 3), np.uint8)
     assert batches.lot(small)[1] == AUTO_IMAGES
     most = batches.lot(large)[1]
     assert 1 < most < AUTO_IMAGES
     pixels = 300 * 400
-    assert most * pixels * UNMEASURED < 2**33
+    assert most * pixels * BYTES_PER_PIXEL < 2**33
     assert batches.lot(np.zeros((2000, 2000, 3), np.uint8))[1] == 1
 
 
 def test_memory_bounds_batches_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glocal.inference.restore.free_memory", lambda device, limit: limit)
+    monkeypatch.setattr("glocal.inference.memory.free_memory", lambda device, limit: limit)
     image = np.zeros((100, 100, 3), np.uint8)
-    memory = 4.5 * image[..., 0].size * UNMEASURED / SHARE
+    memory = 4.5 * image[..., 0].size * BYTES_PER_PIXEL / BUDGET_SHARE
     limited = Batches(nn.Identity(), 8, {"memory": memory})
     assert limited.lot(image)[1] == 4
     assert Batches(nn.Identity(), 8, {"memory": None}).lot(image)[1] == 8  # nothing is known

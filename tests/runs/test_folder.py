@@ -12,6 +12,7 @@ import glocal
 from glocal.errors import ArgumentError, GlocalWarning, ImageError
 from glocal.images import images
 from glocal.images.images import Image
+from glocal.inference.options import Tiles
 from glocal.runs.folder import FileResult, pair_files, restore_file, restore_folder
 from glocal.runs.large import restore_streamed, work_folder
 
@@ -166,9 +167,17 @@ def test_a_file_that_cannot_be_written_does_not_stop_the_run(photos: Path, tmp_p
 @pytest.mark.parametrize("ahead", [None, 0])
 def test_wrong_options_stop_the_run(photos: Path, tmp_path: Path, ahead: int | None) -> None:
     with pytest.raises(ArgumentError, match="cannot cover"):
-        list(restore_folder(Negative(), photos, tmp_path / "out", tile=8, overlap=8, ahead=ahead))
+        list(
+            restore_folder(
+                Negative(), photos, tmp_path / "out", tiles=Tiles(8, overlap=8), ahead=ahead
+            )
+        )
     with pytest.raises(ArgumentError, match="blend is one of"):
-        list(restore_folder(Negative(), photos, tmp_path / "out", blend="no", ahead=ahead))
+        list(
+            restore_folder(
+                Negative(), photos, tmp_path / "out", tiles=Tiles(blend="no"), ahead=ahead
+            )
+        )
     assert images.list_images(tmp_path / "out", recursive=True) == []
 
 
@@ -296,7 +305,7 @@ def test_large_images_are_streamed(
         return restore_streamed(model, source, target, **options)
 
     monkeypatch.setattr("glocal.runs.one_file.restore_streamed", counted)
-    options: dict[str, Any] = {"tile": 192, "halo": 16}
+    options: dict[str, Any] = {"tiles": Tiles(192, halo=16)}
     results = list(restore_folder(network, tmp_path / "in", tmp_path / "out", **options))
     assert [result.status for result in results] == ["restored"] * 5
     assert [path.stem for path in streamed] == ["1", "3"]
@@ -317,7 +326,7 @@ def test_a_large_image_that_cannot_be_written_fails_alone(
         save(tmp_path / f"in/{index}.png", size=(side, side))
     (tmp_path / "out").mkdir()
     work_folder(tmp_path / "out/0.png").touch()
-    run = restore_folder(plain[0], tmp_path / "in", tmp_path / "out", tile=192, halo=16)
+    run = restore_folder(plain[0], tmp_path / "in", tmp_path / "out", tiles=Tiles(192, halo=16))
     large, small = run
     assert (large.status, small.status) == ("failed", "restored")
     assert large.error is not None

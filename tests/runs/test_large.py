@@ -15,6 +15,7 @@ from glocal.images import images
 from glocal.images.formats import Facts
 from glocal.images.images import Image
 from glocal.images.raw import Header, Raw, header
+from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.ops.windows import LEAST, Overlap
 from glocal.runs import large
@@ -69,7 +70,7 @@ def test_a_streamed_file_is_the_one_made_in_memory(
     alpha = smooth(1, dtype)[..., 0] if with_alpha else None
     path = tmp_path / f"in{source}"
     images.write(path, Image(smooth(dtype=dtype), alpha, xmp=b"<x:xmpmeta/>"))
-    options = {"tile": 192, "halo": 16}
+    options = {"tiles": Tiles(192, halo=16)}
     plain = restore_file(local, path, tmp_path / f"plain{target}", stream=False, **options)
     streamed = restore_file(local, path, tmp_path / f"out{target}", stream=True, **options)
     assert streamed.size == plain.size == SIZE
@@ -82,11 +83,15 @@ def test_a_streamed_file_is_the_one_made_in_memory(
 def test_grey_images_and_metadata(local: nn.Module, tmp_path: Path) -> None:
     image = Image(smooth(1), iptc=b"Photoshop 3.0\0", density=(10.0, 12.0))
     images.write(tmp_path / "in.png", image)
-    restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tile=192, halo=16)
+    restore_file(
+        local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tiles=Tiles(192, halo=16)
+    )
     back = images.read(tmp_path / "out.png")
     assert back.pixels.shape == (*SIZE, 1)
     assert back.density == pytest.approx((10, 12), rel=1e-4)
-    np.testing.assert_array_equal(back.pixels, restore(local, image.pixels, tile=192, halo=16))
+    np.testing.assert_array_equal(
+        back.pixels, restore(local, image.pixels, tiles=Tiles(192, halo=16))
+    )
 
 
 def test_a_turned_photograph_is_restored_upright(tmp_path: Path) -> None:
@@ -95,7 +100,9 @@ def test_a_turned_photograph_is_restored_upright(tmp_path: Path) -> None:
     tags = PIL.Image.Exif()
     tags[0x0112] = 6
     PIL.Image.fromarray(smooth()).save(tmp_path / "in.jpg", exif=tags)
-    restore_file(nn.Identity(), tmp_path / "in.jpg", tmp_path / "out.png", stream=True, halo=0)
+    restore_file(
+        nn.Identity(), tmp_path / "in.jpg", tmp_path / "out.png", stream=True, tiles=Tiles(halo=0)
+    )
     back = images.read(tmp_path / "out.png")
     np.testing.assert_array_equal(back.pixels, images.read(tmp_path / "in.jpg").pixels)
     assert back.size == SIZE[::-1]
@@ -106,7 +113,11 @@ def test_super_resolution_and_its_alpha(tmp_path: Path, tile: int | str) -> None
     images.write(tmp_path / "in.png", Image(smooth(), smooth(1)[..., 0]))
     for name, stream in (("plain", False), ("streamed", True)):
         restore_file(
-            Twice(), tmp_path / "in.png", tmp_path / f"{name}.png", stream=stream, tile=tile, halo=8
+            Twice(),
+            tmp_path / "in.png",
+            tmp_path / f"{name}.png",
+            stream=stream,
+            tiles=Tiles(tile, halo=8),
         )
     plain, streamed = (images.read(tmp_path / f"{n}.png") for n in ("plain", "streamed"))
     assert streamed.size == (400, 662)
@@ -138,7 +149,9 @@ def interrupt(
     network.forward = stopping.forward  # type: ignore[method-assign]
     try:
         with pytest.raises(type(by)) as caught:
-            restore_file(network, path, target, stream=True, tile=192, halo=16, memory=2**40)
+            restore_file(
+                network, path, target, stream=True, tiles=Tiles(192, halo=16), memory=2**40
+            )
     finally:
         network.forward = forward  # type: ignore[method-assign]
     return caught.value
@@ -164,15 +177,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
         path,
         target,
         stream=True,
-        tile=192,
-        halo=16,
+        tiles=Tiles(192, halo=16),
         progress=lambda *call: calls.append(call),
         report=said.append,
     )
     assert calls == [(0, 8), *((n, 8) for n in range(3, 9))]
     assert said == ["8 of up to 192x192 with a halo of 16, 3 of them done before"]
     assert files(tmp_path) == ["in.png", "out.png"]
-    restore_file(local, path, tmp_path / "plain.png", stream=False, tile=192, halo=16)
+    restore_file(local, path, tmp_path / "plain.png", stream=False, tiles=Tiles(192, halo=16))
     assert target.read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
@@ -194,8 +206,8 @@ def test_another_source_or_network_begins_anew(
     interrupt(local, path, target, 3, KeyboardInterrupt())
     change(path, local)
     with pytest.warns(GlocalWarning, match="beginning anew"):
-        restore_file(local, path, target, stream=True, tile=192, halo=16)
-    expected = restore(local, images.read(path).pixels, tile=192, halo=16)
+        restore_file(local, path, target, stream=True, tiles=Tiles(192, halo=16))
+    expected = restore(local, images.read(path).pixels, tiles=Tiles(192, halo=16))
     np.testing.assert_array_equal(images.read(target).pixels, expected)
 
 
@@ -205,7 +217,13 @@ def test_a_run_may_be_told_to_begin_anew(local: nn.Module, tmp_path: Path) -> No
     interrupt(local, path, target, 3, KeyboardInterrupt())
     said: list[str] = []
     restore_file(
-        local, path, target, stream=True, resume=False, tile=192, halo=16, report=said.append
+        local,
+        path,
+        target,
+        stream=True,
+        resume=False,
+        tiles=Tiles(192, halo=16),
+        report=said.append,
     )
     assert said == ["8 of up to 192x192 with a halo of 16"]
 
@@ -218,7 +236,7 @@ def test_another_version_of_glocal_begins_anew(
     interrupt(local, path, target, 3, KeyboardInterrupt())
     monkeypatch.setattr(large, "versions", lambda: {"glocal": "0.0"})
     with pytest.warns(GlocalWarning, match="beginning anew"):
-        restore_file(local, path, target, stream=True, tile=192, halo=16)
+        restore_file(local, path, target, stream=True, tiles=Tiles(192, halo=16))
 
 
 class Softmax(nn.Module):
@@ -235,7 +253,7 @@ def test_only_the_same_overlap_goes_on(tmp_path: Path, overlap: Overlap) -> None
     images.write(path, Image(smooth()))
     interrupt(glocal.localize(Softmax(), 16), path, target, 3, KeyboardInterrupt())
     said: list[str] = []
-    options = {"tile": 192, "halo": 16, "report": said.append}
+    options = {"tiles": Tiles(192, halo=16), "report": said.append}
     again = glocal.localize(Softmax(), 16, window_overlap=overlap)
     if overlap == LEAST:
         restore_file(again, path, target, stream=True, **options)
@@ -253,8 +271,8 @@ def test_samples_that_are_cut_short_are_decoded_again(
     images.write(path, Image(smooth(), smooth(1)[..., 0]))
     interrupt(local, path, target, 3, KeyboardInterrupt())
     os.truncate(work_folder(target) / name, 1000)
-    restore_file(local, path, target, stream=True, tile=192, halo=16)
-    restore_file(local, path, tmp_path / "plain.png", stream=False, tile=192, halo=16)
+    restore_file(local, path, target, stream=True, tiles=Tiles(192, halo=16))
+    restore_file(local, path, tmp_path / "plain.png", stream=False, tiles=Tiles(192, halo=16))
     assert target.read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
@@ -287,7 +305,7 @@ def test_a_journal_that_cannot_be_read_is_none_of_another_run(
     journal = work_folder(tmp_path / "out.png") / "tiles.jsonl"
     journal.mkdir(parents=True)
     with pytest.raises(GlocalError, match=r"tiles\.jsonl: cannot be read") as refused:
-        restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tile=192)
+        restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tiles=192)
     assert not isinstance(refused.value, ArgumentError)
 
 
@@ -299,8 +317,8 @@ def test_a_half_written_line_is_a_tile_that_is_not_done(local: nn.Module, tmp_pa
     lines = journal.read_bytes().splitlines(keepends=True)
     assert [json.loads(line) for line in lines[-2:]] == [{"tile": 1}, {"tile": 2}]
     journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:5])
-    restore_file(local, path, target, stream=True, tile=192, halo=16)
-    expected = restore(local, smooth(), tile=192, halo=16)
+    restore_file(local, path, target, stream=True, tiles=Tiles(192, halo=16))
+    expected = restore(local, smooth(), tiles=Tiles(192, halo=16))
     np.testing.assert_array_equal(images.read(target).pixels, expected)
 
 
@@ -319,11 +337,11 @@ def test_refused_files_leave_nothing(local: nn.Module, tmp_path: Path) -> None:
     data = (tmp_path / "in.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
     with pytest.raises(ImageError, match="damaged or cut short"):
-        restore_file(local, tmp_path / "cut.png", tmp_path / "out.png", stream=True, tile=192)
+        restore_file(local, tmp_path / "cut.png", tmp_path / "out.png", stream=True, tiles=192)
     with pytest.raises(ImageError, match="no such file"):
-        restore_file(local, tmp_path / "none.png", tmp_path / "out.png", stream=True, tile=192)
+        restore_file(local, tmp_path / "none.png", tmp_path / "out.png", stream=True, tiles=192)
     with pytest.raises(ImageError, match="its name must end in"):
-        restore_file(local, tmp_path / "in.png", tmp_path / "out.gif", stream=True, tile=192)
+        restore_file(local, tmp_path / "in.png", tmp_path / "out.gif", stream=True, tiles=192)
     assert files(tmp_path) == ["cut.png", "in.png"]
 
 
@@ -334,7 +352,7 @@ def test_a_full_disk_is_no_damaged_photograph(local: nn.Module, tmp_path: Path) 
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with pytest.raises(GlocalError) as refused:
-            restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tile=192)
+            restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tiles=192)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert str(refused.value) == (
@@ -355,7 +373,9 @@ def test_nothing_half_written_ever_lies_beside_the_target(
         rename(source, target)
 
     monkeypatch.setattr(os, "replace", recorded)
-    restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tile=192, halo=16)
+    restore_file(
+        local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tiles=Tiles(192, halo=16)
+    )
     work = work_folder(tmp_path / "out.png")
     assert seen == [(work, [work.name, "in.png"])]
 
@@ -363,7 +383,7 @@ def test_nothing_half_written_ever_lies_beside_the_target(
 def test_names_may_be_as_long_as_the_disk_takes_them(local: nn.Module, tmp_path: Path) -> None:
     images.write(tmp_path / "in.png", Image(smooth()))
     target = tmp_path / f"{'写' * 83}.png"  # 253 bytes
-    restore_file(local, tmp_path / "in.png", target, stream=True, tile=192, halo=16)
+    restore_file(local, tmp_path / "in.png", target, stream=True, tiles=Tiles(192, halo=16))
     assert files(tmp_path) == ["in.png", target.name]
 
 
@@ -371,7 +391,11 @@ def test_a_format_that_is_too_small_is_refused_before_the_work(tmp_path: Path) -
     images.write(tmp_path / "in.png", Image(np.zeros((64, 9000, 3), np.uint8)))
     with pytest.raises(ImageError, match=r"18000 × 128 pixels, and \.webp holds 16383 a side"):
         restore_file(
-            Twice(), tmp_path / "in.png", tmp_path / "out.webp", stream=True, tile=256, halo=8
+            Twice(),
+            tmp_path / "in.png",
+            tmp_path / "out.webp",
+            stream=True,
+            tiles=Tiles(256, halo=8),
         )
     assert files(tmp_path) == ["in.png"]
 
@@ -383,17 +407,19 @@ def test_unconverted_networks_and_blended_tiles_are_not_streamed(
     with pytest.raises(ArgumentError, match="only converted networks are streamed"):
         restore_file(Gate(), tmp_path / "in.png", tmp_path / "out.png", stream=True)
     with pytest.raises(ArgumentError, match="leave out overlap and blend"):
-        restore_file(local, tmp_path / "in.png", tmp_path / "out.png", stream=True, overlap=8)
+        restore_file(
+            local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tiles=Tiles(overlap=8)
+        )
 
 
 def test_large_images_are_streamed(local: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     def told(height: int, width: int) -> Header:
         return Header((height, width), 3, False, np.dtype(np.uint8), Facts())
 
-    monkeypatch.setattr(large, "room_for", lambda device, memory, held: memory or 2**40)
+    monkeypatch.setattr(large, "memory_budget", lambda device, memory, reserved: memory or 2**40)
     assert not streams(local, told(720, 1920))
     assert streams(local, told(8400, 12000))
-    assert not streams(local, told(8400, 12000), blend="linear")
+    assert not streams(local, told(8400, 12000), tiles=Tiles(blend="linear"))
     assert not streams(Gate(), told(8400, 12000))
     assert streams(local, told(720, 1920), memory=10**7)
 
@@ -439,7 +465,9 @@ def test_no_more_than_a_tile_is_held(
     monkeypatch.setattr(Raw, "read", reading)
     monkeypatch.setattr(Raw, "write", writing)
     monkeypatch.setattr("glocal.runs.folder.read", never)
-    restore_file(local, tmp_path / "in.tif", tmp_path / "out.tif", stream=True, tile=192, halo=16)
+    restore_file(
+        local, tmp_path / "in.tif", tmp_path / "out.tif", stream=True, tiles=Tiles(192, halo=16)
+    )
     # the strips that are measured have (2·128 + 64 + 2000 mod 64) × 300 pixels at most
     assert max(held) <= 336 * 300 * 3
     assert len(held) > 2 * 30

@@ -1,4 +1,4 @@
-"""What the scan finds, in hand-written networks: functions and modules alike."""
+"""Global operations that a scan finds in hand-written networks, and input sizes of the runs."""
 
 import pytest
 import torch
@@ -7,10 +7,11 @@ from torch import nn
 
 import glocal
 from glocal.errors import ScanError
+from glocal.scanning.discover import input_sizes
 
 
 class Net(nn.Module):
-    """A network around one function of a map, which is found by no rule."""
+    """A network around one function of a map; no rule matches it."""
 
     def __init__(self, function):
         super().__init__()
@@ -198,7 +199,7 @@ REFUSED = [gate_by_adaptive_pool_to_seven, fourier, top_k, one_axis, classifier]
 
 
 @pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
-def test_what_cannot_be_converted_is_listed_with_a_reason_and_raises(function):
+def test_operations_without_a_local_form_have_a_reason_and_raise(function):
     net = Net(function)
     plan = glocal.scan(net, 64)
     assert plan.rows
@@ -213,7 +214,7 @@ def test_what_cannot_be_converted_is_listed_with_a_reason_and_raises(function):
 @pytest.mark.parametrize(
     "function", [f for f in GLOBAL if f not in REFUSED], ids=lambda f: f.__name__
 )
-def test_the_rest_is_rewritten(function):
+def test_other_operations_are_rewritten(function):
     net = Net(function).double().eval()
     local = glocal.localize(net, 64, window=24)
     assert {row.status for row in glocal.plan_of(local).rows} == {"local"}
@@ -224,11 +225,11 @@ def test_the_rest_is_rewritten(function):
 
 
 @pytest.mark.parametrize("function", LOCAL, ids=lambda f: f.__name__)
-def test_local_operations_are_not(function):
+def test_local_operations_are_not_listed(function):
     assert glocal.scan(Net(function), 64).rows == ()
 
 
-def test_reasons_tell_the_kinds_apart():
+def test_each_kind_has_its_reason():
     how = {f: glocal.scan(Net(f), 64).rows[0].how for f in REFUSED}
     assert "Fourier" in how[fourier]
     assert "one axis" in how[one_axis]
@@ -243,7 +244,7 @@ def test_features_follow_the_map_on_both_axes():
     assert row.window == (48, 16)
 
 
-def test_values_that_decide_are_run_for_real():
+def test_a_network_that_reads_values_runs_with_real_tensors():
     class Deciding(nn.Module):
         def __init__(self):
             super().__init__()
@@ -259,7 +260,7 @@ def test_values_that_decide_are_run_for_real():
     ]
 
 
-def test_other_paths_at_other_sizes_are_an_error():
+def test_other_operations_at_another_size_are_an_error():
     class Tiling(nn.Module):
         def __init__(self):
             super().__init__()
@@ -269,7 +270,8 @@ def test_other_paths_at_other_sizes_are_an_error():
             return torch.cat([self.conv(part) for part in x.split(32, 2)], 2)
 
     with pytest.raises(
-        ScanError, match=r"another path at 128x64 than at 64x64, from test_discover"
+        ScanError,
+        match=r"other operations at 128x64 than at 64x64, starting at test_discover.py:\d+:",
     ):
         glocal.scan(Tiling(), 64)
 
@@ -289,7 +291,7 @@ def test_input_channels_are_guessed(channels):
     assert len(glocal.scan(net, 32).rows) == 1
 
 
-def test_example_serves_networks_of_other_inputs():
+def test_example_gives_several_inputs():
     class Two(nn.Module):
         def __init__(self):
             super().__init__()
@@ -311,10 +313,10 @@ def test_example_serves_networks_of_other_inputs():
         glocal.scan(Two(), 32, example=(1, 2))
 
 
-def test_scanning_leaves_the_random_state_the_model_and_its_hooks_alone():
+def test_a_scan_changes_neither_random_state_nor_model_nor_calls_hooks():
     net = Net(instance_norm).train()
-    heard = []
-    net.conv.register_forward_hook(lambda *a: heard.append(1))
+    calls = []
+    net.conv.register_forward_hook(lambda *a: calls.append(1))
     before = {k: v.clone() for k, v in net.state_dict().items()}
     torch.manual_seed(0)
     wanted = torch.rand(1)
@@ -322,7 +324,7 @@ def test_scanning_leaves_the_random_state_the_model_and_its_hooks_alone():
     glocal.scan(net, 64)
     assert torch.equal(torch.rand(1), wanted)
     assert net.training
-    assert not heard
+    assert not calls
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
@@ -331,7 +333,7 @@ def test_batch_norm_with_stored_statistics_is_not_global():
     assert glocal.scan(net, 32).rows == ()
 
 
-def test_a_network_that_is_run_for_real_keeps_its_buffers():
+def test_a_run_with_real_tensors_keeps_buffers():
     class Counting(nn.Module):
         def __init__(self):
             super().__init__()
@@ -339,14 +341,14 @@ def test_a_network_that_is_run_for_real_keeps_its_buffers():
 
         def forward(self, x):
             self.calls += 1
-            return x * float(self.calls)  # looks at a value
+            return x * float(self.calls)  # reads a value
 
     net = Counting()
     glocal.scan(net, 32)
     assert net.calls == 0
 
 
-def test_a_network_of_one_input_size_is_told_apart():
+def test_a_network_with_a_fixed_input_size_is_an_error():
     class Fixed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -355,5 +357,33 @@ def test_a_network_of_one_input_size_is_told_apart():
         def forward(self, x):
             return x + self.place
 
-    with pytest.raises(ScanError, match=r"not run at 128x64, at 64x64 alone it does: RuntimeError"):
+    with pytest.raises(ScanError, match=r"not run at 128x64, only at 64x64: RuntimeError"):
         glocal.scan(Fixed(), 64)
+
+
+@pytest.mark.parametrize(
+    "train_size", [(64, 64), (256, 256), (48, 96), (1, 7), (37, 512), (600, 64)]
+)
+def test_input_sizes_change_one_axis_at_a_time(train_size):
+    choices = list(input_sizes(train_size))
+    assert choices[0][0] == train_size
+    assert all(train_size not in sizes for sizes in choices[1:])
+    for first, higher, wider in choices:
+        assert higher[0] > first[0]
+        assert higher[1] == first[1]
+        assert wider[0] == first[0]
+        assert wider[1] > first[1]
+
+
+@pytest.mark.parametrize(
+    "train_size", [(64, 64), (256, 256), (48, 96), (1, 7), (37, 512), (600, 64)]
+)
+def test_input_sizes_have_the_same_remainders(train_size):
+    """A network pads to multiples, and splits into parts, alike in the three runs."""
+    for first, higher, wider in input_sizes(train_size):
+        for axis, other in ((0, higher), (1, wider)):
+            step = other[axis] - first[axis]
+            assert step % 64 == 0
+            assert step <= 512
+            if step != 64:
+                assert step % train_size[axis] == 0

@@ -1,4 +1,4 @@
-"""The plan's warnings: windows far below what the statistics were in training."""
+"""Plans: tables, JSON, and warnings about windows that are too small."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_a_window_below_the_published_ones(window, warned):
         ((32, 32), (7, 8), True),
         ((32, 32), (8, 8), False),  # 64 pixels are enough
         ((8, 8), (4, 4), True),
-        ((8, 8), (5, 4), False),  # a third of what it had: the network knows such noise
+        ((8, 8), (5, 4), False),  # a third of its pixels in training: the noise is as large there
         ((4, 4), (6, 6), False),  # few pixels, but more than in training
         ((16, 256), (2, 20), True),
         (None, None, False),
@@ -55,8 +55,8 @@ def test_statistics_of_few_pixels(feature, window, warned):
     if warned:
         pixels, trained = window[0] * window[1], feature[0] * feature[1]
         assert texts[0].startswith(
-            f"instance_norm in 'norm' runs over windows of {window[0]}x{window[1]} = {pixels} "
-            f"pixels, in training over {trained};"
+            f"instance_norm in 'norm' has windows of {window[0]}x{window[1]} = {pixels} "
+            f"pixels, but {trained} pixels in training;"
         )
         assert "glocal tune" in texts[0]
 
@@ -65,15 +65,15 @@ def test_the_worst_operation_is_named_and_the_others_are_counted():
     rows = row((32, 32), (7, 7), "a"), row((16, 16), (3, 3), "b"), row((64, 64), (14, 14), "c")
     (text,) = plan(*rows).warnings()
     assert "'b'" in text
-    assert "in training over 256 (so do 1 more)" in text
+    assert "256 pixels in training (1 more have too few)" in text
 
 
 @pytest.mark.parametrize("status", ["kept", "global"])
-def test_what_is_not_local_has_no_window_to_warn_of(status):
+def test_operations_that_stay_global_cause_no_warning(status):
     assert plan(row((32, 32), None, status=status), window=(9, 9)).warnings() == ()
 
 
-def test_warnings_stand_under_the_table():
+def test_warnings_follow_the_table():
     given = plan(row((256, 256), (20, 20)), row((32, 32), (2, 2)), window=(20, 20))
     lines = str(given).splitlines()
     assert lines[-3] == given.summary()
@@ -86,9 +86,9 @@ def test_the_papers_window_never_warns():
         assert glocal.scan(network, size).warnings() == ()
 
 
-def test_a_network_says_where_its_own_window_is_too_small():
+def test_the_plan_of_a_converted_network_warns_of_the_map_with_a_small_window():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.InstanceNorm2d(4), nn.Upsample(None, 8))
-    local = glocal.localize(network, 128, window=40)  # raises nothing, and warns nobody
+    local = glocal.localize(network, 128, window=40)  # no error and no Python warning
     (text,) = glocal.plan_of(local).warnings()
-    assert "runs over windows of 5x5 = 25 pixels, in training over 256;" in text
+    assert "has windows of 5x5 = 25 pixels, but 256 pixels in training;" in text

@@ -135,7 +135,7 @@ def test_limits_are_evenly_spaced(folder: Path) -> None:
         ([(np.zeros((4, 4, 3)),) * 3], r"data\[0\] is ndarray, ndarray, ndarray"),
         ([np.zeros((4, 4, 3), np.int64)], "got an image of shape .* and type int64"),
         ([torch.zeros(2, 3, 4, 4)], r"got an image of shape \(2, 3, 4, 4\)"),
-        ([Pair("a", Path("a.png"), None)] * 2, "two images of the data have one name"),
+        ([Pair("a", Path("a.png"), None)] * 2, "two images of the data have"),
     ],
 )
 def test_wrong_data_is_refused(data: Any, message: str) -> None:

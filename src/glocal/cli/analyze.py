@@ -110,7 +110,6 @@ def analyze(
     of its mean. The crops come from the same images unless --crops names others. Figures need
     [bold]pip install "glocal\\[plots]"[/bold].
     """
-    from glocal.data.pairing import spread
     from glocal.study.dataset import open_dataset
     from glocal.study.options import ConversionOptions, RunOptions
     from glocal.study.shift.folder import check_folder, measure_seams, write_analysis
@@ -120,7 +119,8 @@ def analyze(
         raise typer.BadParameter("densities need a folder; give --out", param_hint="--layer")
     if out is not None:
         check_folder(out, overwrite)
-    found = spread(_find(data, layout, noise_sigma), limit)
+    found = _find(data, layout, noise_sigma)
+    used = min(limit or len(found), len(found))
     sources = None if crops is None else _plain(crops)
     loaded = load_model(model)
     size = train_size_of(loaded, train_size)
@@ -128,7 +128,7 @@ def analyze(
     conversion = ConversionOptions(keep_global or ())
     run = RunOptions(device_named(device), None if dtype == "auto" else dtype, output)
     _check_layers(network, size, layer or [])
-    count = len(found) + len(sources or ())
+    count = used + len(sources or ())
     with Bar(str(data), files=count) as bar:
         shifts = analyze_network(
             network,
@@ -140,6 +140,7 @@ def analyze(
             seed=seed,
             conversion=conversion,
             run=run,
+            limit=limit,
             progress=lambda done, _: bar.file_done() if done else bar.tiles(0, 1),
         )
     seams: Seams | None = None
@@ -163,7 +164,7 @@ def analyze(
         say_facts(
             {
                 "network": name,
-                "images": f"{len(found)} in {data}",
+                "images": f"{used} in {data}",
                 "crops": f"{crops_per_image} of {size_text(size)} in each image ({taken})",
                 "window": size_text(shifts.window),
             }

@@ -134,11 +134,11 @@ def evaluate(
     [bold]pip install "glocal\[plots]"[/bold].
     """
     from glocal.data.datasets import pairs
-    from glocal.data.pairing import spread
+    from glocal.inference.options import Tiles
     from glocal.metrics import metric_named
     from glocal.study.evaluation.comparison import evaluate as evaluate_network
     from glocal.study.evaluation.pictures import Pictures
-    from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions, StitchOptions
+    from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
     from glocal.study.report import require_jinja2, write_report
 
     metrics = metric or ["psnr", "ssim-3d"]
@@ -148,21 +148,22 @@ def evaluate(
         require_jinja2()
         if out.exists() and not out.is_dir():
             raise ArgumentError(f"{out} is a file; choose a folder for the report")
-    found = spread(pairs(data, layout, noise_sigma=noise_sigma), limit)
+    found = pairs(data, layout, noise_sigma=noise_sigma)
     chosen_device = device_named(device)
     loaded = load_model(model)
     size = train_size_of(loaded, train_size)
     pictures = None if out is None else Pictures(out / "images", picture_count)
-    with Bar(str(data), files=len(found)) as bar:
+    with Bar(str(data), files=min(limit or len(found), len(found))) as bar:
         evaluation = evaluate_network(
             loaded.network,
             found,
             size,
             windows=window or (None,),
-            stitch=StitchOptions(tile, overlap, blend),
+            tiles=Tiles(tile or "auto", overlap=overlap, blend=blend),
             conversion=ConversionOptions(keep_global or (), allow_global),
             score=ScoreOptions(metrics, round8, border),
             run=RunOptions(chosen_device, None if dtype == "auto" else dtype, output),
+            limit=limit,
             name=f"{loaded.name} ({loaded.architecture})",
             log=None if out is None else out / "records.jsonl",
             overwrite=overwrite,

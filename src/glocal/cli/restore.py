@@ -142,6 +142,7 @@ def restore(
             target /= source.name
         _check_file(source, target, overwrite)
 
+    from glocal.inference.options import Tiles
     from glocal.runs.folder import pair_files
 
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
@@ -161,11 +162,8 @@ def restore(
         )
     facts = {"network": _describe(loaded, train_size), **how}
     options: dict[str, Any] = {
-        **({} if tile == "auto" else {"tile": tile}),
+        "tiles": Tiles("auto" if tile == "auto" else tile, halo, overlap, blend),
         "memory": memory,
-        "halo": halo,
-        "overlap": overlap,
-        "blend": blend,
         "device": chosen_device,
         "dtype": None if dtype == "auto" else dtype,
         "output": output,

@@ -61,7 +61,7 @@ class Conversion:
             kept = [p for p in keep if any(fnmatchcase(path, p) for path in above)]
             used.update(kept)
             if kept:
-                rows[operation.index] = self._row(operation, "kept", "as asked")
+                rows[operation.index] = self._row(operation, "kept", "named in keep_global")
                 continue
             if operation.index in rows or any(path in self.replaced for path in above):
                 continue

@@ -1,8 +1,8 @@
-"""A converted network as a file for other runtimes: ONNX, or torch.export's .pt2.
+"""`export`: a converted network as a file for other runtimes, ONNX or torch.export's .pt2.
 
-The program that is written serves every batch, height and width with the same local operations
-(see `traced`), holds none of glocal's own operators, and is compared with the network before the
-file gets its name.
+The program takes any batch, height and width with the same local operations (see
+`glocal.ops.traced`) and contains none of glocal's own operators. It is compared with the network
+before the file gets its name.
 """
 
 import json
@@ -23,8 +23,8 @@ from torch.utils._pytree import tree_leaves
 
 from glocal.conversion.localize import plan_of
 from glocal.errors import ArgumentError, GlocalError
+from glocal.exporting.capture import CapturedProgram, capture_program
 from glocal.exporting.onnx import require_onnx, run_onnx, write_onnx
-from glocal.exporting.program import Exportable, capture_program
 from glocal.inference.runner import channels_of, eval_mode
 from glocal.ops.windows import Size, as_size
 from glocal.scanning.plan import Plan
@@ -32,6 +32,7 @@ from glocal.scanning.plan import Plan
 __all__ = ["Exported", "export"]
 
 Run = Callable[[Tensor], list[Tensor]]
+"""Runs a file on an image and returns all outputs."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Exported:
 
     Attributes:
         path: the file.
-        opset: of ONNX; None for .pt2.
+        opset: version of ONNX's operators; None for .pt2.
         multiple: heights and widths must be multiples of this; 1 is any.
-        smallest: least height and width.
-        sizes: (height, width) at which the file's program was run beside the network.
-        difference: the largest, relative to the network's largest value.
+        smallest: least height and width, in pixels.
+        sizes: (height, width) at which the program was compared with the network.
+        difference: largest absolute difference, relative to the network's largest value.
         operators: names of the operators in the program, sorted.
     """
 
@@ -69,35 +70,45 @@ def export(
 ) -> Exported:
     """Write a converted network to an .onnx or a .pt2 file that takes images of any size.
 
-    The file is run (ONNX by onnxruntime) beside the network at three sizes, one below the window
-    and one above, and is kept only if all results agree. It carries the training size, the window
-    and the plan: as `metadata_props` in ONNX, as the extra file "glocal.json" in .pt2.
+    The file is run (ONNX by onnxruntime) and compared with the network at three sizes: below the
+    window, above it along one axis, and along both. It is kept only if all results agree. It
+    carries the training size, the window and the plan: as `metadata_props` in ONNX, as the extra
+    file "glocal.json" in .pt2.
+
+    >>> import tempfile
+    >>> import glocal
+    >>> local = glocal.localize(nn.Sequential(nn.Conv2d(3, 3, 1), nn.InstanceNorm2d(3)), 16)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     exported = export(local, Path(folder) / "network.pt2", size=(40, 30))
+    >>> exported.sizes, exported.difference < 1e-5
+    (((40, 30),), True)
 
     Args:
-        model: from `localize`; takes one image tensor (b, c, h, w). It stays as it is, on its
-            device and in its mode, and is exported in eval mode and in its own number type.
-        path: its ending chooses the format. The folder must be there.
-        size: side or (height, width) to fix, for runtimes without dynamic shapes; any by default.
-        opset: of ONNX, 18 or above.
-        channels: of the image, read from the network's first convolution by default.
-        allow_global: write a network that is not converted, or not wholly, all the same.
-        tolerance: of the difference, relative to the largest value; 1e-4 by default, for half
-            precision 2e-2.
+        model: from `localize`; takes one image tensor (b, c, h, w). It is exported in eval mode
+            and in its own dtype, and is left unchanged, on its device and in its mode.
+        path: the file to write, in an existing folder; its suffix chooses the format.
+        size: the only side or (height, width) in pixels that the file is to take, for runtimes
+            without dynamic shapes; any by default.
+        opset: version of ONNX's operators, 18 or above.
+        channels: of the image, by default read from the network's first convolution.
+        allow_global: also write a network that is not converted, or only in part.
+        tolerance: largest allowed difference, relative to the largest value; by default 1e-4, in
+            half precision 2e-2.
 
     Returns:
         What was written and checked.
 
     Raises:
-        ArgumentError: an argument cannot be used, or the network would run global.
-        GlocalError: the network cannot be exported, or what came of it computes something else.
+        ArgumentError: an argument cannot be used, or operations of the network are global.
+        GlocalError: the network cannot be exported, or the program differs from it.
     """
     path = Path(path)
     if path.suffix not in (".onnx", ".pt2"):
-        raise ArgumentError(f"{path}: exported files end in .onnx or .pt2")
+        raise ArgumentError(f"{path}: the name of an exported file must end in .onnx or .pt2")
     if not path.parent.is_dir():
-        raise ArgumentError(f"{path.parent}: no such folder to write to")
+        raise ArgumentError(f"{path.parent}: no such folder; create it first")
     if opset < 18:
-        raise ArgumentError(f"opset={opset}: glocal writes ONNX opset 18 and above")
+        raise ArgumentError(f"opset={opset} is not supported; give 18 or above")
     fixed = None if size is None else as_size(size, "size")
     plan = _plan(model, allow_global)
     if path.suffix == ".onnx":
@@ -109,14 +120,14 @@ def export(
     taken = channels or _channels(model)
 
     def image(batch: int, at: Size) -> Tensor:
-        """Noise on a slope, so that no two distant windows hold the same."""
+        """Noise on a slope, so that distant windows have different statistics."""
         generator = torch.Generator().manual_seed(0)
         noise = torch.rand(batch, taken, *at, generator=generator)
         slope = torch.linspace(0, 1, at[0])[:, None] * torch.linspace(0, 1, at[1])
         return (0.5 * noise + 0.5 * slope).to(first)
 
     with eval_mode(model, first.device), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporters warn of their own inner workings
+        warnings.simplefilter("ignore")  # torch's exporters warn about their own internals
         captured = capture_program(model, image, fixed)
         facts = _facts(captured, plan)
         with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
@@ -133,9 +144,9 @@ def export(
             difference = max(_difference(model, run, x) for x in images)
             if not difference <= tolerance:
                 raise GlocalError(
-                    f"{path}: not written: the program differs from the network by "
-                    f"{difference:.2g} of the largest value, at one of {_text(sizes)}; "
-                    f"{tolerance:.2g} is allowed (tolerance=)"
+                    f"{path}: not written, since the program differs from the network by "
+                    f"{difference:.2g} of the largest value at one of {_text(sizes)}; "
+                    f"tolerance={tolerance:.2g} allows less"
                 )
             for file in Path(folder).iterdir():
                 os.replace(file, path.parent / file.name)
@@ -151,34 +162,34 @@ def export(
 
 
 def _plan(model: nn.Module, allow_global: bool) -> Plan | None:
-    """The plan of a network that is local, or that may be global."""
+    """The plan of the network, None if it is not converted; refuses global operations."""
     try:
         plan = plan_of(model)
     except ArgumentError:
         if allow_global:
             return None
         raise ArgumentError(
-            "the network is not converted: its file would run global operations over whole images\n"
-            "Convert it first (glocal.localize), or pass allow_global=True."
+            "the network is not converted: the file would run its global operations over whole "
+            "images\nConvert it with glocal.localize first, or pass allow_global=True."
         ) from None
     left = plan.with_status("global")
     if left and not allow_global:
         paths = ", ".join(f"'{row.path}'" for row in left[:3])
         raise ArgumentError(
             f"{len(left)} operations of the network were left global ({paths}); "
-            "pass allow_global=True to export it all the same"
+            "pass allow_global=True to export it anyway"
         )
     return plan
 
 
 def _channels(model: nn.Module) -> int:
-    """Of the image: what the first convolution takes, unless that is a map of one channel."""
+    """Channels of the image: those of the first convolution, unless it takes a one-channel map."""
     first: Any = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
     return channels_of(model) or 3 if first == 1 else int(first)
 
 
-def _facts(captured: Exportable, plan: Plan | None) -> dict[str, str]:
-    """What the file says about itself."""
+def _facts(captured: CapturedProgram, plan: Plan | None) -> dict[str, str]:
+    """Metadata of the file."""
     facts = {
         "glocal_version": version("glocal"),
         "glocal_multiple": str(captured.multiple),
@@ -195,8 +206,8 @@ def _facts(captured: Exportable, plan: Plan | None) -> dict[str, str]:
     }
 
 
-def _sizes_to_check(plan: Plan | None, captured: Exportable) -> tuple[Size, ...]:
-    """Below the window, beyond it on one axis, beyond it on both; odd where that is allowed."""
+def _sizes_to_check(plan: Plan | None, captured: CapturedProgram) -> tuple[Size, ...]:
+    """Below the window, above it along one axis, and along both; odd if odd sizes are allowed."""
     window = plan.window if plan else (64, 64)
 
     def near(pixels: int) -> int:
@@ -211,13 +222,15 @@ def _sizes_to_check(plan: Plan | None, captured: Exportable) -> tuple[Size, ...]
 
 
 def _difference(model: nn.Module, run: Run, image: Tensor) -> float:
-    """The largest, relative to the largest value; infinite where a result is not even alike."""
+    """Largest difference, relative to the largest value; infinite if shapes differ."""
     wanted = [t for t in tree_leaves(model(image.clone())) if isinstance(t, Tensor)]
     try:
         got = run(image)
-    except Exception as error:  # a runtime may refuse in any way it likes
+    except Exception as error:  # a runtime may raise any exception
         reason = " ".join(str(error).split())[:200]
-        raise GlocalError(f"the program fails at {_text([_size(image)])}: {reason}") from None
+        raise GlocalError(
+            f"the exported program fails at {_text([_size(image)])}: {reason}"
+        ) from None
     if [t.shape for t in got] != [t.shape for t in wanted]:
         return math.inf
     worst = 0.0
@@ -233,12 +246,14 @@ def _size(image: Tensor) -> Size:
 
 
 def _write_pt2(program: ExportedProgram, path: Path, facts: dict[str, str]) -> tuple[str, ...]:
+    """Write a .pt2 file; returns the names of the program's operators."""
     torch.export.save(program, path, extra_files={"glocal.json": json.dumps(facts)})
     names = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     return tuple(sorted(name for name in names if "." in name))
 
 
 def _run_pt2(path: Path) -> Run:
+    """The function that a .pt2 file computes."""
     module = torch.export.load(path).module()
     return lambda image: tree_leaves(module(image))
 

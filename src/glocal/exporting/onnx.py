@@ -1,4 +1,7 @@
-"""ONNX files: written from a captured program, named, and run. Only here are onnx and its like."""
+"""Write a captured program as an ONNX file, and run such a file.
+
+No other module imports onnx, onnxscript or onnxruntime.
+"""
 
 import importlib
 import os
@@ -16,34 +19,40 @@ from glocal.scanning.trace import quiet
 
 __all__ = ["require_onnx", "run_onnx", "write_onnx"]
 
-_TWO_GIB = 2 << 30  # more than that a file of protocol buffers cannot hold
-_NAMES = ("batch", "channels", "height", "width")
+_TWO_GIB = 2 << 30  # limit of a protocol-buffers file
+_NAMES = ("batch", "channels", "height", "width")  # of the dimensions of the image
 
 
 def require_onnx() -> tuple[Any, Any]:
     """The modules onnx and onnxruntime.
 
     Raises:
-        GlocalError: they, or onnxscript, which torch's exporter uses, are not installed.
+        GlocalError: one of them, or onnxscript, which torch's exporter uses, is not installed.
     """
     try:
         importlib.import_module("onnxscript")
         return importlib.import_module("onnx"), importlib.import_module("onnxruntime")
     except ImportError as error:
         raise GlocalError(
-            f'ONNX needs the package {error.name}, which is missing: pip install "glocal[onnx]"'
+            f'ONNX export needs the package {error.name}; install it: pip install "glocal[onnx]"'
         ) from None
 
 
 def write_onnx(
     program: ExportedProgram, path: Path, opset: int, properties: dict[str, str]
 ) -> tuple[str, ...]:
-    """Write a program whose one input is an image, and tell the types of its operators.
+    """Write a program that takes one image; returns the names of its operators, sorted.
 
-    Weights of 2 GiB and more go into a file of their own beside `path`.
+    Weights of 2 GiB and more go into a second file beside `path`.
+
+    Args:
+        program: from `torch.export`.
+        path: the file to write.
+        opset: version of ONNX's operators.
+        properties: metadata to add.
 
     Raises:
-        GlocalError: the program holds what ONNX's standard operators cannot do.
+        GlocalError: ONNX's standard operators cannot express the program.
     """
     onnx, _ = require_onnx()
     weights = sum(t.numel() * t.element_size() for t in program.state_dict.values())
@@ -54,14 +63,16 @@ def write_onnx(
             )
         except torch.onnx.errors.OnnxExporterError as error:
             reason = " ".join(str(error.__cause__ or error).split())[:200]
-            raise GlocalError(f"{path.name}: ONNX opset {opset} cannot hold it: {reason}") from None
+            raise GlocalError(
+                f"{path.name}: cannot be written in ONNX opset {opset}: {reason}"
+            ) from None
     assert written is not None
     written.save(path, external_data=weights >= _TWO_GIB)
     model = onnx.load(path, load_external_data=False)
     domains = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     if domains != {"ai.onnx": opset}:
         raise GlocalError(
-            f"{path.name}: needs the operators of {domains}, not of opset {opset} alone"
+            f"{path.name}: needs the operators of {domains}, more than ONNX opset {opset}"
         )
     _name_dims(model.graph)
     onnx.helper.set_model_props(model, properties)
@@ -70,7 +81,7 @@ def write_onnx(
 
 
 def run_onnx(path: Path) -> Callable[[Tensor], list[Tensor]]:
-    """The function that a file computes, by onnxruntime on the CPU."""
+    """The function that an ONNX file computes; it runs in onnxruntime on the CPU."""
     _, onnxruntime = require_onnx()
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
 
@@ -81,7 +92,7 @@ def run_onnx(path: Path) -> Callable[[Tensor], list[Tensor]]:
 
 
 def _name_dims(graph: Any) -> None:
-    """Call the dims of the image by their names, wherever the file speaks of them."""
+    """Rename the symbolic dimensions to batch, height and width, also in expressions."""
     dims = graph.input[0].type.tensor_type.shape.dim
     names = {d.dim_param: name for d, name in zip(dims, _NAMES, strict=True) if d.dim_param}
     for value in (*graph.input, *graph.output, *graph.value_info):

@@ -1,4 +1,5 @@
 """`restore`: one image through one network, whole or in tiles, within a memory limit.
 
-Imports `scanning`, `ops`, `texts` and `errors`; touches no files.
+`measure` runs strips of the image, `plan` computes the tiles from that, `run` runs the tiles.
+Imports `scanning`, `ops`, `texts` and `errors`; reads and writes no files.
 """

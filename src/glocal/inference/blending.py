@@ -2,39 +2,45 @@
 
 import math
 import warnings
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
-from glocal.inference.geometry import ALIGN, AxisTiles, Blend, grid
-from glocal.inference.runner import Runner, is_out_of_memory
-from glocal.inference.samples import finite
-from glocal.inference.tiling import Tiler, affordable, run_tile
+from glocal.inference.geometry import ALIGN, AxisTiles, Blend, overlapping_tiles
+from glocal.inference.run import Progress
+from glocal.inference.runner import ModelRunner, is_out_of_memory
+from glocal.inference.tensors import checked_finite
 from glocal.ops.windows import Size
+from glocal.texts import size_text
 
-__all__ = ["FALLBACK_TILES", "blended", "plans_for"]
+__all__ = ["FALLBACK_TILES", "blended", "blended_sizes"]
 
 FALLBACK_TILES = (1024, 512, 256)
-"""Sizes of blended tiles, tried in turn when the whole image does not fit into memory."""
-
-Progress = Callable[[int, int], None]
+"""Sides of blended tiles, tried in turn when the whole image does not fit into memory."""
 
 
-def plans_for(tiler: Tiler, given: Size | None, room: float | None, overlap: int) -> list[Size]:
-    """Sizes of blended tiles that may overlap by so many pixels, to be tried in turn."""
+def blended_sizes(size: Size, given: Size | None, max_pixels: float, overlap: int) -> list[Size]:
+    """Sizes of blended tiles to be tried in turn, the first being the given one or the image's.
+
+    Warns if the whole image does not fit into memory.
+
+    Args:
+        size: (height, width) of the image.
+        given: size of tiles that the user wants; nothing else is tried then.
+        max_pixels: that fit into memory.
+        overlap: of the tiles in pixels, which each must exceed.
+    """
     if given is not None:
         return [given]
-    first = size = tiler.size
-    pixels = affordable(tiler, room)
-    if pixels < size[0] * size[1]:
-        edge = max(FALLBACK_TILES[-1], overlap + ALIGN, int(math.sqrt(pixels)) // ALIGN * ALIGN)
+    first = size
+    if max_pixels < size[0] * size[1]:
+        edge = max(FALLBACK_TILES[-1], overlap + ALIGN, int(math.sqrt(max_pixels)) // ALIGN * ALIGN)
         first = edge, edge
         warnings.warn(
-            f"memory is short for {size[0]}×{size[1]} pixels at once, and global "
-            f"operations see a tile only: blended tiles of {edge}×{edge} are not the "
-            "whole image's result; a network that is converted has no such difference",
+            f"memory is too small for {size_text(size)} pixels at once: using blended tiles of "
+            f"{size_text(first)}. Global operations of the network see one tile only, so the "
+            "result is not that of the whole image; that of a converted network would be",
             GlocalWarning,
             stacklevel=3,
         )
@@ -42,61 +48,71 @@ def plans_for(tiler: Tiler, given: Size | None, room: float | None, overlap: int
 
 
 def blended(
-    tiler: Tiler,
-    source: Tensor,
-    plans: list[Size],
+    runner: ModelRunner,
+    image: Tensor,
+    sizes: list[Size],
     overlap: int | None,
     blend: Blend,
     progress: Progress | None,
 ) -> Tensor:
-    """Overlapping tiles, in smaller ones and then on the CPU where memory is short."""
-    runner = tiler.runner
-    # the whole image at once overlaps with nothing
+    """The restored image from overlapping tiles: smaller ones, then the CPU, if memory runs out.
+
+    Args:
+        runner: of the network; it is left on the CPU if another device runs out of memory.
+        image: (b, c, h, w).
+        sizes: of tiles, to be tried in turn; the size of the image means one tile.
+        overlap: least overlap in pixels, an eighth of the tile if None.
+        blend: how the tiles become one image.
+        progress: called with (tiles done, tiles in all).
+
+    Raises:
+        GlocalError: not even the smallest tile fits into memory, on the CPU either.
+        ArgumentError: tiles cannot overlap as wanted, or their results do not fit together.
+    """
+    whole = image.shape[-2], image.shape[-1]
     grids = {
-        plan: grid(tiler.size, plan, None if plan == tiler.size else overlap) for plan in plans
+        size: overlapping_tiles(whole, size, None if size == whole else overlap) for size in sizes
     }
-    left = list(plans)
+    left = list(sizes)
     while True:
-        plan = left.pop(0)
+        size = left.pop(0)
         try:
-            return finite(_stitch(runner, source, grids[plan], blend, tiler.grey, progress))
+            return checked_finite(_stitch(runner, image, grids[size], blend, progress))
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
         # outside of the handler, whose traceback would keep the tensors alive
-        where = runner.device
-        if where.type == "cuda":
+        device = runner.device
+        if device.type == "cuda":
             torch.cuda.empty_cache()
         if left:
             warnings.warn(
-                f"not enough memory for {plan[0]}×{plan[1]} pixels at once; "
-                f"going on in blended tiles of {left[0][0]}×{left[0][0]}",
+                f"not enough memory for {size_text(size)} pixels at once; "
+                f"continuing in blended tiles of {size_text(left[0])}",
                 GlocalWarning,
                 stacklevel=3,
             )
-        elif where.type != "cpu":
+        elif device.type != "cpu":
             warnings.warn(
-                f"not enough memory on {where} for {plan[0]}×{plan[1]} pixels at once; "
-                "going on on the CPU",
+                f"not enough memory on {device} for {size_text(size)} pixels at once; "
+                "continuing on the CPU",
                 GlocalWarning,
                 stacklevel=3,
             )
-            runner.device = torch.device("cpu")
-            runner.model.to("cpu")
-            left = list(plans)
+            runner.move_to_cpu()
+            left = list(sizes)
         else:
             raise GlocalError(
-                f"not enough memory on {where} for a tile of {plan[0]}×{plan[1]} "
-                "pixels; give a smaller tile, or a narrower dtype"
+                f"not enough memory on {device} for a tile of {size_text(size)} pixels; "
+                "use smaller tiles, or a narrower dtype"
             )
 
 
 def _stitch(
-    runner: Runner,
-    source: Tensor,
+    runner: ModelRunner,
+    image: Tensor,
     axes: tuple[AxisTiles, AxisTiles],
     blend: Blend,
-    grey: bool,
     progress: Progress | None,
 ) -> Tensor:
     """Run the tiles one by one and add them up, weighted; in float32 or wider."""
@@ -109,8 +125,8 @@ def _stitch(
     for done in range(count):
         row, column = divmod(done, len(columns.starts))
         top, left = rows.starts[row], columns.starts[column]
-        cut = source[..., top : top + rows.tile, left : left + columns.tile]
-        result, tile_scale = run_tile(runner, cut, grey)
+        part = image[..., top : top + rows.length, left : left + columns.length]
+        result, tile_scale = runner.restore(part)
         if count == 1:
             report(1, 1)
             return result
@@ -121,14 +137,14 @@ def _stitch(
             total = result.new_zeros(shape)
         if tile_scale != scale or result.shape[1] != total.shape[1]:
             raise ArgumentError(
-                f"the network gave {tuple(result.shape)} for one tile and a scale of {scale} "
-                "for another; its tiles do not fit together"
+                f"the network returned {tuple(result.shape)} for one tile and {total.shape[1]} "
+                f"channels at a scale of {scale} for another; its tiles do not fit together"
             )
         weight = weights[0][row][:, None] * weights[1][column]
         place = total[
             ...,
-            top * scale : (top + rows.tile) * scale,
-            left * scale : (left + columns.tile) * scale,
+            top * scale : (top + rows.length) * scale,
+            left * scale : (left + columns.length) * scale,
         ]
         place += result * weight.to(result)
         report(done + 1, count)

@@ -1,4 +1,4 @@
-"""Where tiles lie and how they are blended; sizes only, no images."""
+"""Positions of tiles and the weights that blend them: sizes only, no images."""
 
 import itertools
 import math
@@ -9,21 +9,23 @@ import torch
 from torch import Tensor
 
 from glocal.errors import ArgumentError
+from glocal.ops.placement import ALIGN
+from glocal.ops.windows import Size
 
 __all__ = [
     "ALIGN",
     "BLENDS",
     "AxisTiles",
     "Blend",
-    "Part",
-    "Piece",
-    "aligned",
-    "grid",
-    "halved",
-    "largest_tile",
-    "part",
-    "parts",
-    "pieces",
+    "Span",
+    "Tile",
+    "best_tile_size",
+    "halo_span",
+    "halo_spans",
+    "halo_tiles",
+    "overlapping_tiles",
+    "round_up",
+    "split_tile",
     "tile_starts",
 ]
 
@@ -31,14 +33,11 @@ Blend: TypeAlias = Literal["linear", "mean", "cut"]
 BLENDS: tuple[Blend, ...] = get_args(Blend)
 """How overlapping tiles become one image, see `AxisTiles.weights`."""
 
-ALIGN = 64
-"""Pixels of whose multiples tiles with a halo begin: as often as networks halve an image."""
-
 
 def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
     """First pixels of the fewest tiles that cover an axis and overlap by ``overlap`` or more.
 
-    The tiles are spread evenly, from border to border; an axis no longer than a tile has one.
+    The tiles are evenly spaced from border to border; an axis no longer than a tile has one.
 
     >>> tile_starts(1280, 256, 32)
     [0, 205, 410, 614, 819, 1024]
@@ -61,168 +60,209 @@ def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
 
 @dataclass(frozen=True)
 class AxisTiles:
-    """The tiles of one axis and the weight of each of their pixels, for a given scale."""
+    """Overlapping tiles along one axis.
+
+    Attributes:
+        size: pixels of the axis.
+        length: pixels of each tile.
+        starts: first pixel of each tile.
+    """
 
     size: int
-    tile: int
+    length: int
     starts: list[int]
 
     def weights(self, scale: int, blend: Blend = "linear") -> list[Tensor]:
-        """The share of each tile in each of its pixels, which add up to 1; float64.
+        """The weight of each pixel of each tile, float64; the weights of a pixel add up to 1.
 
-        "linear": triangles, so that neighbours fade into each other; "mean": all alike;
-        "cut": a pixel is taken from the tile in which it lies farthest from the border.
+        "linear": triangles, so that neighbours fade into each other; "mean": all alike; "cut": a
+        pixel is taken from the tile in which it is farthest from the border.
+
+        Args:
+            scale: of the network: pixels of the result for one of the image.
+            blend: how tiles become one image.
         """
-        length = self.tile * scale
+        length = self.length * scale
         ramp = torch.arange(1, length + 1, dtype=torch.float64)
-        share = torch.minimum(ramp, ramp.flip(0))
+        triangle = torch.minimum(ramp, ramp.flip(0))
         places = [slice(start * scale, start * scale + length) for start in self.starts]
-        shares = [torch.ones_like(share) if blend == "mean" else share] * len(places)
+        weights = [torch.ones_like(triangle) if blend == "mean" else triangle] * len(places)
         if blend == "cut":
             deepest = torch.zeros(self.size * scale, dtype=torch.float64)
             owner = torch.zeros(self.size * scale, dtype=torch.long)
             for index, place in enumerate(places):
-                owner[place][share > deepest[place]] = index
-                deepest[place] = deepest[place].maximum(share)
-            shares = [(owner[place] == i).double() for i, place in enumerate(places)]
+                owner[place][triangle > deepest[place]] = index
+                deepest[place] = deepest[place].maximum(triangle)
+            weights = [(owner[place] == i).double() for i, place in enumerate(places)]
         total = torch.zeros(self.size * scale, dtype=torch.float64)
-        for place, each in zip(places, shares, strict=True):
-            total[place] += each
-        return [each / total[place] for place, each in zip(places, shares, strict=True)]
+        for place, weight in zip(places, weights, strict=True):
+            total[place] += weight
+        return [weight / total[place] for place, weight in zip(places, weights, strict=True)]
 
 
-def grid(
-    size: tuple[int, int], tile: tuple[int, int], overlap: int | None
+def overlapping_tiles(
+    size: Size, tile_size: Size, overlap: int | None
 ) -> tuple[AxisTiles, AxisTiles]:
-    """The tiles of both axes; an overlap of None is an eighth of the tile."""
+    """Overlapping tiles along both axes; an overlap of None is an eighth of the tile."""
     rows, columns = (
         AxisTiles(s, min(s, t), tile_starts(s, t, max(t, 1) // 8 if overlap is None else overlap))
-        for s, t in zip(size, tile, strict=True)
+        for s, t in zip(size, tile_size, strict=True)
     )
     return rows, columns
 
 
 @dataclass(frozen=True)
-class Part:
-    """Of one axis: the pixels that are kept of a tile, and those the network sees for them.
+class Span:
+    """One axis of a tile with a halo, in pixels of the image.
 
     Attributes:
-        start, stop: the core, kept.
-        first, end: what is seen: the core and a halo, which is thrown away.
+        core_start, core_stop: the core, whose result is used.
+        start, stop: the core and its halo, which the network reads.
     """
 
+    core_start: int
+    core_stop: int
     start: int
     stop: int
-    first: int
-    end: int
 
     @property
-    def seen(self) -> int:
-        """How many pixels the network sees."""
-        return self.end - self.first
+    def length(self) -> int:
+        """Pixels that the network reads."""
+        return self.stop - self.start
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A tile whose core becomes a part of the result; every pixel comes from one core."""
+class Tile:
+    """A part of an image: its core and a halo, whose result is thrown away.
 
-    rows: Part
-    columns: Part
+    Attributes:
+        rows, columns: along both axes.
+    """
+
+    rows: Span
+    columns: Span
 
     @property
-    def seen(self) -> tuple[int, int]:
-        """(height, width) of what the network sees."""
-        return self.rows.seen, self.columns.seen
+    def size(self) -> Size:
+        """(height, width) that the network reads."""
+        return self.rows.length, self.columns.length
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that the network reads."""
+        return self.rows.length * self.columns.length
+
+    @property
+    def extent(self) -> tuple[slice, slice]:
+        """Rows and columns of the image that the network reads."""
+        return slice(self.rows.start, self.rows.stop), slice(self.columns.start, self.columns.stop)
+
+    def core(self, scale: int) -> tuple[slice, slice]:
+        """Rows and columns of the core in the result of the whole image."""
+        rows, columns = (
+            slice(span.core_start * scale, span.core_stop * scale)
+            for span in (self.rows, self.columns)
+        )
+        return rows, columns
+
+    def core_in_tile(self, scale: int) -> tuple[slice, slice]:
+        """Rows and columns of the core in the result of the tile."""
+        rows, columns = (
+            slice((span.core_start - span.start) * scale, (span.core_stop - span.start) * scale)
+            for span in (self.rows, self.columns)
+        )
+        return rows, columns
 
 
-def part(start: int, stop: int, size: int, halo: int) -> Part:
-    """A core with a halo, which begins and ends at multiples of `ALIGN` or at the border.
+def halo_span(start: int, stop: int, size: int, halo: int) -> Span:
+    """The core [start, stop) with its halo, from and to multiples of `ALIGN` or the border.
 
-    >>> part(64, 128, size=300, halo=32)
-    Part(start=64, stop=128, first=0, end=192)
+    >>> halo_span(64, 128, size=300, halo=32)
+    Span(core_start=64, core_stop=128, start=0, stop=192)
     """
-    return Part(start, stop, max(0, _down(start - halo)), min(size, aligned(stop + halo)))
+    return Span(start, stop, max(0, _round_down(start - halo)), min(size, round_up(stop + halo)))
 
 
-def parts(size: int, tile: int, halo: int) -> list[Part]:
-    """The fewest tiles of an axis that see at most ``tile`` pixels, cores evenly long.
+def halo_spans(size: int, length: int, halo: int) -> list[Span]:
+    """The fewest tiles of an axis, of at most ``length`` pixels, with cores evenly long.
 
-    Cores meet at multiples of `ALIGN`, so that what a network halves and halves again lies
-    alike in the tile and in the image.
+    Cores meet at multiples of `ALIGN`, so that a network that halves the image again and again
+    halves the tile at the same pixels.
 
-    >>> [(each.start, each.stop, each.seen) for each in parts(1000, tile=512, halo=64)]
+    >>> [(each.core_start, each.core_stop, each.length) for each in halo_spans(1000, 512, halo=64)]
     [(0, 384, 448), (384, 704, 448), (704, 1000, 360)]
 
     Raises:
-        ArgumentError: a tile has no room for a core.
+        ArgumentError: the tile is too small for a core between two halos.
     """
-    if size <= tile:
-        return [Part(0, size, 0, size)]
-    edge = aligned(halo)
-    core = _down(tile) - 2 * edge
+    if size <= length:
+        return [Span(0, size, 0, size)]
+    edge = round_up(halo)
+    core = _round_down(length) - 2 * edge
     if core < ALIGN:
         raise ArgumentError(
-            f"tiles of {tile} pixels have no room for a halo of {halo} on both sides; "
+            f"tiles of {length} pixels are too small for a halo of {halo} on both sides; "
             f"they need {2 * edge + ALIGN} or more"
         )
     count = max(2, math.ceil((size - 2 * edge) / core))
     step = (size - 2 * edge) / count
-    inner = (aligned(math.ceil(edge + step * index)) for index in range(1, count))
+    inner = (round_up(math.ceil(edge + step * index)) for index in range(1, count))
     edges = [0, *inner, size]
-    return [part(a, b, size, halo) for a, b in itertools.pairwise(edges)]
+    return [halo_span(a, b, size, halo) for a, b in itertools.pairwise(edges)]
 
 
-def pieces(size: tuple[int, int], tile: tuple[int, int], halo: int) -> list[Piece]:
-    """The tiles of an image, row by row; see `parts`."""
-    rows, columns = (parts(s, t, halo) for s, t in zip(size, tile, strict=True))
-    return [Piece(row, column) for row in rows for column in columns]
+def halo_tiles(size: Size, tile_size: Size, halo: int) -> tuple[Tile, ...]:
+    """The tiles of an image, row by row; see `halo_spans`."""
+    rows, columns = (halo_spans(s, t, halo) for s, t in zip(size, tile_size, strict=True))
+    return tuple(Tile(row, column) for row in rows for column in columns)
 
 
-def largest_tile(size: tuple[int, int], halo: int, pixels: float) -> tuple[int, int] | None:
-    """The tile of no more than these pixels with which the network sees the fewest in all.
+def best_tile_size(size: Size, halo: int, max_pixels: float) -> Size | None:
+    """The size of tiles, of at most ``max_pixels``, with which the network reads the least in all.
 
-    >>> largest_tile((1000, 4000), halo=64, pixels=1_000_000)
+    >>> best_tile_size((1000, 4000), halo=64, max_pixels=1_000_000)
     (1000, 960)
 
     Returns:
-        (height, width), or None where not even the smallest core and its halo fit.
+        (height, width); None if not even the smallest core and its halo fit.
     """
-    least = 2 * aligned(halo) + ALIGN
+    least = 2 * round_up(halo) + ALIGN
     heights = {size[0], *range(least, size[0], ALIGN)}
-    best: tuple[tuple[int, int], tuple[int, int]] | None = None
+    best: tuple[tuple[int, int], Size] | None = None
     for height in heights:
-        width = size[1] if height * size[1] <= pixels else _down(int(pixels / height))
+        fits = height * size[1] <= max_pixels
+        width = size[1] if fits else _round_down(int(max_pixels / height))
         if width < min(least, size[1]):
             continue
-        seen = (
-            sum(p.seen for p in parts(s, t, halo))
+        read = (
+            sum(span.length for span in halo_spans(s, t, halo))
             for s, t in zip(size, (height, width), strict=True)
         )
-        rank = math.prod(seen), -height * width
+        rank = math.prod(read), -height * width
         if best is None or (rank, (height, width)) < best:
             best = rank, (height, width)
     return None if best is None else best[1]
 
 
-def halved(piece: Piece, size: tuple[int, int], halo: int) -> tuple[Piece, Piece] | None:
-    """A piece as two, cut across the longer side of its core; None where it is too small."""
-    rows, columns = piece.rows, piece.columns
-    across = rows.stop - rows.start < columns.stop - columns.start
-    whole, length = (columns, size[1]) if across else (rows, size[0])
-    middle = aligned((whole.start + whole.stop) // 2)
-    if not whole.start < middle < whole.stop:
+def split_tile(tile: Tile, size: Size, halo: int) -> tuple[Tile, Tile] | None:
+    """A tile as two, split across the longer side of its core; None if the core is too small."""
+    rows, columns = tile.rows, tile.columns
+    across = rows.core_stop - rows.core_start < columns.core_stop - columns.core_start
+    span, length = (columns, size[1]) if across else (rows, size[0])
+    middle = round_up((span.core_start + span.core_stop) // 2)
+    if not span.core_start < middle < span.core_stop:
         return None
-    first = part(whole.start, middle, length, halo)
-    second = part(middle, whole.stop, length, halo)
+    first = halo_span(span.core_start, middle, length, halo)
+    second = halo_span(middle, span.core_stop, length, halo)
     if across:
-        return Piece(rows, first), Piece(rows, second)
-    return Piece(first, columns), Piece(second, columns)
+        return Tile(rows, first), Tile(rows, second)
+    return Tile(first, columns), Tile(second, columns)
 
 
-def _down(pixels: int) -> int:
-    return pixels // ALIGN * ALIGN
-
-
-def aligned(pixels: int) -> int:
+def round_up(pixels: int) -> int:
     """The next multiple of `ALIGN`."""
     return -(-pixels // ALIGN) * ALIGN
+
+
+def _round_down(pixels: int) -> int:
+    return pixels // ALIGN * ALIGN

@@ -1,52 +1,56 @@
-"""How much memory a call needs beyond what was there before it, how much is free, and a bound."""
+"""Memory: the peak of a call, what is free, and the share of that a network may use."""
 
-import ctypes
 import gc
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from glocal.inference.allocator import trim_heap
+
 __all__ = [
-    "Need",
+    "BUDGET_SHARE",
+    "MemoryNeed",
     "Peak",
     "allocating",
     "free_memory",
-    "give_back",
-    "kept_within",
+    "memory_budget",
     "peak_memory",
+    "process_size",
 ]
+
+BUDGET_SHARE = 0.6
+"""Share of the free memory, or of what a limit leaves, that a network may use: large tiles need up
+to 37 % more than small parts show when the process keeps freed memory in blocks, and pages of
+mapped files count as well."""
 
 _PROCESS = Path("/proc/self")
 _MACHINE = Path("/proc/meminfo")
 _GROUPS = Path("/sys/fs/cgroup")
 _RESET_PEAK = "5"
-"""What makes Linux take the present size for the largest, see proc(5), /proc/pid/clear_refs."""
-
-_NEAR = 0.9
-"""Share of what a process may have from which on it gives back what it has freed."""
-_MORE = 1 / 64
-"""Share of that by which it has to grow before it does so again."""
-_LOOK_S = 0.02
+"""Makes Linux reset the recorded peak to the present size, see proc(5), /proc/pid/clear_refs."""
 
 
 @dataclass
 class Peak:
-    """The most memory that was taken at any moment.
+    """The most memory that was in use at any moment.
 
     Attributes:
-        mib: increase over what was there before, in MiB; None until the end, and where it
-            cannot be measured.
+        mib: increase over what was in use before, in MiB; None until the end, and where it cannot
+            be measured.
     """
 
     mib: float | None = None
 
 
-class _Turns:
-    """Measurements of the process, and work in other threads that they would see, by turns."""
+class _Measurement:
+    """A lock between measurements of the process and allocating work in other threads.
+
+    Any amount of work may run at once, and no measurement while any runs.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -67,12 +71,12 @@ class _Turns:
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        if self._measuring == threading.get_ident():  # one measurement inside of another
+        if self._measuring == threading.get_ident():  # nested in another measurement
             yield
             return
         with self._changed:
             self._changed.wait_for(lambda: self._measuring is None)
-            self._measuring = threading.get_ident()  # no work begins any more
+            self._measuring = threading.get_ident()  # from here on no work begins
         try:
             with self._changed:
                 self._changed.wait_for(lambda: self._working == 0)
@@ -83,24 +87,25 @@ class _Turns:
                 self._changed.notify_all()
 
 
-_turns = _Turns()
+_measurement = _Measurement()
 
 
 def allocating() -> AbstractContextManager[None]:
-    """For work beside a network, such as decoding the next image, that takes and frees memory.
+    """A ``with`` for work that allocates beside a network, such as decoding the next image.
 
-    It waits while another thread measures the memory of the process, and that thread for it.
+    The work waits while another thread measures the memory of the process, and that thread waits
+    for the work.
     """
-    return _turns.working()
+    return _measurement.working()
 
 
 @contextmanager
 def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
-    """Measure the memory that is taken inside of a `with`, at the moment when it is most.
+    """Measure the peak of the memory that is allocated inside the ``with``.
 
-    On CUDA, what torch's allocator hands out on that device. On the CPU of a Linux machine, the
-    memory of the whole process, so that all of its threads count, and what torch and NumPy keep
-    for later use; what runs as `allocating` waits. Elsewhere nothing is measured.
+    On CUDA, the memory that torch's allocator hands out on that device. On the CPU of a Linux
+    machine, the memory of the whole process: all of its threads count, and so does freed memory
+    that torch and NumPy keep; `allocating` work waits. Elsewhere nothing is measured.
 
     >>> with peak_memory() as peak:
     ...     _ = torch.ones(2**20).sum()
@@ -109,56 +114,74 @@ def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
     """
     device = torch.device(device)
     peak = Peak()
-    gc.collect(1)  # what earlier runs left in cycles; all generations would take longer than a run
-    with _turns.measuring() if device.type == "cpu" else nullcontext():
-        before = _begin(device)
+    gc.collect(1)  # cycles of earlier runs; collecting all generations would take longer than a run
+    with _measurement.measuring() if device.type == "cpu" else nullcontext():
+        before = _reset_peak(device)
         try:
             yield peak
         finally:
-            after = None if before is None else _largest(device)
+            after = None if before is None else _peak(device)
             if before is not None and after is not None:
                 peak.mib = max(0, after - before) / 2**20
 
 
 @dataclass(frozen=True)
-class Need:
-    """Bytes that a network takes, as a straight line over the pixels that it sees at once.
+class MemoryNeed:
+    """Bytes that a network needs, as a line over the pixels that it reads at once.
 
-    >>> need = Need.through((1000, 5000), (3000, 9000))
-    >>> need, need.pixels(11_000)
-    (Need(fixed=3000.0, per_pixel=2.0), 4000.0)
+    >>> need = MemoryNeed.through((1000, 5000), (3000, 9000))
+    >>> need, need.max_pixels(11_000)
+    (MemoryNeed(fixed=3000.0, per_pixel=2.0), 4000.0)
+
+    Attributes:
+        fixed: bytes at any size.
+        per_pixel: bytes for each pixel.
     """
 
     fixed: float
     per_pixel: float
 
     @classmethod
-    def through(cls, *measured: tuple[int, float]) -> "Need":
-        """The line through one or two measured (pixels, bytes); never falling, never below 0."""
+    def through(cls, *measured: tuple[int, float]) -> "MemoryNeed":
+        """The line through one or two measured (pixels, bytes); it never falls or goes below 0."""
         pixels, taken = max(measured)
         fewer, less = min(measured) if len(measured) > 1 else (0, 0.0)
         per_pixel = max(0.0, (taken - less) / (pixels - fewer))
         fixed = taken - per_pixel * pixels
-        if fixed < 0 or per_pixel == 0:  # nearly all is for pixels: what is measured best, then
+        if fixed < 0 or per_pixel == 0:  # then nearly all is for pixels: trust the larger point
             fixed, per_pixel = 0.0, taken / pixels
         return cls(fixed, per_pixel)
 
-    def pixels(self, room: float) -> float:
-        """How many pixels this many bytes are enough for."""
-        return max(0.0, room - self.fixed) / max(self.per_pixel, 1e-9)
+    def max_pixels(self, memory: float) -> float:
+        """Pixels that fit into ``memory`` bytes."""
+        return max(0.0, memory - self.fixed) / max(self.per_pixel, 1e-9)
+
+
+def memory_budget(device: torch.device, memory: int | None, reserved: int) -> float | None:
+    """Bytes that a network may use; None if nothing is known about the memory.
+
+    Args:
+        device: where the network runs.
+        memory: limit of the process, as for `free_memory`.
+        reserved: bytes of the result, which on a CPU come out of the same memory.
+    """
+    free = free_memory(device, memory)
+    if free is None:
+        return None
+    return max(0.0, free * BUDGET_SHARE - (reserved if device.type == "cpu" else 0))
 
 
 def free_memory(device: torch.device | str = "cpu", limit: int | None = None) -> int | None:
-    """Bytes that may be taken now; None where that is not told.
+    """Bytes that can be allocated now; None if that is unknown.
 
-    On CUDA what the driver has free and torch's allocator keeps unused. On the CPU of a Linux
-    machine what is available to new work (MemAvailable, see proc(5)), or less where a control
-    group allows less.
+    On CUDA, the free memory of the device and the unused memory of torch's allocator. On the CPU
+    of a Linux machine, the memory available to new work (MemAvailable, see proc(5)), or less if a
+    control group allows less.
 
     Args:
-        device: where they are to be taken.
-        limit: bytes that the process may have in all, instead of what is there. On another device
-            bytes of its tensors; those that are there already count on CUDA.
+        device: where they are to be allocated.
+        limit: bytes that the process may use in all on the CPU, or its tensors on another device,
+            instead of all that is free. On CUDA existing tensors count.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -169,9 +192,9 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
     if device.type != "cpu":
         return limit
     if limit is not None:
-        give_back()
+        trim_heap()
         try:
-            return max(0, limit - _size())
+            return max(0, limit - process_size())
         except OSError:
             return limit
     try:
@@ -182,51 +205,17 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
     return min([machine, *_groups()])
 
 
-@contextmanager
-def kept_within(device: torch.device, limit: int | None = None) -> Iterator[None]:
-    """Have the process give freed memory back whenever it nears its limit, inside of a `with`.
+def process_size() -> int:
+    """Bytes of memory that the process uses now.
 
-    A process that keeps freed memory (`allocator`) keeps it in pieces, of which a network
-    may need larger ones, and so grows beyond what it holds at any moment. Nothing is done about
-    what is held, nor on other devices and systems, whose memory is not kept like that.
-
-    Args:
-        device: where a network runs.
-        limit: bytes that the process may have in all, by default what it has and what is free.
+    Raises:
+        OSError: the system has no /proc.
     """
-    if device.type != "cpu":
-        yield
-        return
-    over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(limit, over), daemon=True)
-    watch.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watch.join()
-
-
-def _watch(limit: int | None, over: threading.Event) -> None:
-    """Give back whenever the process has grown to most of its limit."""
-    with suppress(OSError):  # of a system that does not tell sizes
-        if over.wait(_LOOK_S):  # before anything is read, so that small images cost nothing
-            return
-        most = limit
-        if most is None:
-            free = free_memory()
-            if free is None:
-                return
-            most = _size() + free
-        near = at = _NEAR * most
-        while not over.wait(_LOOK_S):
-            if _size() > at:
-                give_back()
-                at = max(near, _size() + _MORE * most)
+    return _resident("VmRSS") or 0
 
 
 def _groups() -> Iterator[int]:
-    """Bytes that the control groups of this process leave, version 2 and 1."""
+    """Bytes that each control group of this process leaves, in version 2 and 1."""
     try:
         paths = [line.split(":", 2) for line in (_PROCESS / "cgroup").read_text().splitlines()]
     except OSError:
@@ -235,7 +224,7 @@ def _groups() -> Iterator[int]:
         if controllers not in ("", "memory"):
             continue
         top = _GROUPS if controllers == "" else _GROUPS / "memory"
-        limit, used = (
+        limit_file, used_file = (
             ("memory.max", "memory.current")
             if controllers == ""
             else ("memory.limit_in_bytes", "memory.usage_in_bytes")
@@ -244,25 +233,25 @@ def _groups() -> Iterator[int]:
         # a container may show its own group as the topmost one; parents limit their children
         for folder in {top, group, *(each for each in group.parents if each.is_relative_to(top))}:
             try:
-                most = int((folder / limit).read_text())
-                there = int((folder / used).read_text())
+                limit = int((folder / limit_file).read_text())
+                used = int((folder / used_file).read_text())
                 stat = dict(
                     line.split() for line in (folder / "memory.stat").read_text().splitlines()
                 )
             except (OSError, ValueError):  # no such file, or "max"
                 continue
-            # cached files make room for new work
-            yield max(0, most - there + int(stat.get("inactive_file", 0)))
+            # the system drops cached files to make room for new work
+            yield max(0, limit - used + int(stat.get("inactive_file", 0)))
 
 
-def _begin(device: torch.device) -> int | None:
-    """Bytes in use, from which on the largest number of them is counted."""
+def _reset_peak(device: torch.device) -> int | None:
+    """Reset the recorded peak; returns the bytes in use now, or None if there is no such record."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     if device.type != "cpu":
         return None
-    give_back()
+    trim_heap()
     try:
         (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
     except OSError:  # not Linux, or not allowed in this container
@@ -270,34 +259,17 @@ def _begin(device: torch.device) -> int | None:
     return _resident("VmRSS")
 
 
-def _largest(device: torch.device) -> int | None:
+def _peak(device: torch.device) -> int | None:
+    """The recorded peak in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return _resident("VmHWM")
 
 
-def _size() -> int:
-    """Bytes that the process has now."""
-    return _resident("VmRSS") or 0
-
-
 def _resident(field: str) -> int | None:
-    """A size from the status of the process, in bytes."""
+    """A field of the process's status, in bytes."""
     for line in (_PROCESS / "status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == field:
             return int(value.split()[0]) * 1024
     return None
-
-
-def give_back() -> None:
-    """Have glibc return freed memory, which would be used again without being seen.
-
-    Pieces of other sizes do not fit where earlier ones were, so that a process that keeps them
-    grows beyond what it needs at any moment.
-    """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library
-        return
-    trim(0)

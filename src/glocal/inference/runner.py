@@ -1,4 +1,4 @@
-"""One network run on one tensor: device, mode, precision, padding, the choice of its output."""
+"""One forward pass of a network: device, eval mode, precision, padding, choice of the output."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,36 +11,72 @@ from torch import Tensor, nn
 from glocal.errors import ArgumentError, GlocalError
 
 __all__ = [
-    "Runner",
+    "ModelRunner",
     "channels_of",
     "device_of",
     "eval_mode",
     "is_out_of_memory",
+    "model_runner",
     "resolve_dtype",
 ]
 
 _MULTIPLES = (1, 8, 16, 32, 64)
+"""Multiples that refused sizes are padded to, in turn."""
+
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @dataclass
-class Runner:
-    """Runs the network on one tile: padding, precision, choice of the output, its checks."""
+class ModelRunner:
+    """A network that runs at any size, in one precision, on one device, and gives one output.
+
+    Attributes:
+        model: the network.
+        dtype: that it computes in; see `resolve_dtype`.
+        device: where it runs.
+        output: index of the output to take, None for networks with one output.
+        grey_as_colour: repeat a grey image for three channels and average the result.
+        multiple: sizes are padded to multiples of this; the first size that is refused raises it.
+        memory_format: of the input. Channels last on a CPU: no convolution is slower, and many run
+            twice as fast. Contiguous once the network has refused that.
+    """
 
     model: nn.Module
     dtype: torch.dtype
     device: torch.device
-    output: int | None
+    output: int | None = None
+    grey_as_colour: bool = False
     multiple: int = field(default=1, init=False)
-    form: torch.memory_format = field(init=False)
+    memory_format: torch.memory_format = field(init=False)
 
     def __post_init__(self) -> None:
-        """Channels last on a CPU: no convolution is slower then, and many run twice as fast."""
+        """Choose the memory format for the device."""
         on_cpu = self.device.type == "cpu"
-        self.form = torch.channels_last if on_cpu else torch.contiguous_format
+        self.memory_format = torch.channels_last if on_cpu else torch.contiguous_format
+
+    def restore(self, image: Tensor) -> tuple[Tensor, int]:
+        """The restored image and the scale, as `__call__`, for any dtype and device.
+
+        Args:
+            image: (b, c, h, w): floats in [0, 1], or unsigned integers over their whole range.
+
+        Returns:
+            (b, c, s·h, s·w) in float32 or wider on the image's device, and s.
+        """
+        x = image.to(self.device)
+        x = x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
+        result, scale = self(x.expand(-1, 3, -1, -1) if self.grey_as_colour else x)
+        result = result.to(torch.promote_types(result.dtype, torch.float32))
+        result = result.mean(1, keepdim=True) if self.grey_as_colour else result
+        return result.to(image.device), scale
 
     def __call__(self, x: Tensor) -> tuple[Tensor, int]:
-        """(b, c, h, w) → the restored (b, c', s·h, s·w) and s."""
+        """The restored (b, c', s·h, s·w) of a (b, c, h, w) on the device, and the scale s.
+
+        Raises:
+            ArgumentError: the output is no image, or not of a whole multiple of the size.
+            Exception: the network refuses every padding; its error for the unpadded size.
+        """
         refusal: Exception | None = None
         tried = set()
         for multiple in (m for m in _MULTIPLES if m >= self.multiple):
@@ -48,21 +84,21 @@ class Runner:
             if missing in tried:
                 continue
             tried.add(missing)
-            for form in dict.fromkeys((self.form, torch.contiguous_format)):
+            for memory_format in dict.fromkeys((self.memory_format, torch.contiguous_format)):
                 try:
-                    result = self._padded(x, missing, form)
+                    result = self._padded(x, missing, memory_format)
                 except GlocalError:
                     raise
-                # A network may refuse a size in any way it likes; and one that takes a view of
-                # its maps' memory refuses channels last.
+                # A network may refuse a size with any exception; one that takes views of its
+                # feature maps refuses channels last.
                 except Exception as error:
                     if is_out_of_memory(error):
                         raise
                     refusal = refusal or error
                     continue
                 if result is not None:
-                    # the next tiles begin with what worked
-                    self.multiple, self.form = multiple, form
+                    # the next tiles begin with the padding and format that worked
+                    self.multiple, self.memory_format = multiple, memory_format
                     return result
         if refusal is not None:
             raise refusal
@@ -71,15 +107,24 @@ class Runner:
             "only networks that keep or enlarge the image can be run"
         )
 
+    def move_to_cpu(self) -> None:
+        """Run on the CPU from now on."""
+        self.device = torch.device("cpu")
+        self.model.to("cpu")
+
     def _padded(
-        self, x: Tensor, missing: tuple[int, int], form: torch.memory_format
+        self, x: Tensor, missing: tuple[int, int], memory_format: torch.memory_format
     ) -> tuple[Tensor, int] | None:
+        """As `__call__`, on the image with ``missing`` rows and columns appended.
+
+        None if the output is not of a whole multiple of the size.
+        """
         height, width = x.shape[-2:]
         padded = _reflect(_reflect(x, -2, missing[0]), -1, missing[1])
-        result = self._choose(self._forward(padded, form))
+        result = self._choose(self._forward(padded, memory_format))
         if result.ndim != 4 or result.shape[0] != x.shape[0]:
             raise ArgumentError(
-                f"the network gave a tensor {tuple(result.shape)} for {tuple(x.shape)}; "
+                f"the network returned a tensor {tuple(result.shape)} for {tuple(x.shape)}; "
                 "expected (b, c, h, w)"
             )
         scale = result.shape[-2] // padded.shape[-2]
@@ -87,16 +132,17 @@ class Runner:
             return None
         return result[..., : height * scale, : width * scale], scale
 
-    def _forward(self, x: Tensor, form: torch.memory_format) -> Any:
+    def _forward(self, x: Tensor, memory_format: torch.memory_format) -> Any:
         own = _dtype_of(self.model)
-        # a copy: networks that work in place must not reach the caller's image
-        x = x.to(own, copy=True, memory_format=form)
+        # a copy: a network that works in place must not change the caller's image
+        x = x.to(own, copy=True, memory_format=memory_format)
         if self.dtype == own:
             return self.model(x)
         with torch.autocast(self.device.type, self.dtype):
             return self.model(x)
 
     def _choose(self, result: Any) -> Tensor:
+        """The chosen output, checked to be a tensor."""
         if isinstance(result, list | tuple):
             if self.output is None:
                 shapes = [tuple(r.shape) if isinstance(r, Tensor) else type(r) for r in result]
@@ -115,15 +161,38 @@ class Runner:
         return result
 
 
+def model_runner(
+    model: nn.Module,
+    image_channels: int,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    output: int | None = None,
+    channels: int | None = None,
+) -> ModelRunner:
+    """A runner for images of ``image_channels``; the options are those of `glocal.restore`.
+
+    Raises:
+        ArgumentError: the network cannot run in this dtype.
+    """
+    return ModelRunner(
+        model,
+        resolve_dtype(model, dtype),
+        device_of(model, device),
+        output,
+        grey_as_colour=image_channels == 1 and (channels or channels_of(model)) == 3,
+    )
+
+
 def _dtype_of(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def resolve_dtype(model: nn.Module, dtype: torch.dtype | str | None) -> torch.dtype:
-    """What the network computes in: its own type, or a narrower one by autocast.
+    """The dtype that the network computes in, by default its own.
 
     Raises:
-        ArgumentError: the type is unknown, or neither the network's own nor one of autocast's.
+        ArgumentError: the dtype is unknown, or neither the network's own nor one of autocast's.
     """
     own = _dtype_of(model)
     if dtype is None:
@@ -139,14 +208,17 @@ def resolve_dtype(model: nn.Module, dtype: torch.dtype | str | None) -> torch.dt
 
 
 def device_of(model: nn.Module, device: torch.device | str | None) -> torch.device:
-    """The device asked for, or the one the network is on."""
+    """The given device, or by default the one that the network is on."""
     if device is None:
         return next((p.device for p in model.parameters()), torch.device("cpu"))
     return torch.device(device)
 
 
 def channels_of(model: nn.Module) -> int | None:
-    """1 for a network with a convolution of one channel and none of three, else 3 (or None)."""
+    """Channels of the images a network takes, 1 or 3; None if it has no convolutions.
+
+    1 for a network with a convolution that takes one channel and none that takes three.
+    """
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     if not convolutions:
         return None
@@ -156,7 +228,7 @@ def channels_of(model: nn.Module) -> int | None:
 
 @contextlib.contextmanager
 def eval_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """The network on the device and in eval mode; the training flags are put back."""
+    """Move the network to the device and set eval mode; restore the training flags afterwards."""
     training = [module for module in model.modules() if module.training]
     if any(p.device != device for p in model.parameters()):
         model.to(device)
@@ -169,7 +241,7 @@ def eval_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short, in any of torch's ways of saying so."""
+    """True if an error means that memory is exhausted; torch raises several kinds."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
@@ -177,7 +249,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _reflect(x: Tensor, dim: int, missing: int) -> Tensor:
-    """Append ``missing`` rows or columns by reflection, back and forth where they are many."""
+    """Append ``missing`` rows or columns by reflection, back and forth if the map is shorter."""
     size = x.shape[dim]
     if missing == 0:
         return x

@@ -1,23 +1,28 @@
-"""Local operations: each global operation of the field, over the window of every pixel.
+"""Local operations on tensors: each global operation of the field over the window of every pixel.
 
-Pure functions of tensors. A map is (b, c, h, w); `window` is (height, width) in pixels of
-that map. The window of a pixel is the nearest one that lies wholly inside the map, so border
-pixels share the result of the nearest interior window (TLC, arXiv 2112.04491, section 3).
+This room imports `errors` only, and no model. Its functions are pure. A map is (b, c, h, w);
+`window` is (height, width) in pixels of that map. The window of a pixel is the nearest one inside
+the map, so pixels near a border share the result of the nearest interior window (TLC,
+arXiv 2112.04491, section 3).
 
-A statistic comes back as a map that *broadcasts* against the input: (b, c, h, w), with size 1
-on every axis that the window covers. Where it covers both, the result is the global one. Without
-gradients it is a `WindowMap`, which is a full map only where somebody asks for one.
+A statistic is a tensor that *broadcasts* against the input: (b, c, h, w), with size 1 on each axis
+that the window covers. Where the window covers both axes, the result is the global one, by the
+same kernels of torch. While a program is recorded or compiled for any size, the result always has
+the full size.
 
-With precision "fast", sums, means and moments are those of windows on a coarse grid, exact there,
-and interpolated between. A window moved by one pixel changes a mean by at most the range of the
-map ÷ window, so that a fast mean lies within range · (sy / 2ky + sx / 2kx) of the exact one, for
-windows (ky, kx) and grid steps (sy, sx) = window / 16, rounded down: at most 1/16 of the range,
-and far less where the map is not made to reach it. Programs that are traced or compiled are exact.
+With precision "fast", sums, means and moments are exact on a coarse grid of windows and
+interpolated in between. A window moved by one pixel changes a mean by at most the range of the
+map ÷ window, so a fast mean differs from the exact one by at most range · (sy / 2ky + sx / 2kx),
+for windows (ky, kx) and grid steps (sy, sx) = window / 16, rounded down: at most 1/16 of the range.
+Recorded and compiled programs are exact.
 
-Numerics: sums run over pairs of neighbours of doubling length, so that a window's sum never
-holds a term from outside it, nothing is subtracted, and the rounding error grows with
-log(window) and not with the image. Half precision accumulates in float32; second moments are
-centred and accumulate in float64.
+Numerics: a window's sum adds pairs of runs of doubling length, contains no term from outside the
+window and subtracts nothing, so the rounding error grows with log(window) and not with the size of
+the image. Half precision accumulates in float32; second moments are centred and accumulate in
+float64.
+
+How an operation is computed depends on who computes: `forms` chooses between C++ or torch in eager
+mode, the operators of `torch.library` (`operators`), and forms for exporters (`exported`).
 """
 
 from glocal.ops.attention import local_channel_attention

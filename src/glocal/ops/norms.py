@@ -4,17 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glocal.ops.kernels import native
-from glocal.ops.kernels.plain import is_plain
-from glocal.ops.statistics import grouped, moments
-from glocal.ops.windowed import (
-    accumulating_dtype,
-    by_slices,
-    clip,
-    covers_map,
-    is_followed,
-    to_map,
-)
+from glocal.errors import ArgumentError
+from glocal.ops.forms import moment_windows_of, windows_of
+from glocal.ops.moments import group_channels
+from glocal.ops.numerics import by_slices, sum_dtype
 from glocal.ops.windows import Precision, Size
 
 __all__ = ["local_group_norm", "local_instance_norm", "local_layer_norm"]
@@ -28,20 +21,25 @@ def local_instance_norm(
     eps: float = 1e-5,
     precision: Precision = "exact",
 ) -> Tensor:
-    """Instance norm by the mean and variance of each pixel's own window.
+    """Instance norm by the mean and variance of each pixel's window.
+
+    Source: TLC (arXiv 2112.04491), section 4.
+
+    >>> local_instance_norm(torch.tensor([[[[0.0, 2.0, 6.0]]]]), (1, 2), eps=0.0).tolist()
+    [[[[-1.0, 1.0, 1.0]]]]
 
     Args:
-        x: (b, c, h, w).
-        window: (height, width) in pixels of `x`.
+        x: (b, c, h, w), floating point.
+        window: (height, width) in pixels of `x`; may be larger than the map.
         weight, bias: (c,) or None.
         eps: added to the variance.
-        precision: of the statistics.
+        precision: of the statistics, "exact" or "fast".
 
     Returns:
-        (b, c, h, w) in the dtype of `x`. Source: TLC (arXiv 2112.04491), section 4.
+        (b, c, h, w) in the dtype of `x`.
     """
-    if covers_map(window, x):
-        # The kernel of F.instance_norm, without its refusal of a map of one pixel.
+    if windows_of(x, window).cover_map:
+        # The kernel of F.instance_norm, which refuses a map of one pixel itself.
         cudnn = torch.backends.cudnn.enabled
         return torch.instance_norm(x, weight, bias, None, None, True, 0.0, eps, cudnn)
     return _normalise(x, window, x.shape[1], weight, bias, eps, precision)
@@ -56,8 +54,30 @@ def local_group_norm(
     eps: float = 1e-5,
     precision: Precision = "exact",
 ) -> Tensor:
-    """Group norm by the statistics of each pixel's own window; as `local_instance_norm`."""
-    if covers_map(window, x):
+    """Group norm by the mean and variance of each pixel's window and group of channels.
+
+    >>> local_group_norm(torch.rand(1, 4, 8, 9), 2, (4, 4)).shape
+    torch.Size([1, 4, 8, 9])
+
+    Args:
+        x: (b, c, h, w), floating point.
+        groups: number of groups of channels.
+        window: (height, width) in pixels of `x`; may be larger than the map.
+        weight, bias: (c,) or None.
+        eps: added to the variance.
+        precision: of the statistics, "exact" or "fast".
+
+    Returns:
+        (b, c, h, w) in the dtype of `x`.
+
+    Raises:
+        ArgumentError: the groups do not divide the channels.
+    """
+    if x.shape[1] % groups:
+        raise ArgumentError(
+            f"groups must divide the channels: got {groups} groups of {x.shape[1]} channels"
+        )
+    if windows_of(x, window).cover_map:
         return F.group_norm(x, groups, weight, bias, eps)
     return _normalise(x, window, groups, weight, bias, eps, precision)
 
@@ -70,9 +90,22 @@ def local_layer_norm(
     eps: float = 1e-5,
     precision: Precision = "exact",
 ) -> Tensor:
-    """Layer norm over channels and the window of each pixel, affine by channel.
+    """Layer norm over the channels and the window of each pixel, affine by channel.
 
-    As `local_group_norm` with one group.
+    This is `local_group_norm` with one group.
+
+    >>> local_layer_norm(torch.rand(1, 4, 8, 9), (4, 4)).shape
+    torch.Size([1, 4, 8, 9])
+
+    Args:
+        x: (b, c, h, w), floating point.
+        window: (height, width) in pixels of `x`; may be larger than the map.
+        weight, bias: (c,) or None.
+        eps: added to the variance.
+        precision: of the statistics, "exact" or "fast".
+
+    Returns:
+        (b, c, h, w) in the dtype of `x`.
     """
     return local_group_norm(x, 1, window, weight, bias, eps, precision)
 
@@ -87,31 +120,26 @@ def _normalise(
     precision: Precision,
 ) -> Tensor:
     per_group = x.shape[1] // groups
-    window = clip(x, window)
-    alone = per_group == 1 and (weight is None) == (bias is None)
-    if (
-        alone
-        and not is_followed()
-        and native.available(x, window)
-        and all(t is None or is_plain(t) for t in (weight, bias))
-    ):
-        return native.instance_norm(x, window, weight, bias, eps)
+    if per_group == 1 and (weight is None) == (bias is None):
+        whole = windows_of(x, window).instance_norm(x, weight, bias, eps)
+        if whole is not None:
+            return whole
 
     def normalise(part: Tensor) -> Tensor:
         here = part.shape[1] // per_group
-        wide = grouped(part.to(accumulating_dtype(part)), here)
-        # Without it, rounding the means would cost what a large mean has more digits than a
-        # small deviation.
+        wide = group_channels(part.to(sum_dtype(part)), here)
+        # A large mean has fewer digits for a small deviation, which rounding would take.
         wide = wide - wide.mean((2, 3, 4), keepdim=True)
         wide = wide.squeeze(2) if per_group == 1 else wide.flatten(1, 2)
-        mean, variance, axes = moments(wide, window, here, 0, precision)
+        windows = moment_windows_of(wide, window, precision)
+        mean, variance = windows.moments(wide, here)
         mean, scale = (t.to(wide.dtype) for t in (mean, (variance + eps).rsqrt()))
         if here > 1 and per_group > 1:
             mean, scale = (
                 t.unsqueeze(2).expand(-1, -1, per_group, -1, -1).flatten(1, 2)
                 for t in (mean, scale)
             )
-        return ((wide - to_map(mean, axes)) * to_map(scale, axes)).to(part.dtype)
+        return ((wide - windows.as_map(mean)) * windows.as_map(scale)).to(part.dtype)
 
     out = by_slices(normalise, x, per_group)
     if weight is not None:

@@ -1,70 +1,179 @@
-"""Where a tile lies in its image, told to operations whose windows lie on a grid of the whole map.
+"""The position of a tile in its image, for operations with a grid of windows over the whole map.
 
-Statistics have a window around every pixel, so a tile of an image has the windows that the image
-has. Operations that mix pixels have few windows, evenly spread from border to border; those of a
-tile are the image's only if the tile knows where it lies. Like torch's gradient mode this holds
-inside of a `with`, in the thread that entered it.
+A statistic has a window around every pixel, so a tile has the same windows as the whole image.
+Operations that mix pixels have few windows, evenly spaced from border to border of the map; in a
+tile they must know its position to use the windows of the whole image.
+
+A network's ``forward`` takes the image only, so the placement cannot be an argument. `placed` puts
+it into a context variable, like torch's gradient mode: it holds inside a ``with``, in the thread
+that entered it. An operation knows the size of its own map, and `Placement.whole` finds the
+resolution by the ratio of the tile's size to it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-__all__ = ["Extent", "Whole", "looked_up", "placed", "whole_of"]
+__all__ = [
+    "ALIGN",
+    "Extent",
+    "Placement",
+    "Resolution",
+    "Whole",
+    "placed",
+    "recorded_grids",
+    "resolutions_of",
+    "whole_of",
+]
 
-Extent: TypeAlias = tuple[int, int]
-"""An axis of a map, 0 for rows and 1 for columns, and its length."""
+ALIGN = 64
+"""Tiles of a network with window grids begin at multiples of this many pixels: the largest ratio
+of image to feature map of the published networks, and the most that they pad to."""
+
+_RATIOS = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
 class Whole:
-    """The axis of a whole map, and where on it a tile's map begins; in pixels of that map."""
+    """An axis of the whole map, in pixels of that map.
+
+    Attributes:
+        size: length of the axis.
+        origin: where the tile's map begins on it.
+    """
 
     size: int
     origin: int
 
 
 @dataclass(frozen=True)
-class _Lookups:
-    wholes: Mapping[Extent, Whole]
-    asked: set[Extent] = field(default_factory=set)
+class Resolution:
+    """A resolution at which a network has grids of windows, along one axis.
+
+    Attributes:
+        axis: 0 for rows, 1 for columns.
+        ratio: pixels of the image for each pixel of the map.
+        padding: pixels that the network appends to the whole image along the axis.
+    """
+
+    axis: int
+    ratio: int
+    padding: int
 
 
-_lookups: ContextVar[_Lookups | None] = ContextVar("glocal_placement", default=None)
+@dataclass(frozen=True)
+class Extent:
+    """Pixels [start, stop) of an axis of ``size`` pixels."""
+
+    start: int
+    stop: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The position of a tile in its image, in pixels of the image.
+
+    Attributes:
+        rows, columns: the extent of the tile along both axes.
+        resolutions: those of the network's grids, measured on the image; see `resolutions_of`.
+    """
+
+    rows: Extent
+    columns: Extent
+    resolutions: tuple[Resolution, ...] = ()
+
+    def whole(self, axis: int, length: int) -> Whole | None:
+        """The axis of the whole map, given the length of the tile's map.
+
+        A tile that ends inside the image is not padded; one that ends at the border of the image
+        is padded like the image.
+
+        >>> placement = Placement(Extent(0, 128, 128), Extent(64, 192, 318), (Resolution(1, 2, 2),))
+        >>> placement.whole(1, 64), placement.whole(1, 32)
+        (Whole(size=160, origin=32), None)
+
+        Returns:
+            None where no known resolution has a map of this length.
+        """
+        tile = (self.rows, self.columns)[axis]
+        for each in self.resolutions:
+            padding = each.padding if tile.stop == tile.size else 0
+            padded = tile.size + each.padding
+            if (
+                each.axis == axis
+                and length * each.ratio == tile.stop - tile.start + padding
+                and padded % each.ratio == 0
+            ):
+                return Whole(padded // each.ratio, tile.start // each.ratio)
+        return None
+
+
+def resolutions_of(lengths: set[tuple[int, int]], size: tuple[int, int]) -> tuple[Resolution, ...]:
+    """The resolutions of maps, by their lengths for an image of a given size.
+
+    The ratio is a power of two, and the network appends fewer than `ALIGN` pixels.
+
+    >>> for each in resolutions_of({(0, 320), (0, 160), (1, 248)}, (320, 494)):
+    ...     print(each)
+    Resolution(axis=0, ratio=1, padding=0)
+    Resolution(axis=0, ratio=2, padding=0)
+    Resolution(axis=1, ratio=2, padding=2)
+
+    Args:
+        lengths: (axis, length) of each map.
+        size: (height, width) of the image.
+    """
+    return tuple(
+        Resolution(axis, ratio, length * ratio - size[axis])
+        for axis in (0, 1)
+        for ratio in _RATIOS
+        for own, length in sorted(lengths)
+        if own == axis and 0 <= length * ratio - size[axis] < ALIGN
+    )
+
+
+@dataclass(frozen=True)
+class _Context:
+    placement: Placement | None
+    lengths: set[tuple[int, int]] = field(default_factory=set)
+
+
+_context: ContextVar[_Context | None] = ContextVar("glocal_placement", default=None)
 
 
 @contextmanager
-def placed(wholes: Mapping[Extent, Whole]) -> Iterator[None]:
-    """Run a network on a tile whose maps, by the lengths of their axes, are parts of these.
+def placed(placement: Placement) -> Iterator[None]:
+    """Run a network on a tile: inside the ``with``, `whole_of` knows its position.
 
-    >>> with placed({(0, 8): Whole(size=20, origin=4)}):
-    ...     whole_of(0, 8), whole_of(1, 8)
+    >>> here = Placement(Extent(0, 8, 8), Extent(4, 12, 20), (Resolution(1, 1, 0),))
+    >>> with placed(here):
+    ...     whole_of(1, 8), whole_of(0, 8)
     (Whole(size=20, origin=4), None)
     """
-    token = _lookups.set(_Lookups(wholes))
+    token = _context.set(_Context(placement))
     try:
         yield
     finally:
-        _lookups.reset(token)
+        _context.reset(token)
 
 
 @contextmanager
-def looked_up() -> Iterator[set[Extent]]:
-    """The axes on which a grid of windows is laid inside of the `with`."""
-    lookups = _Lookups({})
-    token = _lookups.set(lookups)
+def recorded_grids() -> Iterator[set[tuple[int, int]]]:
+    """Collect (axis, length) of every map that has a grid of windows, inside the ``with``."""
+    context = _Context(None)
+    token = _context.set(context)
     try:
-        yield lookups.asked
+        yield context.lengths
     finally:
-        _lookups.reset(token)
+        _context.reset(token)
 
 
 def whole_of(axis: int, length: int) -> Whole | None:
-    """What an axis of this length is a part of; None where it is the whole itself."""
-    lookups = _lookups.get()
-    if lookups is None:
+    """The axis of the whole map, given the length of this one; None if this is the whole map."""
+    context = _context.get()
+    if context is None:
         return None
-    lookups.asked.add((axis, length))
-    return lookups.wholes.get((axis, length))
+    context.lengths.add((axis, length))
+    return None if context.placement is None else context.placement.whole(axis, length)

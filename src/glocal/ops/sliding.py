@@ -1,7 +1,7 @@
-"""Combine the pixels of every window, by runs of doubling length; and the adjoint of that.
+"""Sums and other combinations over windows, by runs of doubling length, and their adjoints.
 
-Nothing is subtracted and no window's result holds a term from outside it, so that the rounding
-error grows with log(window) and not with the image.
+Nothing is subtracted and no window's result contains a term from outside it, so the rounding error
+grows with log(window) and not with the size of the image.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,21 @@ from glocal.ops.kernels import native
 from glocal.ops.kernels.plain import is_plain
 from glocal.ops.windows import AxisWindows, Size
 
-__all__ = ["fold", "over_windows", "slide", "spread", "sum_windows", "to_map"]
+__all__ = [
+    "over_windows",
+    "replicate_borders",
+    "replicate_borders_adjoint",
+    "slide",
+    "sum_windows",
+    "sum_windows_adjoint",
+]
 
-STRIP_VALUES = 1 << 20  # of a strip worked on at a time: a few of its size are to fit in cache
-ROW_VALUES = 1 << 15  # from which on torch's operations use several threads
+STRIP_VALUES = 1 << 20
+"""Values of a strip that is summed at a time: a few temporaries of that size fit the cache."""
+ROW_VALUES = 1 << 15
+"""Values from which on torch's operations use several threads."""
 BLOCK = 16
+"""Rows whose sums `_slide_by_rows` reuses: they fit the cache."""
 
 Combine = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,8 +37,8 @@ Combine = Callable[[Tensor, Tensor], Tensor]
 def slide(x: Tensor, length: int, dim: int, combine: Combine) -> Tensor:
     """Combine every `length` neighbours along `dim`: n becomes n - length + 1.
 
-    `combine` is associative. Runs of 1, 2, 4, ... neighbours are made by combining two of
-    half the length, and those that the binary digits of `length` name are laid end to end.
+    `combine` is associative. Runs of 1, 2, 4, ... neighbours are made from two runs of half the
+    length; the runs that the binary digits of `length` select, end to end, make a window.
     """
     valid = x.shape[dim] - length + 1
     result, run, offset = None, 1, 0
@@ -46,21 +56,34 @@ def slide(x: Tensor, length: int, dim: int, combine: Combine) -> Tensor:
 
 
 def over_windows(x: Tensor, window: Size, combine: Combine) -> Tensor:
-    """Combine every window wholly inside: (..., h - kh + 1, w - kw + 1)."""
+    """Combine the pixels of every window inside the map: (..., h - kh + 1, w - kw + 1)."""
     return slide(slide(x, window[0], -2, combine), window[1], -1, combine)
 
 
 def sum_windows(
-    x: Tensor, window: Size, axes: tuple[AxisWindows, AxisWindows], scale: float = 1
+    x: Tensor,
+    window: Size,
+    axes: tuple[AxisWindows, AxisWindows] | None = None,
+    scale: float = 1,
 ) -> Tensor:
-    """Sum the windows that `axes` names, times `scale`: (..., windows down, windows along)."""
-    if any(axis.step > 1 for axis in axes):
+    """Sum over windows inside the map, times `scale`; in C++ where it is built.
+
+    Args:
+        x: (..., h, w).
+        window: (height, width) in pixels, at most that of the map.
+        axes: select the windows; all of them when None.
+        scale: of the sums.
+
+    Returns:
+        (..., windows down, windows along).
+    """
+    if axes is not None and any(axis.step > 1 for axis in axes):
         return _sum_on_grid(x, window, axes, scale)
     return _sum_every(x, window, scale)
 
 
 def _sum_every(x: Tensor, window: Size, scale: float) -> Tensor:
-    """Sum every window wholly inside."""
+    """Sum over every window inside the map."""
     if native.available(x, window):
         return native.window_sums(x, window, scale)
 
@@ -75,9 +98,9 @@ def _sum_every(x: Tensor, window: Size, scale: float) -> Tensor:
 def _sum_on_grid(
     x: Tensor, window: Size, axes: tuple[AxisWindows, AxisWindows], scale: float
 ) -> Tensor:
-    """Sum windows that begin every few pixels: the blocks between are summed once."""
+    """Sum over windows on a grid; each block of pixels between their edges is summed once."""
     steps = (axes[0].step, axes[1].step)
-    # Where the first window begins, and how many blocks all windows together reach over.
+    # The pixel at which the first window begins, and the number of blocks in all windows together.
     first, count = zip(
         *(
             (max(0, a.before - (k - 1) // 2), a.count + k // a.step - 1)
@@ -96,7 +119,7 @@ def _sum_on_grid(
 
 
 def _by_strips(f: Callable[[Tensor], Tensor], x: Tensor, dim: int) -> Tensor:
-    """f(x), in strips along a dim that f leaves alone: their temporaries fit in cache."""
+    """f(x), in strips along a dim that f does not change: their temporaries fit the cache."""
     strip = max(1, STRIP_VALUES * x.shape[dim] // max(1, x.numel()))
     if not is_plain(x) or strip >= x.shape[dim]:
         return f(x)
@@ -121,11 +144,11 @@ def _pays_by_rows(x: Tensor, length: int) -> bool:
 
 
 def _slide_by_rows(x: Tensor, length: int) -> Tensor:
-    """Sum every `length` rows, reading each row three times and never all of them at once.
+    """Sum every `length` rows, reading each row three times and a few rows at a time.
 
-    A window is the end of one block of rows, whole blocks and the beginning of another: ends grow
-    upwards and beginnings downwards, a row at a time, while a block's rows are in cache. Again
-    nothing is subtracted, and sums are of few terms that are sums of few.
+    A window is the end of one block of rows, whole blocks, and the beginning of another block. The
+    ends grow upwards and the beginnings downwards, by one row at a time, while the rows of the
+    block are in the cache. Nothing is subtracted here either.
     """
     whole, rest = divmod(length, BLOCK)
     valid = x.shape[-2] - length + 1
@@ -150,7 +173,7 @@ def _slide_by_rows(x: Tensor, length: int) -> Tensor:
 
 
 def _stride(x: Tensor, length: int, dim: int, axis: AxisWindows) -> Tensor:
-    """Sum `length` neighbours along `dim` from every `step`-th pixel on."""
+    """Sum `length` neighbours along `dim`, beginning at every `axis.step`-th pixel."""
     whole, rest = divmod(length, axis.step)
     blocks = x.narrow(dim, 0, (axis.count + whole - 1) * axis.step)
     blocks = blocks.unflatten(dim, (-1, axis.step)).sum(dim)  # dims count from the end
@@ -161,18 +184,29 @@ def _stride(x: Tensor, length: int, dim: int, axis: AxisWindows) -> Tensor:
     return sums
 
 
-def to_map(valid: Tensor, size: Size) -> Tensor:
-    """Give every pixel of a map the nearest valid result; covered axes stay 1."""
+def replicate_borders(values: Tensor, size: Size) -> Tensor:
+    """Give each pixel the value of its window, the nearest one inside the map.
+
+    Args:
+        values: (..., windows down, windows along) of all windows inside the map.
+        size: (height, width) of the map.
+
+    Returns:
+        (..., h, w), with size 1 on an axis that one window covers.
+    """
     padding = [0, 0, 0, 0]
     for axis, at in ((-1, 0), (-2, 2)):
-        missing = size[axis] - valid.shape[axis]
-        if valid.shape[axis] > 1:
+        missing = size[axis] - values.shape[axis]
+        if values.shape[axis] > 1:
             padding[at : at + 2] = missing // 2, missing - missing // 2
-    return F.pad(valid, padding, mode="replicate") if any(padding) else valid
+    return F.pad(values, padding, mode="replicate") if any(padding) else values
 
 
-def fold(x: Tensor, window: Size) -> Tensor:
-    """The adjoint of `to_map`, expanded to the whole map: (..., h, w) to the valid results'."""
+def replicate_borders_adjoint(x: Tensor, window: Size) -> Tensor:
+    """Add the pixels of each window, (..., h, w) to (..., h - kh + 1, w - kw + 1).
+
+    The adjoint of `replicate_borders`, expanded to the whole map.
+    """
     for dim, length in ((-2, window[0]), (-1, window[1])):
         missing = length - 1
         before, valid = missing // 2, x.shape[dim] - missing
@@ -184,8 +218,10 @@ def fold(x: Tensor, window: Size) -> Tensor:
     return x
 
 
-def spread(valid: Tensor, window: Size) -> Tensor:
-    """The adjoint of the sum of every window wholly inside: each pixel sums its windows."""
+def sum_windows_adjoint(values: Tensor, window: Size) -> Tensor:
+    """Add the windows that hold each pixel, (..., h - kh + 1, w - kw + 1) to (..., h, w).
+
+    The adjoint of `sum_windows`.
+    """
     down, across = window[0] - 1, window[1] - 1
-    padded = F.pad(valid, (across, across, down, down))
-    return over_windows(padded, window, lambda a, b: a + b)
+    return sum_windows(F.pad(values, (across, across, down, down)), window)

@@ -1,14 +1,15 @@
-"""Statistics of windows that become a map of the pixels only where pixels meet them.
+"""Statistics of windows that become a full map only where something needs one.
 
-A map of statistics says the same for every pixel near a border, and is smooth everywhere else.
-Convolutions of 1×1 and pointwise operations need to see each window once, so a `WindowMap` keeps
-one value a window and looks like the full map to whoever asks. What meets pixels is computed
-region by region, and no map of full size is ever made; what knows nothing of all this gets one.
+A map of statistics has the same value for all pixels near a border, and is smooth elsewhere.
+Pointwise operations and 1×1 convolutions need to see each window once, so a `WindowMap` stores one
+value per window and looks like the full map to torch. Where it meets a map of pixels, the result
+is computed region by region and no full map of statistics is written. An operation that is
+unknown here gets the full map.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,23 +17,32 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from glocal.ops.aten import is_flat, is_one_pixel, is_pointwise, is_view, out_overload
+from glocal.ops.interpolation import (
+    along_rows,
+    channels_last,
+    down_columns,
+    interpolation_weights,
+    window_of_pixel,
+)
 from glocal.ops.kernels import native
 from glocal.ops.windows import AxisWindows
 
-__all__ = ["WindowMap", "lay_out", "values_like", "values_of"]
+__all__ = ["WindowMap", "as_map", "full_map", "values_like", "values_of"]
 
 
-STRIP_VALUES = 1 << 20  # of a strip that is interpolated at a time: it is to stay in cache
+STRIP_VALUES = 1 << 20
+"""Values of a strip that is interpolated at a time: it stays in the processor's cache."""
 
 
 class WindowMap(Tensor):
-    """A map (..., h, w) of which each window's value is kept once.
+    """A map (..., h, w) that stores one value per window.
 
-    Made by `lay_out`; without gradients, since only inference gains by it.
+    `as_map` makes it, where no gradient is wanted: only inference gains by it.
 
     Attributes:
         values: (..., windows down, windows along).
-        axes: which windows the pixels have.
+        axes: the windows of the pixels along rows and columns.
     """
 
     values: Tensor  # type: ignore[assignment]  # hides the method of sparse tensors
@@ -40,10 +50,10 @@ class WindowMap(Tensor):
 
     @staticmethod
     def __new__(cls, values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> "WindowMap":
-        """(..., windows down, windows along) as a map of (..., h, w)."""
+        """Wrap (..., windows down, windows along) as a map (..., h, w)."""
         shape = (*values.shape[:-2], axes[0].size, axes[1].size)
         like = torch.empty(shape, device="meta")
-        if _is_channels_last(values):
+        if channels_last(values):
             like = like.contiguous(memory_format=torch.channels_last)
         new: WindowMap = torch.Tensor._make_wrapper_subclass(
             cls, shape, like.stride(), dtype=values.dtype, device=values.device
@@ -53,23 +63,23 @@ class WindowMap(Tensor):
 
     @property
     def interpolated(self) -> bool:
-        """Whether there are pixels between the windows of which values are kept."""
+        """True if there are pixels between the windows that have values."""
         return any(axis.step > 1 for axis in self.axes)
 
     def padded(self) -> Tensor:
         """The full map as a plain tensor."""
         rows, columns = self.axes
         if self.interpolated:
-            return _down(_weights(rows, self.values), self._along())
-        if not self.is_floating_point():  # which replication does not know
-            y, x = (_places(axis, self.device) for axis in self.axes)
+            return down_columns(interpolation_weights(rows, self.values), self._along())
+        if not self.is_floating_point():  # replication takes floating point only
+            y, x = (window_of_pixel(axis, self.device) for axis in self.axes)
             return self.values[..., y[:, None], x]
         ends = [n for a in (columns, rows) for n in (a.before, a.size - a.count - a.before)]
         flat = self.values if self.ndim == 4 else self.values.flatten(0, -3).unsqueeze(0)
         return F.pad(flat, ends, mode="replicate").view(self.shape) if any(ends) else self.values
 
     def pieces(self) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-        """The map piece by piece: where each lies, and a view or a small tensor of it."""
+        """Rows, columns and a view or small tensor of each piece of the map."""
         rows, columns = self.axes
         if not self.interpolated:
             for y, i, high in rows.runs():
@@ -77,21 +87,18 @@ class WindowMap(Tensor):
                     part = self.values[..., i, j]
                     yield (y, x), part.expand(*part.shape[:-2], high, wide)
             return
-        weights, along = _weights(rows, self.values), self._along()
+        weights, along = interpolation_weights(rows, self.values), self._along()
         strip = max(1, STRIP_VALUES * rows.size // max(1, self.numel()))
         for top in range(0, rows.size, strip):
             y = slice(top, min(top + strip, rows.size))
-            yield (y, slice(0, columns.size)), _down(weights[y], along)
+            yield (y, slice(0, columns.size)), down_columns(weights[y], along)
 
     def _along(self) -> Tensor:
-        """(..., windows down, w): interpolated along one axis."""
-        weights = _weights(self.axes[1], self.values)
-        if _is_channels_last(self.values):
-            return (weights @ self.values.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return self.values @ weights.mT
+        """(..., windows down, w): interpolated along rows."""
+        return along_rows(self.values, interpolation_weights(self.axes[1], self.values))
 
-    def _spell_out(self) -> None:
-        """Keep a value for every pixel, for who writes to them or looks at their memory."""
+    def _store_all(self) -> None:
+        """Store a value for every pixel: for views, and for writes to single pixels."""
         self.values = self.padded()
         self.axes = tuple(AxisWindows(a.size, a.size) for a in self.axes)  # type: ignore[assignment]
 
@@ -121,95 +128,84 @@ class WindowMap(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """One aten operation: on windows' values, piece by piece, or on the full map."""
+        """Run an aten operation on the values of windows, piece by piece, or on the full map."""
         kwargs = kwargs or {}
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         maps = [t for t in tensors if isinstance(t, WindowMap)]
-        alike = _is_pointwise(func) and all(m.axes == maps[0].axes for m in maps)
-        flat = all(_is_flat(t) for t in tensors if not isinstance(t, WindowMap))
+        alike = is_pointwise(func) and all(m.axes == maps[0].axes for m in maps)
+        flat = all(is_flat(t) for t in tensors if not isinstance(t, WindowMap))
         first = args[0] if args else None
         if not func._schema.is_mutable:
-            if (alike and flat) or _keeps_places(func, args):
+            if (alike and flat) or _keeps_pixels(func, args):
                 made = func(*_on_values(args), **_on_values(kwargs))
                 if made.is_floating_point() or not maps[0].interpolated:
                     return WindowMap(made, maps[0].axes)
             elif alike:
                 return _meet(func, args, kwargs, tensors)
-            elif isinstance(first, WindowMap) and _is_view(func):
-                first._spell_out()
+            elif isinstance(first, WindowMap) and is_view(func):
+                first._store_all()
         elif alike and flat and isinstance(first, WindowMap):
             func(*_on_values(args), **_on_values(kwargs))
             return first
         elif alike and not isinstance(first, WindowMap):
             return _meet(func, args, kwargs, tensors, into=first)
         elif isinstance(first, WindowMap):
-            first._spell_out()
+            first._store_all()
             func(first.values, *_on_pixels(args[1:]), **_on_pixels(kwargs))
             return first
-        # Inference mode leaves composite operations whole.
+        # Inference mode does not decompose composite operations itself.
         made = func.decompose(*args, **kwargs)
         if made is NotImplemented:
             made = func(*_on_pixels(args), **_on_pixels(kwargs))
         return made
 
 
-def lay_out(values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> Tensor:
-    """Values of windows as a map: a `WindowMap`, or a plain tensor where gradients are asked for.
+def as_map(values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> Tensor:
+    """A map of pixels from the values of windows.
 
     Args:
         values: (..., windows down, windows along).
-        axes: of the map.
+        axes: the windows of the pixels along rows and columns.
+
+    Returns:
+        (..., h, w), with size 1 on an axis that one window covers: a `WindowMap`, or a plain tensor
+        in gradient mode and where each pixel has its own value.
     """
     made = WindowMap(values, axes)
     return made.padded() if torch.is_grad_enabled() or made.shape == values.shape else made
 
 
+def full_map(x: Tensor) -> Tensor:
+    """The plain tensor that a map, lazy or not, looks like."""
+    return x.padded() if isinstance(x, WindowMap) else x
+
+
 def values_of(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """What is kept of a map, and how other values of its windows become a map like it."""
+    """The values that a map stores, and a function from other such values to a map.
+
+    >>> from glocal.ops import lazy
+    >>> with torch.no_grad():
+    ...     values, as_such_a_map = values_of(lazy.local_mean(torch.rand(1, 3, 9, 9), (4, 4)))
+    >>> values.shape, as_such_a_map(values.exp()).shape
+    (torch.Size([1, 3, 6, 6]), torch.Size([1, 3, 9, 9]))
+
+    Returns:
+        (..., windows down, windows along) and a function to `WindowMap`; for a plain tensor the
+        tensor itself and the identity.
+    """
     if isinstance(x, WindowMap):
         axes = x.axes
         return x.values, lambda values: WindowMap(values, axes)
     return x, lambda values: values
 
 
-def _places(axis: AxisWindows, device: torch.device) -> Tensor:
-    """Number of the window of each pixel, a fraction where it lies between two."""
-    place = (torch.arange(axis.size, device=device) - axis.before).clamp_min(0)
-    if axis.step > 1:
-        place = place / axis.step
-    return place.clamp_max(axis.count - 1)
-
-
-def _weights(axis: AxisWindows, like: Tensor) -> Tensor:
-    """(size, count): the share of each window's value in each pixel's; rows add up to 1."""
-    number = torch.arange(axis.count, device=like.device)
-    distance = (_places(axis, like.device)[:, None] - number).abs()
-    return (1 - distance).clamp_min(0).to(like.dtype)
-
-
-def _down(weights: Tensor, x: Tensor) -> Tensor:
-    """Weighted sums of the rows of (..., rows, w), in the memory format of x."""
-    if not _is_channels_last(x):
-        return weights @ x
-    rows = x.permute(0, 2, 3, 1)
-    made: Tensor = (weights @ rows.flatten(2)).unflatten(2, rows.shape[2:])
-    return made.permute(0, 3, 1, 2)
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-
-
-@cache
-def _is_pointwise(func: Any) -> bool:
-    """Whether one tensor comes out, of which each pixel is made of the same pixels."""
-    returns = [str(r.type) for r in func._schema.returns]
-    out = any(a.is_out for a in func._schema.arguments)
-    return torch.Tag.pointwise in func.tags and returns == ["Tensor"] and not out
-
-
 def values_like(x: Tensor, other: Tensor) -> Tensor:
-    """What is kept of a map, or would be of a full one, of the windows of another map."""
+    """The values of a map at the windows of another map, which `values_of(other)` has.
+
+    Args:
+        x: a map (..., h, w); a plain one has the value of each window at the window's own pixel.
+        other: a map of the same height and width.
+    """
     if isinstance(x, WindowMap) or not isinstance(other, WindowMap):
         return values_of(x)[0]
     rows, columns = (
@@ -218,42 +214,27 @@ def values_like(x: Tensor, other: Tensor) -> Tensor:
     return x[..., rows, columns]
 
 
-def _keeps_places(func: Any, args: tuple[Any, ...]) -> bool:
-    """Whether each pixel is made of the same pixel of the first argument."""
+def _keeps_pixels(func: Any, args: tuple[Any, ...]) -> bool:
+    """True if each pixel of the result depends on the same pixel of the first argument only."""
     aten = torch.ops.aten
     if not args or not isinstance(args[0], WindowMap):
         return False
-    if func in (aten.conv2d.default, aten.convolution.default):  # which begin alike
+    if func in (aten.conv2d.default, aten.convolution.default):
         transposed = func is aten.convolution.default and args[6]
-        return not transposed and _sees_one_pixel(*args[1:5])
+        whole = isinstance(args[1], WindowMap)
+        return not transposed and not whole and is_one_pixel(*args[1:5])
     return func in (aten._to_copy.default, aten.detach.default, aten.clone.default)
-
-
-def _sees_one_pixel(
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-) -> bool:
-    """Whether a convolution of these makes each pixel of the one at its place."""
-    alone = weight.shape[2:] == (1, 1) and set(stride) == {1} and not any(padding)
-    return alone and not isinstance(weight, WindowMap)
-
-
-def _is_flat(t: Tensor) -> bool:
-    """Whether a tensor is the same at all pixels."""
-    return all(n == 1 for n in t.shape[-2:])
 
 
 def _meet(
     func: Any, args: Any, kwargs: Any, tensors: list[Tensor], into: Tensor | None = None
 ) -> Tensor:
-    """A pointwise operation on pixels and windows' values, without a map of full size.
+    """A pointwise operation on pixels and lazy maps, without a full map of the latter.
 
     Args:
         func, args, kwargs: the operation.
-        tensors: the tensors among its arguments; maps among them are of the same windows.
-        into: the argument that the operation changes, if it is one that does.
+        tensors: the tensors among its arguments; the lazy maps among them have the same windows.
+        into: the argument that an in-place operation changes.
     """
     maps = [t for t in tensors if isinstance(t, WindowMap)]
     if func is torch.ops.aten.mul.Tensor and len(maps) == 1 < len(tensors):
@@ -261,7 +242,7 @@ def _meet(
         if gate.shape == pixels.shape and native.takes(pixels) and gate.dtype == pixels.dtype:
             return native.multiply(pixels, gate.values, gate.axes)
     out = _result_of(func, args, kwargs, tensors) if into is None else into
-    writes = _with_out(func)
+    writes = out_overload(func)
     for pieces in zip(*(m.pieces() for m in maps), strict=True):
         found = {id(m): piece for m, (_, piece) in zip(maps, pieces, strict=True)}
         part = partial(_part, found, pieces[0][0], maps[0].axes)
@@ -282,7 +263,7 @@ def _part(
     axes: tuple[AxisWindows, AxisWindows],
     t: Tensor,
 ) -> Tensor:
-    """A piece that was found for a map, and the same area of pixels."""
+    """The given piece of a lazy map, or the same area of a map of pixels."""
     if id(t) in found:
         return found[id(t)]
     for dim, place, axis in zip((-2, -1), area, axes, strict=True):
@@ -292,7 +273,7 @@ def _part(
 
 
 def _result_of(func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Tensor:
-    """Memory for what a pointwise operation makes: as the largest of its arguments lies."""
+    """Memory for the result of a pointwise operation, in the format of its largest argument."""
     shape = torch.broadcast_shapes(*(t.shape for t in tensors))
     empty, nothing = tree_map_only(Tensor, _emptied, (args, kwargs))
     dtype = func(*empty, **nothing).dtype
@@ -300,20 +281,6 @@ def _result_of(func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Tens
     if like.shape == shape:
         return torch.empty_like(like, dtype=dtype)
     return like.new_empty(shape, dtype=dtype)
-
-
-@cache
-def _is_view(func: Any) -> bool:
-    """Whether what comes out shares its memory with what goes in."""
-    return any(r.alias_info is not None for r in func._schema.returns)
-
-
-@cache
-def _with_out(func: Any) -> Any:
-    """The overload of an operation that writes where it is told, if it has one."""
-    if func._overloadname == "Tensor" and "out" in func._overloadpacket.overloads():
-        return func._overloadpacket.out
-    return None
 
 
 def _emptied(t: Tensor) -> Tensor:

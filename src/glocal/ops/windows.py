@@ -1,7 +1,7 @@
-"""Window arithmetic: where windows, tiles and cells lie on a map of a given size.
+"""Window arithmetic: positions of windows, tiles and cells on a map of a given size.
 
-Pure functions on integers, one axis at a time unless a pair is asked for; no tensors.
-Sizes are pixels of whatever map the caller speaks of, pairs are (height, width).
+Pure functions of integers, without tensors. Most of them handle one axis. Sizes are in pixels of
+the map in question; pairs are (height, width).
 """
 
 import itertools
@@ -31,18 +31,18 @@ Size: TypeAlias = tuple[int, int]
 Precision: TypeAlias = Literal["exact", "fast"]
 
 GRID = 16
-"""A fast window statistic is evaluated this many times along a window, and between interpolated."""
+"""Places along a window at which a fast statistic is computed; others are interpolated."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How the windows of an operation that mixes pixels overlap, and become one map again.
+    """How the windows of an operation that mixes pixels overlap and are blended.
 
     Attributes:
-        share: of a window that its neighbour covers too, at least, along each axis; from 0 to
+        share: least part of a window that its neighbour covers too, along each axis: at least 0,
             below 1.
-        blend: "mean" averages the windows of a pixel alike; "linear" weighs each by how far from
-            its border the pixel lies.
+        blend: "mean" averages the windows of a pixel with equal weights; "linear" weights each
+            window by the distance of the pixel from its border.
     """
 
     share: float = 0.0
@@ -51,20 +51,20 @@ class Overlap:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1 or self.blend not in ("mean", "linear"):
             raise ArgumentError(
-                "an overlap is a share of the window from 0 to below 1, blended by mean or linear, "
-                f"got {self.share!r}, {self.blend!r}"
+                'an overlap needs 0 <= share < 1 and blend "mean" or "linear", '
+                f"got share={self.share!r}, blend={self.blend!r}"
             )
 
 
 @dataclass(frozen=True)
 class AxisWindows:
-    """Which windows the pixels along an axis have.
+    """The windows of the pixels along an axis.
 
     Attributes:
-        size: pixels; 1 where one window covers the axis.
-        count: windows that there are values of.
-        before: the pixel whose window is the first of them.
-        step: pixels from one to the next; between them values are interpolated.
+        size: number of pixels; 1 where one window covers the axis.
+        count: number of windows that have a value.
+        before: index of the pixel whose window is the first of them.
+        step: pixels from one window to the next; values in between are interpolated.
     """
 
     size: int
@@ -73,7 +73,7 @@ class AxisWindows:
     step: int = 1
 
     def runs(self) -> list[tuple[slice, slice, int]]:
-        """Pixels, their windows, and how many pixels those are: before, inside and after.
+        """Runs of pixels before, on and after the windows: pixels, windows, number of pixels.
 
         >>> AxisWindows(size=6, count=3, before=2).runs()[0]
         (slice(0, 2, None), slice(0, 1, None), 2)
@@ -90,15 +90,16 @@ class AxisWindows:
 def window_axes(
     size: Size, window: Size, precision: Precision = "exact"
 ) -> tuple[AxisWindows, AxisWindows]:
-    """The windows of a map's pixels: of each, or of a grid of them.
+    """The windows of a map's pixels along its rows and columns.
 
     >>> window_axes((9, 9), (3, 9))
     (AxisWindows(size=9, count=7, before=1, step=1), AxisWindows(size=1, count=1, before=0, step=1))
 
     Args:
         size: (height, width) of the map.
-        window: (height, width), at most those of the map.
-        precision: "fast" takes a window every 16th of its length, or a little closer.
+        window: (height, width), at most that of the map.
+        precision: "exact" has a window for each pixel, "fast" one every 16th of a window's length,
+            or a little closer.
     """
 
     def axis(size: int, window: int) -> AxisWindows:
@@ -106,10 +107,10 @@ def window_axes(
             return AxisWindows(1, 1)
         places = size - window + 1
         most = 1 if precision == "exact" else max(1, window // GRID)
-        # Of steps much alike, one that divides the window has the least to sum.
+        # Among similar steps, one that divides the window has the fewest pixels to sum.
         step = next((n for n in range(most, most // 2, -1) if window % n == 0), most)
         count = (places - 1) // step + 1
-        # As many places are left over before the first as after the last.
+        # The windows are centred: as many places remain before the first as after the last.
         first = (places - 1) % step // 2
         return AxisWindows(size, count, (window - 1) // 2 + first, step)
 
@@ -117,7 +118,7 @@ def window_axes(
 
 
 LEAST = Overlap()
-"""No more overlap than it takes to fill the map: the official one."""
+"""The least overlap with which windows fill the map, as in the official code of TLC."""
 
 
 def as_size(value: int | tuple[int, int], name: str) -> Size:
@@ -127,7 +128,7 @@ def as_size(value: int | tuple[int, int], name: str) -> Size:
     (256, 256)
 
     Raises:
-        ArgumentError: the value is no positive int and no pair of them.
+        ArgumentError: the value is neither a positive int nor a pair of them.
     """
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
@@ -138,14 +139,18 @@ def as_size(value: int | tuple[int, int], name: str) -> Size:
 
 
 def scale_window(feature: Size, window: Size, train: Size) -> Size:
-    """The window on a feature map, from the window in input pixels.
+    """The window on a feature map in pixels of that map, from the window in input pixels.
 
-    A layer that sees a `feature`-sized map when the input is `train`-sized gets the share
-    `window / train` of it, rounded down as in the official code, at least 1 pixel.
+    It is window / train of the feature map, rounded down as in the official code, at least 1 pixel.
     Source: TLC (arXiv 2112.04491), section 4.
 
     >>> scale_window(feature=(64, 64), window=(384, 384), train=(256, 256))
     (96, 96)
+
+    Args:
+        feature: (height, width) of the feature map when the input has the size `train`.
+        window: (height, width) in input pixels.
+        train: (height, width) of the training crops in input pixels.
     """
     return (
         max(1, feature[0] * window[0] // train[0]),
@@ -154,14 +159,14 @@ def scale_window(feature: Size, window: Size, train: Size) -> Size:
 
 
 def covers(window: Size, size: Size) -> bool:
-    """Whether the window reaches over the whole map, so that local means global."""
+    """True if the window covers the whole map, so that the local operation is the global one."""
     return window[0] >= size[0] and window[1] >= size[1]
 
 
 def start_of(pixel: int, window: int, size: int) -> int:
-    """First pixel of the window of a pixel: centred on it, pushed inside the map.
+    """First pixel of the window of a pixel: centred on the pixel, shifted inside the map.
 
-    An even window reaches one pixel further to the right than to the left.
+    An even window extends one pixel further to the right than to the left.
 
     >>> [start_of(p, window=4, size=6) for p in range(6)]
     [0, 0, 1, 2, 2, 2]
@@ -171,16 +176,20 @@ def start_of(pixel: int, window: int, size: int) -> int:
 
 
 def starts(size: int, window: int, share: float = 0.0, *, axis: int | None = None) -> list[int]:
-    """Starts of the fewest windows that tile an axis and overlap by a share of their size.
+    """Starts of the fewest windows that cover an axis and overlap by a share of their size.
 
-    They are evenly stepped, the last pushed inside the border. With no share to keep,
-    ceil(size / window) windows: the grid of the official transposed attention.
+    The steps are equal, except that the last window is shifted inside the border. With a share of
+    0 there are ceil(size / window) windows: the grid of the official transposed attention.
 
     >>> starts(720, 384), starts(100, 384), starts(720, 384, share=0.5)
     ([0, 336], [0], [0, 168, 336])
 
-    With an axis, 0 for rows and 1 for columns, the windows are those of the whole map, should this
-    one be a tile of it (`glocal.ops.placement`).
+    Args:
+        size: length of the axis.
+        window: length of a window; may be larger than the axis.
+        share: least part of a window that its neighbour covers too.
+        axis: 0 for rows, 1 for columns: if the map is a tile, the windows of the whole map are used
+            (`glocal.ops.placement`). None for a map that is never a tile.
     """
     whole = None if axis is None else whole_of(axis, size)
     if size <= window:
@@ -192,9 +201,10 @@ def starts(size: int, window: int, share: float = 0.0, *, axis: int | None = Non
 
 
 def _starts_on(whole: Whole, size: int, window: int, share: float) -> list[int]:
-    """The whole map's windows that lie in a tile of it, and one at each border.
+    """Starts of the whole map's windows inside a tile of it, and of one window at each border.
 
-    Those at a border that is none of the whole map's spoil what is near to it. It is in the halo.
+    A window at a border of the tile that is not one of the whole map gives wrong results near that
+    border; they are in the halo, which is cut off.
     """
     everywhere = starts(whole.size, window, share)
     last = size - window
@@ -203,7 +213,7 @@ def _starts_on(whole: Whole, size: int, window: int, share: float) -> list[int]:
 
 
 def stride(window: int, share: float) -> int:
-    """How far apart windows may start that overlap by a share of their size.
+    """Largest distance between the starts of windows that overlap by a share of their size.
 
     >>> stride(256, 0.5), stride(1, 0.9)
     (128, 1)
@@ -212,9 +222,9 @@ def stride(window: int, share: float) -> int:
 
 
 def cells(size: int, window: int, *, axis: int | None = None) -> list[tuple[int, int]]:
-    """The pieces [start, stop) into which the edges of `starts`' windows cut an axis.
+    """The cells [start, stop) into which the edges of the windows of `starts` cut an axis.
 
-    Every window is a run of whole cells.
+    Each window is a run of whole cells.
 
     >>> cells(720, 384)
     [(0, 336), (336, 384), (384, 720)]
@@ -225,7 +235,7 @@ def cells(size: int, window: int, *, axis: int | None = None) -> list[tuple[int,
 
 
 def membership(size: int, window: int, *, axis: int | None = None) -> list[list[float]]:
-    """For every window of an axis and every cell: 1 where the cell lies in the window.
+    """(windows, cells) of an axis: 1 where the cell is part of the window.
 
     >>> membership(720, 384)
     [[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]
@@ -238,6 +248,6 @@ def membership(size: int, window: int, *, axis: int | None = None) -> list[list[
 
 
 def areas(size: Size, window: Size) -> list[tuple[slice, slice]]:
-    """The cells of a map, row by row; where it is a tile of another, by that one's windows."""
+    """Rows and columns of the cells of a map, row by row; by `starts`, so also on tiles."""
     rows, columns = (cells(size[i], window[i], axis=i) for i in (0, 1))
     return [(slice(*r), slice(*s)) for r in rows for s in columns]

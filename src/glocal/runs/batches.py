@@ -11,17 +11,12 @@ import torch
 from torch import nn
 
 from glocal.errors import ArgumentError, GlocalWarning
-from glocal.inference.restore import restore, room_for
-from glocal.inference.runner import (
-    Runner,
-    channels_of,
-    device_of,
-    eval_mode,
-    is_out_of_memory,
-    resolve_dtype,
-)
-from glocal.inference.samples import as_batch, finite
-from glocal.inference.tiling import UNMEASURED, run_tile
+from glocal.inference.measure import BYTES_PER_PIXEL
+from glocal.inference.memory import memory_budget
+from glocal.inference.options import as_tiles
+from glocal.inference.restore import restore
+from glocal.inference.runner import device_of, eval_mode, is_out_of_memory, model_runner
+from glocal.inference.tensors import as_batch, checked_finite
 from glocal.texts import one_line, size_text
 
 __all__ = ["AUTO_IMAGES", "AUTO_PIXELS_ON_CPU", "Batches", "restore_together"]
@@ -32,8 +27,6 @@ AUTO_IMAGES = 16
 AUTO_PIXELS_ON_CPU = 2**14
 """Pixels of all its images on the CPU: of the networks that were measured none is slower with as
 many, and some are with four times as many, whose temporaries no longer fit caches and heap."""
-
-_OF_TILES = ("halo", "overlap", "blend")
 
 
 def restore_together(
@@ -67,10 +60,11 @@ def restore_together(
         RuntimeError: memory is short of all images at once; nothing smaller is tried.
     """
     sources, backs = zip(*map(as_batch, images), strict=True)
-    runner = Runner(model, resolve_dtype(model, dtype), device_of(model, device), output)
-    grey = sources[0].shape[1] == 1 and (channels or channels_of(model)) == 3
+    runner = model_runner(
+        model, sources[0].shape[1], dtype=dtype, device=device, output=output, channels=channels
+    )
     with eval_mode(model, runner.device), torch.inference_mode():
-        restored = finite(run_tile(runner, torch.cat(sources), grey)[0])
+        restored = checked_finite(runner.restore(torch.cat(sources))[0])
         return [back(image[None]) for back, image in zip(backs, restored, strict=True)]
 
 
@@ -97,13 +91,12 @@ class Batches:
         if self.most != "auto" and self.most < 1:
             raise ArgumentError(f"batch={self.most}; give a number of images, or 'auto'")
         device = device_of(self.model, self.options.get("device"))
-        in_tiles = self.options.get("tile") not in (None, "auto") or any(
-            self.options.get(name) is not None for name in _OF_TILES
-        )
+        tiles = as_tiles(self.options.get("tiles", "auto"))
+        in_tiles = tiles.given_size is not None or tiles.halo is not None or tiles.blended
         self._images = 1 if in_tiles else AUTO_IMAGES if self.most == "auto" else self.most
         if self._images > 1:
-            room = room_for(device, self.options.get("memory"), 0)
-            self._pixels = math.inf if room is None else room // UNMEASURED
+            budget = memory_budget(device, self.options.get("memory"), 0)
+            self._pixels = math.inf if budget is None else budget // BYTES_PER_PIXEL
         if self.most == "auto" and device.type == "cpu":
             self._pixels = min(self._pixels, AUTO_PIXELS_ON_CPU)
 

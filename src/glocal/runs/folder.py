@@ -59,8 +59,6 @@ def restore_file(
     if stream is None:
         stream = streams(model, header(source), **options)
     if stream:
-        if options.get("overlap") is not None or options.get("blend") is not None:
-            raise ArgumentError("streamed tiles have a halo: leave out overlap and blend")
         result = streamed(model, (source, target), quality=quality, resume=resume, **options)
     else:
         image = read(source)

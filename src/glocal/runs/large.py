@@ -5,6 +5,7 @@ beside them, and the finished samples are encoded to the target. All of that lie
 folder beside the target, with a journal of the tiles that are done; a finished run removes it.
 """
 
+import dataclasses
 import errno
 import hashlib
 import shutil
@@ -12,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +23,15 @@ from glocal.conversion.rewrite import Rewritten
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.images.files import shortened
 from glocal.images.raw import Header, Raw, check_format, header, pack, unpack
-from glocal.inference.geometry import pieces
-from glocal.inference.memory import give_back, kept_within
-from glocal.inference.reach import Layout, lay_out
-from glocal.inference.restore import local_window, room_for
-from glocal.inference.runner import Runner, channels_of, device_of, eval_mode, resolve_dtype
-from glocal.inference.samples import as_batch, warn_of_values
-from glocal.inference.tiling import Level, Tiler
+from glocal.inference.memory import memory_budget
+from glocal.inference.memory_limit import memory_limit
+from glocal.inference.options import TilesLike, as_tiles
+from glocal.inference.plan import TilePlan
+from glocal.inference.restore import local_window, measured_plan
+from glocal.inference.run import TiledImage, run
+from glocal.inference.runner import ModelRunner, device_of, eval_mode, model_runner
+from glocal.inference.tensors import as_batch
+from glocal.ops.placement import Resolution
 from glocal.ops.windows import Size
 from glocal.runs.journal import Journal
 from glocal.runs.provenance import versions, weights_sha256
@@ -54,11 +57,8 @@ def streams(
     model: nn.Module,
     told: Header,
     *,
-    tile: Any = "auto",
-    halo: int | None = None,
+    tiles: TilesLike = "auto",
     memory: int | None = None,
-    overlap: int | None = None,
-    blend: str | None = None,
     device: torch.device | str | None = None,
     **others: Any,
 ) -> bool:
@@ -67,13 +67,12 @@ def streams(
     Options are those of `glocal.restore`. A network that was not converted as a whole is not
     streamed, nor are blended tiles.
     """
-    if tile is None or overlap is not None or blend is not None:
-        return False
-    if local_window(model, halo) is None:
+    tiles = as_tiles(tiles)
+    if tiles.size is None or tiles.blended or local_window(model, tiles.halo) is None:
         return False
     here = torch.device("cpu")  # where samples lie, wherever the network runs
-    room = room_for(here, memory if device_of(model, device) == here else None, 0)
-    large = room is not None and 2 * told.nbytes > STREAMED_SHARE * room
+    budget = memory_budget(here, memory if device_of(model, device) == here else None, 0)
+    large = budget is not None and 2 * told.nbytes > STREAMED_SHARE * budget
     return large or told.size[0] * told.size[1] > STREAMED_PIXELS
 
 
@@ -84,8 +83,7 @@ def restore_streamed(
     *,
     quality: int = 95,
     resume: bool = True,
-    tile: int | Size | Literal["auto"] = "auto",
-    halo: int | None = None,
+    tiles: TilesLike = "auto",
     memory: int | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
@@ -104,7 +102,7 @@ def restore_streamed(
         target: file to write.
         quality: of JPEG and WebP files, 1 to 100.
         resume: go on with an interrupted run of the same source, network and options.
-        tile, halo, memory, dtype, device, output, channels, progress, report: as for
+        tiles, memory, dtype, device, output, channels, progress, report: as for
             `glocal.restore`. A run that goes on keeps its tiles, whatever the memory is now.
 
     Returns:
@@ -116,16 +114,23 @@ def restore_streamed(
         GlocalError: what is to lie beside the target until then cannot be read or written.
         KeyboardInterrupt: with a line that says how far the run came and how it goes on.
     """
-    window = local_window(model, halo)
+    tiles = as_tiles(tiles)
+    window = local_window(model, tiles.halo)
     if window is None:
         raise ArgumentError(
             "only converted networks are streamed: the tiles of others do not fit together; "
             "use localize, or give the halo of a network that is local by itself"
         )
+    if tiles.blended:
+        raise ArgumentError("streamed tiles have a halo: leave out overlap and blend")
     told = header(source)
     check_format(target, told.size)
-    runner = Runner(model, resolve_dtype(model, dtype), device_of(model, device), output)
-    options = {"tile": tile, "halo": halo, "dtype": str(runner.dtype), "output": output}
+    runner = model_runner(
+        model, told.channels, dtype=dtype, device=device, output=output, channels=channels
+    )
+    options = {
+        "tile": tiles.size, "halo": tiles.halo, "dtype": str(runner.dtype), "output": output,
+    }  # fmt: skip
     identity = {**_identity(model, source), **options, "channels": channels}
     work = _Work(work_folder(target), told, identity, resume)
     finished = False
@@ -134,22 +139,20 @@ def restore_streamed(
             if not work.decoded:
                 unpack(source, work.colour, work.alpha)
                 work.journal.append({"decoded": True})
-            grey = told.channels == 1 and (channels or channels_of(model)) == 3
-            tiler = Tiler(runner, work.cut, told.size, grey)
-            tiler.finish = work.back
-            bound = kept_within(runner.device, memory)
+            image = TiledImage(work.cut, told.size, work.back)
+            bound = memory_limit(runner.device, memory)
             with eval_mode(model, runner.device), torch.inference_mode(), bound:
-                layout = work.layout(tiler)
+                layout = work.layout()
                 if layout is None:
-                    room = room_for(runner.device, memory, 0)
-                    within = _within(tile, told.size)
-                    layout = lay_out(tiler, window, within, halo, room, STREAMED_PIXELS)
-                    work.journal.append(_line_of(layout, tiler))
+                    budget = memory_budget(runner.device, memory, 0)
+                    within = dataclasses.replace(tiles, size=_within(tiles.given_size, told.size))
+                    layout = measured_plan(runner, image, window, within, budget, STREAMED_PIXELS)
+                    work.journal.append(_line_of(layout))
                 if report is not None:
                     before = f", {len(work.done)} of them done before" if work.done else ""
                     report(f"{layout}{before}")
-                work.total = len(layout.pieces)
-                _run(tiler, layout, work, target, progress or (lambda done, total: None))
+                work.total = len(layout.tiles)
+                _run(layout, runner, image, work, target, progress)
         assert work.result is not None
         made = pack(target, work.result, work.alpha, told.facts, quality=quality)
         notes = told.facts.notes + made
@@ -224,15 +227,14 @@ class _Work:
         """A part of the source, (1, c, h, w)."""
         return as_batch(self.colour.read(rows, columns))[0]
 
-    def layout(self, tiler: Tiler) -> Layout | None:
-        """The tiles that an interrupted run began with; the tiler gets their halo and levels."""
+    def layout(self) -> TilePlan | None:
+        """The tiles that an interrupted run began with."""
         line = next((line["layout"] for line in self.journal.lines if "layout" in line), None)
         if line is None:
             return None
-        tiler.halo, tiler.exact = line["halo"], line["exact"]
-        tiler.levels = tuple(Level(**level) for level in line["levels"])
         size = (int(line["tile"][0]), int(line["tile"][1]))
-        return Layout(size, tiler.halo, pieces(tiler.size, size, tiler.halo), line["exact"])
+        resolutions = tuple(Resolution(**each) for each in line["resolutions"])
+        return TilePlan(self._told.size, size, line["halo"], line["doubt"], resolutions)
 
     def begin(self, scale: int, channels: int) -> Raw:
         """The file of the result, made for the first tile."""
@@ -249,28 +251,20 @@ class _Work:
 
 
 def _run(
-    tiler: Tiler, layout: Layout, work: _Work, target: Path, progress: Callable[[int, int], None]
+    layout: TilePlan,
+    runner: ModelRunner,
+    image: TiledImage,
+    work: _Work,
+    target: Path,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     """The tiles that are not done yet."""
-    sound = True
-    progress(0, work.total)
-    progress(len(work.done), work.total)
-    for number, piece in enumerate(layout.pieces):
-        if number in work.done:
-            continue
-        core, scale = tiler(piece)
-        sound = sound and bool(core.isfinite().all())
-        check_format(target, (tiler.size[0] * scale, tiler.size[1] * scale))
-        rows, columns = (
-            slice(p.start * scale, p.stop * scale) for p in (piece.rows, piece.columns)
-        )
-        work.begin(scale, core.shape[1]).write(rows, columns, work.back(core))
+    done = frozenset(work.done)
+    for number, tile, core, scale in run(layout, runner, image, done=done, progress=progress):
+        check_format(target, (image.size[0] * scale, image.size[1] * scale))
+        work.begin(scale, core.shape[1]).write(*tile.core(scale), work.back(core))
         work.journal.append({"tile": number})
         work.done.add(number)
-        give_back()
-        progress(len(work.done), work.total)
-    if not sound:
-        warn_of_values()
 
 
 def _identity(model: nn.Module, source: Path) -> dict[str, Any]:
@@ -290,20 +284,17 @@ def _identity(model: nn.Module, source: Path) -> dict[str, Any]:
     }
 
 
-def _line_of(layout: Layout, tiler: Tiler) -> dict[str, Any]:
+def _line_of(layout: TilePlan) -> dict[str, Any]:
     return {
         "layout": {
-            "tile": layout.tile,
+            "tile": layout.tile_size,
             "halo": layout.halo,
-            "exact": layout.exact,
-            "levels": [vars(level) for level in tiler.levels],
+            "doubt": layout.doubt,
+            "resolutions": [vars(each) for each in layout.resolutions],
         }
     }
 
 
-def _within(tile: int | Size | Literal["auto"], size: Size) -> Size | Literal["auto"]:
+def _within(tile: Size | None, size: Size) -> Size | None:
     """A tile no larger than the image."""
-    if isinstance(tile, str):
-        return tile
-    height, width = tile if isinstance(tile, tuple) else (tile, tile)
-    return min(height, size[0]), min(width, size[1])
+    return None if tile is None else (min(tile[0], size[0]), min(tile[1], size[1]))

@@ -1,4 +1,4 @@
-"""What is global in a network: recorded calls, their dims, and the `Plan` that lists them.
+"""Find the global operations of a network: record its calls, track dims, list them in a `Plan`.
 
-Imports `ops`, `texts` and `errors`; knows no published network.
+Imports `ops`, `texts` and `errors`; contains nothing about published networks.
 """

@@ -1,278 +1,237 @@
-"""What is global among the calls that three runs of a network made, told from shapes alone.
+"""Find the global operations among the recorded calls of a network, from shapes alone.
 
-How a dim of a tensor changes between the three runs is its *role*: it follows H, W, both
-(flattened pixels) or neither. An operation is global when it mixes along dims that follow H and
-W (a reduction, a contraction, a normalisation), or along a constant dim that a view split off H
-or W as its outer part (a grid whose cells grow with the image), or when H and W go into it and
-do not come out. Nothing is known of class names; functions count like modules.
+The network ran three times: at the training size, higher, and wider. A dim that changes between
+the runs follows H, W, or both (flattened pixels); `dims` tracks this through views. A call is
+global if it mixes values along dims that follow H and W (a reduction, contraction or
+normalisation), if it mixes the cells of a grid whose cells grow with the image, or if H and W go
+in and do not come out. Class names play no part; functions count like modules.
+
+One pass over the calls propagates dims and statistics and classifies each call (`kinds`). A second
+step finds the owner of each global operation, and what prevents a local form (`obstacles`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from glocal.ops.windows import Size
 from glocal.scanning.aten import FOURIER, PICKS, SELECTING, VIEWS, is_known, mixed_dims
 from glocal.scanning.dims import (
     Dim,
+    MapSize,
     Operand,
-    Sizes,
-    fresh,
+    dims_of_shapes,
     inherit,
-    map_of,
+    map_size,
     permuted,
-    product,
     regroup,
     role,
     roles,
 )
-from glocal.scanning.modules import ancestors
+from glocal.scanning.kinds import REASONS, Facts, Kind, classify
+from glocal.scanning.obstacles import Use, obstacle, owner
 from glocal.scanning.trace import Call, Ref, Trace
 
 __all__ = ["Analysis", "Global", "Traces"]
 
 Traces = tuple[Trace, Trace, Trace]
+"""The three runs of one network: at the training size, higher, wider."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Global:
     """A global operation.
 
     Attributes:
         index: its place among the calls of the trace.
         path, function, line: as in `trace.Call`.
-        kind: "statistic" (H and W go in and do not come out), "mixing" (they come out again:
-            normalisation, attention), "grid", "axis" (one axis only), "selection", "fourier",
-            "unknown" (torch does not say what it does).
-        feature: (height, width) of the map at the training size; None if it cannot be told.
-        owner: path of the smallest module that holds it and what uses its statistic.
-        obstacle: why a map could not stand in the place of its statistic; None if it could.
+        kind: what it does, see `kinds.Kind`.
+        feature: (height, width) of the map at the training size; None if it is not known.
+        owner: path of the smallest module that contains it and all calls that use its statistic.
+        obstacle: why a map cannot replace its statistic; None if it can.
     """
 
     index: int
     path: str
     function: str
     line: str
-    kind: str
+    kind: Kind
     feature: Size | None
-    owner: str = ""
-    obstacle: str | None = None
-    _map: tuple[Sizes, Sizes] | None = None
-    _users: list[int] = field(default_factory=list)
+    owner: str
+    obstacle: str | None
 
     @property
     def reason(self) -> str:
         """Why it stays global where neither a rule nor a rewrite makes it local."""
-        return {
-            "axis": "it mixes one axis only",
-            "selection": "it selects by place or rank over the map",
-            "fourier": "it is a Fourier transform of the map",
-            "grid": "it mixes the cells of a grid that grows with the image",
-            "unknown": "what this operation mixes is not known",
-        }.get(self.kind, "no rule matches its module")
+        return REASONS[self.kind]
+
+
+@dataclass
+class _Found:
+    """A global call during the pass.
+
+    Attributes:
+        kind: so far: a later call may complete a reduction of one axis to a statistic.
+        size: of the map that it reads.
+        axes: the axis that it reduces or mixes if it is one; else empty.
+        users: indices of the calls that read its statistic, directly or through each other.
+    """
+
+    kind: Kind
+    size: MapSize | None
+    axes: frozenset[str] = frozenset()
+    users: list[int] = field(default_factory=list)
 
 
 class Analysis:
-    """One pass over the calls: dims flow forward, statistics flow forward until they meet a map."""
+    """One pass over the calls of three runs.
+
+    Attributes:
+        dims: by call and output, the dims of the output.
+        from_input: by call, whether it reads values that are computed from the network's input.
+        statistics: by call, the indices of the global calls whose statistics its outputs contain.
+    """
 
     def __init__(self, traces: Traces) -> None:
         self.calls = traces[0].calls
         self.traces = traces
-        self.dims: list[tuple[tuple[Dim, ...], ...]] = []  # by call, output, dim
-        self.fed: list[bool] = []  # by call: whether it works on the network's input
-        self.carries: list[frozenset[int]] = []  # by call: the statistics its outputs hold
-        self.found: dict[int, Global] = {}
-        self.halves: dict[int, str] = {}  # axis operations by the axis they mixed
+        self.dims: list[tuple[tuple[Dim, ...], ...]] = []
+        self.from_input: list[bool] = []
+        self.statistics: list[frozenset[int]] = []
+        self._found: dict[int, _Found] = {}
 
     def run(self) -> list[Global]:
-        """The global operations, in order."""
+        """The global operations, in the order in which they run; call it once."""
         for index, call in enumerate(self.calls):
-            refs = self._refs(index, call)
-            self.dims.append(self._out_dims(index, call, refs))
-            self.fed.append(any(self._is_fed(ref, dims) for ref, dims in refs))
-            self.carries.append(self._classify(index, call, refs))
-        returned = {s for ref in self.traces[0].results for s in ref.sources}
-        for operation in self.found.values():
-            self._place(operation)
-            if any(operation.index in self.carries[s] for s in returned):
-                operation.obstacle = (
-                    operation.obstacle or "its statistic is a result of the network"
-                )
-        return [self.found[i] for i in sorted(self.found)]
+            operands = self._operands(index)
+            self.dims.append(self._output_dims(index, call, operands))
+            self.from_input.append(any(self._is_from_input(*operand) for operand in operands))
+            self.statistics.append(self._classify(index, call, operands))
+        return [self._global(index) for index in sorted(self._found)]
 
     # ---- dims
 
     def dims_of(self, ref: Ref, higher: Ref, wider: Ref) -> tuple[Dim, ...]:
-        """Dims of a tensor, seen in the three runs, that a call which was analysed has made."""
+        """Dims of a tensor from the three runs; the calls that made it must be analysed."""
         if ref.sources:
             dims = self.dims[ref.sources[0]]
             if ref.output < len(dims) and len(dims[ref.output]) == len(ref.shape):
                 return dims[ref.output]
-        return fresh(ref.shape, higher.shape, wider.shape)
+        return dims_of_shapes(ref.shape, higher.shape, wider.shape)
 
-    def _refs(self, index: int, call: Call) -> list[Operand]:
-        alike = [t.calls[index].refs() for t in self.traces]
-        return [(refs[0], self.dims_of(*refs)) for refs in zip(*alike, strict=True)]
+    def _operands(self, index: int) -> list[Operand]:
+        runs = [trace.calls[index].refs() for trace in self.traces]
+        return [(refs[0], self.dims_of(*refs)) for refs in zip(*runs, strict=True)]
 
-    def _out_dims(self, index: int, call: Call, refs: list[Operand]) -> tuple[tuple[Dim, ...], ...]:
+    def _output_dims(
+        self, index: int, call: Call, operands: list[Operand]
+    ) -> tuple[tuple[Dim, ...], ...]:
         result = []
-        shapes = [t.calls[index].outputs for t in self.traces]
+        shapes = [trace.calls[index].outputs for trace in self.traces]
         for shape in zip(*shapes, strict=True):
-            out = fresh(*shape)
-            if call.name in VIEWS and refs:
-                out = regroup(refs[0][1], out)
-            elif call.name in ("permute", "transpose", "t") and refs:
-                out = permuted(call, refs[0][1])
+            dims = dims_of_shapes(*shape)
+            if call.name in VIEWS and operands:
+                dims = regroup(operands[0][1], dims)
+            elif call.name in ("permute", "transpose", "t") and operands:
+                dims = permuted(call, operands[0][1])
             else:
-                out = tuple(inherit(dim, i - len(out), refs) for i, dim in enumerate(out))
-            result.append(out)
+                dims = tuple(inherit(dim, i - len(dims), operands) for i, dim in enumerate(dims))
+            result.append(dims)
         return tuple(result)
 
-    def _is_fed(self, ref: Ref, dims: tuple[Dim, ...]) -> bool:
+    def _is_from_input(self, ref: Ref, dims: tuple[Dim, ...]) -> bool:
         if ref.sources:
-            return any(self.fed[source] for source in ref.sources)
+            return any(self.from_input[source] for source in ref.sources)
         return bool(roles(dims))
 
-    # ---- what an operation does
+    # ---- kinds
 
-    def _classify(self, index: int, call: Call, refs: list[Operand]) -> frozenset[int]:
-        """Note a global operation; returns the statistics that the outputs carry."""
-        given = set().union(*(roles(dims) for _, dims in refs)) if refs else set()
-        kept = set().union(*(roles(dims) for dims in self.dims[index]))
-        arriving = frozenset().union(
-            *(self.carries[s] for ref, dims in refs if not roles(dims) for s in ref.sources)
+    def _classify(self, index: int, call: Call, operands: list[Operand]) -> frozenset[int]:
+        """Record the call if it is global; returns the statistics that its outputs contain."""
+        read = self._statistics_in(ref for ref, dims in operands if not roles(dims))
+        reduced = [  # in order: of two sums of rows, a second half completes the first
+            i for ref, _ in operands for i in sorted(self._statistics_in([ref]))
+            if self._found[i].axes
+        ]  # fmt: skip
+        facts = self._facts(index, call, operands, reduced)
+        verdict = classify(facts)
+        if verdict == "second half":  # x.mean(3).mean(2)
+            first = next(i for i in reduced if self._found[i].axes - facts.mixes)
+            self._found[first].kind = "statistic"
+            return read | {first}
+        if verdict:
+            size = map_size(operands) or self._map_size_before(index)
+            axes = facts.mixes if verdict == "axis" else frozenset[str]()
+            self._found[index] = _Found(verdict, size, axes)
+        for i in read:
+            self._found[i].users.append(index)
+        made = frozenset({index} if verdict else ())
+        if verdict == "axis":
+            return frozenset(reduced) | made
+        if facts.returns:
+            # A reduction of one axis can still be completed while it has the other axis.
+            return frozenset(reduced) if len(facts.returns) == 1 else frozenset()
+        return read | made
+
+    def _facts(self, index: int, call: Call, operands: list[Operand], reduced: list[int]) -> Facts:
+        dims_of = {id(ref): dims for ref, dims in operands}
+        mixed = [
+            factor
+            for ref, along in mixed_dims(call)
+            for dim in along
+            for factor in dims_of[id(ref)][dim]
+        ]
+        return Facts(
+            reads=frozenset().union(*(roles(dims) for _, dims in operands)),
+            returns=frozenset().union(*(roles(dims) for dims in self.dims[index])),
+            mixes=frozenset(axis for factor in mixed for axis in role(factor.sizes)),
+            mixes_grid=any(factor.grid for factor in mixed),
+            reduced=frozenset().union(*(self._found[i].axes for i in reduced)),
+            operands=len(operands),
+            from_input=self.from_input[index],
+            selects=call.name in PICKS or call.name in SELECTING,
+            fourier=call.name in FOURIER,
+            known=is_known(call),
         )
-        dims_of = {id(ref): dims for ref, dims in refs}
-        atoms = [
-            atom for ref, along in mixed_dims(call) for d in along for atom in dims_of[id(ref)][d]
-        ]
-        mixed = {letter for atom in atoms for letter in role(atom.sizes)}
-        grid = {atom.grid for atom in atoms if atom.grid}
-        half = [
-            i for ref, _ in refs for s in ref.sources for i in self.carries[s] if i in self.halves
-        ]
 
-        kind = None
-        if mixed == {"H", "W"}:
-            kind = "mixing" if kept == {"H", "W"} else "statistic"
-        elif grid:
-            kind = "grid"
-        elif mixed:
-            first = next((i for i in half if self.halves[i] not in mixed), None)
-            if first is not None and not kept:
-                # mean(3).mean(2): the second axis of a statistic that began at `first`.
-                self.found[first].kind = "statistic"
-                return arriving | {first}
-            kind = "axis"
-        elif given == {"H", "W"} and not kept:
-            kind = "selection" if call.name in PICKS else "statistic"
-        elif given == {"H", "W"} and len(kept) == 1 and len(refs) == 1:
-            kind = "selection" if call.name in PICKS else "axis"
-        elif given and not is_known(call):
-            kind = "unknown"
-        if not self.fed[index]:  # masks and positions, made of sizes
-            kind = None
-        if kind == "mixing" and call.name in FOURIER:
-            kind = "fourier"
-        if kind and call.name in SELECTING:
-            kind = "selection"
+    def _statistics_in(self, refs: Iterable[Ref]) -> frozenset[int]:
+        return frozenset(
+            i for ref in refs for source in ref.sources for i in self.statistics[source]
+        )
 
-        if kind:
-            lead = map_of(refs) or self._map_above(index)
-            self.found[index] = Global(
-                index,
-                call.path,
-                call.function,
-                call.line,
-                kind,
-                (lead[0][0], lead[1][0]) if lead else None,
-                _map=lead,
-            )
-            if kind == "axis" and mixed:
-                self.halves[index] = "".join(sorted(mixed))
-        for i in arriving:
-            self.found[i]._users.append(index)
-        if kind == "axis":
-            return frozenset(half) | {index}
-        if kept:
-            # A half statistic stays one while only pointwise work is done on it.
-            return frozenset(half) if kept != {"H", "W"} else frozenset()
-        return arriving | {index} if kind else arriving
-
-    def _map_above(self, index: int) -> tuple[Sizes, Sizes] | None:
-        """Height and width of the nearest map from which a call's flattened pixels come."""
+    def _map_size_before(self, index: int) -> MapSize | None:
+        """Size of the nearest map from which the flattened pixels that a call reads come."""
         seen, queue = {index}, [index]
         while queue:
             at = queue.pop(0)
-            refs = self._refs(at, self.calls[at])
-            if at != index and (found := map_of(refs)):
+            operands = self._operands(at)
+            if at != index and (found := map_size(operands)):
                 return found
-            for ref, dims in refs:
+            for ref, dims in operands:
                 if roles(dims):
                     queue += [s for s in ref.sources if s not in seen]
                     seen.update(ref.sources)
         return None
 
-    # ---- owners, and whether a map may stand in for the statistic
+    # ---- owners and obstacles
 
-    def _place(self, operation: Global) -> None:
-        users = [self.calls[i] for i in operation._users]
-        shared = ancestors(operation.path)
-        for call in users:
-            above = set(ancestors(call.path))
-            shared = [path for path in shared if path in above]
-        operation.owner = shared[0]
-        operation.obstacle = self._obstacle(operation)
+    def _global(self, index: int) -> Global:
+        call, found = self.calls[index], self._found[index]
+        feature = (found.size[0][0], found.size[1][0]) if found.size else None
+        paths = [call.path, *(self.calls[user].path for user in found.users)]
+        return Global(
+            index, call.path, call.function, call.line, found.kind, feature, owner(paths),
+            self._obstacle(index, call, found),
+        )  # fmt: skip
 
-    def _obstacle(self, operation: Global) -> str | None:
-        if operation.kind != "statistic" or operation._map is None:
-            return "it is no statistic of a map"
-        flat = self.traces[0].calls[operation.index].outputs
-        if any(len(shape) != 4 or shape[-2:] != (1, 1) for shape in flat):
-            return "its statistic is a vector, not a (b, c, 1, 1) map"
-        returns = False
-        for index in operation._users:
-            call = self.calls[index]
-            meets = bool(set().union(*(roles(dims) for dims in self.dims[index])))
-            returns |= meets
-            problem = self._refuses(operation, index, call, meets)
-            if problem:
-                return f"{problem} ({call.function}, {call.line})"
-        return None if returns else "its statistic never meets a map again"
+    def _obstacle(self, index: int, call: Call, found: _Found) -> str | None:
+        returned = index in self._statistics_in(self.traces[0].results)
+        if found.kind != "statistic":
+            return "it does not reduce the map to one value per channel"
+        if found.size is None:
+            return "the size of the map that it reduces is not known"
+        return obstacle(call, found.size, map(self._use, found.users), returned=returned)
 
-    def _refuses(self, operation: Global, index: int, call: Call, meets: bool) -> str | None:
-        shapes = self.traces[0].calls[index].outputs
-        if meets:
-            if not (call.pointwise or call.name == "expand"):
-                return "its statistic meets the map in an operation that takes no map there"
-            same = all(
-                len(dims) >= 2 and tuple(product(dim) for dim in dims[-2:]) == operation._map
-                for dims in self.dims[index]
-            )
-            return None if same else "its statistic meets a map of another size"
-        if any(len(shape) != 4 or shape[-2:] != (1, 1) for shape in shapes):
-            return "its statistic is reshaped to a vector"
-        arguments = call.arguments
-        if call.name == "convolution":
-            weight, source = arguments["weight"], arguments["input"]
-            if weight.sources or weight.shape[2:] != (1, 1) or not source.sources:
-                return "its statistic goes through a convolution that is not 1x1"
-            if any(arguments["padding"]) or any(s != 1 for s in arguments["stride"]):
-                return "its statistic goes through a padded or strided convolution"
-            return None
-        if call.pointwise or call.name in (
-            "clone", "alias", "as_strided", "detach", "_to_copy",
-            "_native_batch_norm_legit_no_training", "prelu", "_prelu_kernel", "expand",
-        ):  # fmt: skip
-            return None
-        if call.name in ("cat", "split", "split_with_sizes", "slice", "mean", "sum", "amax"):
-            dims = arguments.get("dim", 0)
-            others = {
-                self.found[i]._map
-                for ref in call.refs()
-                for s in ref.sources
-                for i in self.carries[s]
-            }
-            if dims in (1, [1], -3, [-3]) and others == {operation._map}:
-                return None
-        if call.name == "native_batch_norm" and not arguments["training"]:
-            return None
-        return "its statistic goes through an operation that is not known to take a map"
+    def _use(self, index: int) -> Use:
+        call = self.calls[index]
+        maps = frozenset(self._found[i].size for i in self._statistics_in(call.refs()))
+        return Use(call, self.dims[index], maps)

@@ -1,16 +1,19 @@
-"""What each aten operation does to the dims of its inputs: knowledge of torch, not of networks."""
+"""Along which dims each aten operation mixes values; tables of aten names without overloads."""
 
 from glocal.scanning.trace import Call, Ref
 
 __all__ = ["FOURIER", "PICKS", "SELECTING", "VIEWS", "is_known", "mixed_dims"]
 
+# Mix values along the dims in their argument `dim`; along all dims if it is absent.
 _ALONG_DIM = frozenset(
     "mean sum amax amin std var var_mean std_mean linalg_vector_norm norm prod logsumexp max min "
     "argmax argmin aminmax all any nansum nanmean median nanmedian mode count_nonzero kthvalue "
     "_softmax _log_softmax _safe_softmax cumsum cumprod logcumsumexp cummax cummin sort argsort "
     "topk _fft_r2c _fft_c2c _fft_c2r".split()
 )
+# Of these, the ones that use the last dim if `dim` is absent.
 _LAST_BY_DEFAULT = frozenset("topk sort argsort kthvalue".split())
+# Matrix products: the dims that they contract, by argument.
 _MATMUL = {
     "mm": (("self", -1), ("mat2", 0)),
     "addmm": (("mat1", -1), ("mat2", 0)),
@@ -28,14 +31,15 @@ _CONVOLUTION = frozenset(
 )
 
 SELECTING = frozenset("topk sort argsort kthvalue argmax argmin median nanmedian mode".split())
-"""Operations that pick values by rank."""
+"""Operations that select values by rank."""
 FOURIER = frozenset("_fft_r2c _fft_c2c _fft_c2r".split())
+"""Fourier transforms."""
 VIEWS = frozenset("view _unsafe_view _reshape_alias squeeze unsqueeze".split())
-"""Operations that regroup dims and keep the order of values."""
+"""Operations that merge and split dims and keep the order of values."""
 PICKS = frozenset("select slice index index_select gather narrow".split())
-"""Operations that pick values by place."""
+"""Operations that select values by position."""
 
-# Reach a bounded neighbourhood, or move values without mixing them.
+# Read a bounded neighbourhood of each output pixel, or move values without mixing them.
 _LOCAL = frozenset(
     "avg_pool1d avg_pool2d avg_pool3d max_pool2d max_pool2d_with_indices "
     "max_pool3d_with_indices max_unpool2d _adaptive_avg_pool2d _adaptive_avg_pool3d "
@@ -61,12 +65,16 @@ _KNOWN = (
 
 
 def is_known(call: Call) -> bool:
-    """Whether `mixed_dims` tells all that the call mixes."""
+    """Whether `mixed_dims` is complete for the call; else what it mixes is unknown."""
     return call.pointwise or call.name in _KNOWN or call.name.startswith("_scaled_dot_product")
 
 
 def mixed_dims(call: Call) -> list[tuple[Ref, tuple[int, ...]]]:
-    """The tensors that a call mixes values of, and along which of their dims."""
+    """The tensors whose values a call mixes, each with the dims along which it mixes them.
+
+    A dim may count from the end. Neighbourhoods of a bounded size (convolution, pooling) are not
+    mixing, and neither are operations that `is_known` does not know.
+    """
     arguments = call.arguments
     name = call.name
 
@@ -75,7 +83,7 @@ def mixed_dims(call: Call) -> list[tuple[Ref, tuple[int, ...]]]:
 
     by_name: list[tuple[str, tuple[int, ...]]] = []
     if name in _ALONG_DIM:
-        # max(a, b) of two tensors is element by element, but carries no pointwise tag everywhere.
+        # max(a, b) of two tensors is element by element, but not every torch tags it pointwise.
         if "other" not in arguments:
             default = -1 if name in _LAST_BY_DEFAULT else None
             dim = arguments.get("dim", default)

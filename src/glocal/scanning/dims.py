@@ -1,7 +1,8 @@
-"""Dims of tensors that were seen in three runs, at the training size, higher and wider.
+"""Dims of tensors that were seen in three runs: at the training size, higher, and wider.
 
-A dim is a sequence of factors, outermost first, so that what a view has merged can be told apart
-again. How a factor changes between the runs is its role: it follows H, W, both or neither.
+A size that changes with the height of the input *follows* H; one that changes with the width
+follows W. A dim is a sequence of factors, outermost first: after a view merges dims, or splits
+one, the factors still tell which part follows which axis.
 """
 
 from collections.abc import Sequence
@@ -10,13 +11,14 @@ from typing import NamedTuple
 from glocal.scanning.trace import Call, Ref
 
 __all__ = [
-    "Atom",
     "Dim",
+    "Factor",
+    "MapSize",
     "Operand",
     "Sizes",
-    "fresh",
+    "dims_of_shapes",
     "inherit",
-    "map_of",
+    "map_size",
     "permuted",
     "product",
     "regroup",
@@ -25,15 +27,20 @@ __all__ = [
 ]
 
 Sizes = tuple[int, int, int]
-"""One dim in the three runs."""
+"""One size in the three runs."""
+
+MapSize = tuple[Sizes, Sizes]
+"""Height and width of a map."""
 
 
-class Atom(NamedTuple):
-    """A factor of a dim: its size in the three runs, and what it is of the axis it was split off.
+class Factor(NamedTuple):
+    """A factor of a dim.
 
     Attributes:
-        grid: "H" or "W" for a constant outer part of that axis, which counts cells of a grid.
-        cell: "H" or "W" for a constant inner part, a window of fixed size.
+        sizes: its size in the three runs.
+        grid: "H" or "W" if it is the constant outer part of that axis. It counts the cells of a
+            grid; the cells grow with the image.
+        cell: "H" or "W" if it is the constant inner part of that axis: a cell of fixed size.
     """
 
     sizes: Sizes
@@ -41,7 +48,9 @@ class Atom(NamedTuple):
     cell: str = ""
 
 
-Dim = tuple[Atom, ...]
+ONE = Factor((1, 1, 1))
+
+Dim = tuple[Factor, ...]
 """A dim: its factors, outermost first."""
 
 Operand = tuple[Ref, tuple[Dim, ...]]
@@ -49,7 +58,7 @@ Operand = tuple[Ref, tuple[Dim, ...]]
 
 
 def role(sizes: Sizes) -> str:
-    """What a size follows: "H", "W", "HW" or "" (nothing).
+    """What a size follows: "H", "W", "HW" (both) or "" (neither).
 
     >>> role((64, 128, 64)), role((4096, 8192, 8192)), role((3, 3, 3))
     ('H', 'HW', '')
@@ -59,35 +68,49 @@ def role(sizes: Sizes) -> str:
 
 
 def roles(dims: Sequence[Dim]) -> set[str]:
-    """All that any factor of these dims follows: a subset of {"H", "W"}."""
-    return {letter for dim in dims for atom in dim for letter in role(atom.sizes)}
+    """The axes that any factor of these dims follows: a subset of {"H", "W"}.
+
+    >>> sorted(roles(dims_of_shapes((1, 3, 8, 8), (1, 3, 16, 8), (1, 3, 8, 16))))
+    ['H', 'W']
+    """
+    return {axis for dim in dims for factor in dim for axis in role(factor.sizes)}
 
 
-def fresh(first: Sequence[int], higher: Sequence[int], wider: Sequence[int]) -> tuple[Dim, ...]:
-    """Dims of a tensor of unknown making, from its shapes in the three runs."""
-    return tuple((Atom(sizes),) for sizes in zip(first, higher, wider, strict=True))
+def dims_of_shapes(
+    first: Sequence[int], higher: Sequence[int], wider: Sequence[int]
+) -> tuple[Dim, ...]:
+    """Dims of one factor each, from the shapes of a tensor in the three runs.
+
+    >>> dims_of_shapes((3, 8), (3, 16), (3, 8))[1]
+    (Factor(sizes=(8, 16, 8), grid='', cell=''),)
+    """
+    return tuple((Factor(sizes),) for sizes in zip(first, higher, wider, strict=True))
 
 
 def product(dim: Dim) -> Sizes:
-    """The size of a dim in the three runs."""
+    """The size of a dim in the three runs.
+
+    >>> product((Factor((8, 16, 8)), Factor((4, 4, 8))))
+    (32, 64, 64)
+    """
     a = b = c = 1
-    for atom in dim:
-        a, b, c = a * atom.sizes[0], b * atom.sizes[1], c * atom.sizes[2]
+    for factor in dim:
+        a, b, c = a * factor.sizes[0], b * factor.sizes[1], c * factor.sizes[2]
     return (a, b, c)
 
 
-def map_of(refs: list[Operand]) -> tuple[Sizes, Sizes] | None:
-    """Height and width of the first tensor that has factors for each."""
+def map_size(refs: list[Operand]) -> MapSize | None:
+    """Height and width of the first tensor that has both; None if no tensor has."""
     for _, dims in refs:
         found = []
         for axis in "HW":
             whole = next((dim for dim in dims if _following(dim, axis)), None)
             if whole is None:
                 continue
-            # What a view split off the axis lies beside it, or in one dim of its own; attention
-            # scores have that one twice.
+            # A view puts the part that it splits off an axis beside the rest, or into a dim of its
+            # own. Attention scores have that dim twice; it counts once.
             apart = (_split_off(dim, axis) for dim in dims if not _following(dim, axis))
-            beside = next((atoms for atoms in apart if atoms), ())
+            beside = next((factors for factors in apart if factors), ())
             found.append(product((_following(whole, axis)[0], *_split_off(whole, axis), *beside)))
         if len(found) == 2:
             return found[0], found[1]
@@ -95,15 +118,15 @@ def map_of(refs: list[Operand]) -> tuple[Sizes, Sizes] | None:
 
 
 def _following(dim: Dim, axis: str) -> Dim:
-    return tuple(atom for atom in dim if role(atom.sizes) == axis)
+    return tuple(factor for factor in dim if role(factor.sizes) == axis)
 
 
 def _split_off(dim: Dim, axis: str) -> Dim:
-    return tuple(atom for atom in dim if axis in (atom.grid, atom.cell))
+    return tuple(factor for factor in dim if axis in (factor.grid, factor.cell))
 
 
 def permuted(call: Call, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """Dims after a permute, transpose or t."""
+    """Dims of the output of a permute, transpose or t, from those of its input."""
     order = list(range(len(dims)))
     if call.name == "permute":
         order = [d % len(dims) for d in call.arguments["dims"]]
@@ -115,56 +138,77 @@ def permuted(call: Call, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
 
 
 def inherit(dim: Dim, place: int, refs: list[Operand]) -> Dim:
-    """The factors of an output dim, from an input that has the same dim in the same place."""
+    """The factors of an output dim, from an input with a dim of that size in the same place.
+
+    Args:
+        dim: of the output.
+        place: its index from the end, -1 for the last dim, as broadcasting counts.
+        refs: the inputs.
+    """
     same = [
         dims[place]
         for _, dims in refs
         if -len(dims) <= place and product(dims[place]) == product(dim)
     ]
-    # Any factorisation says more than a single number.
-    return max(same, key=lambda d: (any(a.grid for a in d), len(d)), default=dim)
+    # Prefer known grids, then the finest factors: they tell more than one number does.
+    return max(same, key=lambda d: (any(f.grid for f in d), len(d)), default=dim)
 
 
 def regroup(source: tuple[Dim, ...], target: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """Dims after a view: factors are dealt out in order, and split where a dim boundary asks."""
-    atoms = [atom for dim in source for atom in dim if atom.sizes != (1, 1, 1)][::-1]
+    """Dims of the output of a view, with the factors of its input.
+
+    The factors of the input fill the dims of the output in order. One that crosses the border
+    between two dims is split there.
+
+    Args:
+        source: dims of the input.
+        target: dims of the output, one factor each; returned as they are if the sizes of a dim
+            cannot be made from whole factors.
+
+    >>> (rows,) = dims_of_shapes((64,), (128,), (64,))
+    >>> count, cells = dims_of_shapes((8, 8), (8, 16), (8, 8))
+    >>> [factor.grid for (factor,) in regroup((rows,), (count, cells))]  # a grid of 8 growing cells
+    ['H', '']
+    """
+    factors = [f for dim in source for f in dim if f.sizes != ONE.sizes][::-1]
     result: list[Dim] = []
     for dim in target:
         missing, taken = product(dim), []
-        while missing != (1, 1, 1):
-            if not atoms:
+        while missing != ONE.sizes:
+            if not factors:
                 return target
-            atom = atoms.pop()
-            if _divides(atom.sizes, missing):
-                taken.append(atom)
-                missing = _quotient(missing, atom.sizes)
-            elif _divides(missing, atom.sizes):
-                inner = _quotient(atom.sizes, missing)
-                split = role(atom.sizes)
-                outer_counts_cells = split and not role(missing) and role(inner)
-                inner_is_cell = split and role(missing) and not role(inner)
-                taken.append(Atom(missing, split if outer_counts_cells else atom.grid, atom.cell))
-                atoms.append(Atom(inner, atom.grid, split if inner_is_cell else atom.cell))
-                missing = (1, 1, 1)
+            factor = factors.pop()
+            if _divides(factor.sizes, missing):
+                taken.append(factor)
+                missing = _quotient(missing, factor.sizes)
+            elif _divides(missing, factor.sizes):
+                inner = _quotient(factor.sizes, missing)
+                axis = role(factor.sizes)
+                outer_is_grid = axis and not role(missing) and role(inner)
+                inner_is_cell = axis and role(missing) and not role(inner)
+                taken.append(Factor(missing, axis if outer_is_grid else factor.grid, factor.cell))
+                factors.append(Factor(inner, factor.grid, axis if inner_is_cell else factor.cell))
+                missing = ONE.sizes
             else:
                 return target
-        if any(set(role(atom.sizes)) - set(role(product(dim))) for atom in taken):
-            taken = list(dim)  # cut across: these factors do not tell what the dim follows
-        result.append(_whole_axes(taken) or (Atom((1, 1, 1)),))
+        if any(set(role(factor.sizes)) - set(role(product(dim))) for factor in taken):
+            # The view cuts across the axes: a factor follows an axis that the whole dim does not.
+            taken = list(dim)
+        result.append(_joined(taken) or (ONE,))
     return tuple(result)
 
 
-def _whole_axes(dim: Sequence[Atom]) -> Dim:
-    """A dim in which the parts of an axis that lie side by side again are that axis."""
-    joined: list[Atom] = []
-    for atom in dim:
-        outer = joined[-1] if joined else Atom((1, 1, 1))
-        of_grid = outer.grid and not atom.grid and role(atom.sizes) == outer.grid
-        of_cells = atom.cell and not outer.cell and role(outer.sizes) == atom.cell
-        if of_grid or of_cells:
-            joined[-1] = Atom(product((outer, atom)))
+def _joined(dim: Sequence[Factor]) -> Dim:
+    """A dim in which the outer and the inner part of an axis, side by side, are one factor."""
+    joined: list[Factor] = []
+    for factor in dim:
+        outer = joined[-1] if joined else ONE
+        grid_of_cells = outer.grid and not factor.grid and role(factor.sizes) == outer.grid
+        cells_of_axis = factor.cell and not outer.cell and role(outer.sizes) == factor.cell
+        if grid_of_cells or cells_of_axis:
+            joined[-1] = Factor(product((outer, factor)))
         else:
-            joined.append(atom)
+            joined.append(factor)
     return tuple(joined)
 
 

@@ -1,6 +1,7 @@
-"""Run a network at three sizes, without computing anything, and find what is global in it.
+"""Run a network at three input sizes and find its global operations.
 
-The network runs on fake tensors at the training size, at another height, and at another width.
+The sizes are the training size, a larger height, and a larger width. Tensors have no values unless
+the network needs them.
 """
 
 import math
@@ -14,21 +15,26 @@ from torch import nn
 from glocal.errors import GlocalError, ScanError
 from glocal.ops.windows import Size
 from glocal.scanning.analysis import Analysis, Global, Traces
-from glocal.scanning.trace import How, Trace, quiet, trace
+from glocal.scanning.trace import RunMode, Trace, quiet, trace
+from glocal.texts import size_text
 
-__all__ = ["Scan", "scan_trace"]
+__all__ = ["Scan", "input_sizes", "scan_trace"]
 
 MakeArgs = Callable[[Size, str | None], tuple[Any, ...]]
+"""Makes the arguments of forward for an input size and a device; None is the network's own."""
+
+MAX_STEP = 512
+"""An axis grows by the least common multiple of its length and 64 pixels, or by 64 beyond this."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """The global operations of a network, and what each of its modules was called with.
+    """The global operations of a network, and the three runs that show them.
 
     Attributes:
         operations: in the order in which they run.
-        traces: the three runs.
-        size: (height, width) of the input in the first run, in which features are measured.
+        traces: the runs at the first size, higher, and wider.
+        size: (height, width) of the input in the first run; `Global.feature` refers to it.
     """
 
     operations: tuple[Global, ...]
@@ -36,15 +42,18 @@ class Scan:
     size: Size
 
 
-def _plans(train_size: Size) -> Iterator[tuple[Size, Size, Size]]:
-    """Input sizes of the three runs; first those to try first.
+def input_sizes(train_size: Size) -> Iterator[tuple[Size, Size, Size]]:
+    """Input sizes of the three runs, by preference.
 
-    An axis grows by a multiple of 64 and, if possible, of itself, so that what the network pads
-    or divides stays alike. The training size is left out where a network treats it apart, as
-    those do that keep an attention mask of that size.
+    An axis grows by a multiple of 64 and, if possible, of its own length: the network pads and
+    divides all three sizes in the same way. The second choice avoids the training size, which
+    some networks treat specially: they store an attention mask for it.
+
+    >>> next(input_sizes((64, 96)))
+    ((64, 96), (128, 96), (64, 288))
     """
     h, w = train_size
-    down, along = (n if (n := math.lcm(side, 64)) <= 512 else 64 for side in (h, w))
+    down, along = (n if (n := math.lcm(side, 64)) <= MAX_STEP else 64 for side in (h, w))
     yield (h, w), (h + down, w), (h, w + along)
     yield (h + down, w + along), (h + 2 * down, w + along), (h + down, w + 2 * along)
 
@@ -53,16 +62,16 @@ def scan_trace(model: nn.Module, make_args: MakeArgs, train_size: Size) -> Scan:
     """Find the global operations of `model`.
 
     Args:
-        model: any network; a copy of it is run, in eval mode.
-        make_args: the positional arguments of its forward, for an input size and a device
-            (None is the network's own).
-        train_size: (height, width).
+        model: any network; a copy of it runs in eval mode.
+        make_args: makes the positional arguments of forward for an input size and a device; a
+            device of None is the network's own.
+        train_size: (height, width) in pixels.
 
     Raises:
-        ScanError: the network cannot be run, or takes other paths at other sizes.
+        ScanError: the network does not run, or runs other operations at other sizes.
     """
     problem: ScanError | None = None
-    for sizes in _plans(train_size):
+    for sizes in input_sizes(train_size):
         try:
             return _scan_at(model, make_args, sizes)
         except ScanError as error:
@@ -80,26 +89,28 @@ def _scan_at(model: nn.Module, make_args: MakeArgs, sizes: tuple[Size, Size, Siz
                 (i for i, (a, b) in enumerate(zip(names[0], other, strict=False)) if a != b),
                 min(len(names[0]), len(other)) - 1,
             )
+            call = traces[0].calls[at]
+            module = f" in module '{call.path}'" if call.path else ""
             raise ScanError(
-                f"the network takes another path at {size[0]}x{size[1]} than at "
-                f"{sizes[0][0]}x{sizes[0][1]}, from {traces[0].calls[at].line} in module "
-                f"'{traces[0].calls[at].path}' on: its global operations cannot be told from shapes"
+                f"the network runs other operations at {size_text(size)} than at "
+                f"{size_text(sizes[0])}, starting at {call.line or call.function}{module}: "
+                "a scan needs the same operations at every size"
             )
     return Scan(tuple(Analysis(traces).run()), traces, sizes[0])
 
 
 def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces:
-    def run(how: How) -> Traces:
-        a, b, c = (trace(model, partial(make_args, size), how) for size in sizes)
+    def run(mode: RunMode) -> Traces:
+        a, b, c = (trace(model, partial(make_args, size), mode) for size in sizes)
         return a, b, c
 
-    # Code that makes tensors on a device of its own needs fakes; code that looks at values needs
-    # real ones, which takes longer.
-    quick: tuple[How, ...] = ("meta", "fake")
-    for how in quick:
+    # Code that creates tensors on a fixed device needs fake tensors. Code that reads values needs
+    # real ones, which are slow.
+    without_values: tuple[RunMode, ...] = ("meta", "fake")
+    for mode in without_values:
         try:
             with quiet():
-                return run(how)
+                return run(mode)
         except GlocalError:
             raise
         except Exception:
@@ -110,11 +121,11 @@ def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces
             made.append(trace(model, partial(make_args, size), "real"))
         except Exception as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            at = f"the network does not run at {size[0]}x{size[1]}"
+            at = f"the network does not run at {size_text(size)}"
             if made:
-                first = f"at {sizes[0][0]}x{sizes[0][1]} alone it does"
                 raise ScanError(
-                    f"{at}, {first}: {why} (windows mean nothing to a network of one input size)"
+                    f"{at}, only at {size_text(sizes[0])}: {why} "
+                    "(a network with a fixed input size cannot have local windows)"
                 ) from error
-            raise ScanError(f"{at}: {why} (pass example= with inputs that it takes)") from error
+            raise ScanError(f"{at}: {why} (pass example= with inputs that it accepts)") from error
     return made[0], made[1], made[2]

@@ -1,4 +1,4 @@
-"""What a network is called with while it is scanned."""
+"""Scan a network with inputs that are guessed, or adapted from an example."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,6 +15,7 @@ from glocal.scanning.discover import Scan, scan_trace
 __all__ = ["Example", "scan_network"]
 
 Example = Tensor | Sequence[Any] | Callable[[int, int], Any]
+"""Arguments of forward: one tensor, several arguments, or a function of (height, width)."""
 
 
 def scan_network(model: nn.Module, train: Size, example: Example | None) -> Scan:
@@ -22,11 +23,13 @@ def scan_network(model: nn.Module, train: Size, example: Example | None) -> Scan
 
     Args:
         model: any network.
-        train: (height, width) of its training crops.
-        example: as in `localize`; images of the channels that it may take are tried if None.
+        train: (height, width) of its training crops in pixels.
+        example: what to call it with, as in `localize`. None tries one image with as many
+            channels as the first layer takes, then 3, 1 and 4 channels.
 
     Raises:
-        ScanError: it does not run.
+        ArgumentError: the example has no tensor with height and width.
+        ScanError: the network does not run, or runs other operations at other sizes.
     """
     if example is not None:
         return scan_trace(model, partial(_adapted, example), train)
@@ -48,7 +51,7 @@ def scan_network(model: nn.Module, train: Size, example: Example | None) -> Scan
 
 
 def _adapted(example: Example, size: Size, device: str | None) -> tuple[Any, ...]:
-    """The user's example at an input size; what is largest in it has that size."""
+    """The example scaled so that its largest height and width are those of `size`."""
     if callable(example) and not isinstance(example, Tensor):
         made = example(*size)
         args = (made,) if isinstance(made, Tensor) else tuple(made)
@@ -57,7 +60,10 @@ def _adapted(example: Example, size: Size, device: str | None) -> tuple[Any, ...
     args = (example,) if isinstance(example, Tensor) else tuple(example)
     maps = [t for t in args if isinstance(t, Tensor) and t.ndim >= 3]
     if not maps:
-        raise ArgumentError("example holds no tensor with at least 3 dims (…, height, width)")
+        raise ArgumentError(
+            "example has no tensor with at least 3 dims (…, height, width); "
+            "pass an image tensor, or a function of (height, width)"
+        )
     height, width = max(t.shape[-2] for t in maps), max(t.shape[-1] for t in maps)
 
     def resize(t: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Module trees: copies that share parameters, and replacing modules in them."""
+"""Copies of module trees that share parameters, and replacement of modules in them."""
 
 import copy
 import itertools
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 __all__ = ["ancestors", "clone", "drop_hooks", "fingerprint", "replace", "take_over"]
 
+# Attributes of a module that contain hooks, or say how to call them.
 _HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
@@ -26,15 +27,17 @@ _HOOKS = (
     "_load_state_dict_post_hooks",
 )
 
+# Attributes that torch gives every module.
+_OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 
-_OWN = frozenset(vars(nn.Module())) - {"training"}
-"""What torch keeps in every module."""
+# Marks of a repr that is equal for different values: an address; rounded or omitted elements.
+_INCOMPLETE = (" at 0x", "...", "array(", "tensor(")
 
 
 def clone(model: nn.Module) -> nn.Module:
-    """A copy of the module tree that shares every tensor, and every hook, with `model`.
+    """A copy of the module tree that shares all tensors and hooks with `model`.
 
-    Modules that `model` shares between places stay shared in the copy.
+    A module that `model` uses at several paths is one module in the copy, too.
     """
     memo: dict[int, object] = {}
     for module in model.modules():
@@ -42,7 +45,8 @@ def clone(model: nn.Module) -> nn.Module:
             module.parameters(recurse=False),
             module.buffers(recurse=False),
             (value for value in vars(module).values() if isinstance(value, Tensor)),
-            # A hook that is a method of some outside recorder must go on feeding that recorder.
+            # Copying a hook that is a method would copy its object, which then records nothing
+            # for the user. A hook that is a method of a module belongs to the copy of the module.
             (
                 hook
                 for name in _HOOKS
@@ -56,7 +60,7 @@ def clone(model: nn.Module) -> nn.Module:
 
 
 def drop_hooks(model: nn.Module) -> nn.Module:
-    """Take the forward hooks off a copy, so that running it tells nobody."""
+    """Remove all forward hooks from a copy in place; returns it."""
     for module in model.modules():
         for name in _HOOKS:
             if "forward" in name and isinstance(vars(module).get(name), dict):
@@ -65,12 +69,12 @@ def drop_hooks(model: nn.Module) -> nn.Module:
 
 
 def fingerprint(module: nn.Module) -> tuple[object, ...]:
-    """What two modules have in common when one computes what the other would with its weights."""
+    """A key that is equal for modules that compute the same function of input and parameters."""
     parts: list[object] = []
     for path, part in module.named_modules():
         parts += [path, type(part)]
         for name, value in sorted(vars(part).items()):
-            if name not in _OWN:
+            if name not in _OF_TORCH:
                 parts.append((name, _contents(value)))
     for name, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
         parts.append((name, tuple(tensor.shape), tensor.dtype))
@@ -78,20 +82,22 @@ def fingerprint(module: nn.Module) -> tuple[object, ...]:
 
 
 def _contents(value: object) -> object:
-    """Something that is equal for values with equal contents."""
+    """A key that is equal for equal values; the identity of tensors and modules."""
     if isinstance(value, Tensor | nn.Module):
         return id(value)
     text = repr(value)
-    if " at 0x" not in text:
+    if not any(mark in text for mark in _INCOMPLETE):
         return text
     try:
         return pickle.dumps(value)
-    except Exception:  # a closure, say: alike only where it is the same object
+    except Exception:  # for example a closure: equal to itself only
         return id(value)
 
 
 def ancestors(path: str) -> list[str]:
-    """A module path and the paths of all that contain it, innermost first, the root ("") last.
+    """A module path and the paths of the modules that contain it, innermost first.
+
+    The last is the root, "".
 
     >>> ancestors("encoder.0.pool")
     ['encoder.0.pool', 'encoder.0', 'encoder', '']
@@ -101,7 +107,10 @@ def ancestors(path: str) -> list[str]:
 
 
 def replace(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    """Put `new` wherever `old` stands below `root`; returns the root, `new` if that was it."""
+    """Replace `old` by `new` at all its paths below `root`; returns the root.
+
+    The root is `new` if `old` was the root.
+    """
     if old is root:
         return new
     for module in root.modules():
@@ -112,7 +121,7 @@ def replace(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
 
 
 def take_over(new: nn.Module, old: nn.Module) -> nn.Module:
-    """Give `new` the hooks and the training flag of the module it replaces."""
+    """Give `new` the hooks and the training flag of `old`; returns `new`."""
     for name in _HOOKS:
         if name in vars(old):
             setattr(new, name, getattr(old, name))

@@ -1,4 +1,4 @@
-"""The plan of a conversion: every global operation of a network and what became of it."""
+"""The plan of a conversion: each global operation of a network, and how it is converted."""
 
 import json
 from collections import Counter
@@ -12,30 +12,44 @@ from glocal.texts import size_text, text_table
 __all__ = ["Plan", "Row", "Status"]
 
 Status = Literal["local", "kept", "global"]
+"""What happens to an operation: it becomes local, `keep_global` names it, or it stays global."""
 
-LEAST_SHARE = 1 / 12
-"""Of a training crop's pixels in a window: just below the smallest published one, 75 of 256."""
+MIN_SHARE = 1 / 12
+"""Least pixels of a window without a warning, as a share of those of a training crop.
+
+Just below the smallest published window: 75 of 256 pixels along each axis, a share of 0.086.
+"""
 
 FEW_PIXELS = 64
-"""In a window. The variance of so many independent values is off by √(2/64) = 18 %, typically."""
+"""A map's window with fewer pixels has noisy statistics.
 
-FEWER = 4
-"""Times fewer than in training, where that error was half as large or less. A network whose maps
-were as small in training has learnt to live with it."""
+The variance of 64 independent values has a standard error of √(2/64) = 18 %.
+"""
+
+FEWER_THAN_TRAINED = 4
+"""Noise matters where a window has this many times fewer pixels than the map had in training.
+
+That doubles the standard error. A network whose maps were as small in training has learnt to
+tolerate the noise.
+"""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One global operation, or several of one module that were converted together.
+    """One global operation, or several of one module that one rule converts together.
 
     Attributes:
-        path: module path of the operation; of the replaced module where it is local.
-        operation: what it is, in torch's names ("adaptive_avg_pool2d").
-        line: "file.py:12", the line of the network's source that calls it.
-        feature: (height, width) of the map it runs over when the input has the training size.
-        window: (height, width) of the local window in pixels of that map, None if not local.
-        status: "local"; "kept" global because the user wants it so; or left "global".
-        how: the rule that converts it, or why it stays global.
+        path: path of the module that runs the operation; if a rule makes it local, of the module
+            that the rule replaces. Empty for the network itself.
+        operation: torch's name for the function ("adaptive_avg_pool2d"); several are joined by
+            commas.
+        line: the line of the network's source that calls it ("file.py:12"); empty if only modules
+            of torch call it.
+        feature: (height, width) of its map when the input has the training size; None if it is
+            not known.
+        window: (height, width) of its window in pixels of that map; None if it is not local.
+        status: "local"; "kept" global because `keep_global` names it; or left "global".
+        how: the rule or rewrite that makes it local, or why it stays global.
     """
 
     path: str
@@ -49,13 +63,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """All global operations of a network; print it for a table.
+    """All global operations of a network; `print(plan)` shows them as a table.
+
+    >>> row = Row("norm", "instance_norm", "net.py:3", (32, 32), (48, 48), "local", "instance norm")
+    >>> print(Plan((64, 64), (96, 96), (row,)))
+    training size 64x64, window 96x96 (input pixels)
+    module  operation      line      map    window  how
+    ------  -------------  --------  -----  ------  --------------------
+    norm    instance_norm  net.py:3  32x32  48x48   local: instance norm
+    1 local, 0 left global
 
     Attributes:
-        train_size: (height, width) of the training crops, input pixels.
-        window: (height, width) of the window, input pixels.
-        rows: one for each operation, in the order in which they run.
-        precision: of window statistics.
+        train_size: (height, width) of the training crops in input pixels.
+        window: (height, width) of the window in input pixels.
+        rows: the operations, in the order in which they run.
+        precision: "exact" or "fast" window statistics, as in `localize`.
     """
 
     train_size: Size
@@ -64,7 +86,7 @@ class Plan:
     precision: Precision = "exact"
 
     def with_status(self, status: Status) -> tuple[Row, ...]:
-        """The rows of one status."""
+        """The rows with this status, in order."""
         return tuple(row for row in self.rows if row.status == status)
 
     def to_json(self) -> str:
@@ -73,10 +95,10 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
-        """The plan that `to_json` wrote.
+        """The plan in a text that `to_json` wrote.
 
         Raises:
-            ArgumentError: the text is not such a plan.
+            ArgumentError: the text is not a plan in JSON.
         """
         try:
             data = json.loads(text)
@@ -87,7 +109,9 @@ class Plan:
             precision = data.get("precision", "exact")
             return cls(_size(data["train_size"]), _size(data["window"]), rows, precision)
         except (ValueError, KeyError, TypeError) as error:
-            raise ArgumentError(f"not a plan in JSON: {error!r}") from None
+            raise ArgumentError(
+                f"not a plan in JSON: {error!r}; pass the text that Plan.to_json wrote"
+            ) from None
 
     def __str__(self) -> str:
         head = (
@@ -113,50 +137,51 @@ class Plan:
         return head + "\n".join([text_table(table), self.summary(), *warned])
 
     def summary(self) -> str:
-        """One line: how many operations are local, kept and left global."""
+        """The numbers of operations that are local, left global and kept global, in one line."""
         count = Counter(row.status for row in self.rows)
         text = f"{count['local']} local, {count['global']} left global"
         return text + (f", {count['kept']} kept global" if count["kept"] else "")
 
     def warnings(self) -> tuple[str, ...]:
-        """Where the window is far below what the statistics were in training, and what to do.
+        """Warnings that the window is too small for the statistics, each with a remedy.
 
-        The smallest windows that were published for trained networks (SFNet, FSNet) are 0.3 of
-        an axis. Below that, or where a map's own window has too few pixels for a steady mean or
-        variance, a local operation follows the image's detail instead of its statistics.
+        The smallest published windows (SFNet, FSNet) have 0.3 of the training size along each
+        axis. Below that, or if the window of one map has too few pixels for a stable mean or
+        variance, the statistics of a window follow image detail.
 
         >>> row = Row("norm", "instance_norm", "net.py:3", (32, 32), (6, 6), "local", "")
         >>> for text in Plan((64, 64), (12, 12), (row,)).warnings():
         ...     print(text)
         the window 12x12 has 3.5 % of the pixels of a training crop (64x64); ...
-        instance_norm in 'norm' runs over windows of 6x6 = 36 pixels, in training over ...
+        instance_norm in 'norm' has windows of 6x6 = 36 pixels, but 1024 pixels in training; ...
         """
         local = self.with_status("local")
         if not local:
             return ()
-        remedy = "take a larger window, or let `glocal tune` choose one"
+        remedy = "choose a larger window, or let `glocal tune` choose one"
         warned = []
         share = _area(self.window) / _area(self.train_size)
-        if share < LEAST_SHARE:
+        if share < MIN_SHARE:
             warned.append(
                 f"the window {_text(self.window)} has {share * 100:.1f} % of the pixels of a "
-                f"training crop ({_text(self.train_size)}); published ones go down to 9 %: {remedy}"
+                f"training crop ({_text(self.train_size)}); published windows have 9 % or more: "
+                f"{remedy}"
             )
-        starved = [
+        small = [
             (_area(row.window), _area(row.feature), row)
             for row in local
             if row.window
             and row.feature
             and _area(row.window) < FEW_PIXELS
-            and _area(row.window) * FEWER <= _area(row.feature)
+            and _area(row.window) * FEWER_THAN_TRAINED <= _area(row.feature)
         ]
-        if starved:
-            pixels, trained, row = min(starved, key=lambda each: each[:2])
-            others = f" (so do {len(starved) - 1} more)" if len(starved) > 1 else ""
+        if small:
+            pixels, trained, row = min(small, key=lambda each: each[:2])
+            others = f" ({len(small) - 1} more have too few)" if len(small) > 1 else ""
             warned.append(
-                f"{row.operation} in '{row.path or 'the network'}' runs over windows of "
-                f"{_text(row.window)} = {pixels} pixels, in training over {trained}{others}; "
-                f"statistics of so few are mostly noise: {remedy}"
+                f"{row.operation} in '{row.path or 'the network'}' has windows of "
+                f"{_text(row.window)} = {pixels} pixels, but {trained} pixels in training{others}; "
+                f"statistics of fewer than {FEW_PIXELS} pixels are noisy: {remedy}"
             )
         return tuple(warned)
 

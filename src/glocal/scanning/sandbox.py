@@ -1,4 +1,4 @@
-"""Run a copy of a network without a trace in the original, and know which module is at work."""
+"""Run a network without side effects on it, and track which module runs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,35 +9,38 @@ from torch import nn
 
 from glocal.scanning.modules import clone, drop_hooks
 
-__all__ = ["follow", "same_random_state", "stand_in"]
+__all__ = ["isolated_copy", "keep_random_state", "track_modules"]
 
 
-def stand_in(model: nn.Module) -> nn.Module:
-    """A copy to run in eval mode: parameters are shared, buffers are not, hooks are left out."""
+def isolated_copy(model: nn.Module) -> nn.Module:
+    """A copy in eval mode whose runs leave `model` unchanged.
+
+    It shares parameters with `model`, has its own buffers, and has no forward hooks.
+    """
     copy = drop_hooks(clone(model)).eval()
-    for module in copy.modules():  # a network may write to its buffers as it runs
+    for module in copy.modules():  # a network may write to its buffers when it runs
         for name, buffer in module._buffers.items():
             module._buffers[name] = None if buffer is None else buffer.clone()
     return copy
 
 
-def follow(
+def track_modules(
     model: nn.Module,
     paths: list[str],
-    called: Callable[[str, Any, Any], None] = lambda path, args, kwargs: None,
+    on_call: Callable[[str, Any, Any], None] = lambda path, args, kwargs: None,
 ) -> None:
-    """Keep `paths` the paths of the modules that run, the innermost last.
+    """Maintain the stack of modules that run, by hooks on the modules of `model`.
 
     Args:
-        model: a copy of one's own: hooks are put on its modules.
-        paths: changed in place.
-        called: told the path, args and kwargs of every call of a module.
+        model: a copy that nobody else uses, because it gets hooks.
+        paths: the stack, changed in place: paths of the running modules, innermost last.
+        on_call: called with path, args and kwargs before every call of a module.
     """
     for path, module in model.named_modules():
 
         def enter(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
             paths.append(path)
-            called(path, args, kwargs)
+            on_call(path, args, kwargs)
 
         def leave(*_: Any) -> None:
             paths.pop()
@@ -47,8 +50,8 @@ def follow(
 
 
 @contextmanager
-def same_random_state() -> Iterator[None]:
-    """Leave torch's random state as it was."""
+def keep_random_state() -> Iterator[None]:
+    """Restore torch's random state, on the CPU and all CUDA devices, at the end of the block."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         yield

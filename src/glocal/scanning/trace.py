@@ -1,4 +1,4 @@
-"""Run a network without computing anything, and record every tensor operation it makes."""
+"""Run a network, with or without values, and record every tensor operation."""
 
 import functools
 import io
@@ -20,14 +20,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.scanning.modules import clone, drop_hooks
-from glocal.scanning.sandbox import follow, same_random_state, stand_in
+from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
 
-How = Literal["meta", "fake", "real"]
+RunMode = Literal["meta", "fake", "real"]
+"""Tensors of a run: on the meta device; fake, on the network's own device; real, with values."""
 
 __all__ = [
     "Call",
-    "How",
     "Ref",
+    "RunMode",
     "Spec",
     "Trace",
     "operation_name",
@@ -40,17 +41,18 @@ __all__ = [
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = __file__
 _PACKAGE = Path(__file__).parents[1]
+_NETWORKS = _PACKAGE / "networks"
 
 
 @dataclass(frozen=True)
 class Ref:
-    """A tensor that a call reads.
+    """A reference to a tensor that a call reads: its shape, and the calls that made it.
 
     Attributes:
         shape: its shape.
-        sources: indices of the calls that made it: the last that wrote it, and the last that
-            wrote its memory; empty for inputs and parameters.
-        output: which output of the first source it is.
+        sources: indices of the calls that made it: the call that returned it, then the last call
+            that wrote to its memory in place, if any. Empty for inputs and parameters.
+        output: its position among the outputs of the first source.
     """
 
     shape: tuple[int, ...]
@@ -60,16 +62,16 @@ class Ref:
 
 @dataclass(frozen=True)
 class Call:
-    """One aten operation.
+    """One recorded call of an aten operation.
 
     Attributes:
         name: aten name without overload ("native_batch_norm").
-        pointwise: whether torch tags it as element by element.
+        pointwise: torch tags the operation as element by element.
         function: the torch function that the network's source calls ("instance_norm").
-        path: path of the innermost module that runs.
-        line: "file.py:12" of the network's source.
-        arguments: by schema name; tensors are `Ref`s.
-        outputs: shapes.
+        path: path of the innermost running module.
+        line: line of the network's source ("file.py:12"); empty if only modules of torch call it.
+        arguments: by name in the schema, with `Ref`s for tensors.
+        outputs: shapes of the tensors that it returns.
     """
 
     name: str
@@ -81,13 +83,13 @@ class Call:
     outputs: tuple[tuple[int, ...], ...]
 
     def refs(self) -> list[Ref]:
-        """All tensors it reads."""
+        """All tensors that it reads, in the order of its arguments."""
         return [leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Ref)]
 
 
 @dataclass(frozen=True)
 class Spec:
-    """Shape and type of a tensor that a module was called with."""
+    """Shape and dtype of a tensor in the arguments of a module."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -95,11 +97,12 @@ class Spec:
 
 @dataclass
 class Trace:
-    """What one run did.
+    """The record of one run.
 
     Attributes:
-        calls: in order.
-        inputs: for each module path, the (args, kwargs) of each of its calls, tensors as `Spec`s.
+        calls: the aten operations, in order.
+        inputs: by module path, the (args, kwargs) of each call of the module, with `Spec`s for
+            tensors.
         results: the tensors that the network returned.
     """
 
@@ -108,31 +111,33 @@ class Trace:
     results: list[Ref] = field(default_factory=list)
 
 
-def trace(model: nn.Module, make_args: Callable[[str | None], tuple[Any, ...]], how: How) -> Trace:
-    """Run a copy of `model` and record it; the caller's random state is left as it was.
+def trace(
+    model: nn.Module, make_args: Callable[[str | None], tuple[Any, ...]], mode: RunMode
+) -> Trace:
+    """Run a copy of `model` in eval mode and record it.
+
+    The model and torch's random state stay as they were.
 
     Args:
-        model: stays as it is; its forward hooks do not run.
-        make_args: its positional arguments, with the tensors on the device that is named, or
-            on the network's own where that is None.
-        how: "meta": on the meta device; "fake": as if on its own device. Both compute nothing
-            and use no memory. "real": with values.
+        model: any network; its forward hooks do not run.
+        make_args: makes the positional arguments on a device; None is the network's own.
+        mode: "meta" and "fake" compute no values and use no memory; "real" computes them.
     """
-    model = drop_hooks(clone(model)).eval().to("meta") if how == "meta" else stand_in(model)
+    model = drop_hooks(clone(model)).eval().to("meta") if mode == "meta" else isolated_copy(model)
     record = Trace()
     recorder = _Recorder(record)
 
-    def called(path: str, args: Any, kwargs: Any) -> None:
+    def record_inputs(path: str, args: Any, kwargs: Any) -> None:
         specs = tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.dtype), (args, kwargs))
         record.inputs.setdefault(path, []).append(specs)
 
-    follow(model, recorder.paths, called)
+    track_modules(model, recorder.paths, record_inputs)
     with ExitStack() as stack:
-        stack.enter_context(same_random_state())
+        stack.enter_context(keep_random_state())
         stack.enter_context(torch.no_grad())
-        if how == "fake":
+        if mode == "fake":
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        args = make_args("meta" if how == "meta" else None)
+        args = make_args("meta" if mode == "meta" else None)
         stack.enter_context(recorder)
         stack.enter_context(recorder.names)
         results = model(*args)
@@ -147,16 +152,16 @@ def trace_graph(
 
     Args:
         graph: aten operations on tensors and sizes.
-        make: shape and type of a placeholder.
+        make: returns shape and dtype of a placeholder.
 
     Returns:
-        the trace, and what every node made, with `Ref`s for tensors.
+        The trace, and the value of every node, with `Ref`s for tensors.
     """
     record = Trace()
     recorder = _Recorder(record)
     values: dict[fx.Node, Any] = {}
     made: dict[fx.Node, Any] = {}
-    with torch.no_grad(), FakeTensorMode(), same_random_state():
+    with torch.no_grad(), FakeTensorMode(), keep_random_state():
         for node in graph.nodes:
             if node.op == "placeholder":
                 shape, dtype = make(node)
@@ -174,21 +179,24 @@ def trace_graph(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what torch says of attempts that may fail from the user, who is told the outcome."""
+    """Suppress warnings, logs and prints of torch.
+
+    For attempts that may fail: the user sees the outcome, not torch's messages about the attempt.
+    """
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
-    spoken = io.StringIO()
+    output = io.StringIO()
     try:
-        with warnings.catch_warnings(), redirect_stdout(spoken), redirect_stderr(spoken):
+        with warnings.catch_warnings(), redirect_stdout(output), redirect_stderr(output):
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
 
 
-class _Names(TorchFunctionMode):
-    """Remembers which torch function the network's own source is inside of."""
+class _FunctionNames(TorchFunctionMode):
+    """Tracks the outermost torch function that runs: the one that the network's source calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -205,14 +213,23 @@ class _Names(TorchFunctionMode):
 
 
 class _Recorder(TorchDispatchMode):
+    """Appends every aten operation to a trace.
+
+    Attributes:
+        names: the mode that knows which torch function runs.
+        paths: stack of the running modules, see `track_modules`.
+        origin: by id of a tensor, the call that returned it and its position in the outputs.
+        written: by memory of a tensor, the last call that wrote to it in place.
+    """
+
     def __init__(self, record: Trace) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.record = record
-        self.names = _Names()
+        self.names = _FunctionNames()
         self.paths: list[str] = []
         self.origin: dict[int, tuple[int, int]] = {}
         self.written: dict[int, int] = {}
-        self.alive: list[Tensor] = []  # ids stay unique while their tensors live
+        self._alive: list[Tensor] = []  # an id is unique while its tensor lives
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -245,18 +262,19 @@ class _Recorder(TorchDispatchMode):
         )
         for position, tensor in enumerate(tensors):
             self.origin[id(tensor)] = (index, position)
-            self.alive.append(tensor)
+            self._alive.append(tensor)
         if schema.is_mutable:
             for argument in schema.arguments:
                 target = named.get(argument.name)
                 if argument.alias_info and argument.alias_info.is_write:
                     for leaf in tree_leaves(target):
                         if isinstance(leaf, Tensor):
-                            self.alive.append(leaf)
+                            self._alive.append(leaf)
                             self.written[leaf.untyped_storage()._cdata] = index
         return out
 
     def ref(self, tensor: Tensor) -> Ref:
+        """A reference to a tensor as it is now."""
         made = self.origin.get(id(tensor))
         sources = [] if made is None else [made[0]]
         if tensor.layout == torch.strided:
@@ -273,22 +291,27 @@ def _name(function: Any) -> str:
 
 
 def operation_name(function: Any) -> str:
-    """The aten name of an operation without overload and in-place mark."""
+    """The aten name of an operator overload, without the overload and the in-place underscore.
+
+    >>> operation_name(torch.ops.aten.relu_.default)
+    'relu'
+    """
     name: str = function._schema.name
     return name.split("::")[-1].rstrip("_")
 
 
 def source_line() -> str:
-    """ "file.py:12" of the network's source that calls the operation a dispatch mode handles.
+    """The line of the network's source that calls the current operation, as "file.py:12".
 
-    Empty where no source of the network's own does, as in a network of torch's modules alone.
+    Call it in the `__torch_dispatch__` of a mode. The result is empty if only modules of torch
+    call the operation.
     """
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
         if not (name.startswith((_TORCH, "<")) or name == _HERE):
             above = Path(name).parents
-            if _PACKAGE in above and _PACKAGE / "networks" not in above:  # who runs the network
+            if _PACKAGE in above and _NETWORKS not in above:  # glocal's code that runs the network
                 return ""
             return f"{Path(name).name}:{frame.f_lineno}"
         frame = frame.f_back

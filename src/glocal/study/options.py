@@ -1,7 +1,7 @@
 """Options that `evaluate`, `analyze` and `tune` share, as frozen values.
 
-Each value groups the arguments of one step: the conversion, the run, the score, the stitching.
-The defaults serve a simple call, so `glocal.evaluate(model, "set/")` needs none of them.
+Each value groups the arguments of one step: the conversion, the run, the score. The
+defaults serve a simple call, so `glocal.evaluate(model, "set/")` needs none of them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,11 +11,10 @@ from typing import Any
 import torch
 
 from glocal.conversion.rules import DEFAULT_RULES, Rule
-from glocal.inference.geometry import Blend
-from glocal.ops.windows import LEAST, Overlap, Precision, Size
+from glocal.ops.windows import LEAST, Overlap, Precision
 from glocal.scanning.example import Example
 
-__all__ = ["ConversionOptions", "RunOptions", "ScoreOptions", "StitchOptions"]
+__all__ = ["ConversionOptions", "RunOptions", "ScoreOptions"]
 
 
 @dataclass(frozen=True)
@@ -111,18 +110,3 @@ class ScoreOptions:
         rounded = "clamped and rounded to 8 bits" if self.round8 else "neither clamped nor rounded"
         cut = f", {self.border} pixels cut from each border" if self.border else ""
         return f"Restored image and target are {rounded}{cut}."
-
-
-@dataclass(frozen=True)
-class StitchOptions:
-    """The tiles of crop-and-stitch.
-
-    Attributes:
-        tile: side or (height, width) in pixels; by default the training size.
-        overlap: least overlap of neighbouring tiles in pixels; by default an eighth of the tile.
-        blend: how overlapping tiles become one image, see `glocal.restore`.
-    """
-
-    tile: int | Size | None = None
-    overlap: int | None = None
-    blend: Blend = "linear"

@@ -20,7 +20,7 @@ from glocal.study.evaluation.comparison import evaluate
 from glocal.study.evaluation.methods import Method
 from glocal.study.evaluation.pictures import Pictures
 from glocal.study.evaluation.records import DEGRADED
-from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions, StitchOptions
+from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
 
 TRAIN = 32
 NAMES = ("full image", "crop-and-stitch 32/4 linear", "TLC 48")
@@ -66,7 +66,7 @@ def test_records_are_the_metrics_of_what_restore_gives(model: Gate, data: Path) 
         degraded, target = read_pair(pair)
         restored = {method: glocal.restore(net, degraded) for method, net in networks.items()}
         restored[DEGRADED] = degraded
-        restored[NAMES[1]] = glocal.restore(model, degraded, tile=TRAIN)
+        restored[NAMES[1]] = glocal.restore(model, degraded, tiles=TRAIN)
         for method, image in restored.items():
             record = records[pair.name, method]
             assert record.size == (56, 72)
@@ -143,7 +143,7 @@ def test_an_interrupted_run_continues(model: Gate, data: Path, tmp_path: Path, r
     [
         ({"train_size": 64}, r"train_size \[32, 32\], not \[64, 64\]"),
         ({"score": ScoreOptions(("ssim",))}, "metrics"),
-        ({"stitch": StitchOptions(blend="cut")}, "methods"),
+        ({"tiles": glocal.Tiles(blend="cut")}, "methods"),
         ({"conversion": ConversionOptions("gate.0")}, "methods .* plans"),
     ],
 )
@@ -271,7 +271,7 @@ def test_wrong_arguments_are_refused(
 
 
 def test_two_images_of_one_name_are_refused(model: Gate, data: Path) -> None:
-    with pytest.raises(ArgumentError, match="have one name"):
+    with pytest.raises(ArgumentError, match="two images of the data have"):
         measured(model, pairs(data) * 2, TRAIN)
 
 

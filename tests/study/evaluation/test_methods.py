@@ -8,7 +8,7 @@ from evaluations import Gate
 import glocal
 from glocal.errors import ArgumentError
 from glocal.study.evaluation.methods import methods_of
-from glocal.study.options import ConversionOptions, StitchOptions
+from glocal.study.options import ConversionOptions
 
 TRAIN = 32
 
@@ -21,7 +21,7 @@ def model() -> Gate:
 def test_methods_are_those_of_restore_and_localize(model: Gate) -> None:
     image = np.random.default_rng(0).random((70, 90, 3), np.float32)
     full, stitched, tlc, wide = methods_of(
-        model, TRAIN, windows=(None, (40, 50)), stitch=StitchOptions((32, 24), 8, "cut")
+        model, TRAIN, windows=(None, (40, 50)), tiles=glocal.Tiles((32, 24), overlap=8, blend="cut")
     )
     assert [method.name for method in (full, stitched, tlc, wide)] == [
         "full image",
@@ -37,7 +37,7 @@ def test_methods_are_those_of_restore_and_localize(model: Gate) -> None:
     ]
     expected = [
         glocal.restore(model, image),
-        glocal.restore(model, image, tile=(32, 24), overlap=8, blend="cut"),
+        glocal.restore(model, image, tiles=glocal.Tiles((32, 24), overlap=8, blend="cut")),
         glocal.restore(glocal.localize(model, TRAIN), image),
         glocal.restore(glocal.localize(model, TRAIN, window=(40, 50)), image),
     ]
@@ -54,16 +54,16 @@ def test_methods_are_those_of_restore_and_localize(model: Gate) -> None:
     [
         ({"windows": ()}, ArgumentError, "windows is empty"),
         ({"windows": (None, 48)}, ArgumentError, "two windows are equal: both give TLC 48"),
-        ({"stitch": StitchOptions(8, 8)}, ArgumentError, "tiles of 8 cannot overlap by 8 pixels"),
         (
-            {"stitch": StitchOptions(blend="soft")},
+            {"tiles": glocal.Tiles(8, overlap=8)},
             ArgumentError,
-            "blend must be one of linear, mean, cut, got 'soft'",
+            "tiles of 8 cannot overlap by 8 pixels",
         ),
+        ({"tiles": glocal.Tiles(8, halo=2)}, ArgumentError, "leave out halo"),
         (
             {"conversion": ConversionOptions("nothing")},
             ArgumentError,
-            "no global operation lies at 'nothing'",
+            "keep_global: no global operation .*'nothing'",
         ),
     ],
 )

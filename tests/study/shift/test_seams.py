@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from glocal.errors import ArgumentError
+from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.study.shift.seams import amplified, seam_map, seam_ratio, tile_borders
 
@@ -24,7 +25,7 @@ class TileMean(nn.Module):
 @given(st.integers(1, 200), st.integers(1, 70))
 def test_borders_are_where_a_stitched_image_changes_its_tile(size: int, tile: int) -> None:
     photo = np.linspace(0, 1, size, dtype=np.float32).reshape(1, size, 1).repeat(3, 2)
-    stitched = restore(TileMean(), photo, tile=(1, tile), overlap=0, blend="cut")
+    stitched = restore(TileMean(), photo, tiles=Tiles((1, tile), overlap=0, blend="cut"))
     steps = np.flatnonzero(np.diff(stitched[0, :, 0])) + 1
     assert tile_borders(size, tile) == steps.tolist()
 

@@ -13,7 +13,7 @@ from glocal.conversion.rewrite.capture import Block, TooSmallError
 from glocal.conversion.rewrite.nodes import is_size, operation
 from glocal.conversion.rewrite.program import DEVICE, Get, Operator, Step
 from glocal.errors import ConversionError
-from glocal.ops.traced import smaller
+from glocal.ops.exported import smaller
 from glocal.ops.windows import Size
 from glocal.scanning.dims import product, role
 

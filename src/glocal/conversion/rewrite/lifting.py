@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glocal import ops
 from glocal.errors import ConversionError
+from glocal.ops import lazy
 from glocal.ops.window_map import values_like, values_of
 from glocal.ops.windows import Overlap, Precision, Size
 
@@ -103,26 +104,26 @@ def statistic(
     single = grouped.shape[2] == 1
     if kind in ("var", "std"):
         flat = grouped.flatten(1, 2)
-        _, variance = ops.local_moments(
+        _, variance = lazy.local_moments(
             flat, window, groups=k, correction=int(correction), precision=precision
         )
         return (variance.sqrt() if kind == "std" else variance).to(x.dtype)
     if kind == "amax":
-        return ops.local_max(grouped[:, :, 0] if single else grouped.amax(2), window)
+        return lazy.local_max(grouped[:, :, 0] if single else grouped.amax(2), window)
     if kind == "amin":
-        return -ops.local_max(-(grouped[:, :, 0] if single else grouped.amin(2)), window)
+        return -lazy.local_max(-(grouped[:, :, 0] if single else grouped.amin(2)), window)
     if kind == "norm":
         if order == 1:
-            return ops.local_sum(grouped.abs().sum(2), window, precision)
+            return lazy.local_sum(grouped.abs().sum(2), window, precision)
         norms = grouped[:, :, 0] if single else torch.linalg.vector_norm(grouped, dim=2)
-        return ops.local_norm(norms, window, precision)
+        return lazy.local_norm(norms, window, precision)
     if kind == "logsumexp":
         shift, powers = raised(grouped)
-        return (ops.local_sum(powers.sum(2), window, precision).log() + shift).to(x.dtype)
+        return (lazy.local_sum(powers.sum(2), window, precision).log() + shift).to(x.dtype)
     if kind == "sum":
-        return ops.local_sum(grouped[:, :, 0] if single else grouped.sum(2), window, precision)
+        return lazy.local_sum(grouped[:, :, 0] if single else grouped.sum(2), window, precision)
     assert kind == "mean"
-    return ops.local_mean(grouped[:, :, 0] if single else grouped.mean(2), window, precision)
+    return lazy.local_mean(grouped[:, :, 0] if single else grouped.mean(2), window, precision)
 
 
 def raised(x: Tensor) -> tuple[Tensor, Tensor]:

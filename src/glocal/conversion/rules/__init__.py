@@ -1,7 +1,7 @@
-"""The forms of global operation that glocal knows how to make local.
+"""Rules that replace common modules with a global operation by their local form.
 
-`DEFAULT_RULES` is tried in order and the first that matches wins. Whole blocks come before the
-single layers that they may hold. Put your own in front: `rules=(mine, *DEFAULT_RULES)`.
+`localize` tries the rules of `DEFAULT_RULES` in order; the first match wins, so blocks come before
+the layers that they may contain. Put your own rules first: `rules=(mine, *DEFAULT_RULES)`.
 """
 
 from glocal.conversion.rules.attention import MDTA, SPECTRAL_ATTENTION

@@ -1,4 +1,4 @@
-"""Transposed (channel by channel) self-attention, recognised by the shapes of its parts."""
+"""Transposed (channel by channel) self-attention, recognised by the shapes of its parameters."""
 
 from torch import Tensor, nn
 
@@ -10,12 +10,16 @@ __all__ = ["MDTA", "SPECTRAL_ATTENTION", "LocalMDTA", "LocalSpectralAttention"]
 
 
 class LocalMDTA(Local):
-    """Multi-Dconv head transposed attention on overlapping windows.
+    """Multi-Dconv head transposed attention (MDTA) on overlapping windows.
 
     Source: Restormer (arXiv 2111.09881), section 3.1; PromptIR and X-Restormer use the same.
+
+    Attributes:
+        parts: names of the temperature, the qkv convolution, its depthwise convolution and the
+            output projection.
     """
 
-    parts: tuple[str, str, str, str]  # names of temperature, qkv, its depthwise conv, output
+    parts: tuple[str, str, str, str]
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) to (b, c, h, w)."""
@@ -28,16 +32,20 @@ class LocalMDTA(Local):
 
 
 class LocalSpectralAttention(Local):
-    """Transposed attention on channels-last maps, with a position embedding of the values.
+    """Transposed attention on maps (b, h, w, c), with a position embedding of the values.
 
     Source: MST++ (arXiv 2204.07908), section 3.2, and RetinexFormer (arXiv 2303.06705),
-    section 3.3, which also weighs the values by a map of illumination features.
+    section 3.3, which also multiplies the values by illumination features.
+
+    Attributes:
+        parts: names of the rescale parameter, the q, k and v layers, the projection and the
+            position embedding.
     """
 
-    parts: tuple[str, str, str, str, str, str]  # rescale, q, k, v, projection, positions
+    parts: tuple[str, str, str, str, str, str]
 
     def forward(self, x: Tensor, *others: Tensor, **named: Tensor) -> Tensor:
-        """(b, h, w, c), and illumination features of that shape if any, to (b, h, w, c)."""
+        """(b, h, w, c), and optional illumination features of that shape, to (b, h, w, c)."""
         illumination = next(iter((*others, *named.values())), None)
         rescale, to_q, to_k, to_v, project, positions = (getattr(self, n) for n in self.parts)
         heads = rescale.shape[0]
@@ -48,7 +56,7 @@ class LocalSpectralAttention(Local):
 
         plain = to_v(x)
         v = split(plain) if illumination is None else split(plain) * split(illumination)
-        # Here keys attend to queries, so the two change places.
+        # In these networks keys attend to queries.
         out = local_channel_attention(split(to_k(x)), split(to_q(x)), v, rescale, self.window)
         mixed: Tensor = project(out.flatten(1, 2).permute(0, 2, 3, 1))
         placed: Tensor = positions(plain.permute(0, 3, 1, 2))
@@ -56,7 +64,7 @@ class LocalSpectralAttention(Local):
 
 
 def _per_head(module: nn.Module) -> str | None:
-    """The name of the one parameter of shape (heads, 1, 1)."""
+    """The name of the only parameter of shape (heads, 1, 1), or None."""
     own = [
         name
         for name, p in module.named_parameters(recurse=False)

@@ -1,18 +1,13 @@
-"""Normalisation layers whose statistics run over the map."""
+"""Normalisation layers with statistics over the whole map."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
 from glocal.conversion.rules.rule import Local, Rule
-from glocal.ops import (
-    local_group_norm,
-    local_instance_norm,
-    local_layer_norm,
-    local_moments,
-    traced,
-)
-from glocal.ops.windows import Size, covers
+from glocal.ops import lazy, local_group_norm, local_instance_norm, local_layer_norm
+from glocal.ops.forms import covers_map
+from glocal.ops.windows import Size
 
 __all__ = [
     "GROUP_NORM",
@@ -55,7 +50,12 @@ class LocalGroupNorm(Local, nn.GroupNorm):
 
 
 class LocalLayerNorm(Local):
-    """A hand-written norm over channels, height and width, affine by channel."""
+    """A custom layer norm over channels, height and width, affine by channel.
+
+    Attributes:
+        affine: names of the weight and the bias.
+        eps: added to the variance.
+    """
 
     affine: tuple[str, str]
     eps: float
@@ -72,19 +72,24 @@ class LocalRescaleNorm(LocalLayerNorm):
     """DehazeFormer's RLN, which also returns the scale and shift that undo it.
 
     Source: Vision Transformers for Single Image Dehazing (arXiv 2204.03883), section 3.2.
+
+    Attributes:
+        rescale: name of the 1×1 convolution of the standard deviation.
+        rebias: name of the 1×1 convolution of the mean.
     """
 
     rescale: str
     rebias: str
 
     def forward(self, input: Tensor) -> Any:
-        """(b, c, h, w) to the normalised map and the maps of its scale and shift."""
-        branches = not (traced.is_tracing() or traced.is_compiling())
-        if branches and covers(self.window, (input.shape[-2], input.shape[-1])):
+        """(b, c, h, w) to the normalised map, and the maps of its scale and shift."""
+        if covers_map(self.window, input):  # as the original computes it
             mean = input.mean((1, 2, 3), keepdim=True)
             variance = (input - mean).square().mean((1, 2, 3), keepdim=True)
         else:
-            mean, variance = local_moments(input, self.window, groups=1, precision=self.precision)
+            mean, variance = lazy.local_moments(
+                input, self.window, groups=1, precision=self.precision
+            )
         std = (variance + self.eps).sqrt()
         weight, bias = (getattr(self, name) for name in self.affine)
         normalised = ((input - mean) / std).to(input.dtype) * weight + bias
@@ -93,7 +98,7 @@ class LocalRescaleNorm(LocalLayerNorm):
 
 
 def _affine(module: nn.Module) -> tuple[str, str] | None:
-    """The names of a weight and a bias by channel, if these are the module's own parameters."""
+    """Names of the weight and bias by channel, if the module has these parameters and no others."""
     own = dict(module.named_parameters(recurse=False))
     if set(own) != {"weight", "bias"} or own["weight"].shape != own["bias"].shape:
         return None
@@ -105,6 +110,7 @@ def _affine(module: nn.Module) -> tuple[str, str] | None:
 
 
 def _eps(module: nn.Module) -> float:
+    """What a norm adds to the variance; the default of torch if no attribute says it."""
     return next(
         (v for v in (getattr(module, n, None) for n in ("eps", "epsilon")) if isinstance(v, float)),
         1e-5,
@@ -112,6 +118,7 @@ def _eps(module: nn.Module) -> float:
 
 
 def _metas(module: nn.Module) -> list[str]:
+    """Names of the 1×1 convolutions of one channel."""
     return [
         name
         for name, child in module.named_children()

@@ -1,30 +1,31 @@
-"""Global pooling layers: SE, simplified channel attention, CALayer, CBAM, selective fusion."""
+"""Global pooling layers, as in SE, simplified channel attention, CALayer and CBAM."""
 
 from torch import Tensor, nn
 
 from glocal.conversion.rules.rule import Local, Rule
-from glocal.ops import local_max, local_mean
+from glocal.ops.lazy import local_max, local_mean
 
 __all__ = ["AVG_POOL", "MAX_POOL", "LocalAvgPool2d", "LocalMaxPool2d"]
 
 
 class LocalAvgPool2d(Local, nn.AdaptiveAvgPool2d):
-    """`AdaptiveAvgPool2d(1)` over each pixel's window: (b, c, h, w) to a map that broadcasts."""
+    """`AdaptiveAvgPool2d(1)` over the window of each pixel."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Mean of the window of each pixel, size 1 on every axis that the window covers."""
+        """(b, c, h, w) to means (b, c, h or 1, w or 1): 1 where the window covers the axis."""
         return local_mean(input, self.window, self.precision)
 
 
 class LocalMaxPool2d(Local, nn.AdaptiveMaxPool2d):
-    """`AdaptiveMaxPool2d(1)` over each pixel's window; as `LocalAvgPool2d`."""
+    """`AdaptiveMaxPool2d(1)` over the window of each pixel."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Maximum of the window of each pixel, size 1 on every axis that the window covers."""
+        """(b, c, h, w) to maxima (b, c, h or 1, w or 1): 1 where the window covers the axis."""
         return local_max(input, self.window)
 
 
 def _to_one(module: nn.Module) -> bool:
+    """True for a pool whose output has one pixel."""
     return getattr(module, "output_size", None) in (1, (1, 1), [1, 1])
 
 

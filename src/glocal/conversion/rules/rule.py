@@ -1,4 +1,4 @@
-"""What a rule is, and what its local modules have in common."""
+"""Rules, and the base class of the modules that they build."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,18 +13,17 @@ __all__ = ["Local", "Rule"]
 
 @dataclass(frozen=True)
 class Rule:
-    """How to make one form of global operation local.
+    """Replaces modules of one form by their local form.
 
     Attributes:
         name: shown in the plan ("transposed attention").
-        matches: whether a module has this form. It may be a guess from structure: every
-            replacement is compared with the original before it is used.
+        matches: True for a module of this form. It may guess from structure: `localize` compares
+            each replacement with the original before using it.
         build: the local module, from the original and the window (height, width) in pixels of
-            the map that its global operation sees. It shares the original's parameters under
-            their own names.
-        yields_map: the module returns its statistic, and its local form returns a map of
-            statistics instead, as a pool does. Then what follows must take a map, which
-            `localize` checks.
+            the map on which its global operation runs. It shares the original's parameters under
+            the same names.
+        yields_map: True if the module returns its statistic, as a pool does. The local form
+            returns a map of statistics, and `localize` checks that what follows takes a map.
     """
 
     name: str
@@ -34,10 +33,10 @@ class Rule:
 
 
 class Local(nn.Module):
-    """A module that took the place of a global one: same attributes, parameters and hooks.
+    """A local module with the attributes, parameters and hooks of the global one it replaces.
 
     Attributes:
-        window: (height, width) in pixels of the map that the operation sees.
+        window: (height, width) in pixels of the map on which the operation runs.
         precision: of window statistics, as in `glocal.ops`; `localize` sets it.
     """
 
@@ -46,15 +45,15 @@ class Local(nn.Module):
 
     @classmethod
     def of(cls, module: nn.Module, window: Size, **attributes: Any) -> Self:
-        """The local form of `module`; everything it holds is shared, nothing in it changes."""
+        """The local form of `module`, which shares everything with it and leaves it unchanged."""
         new = cls.__new__(cls)
         for name, value in vars(module).items():
-            # The registries of parameters, children and hooks are the module's own.
+            # Copied, so that adding a parameter, child or hook does not change the original.
             vars(new)[name] = value.copy() if isinstance(value, dict | set) else value
         vars(new).update(window=window, **attributes)
         return new
 
     def extra_repr(self) -> str:
-        """The window, after what the original says."""
+        """The original's text, then the window."""
         fast = "" if self.precision == "exact" else f"precision={self.precision}"
         return ", ".join(filter(None, [super().extra_repr(), f"window={self.window}", fast]))

@@ -1,10 +1,10 @@
-"""Blocks that squeeze a map to a vector and gate the map with it, where a pool alone won't do."""
+"""Blocks that pool a map to a vector and gate the map with it, where replacing the pool fails."""
 
 from torch import Tensor, nn
 
 from glocal.conversion.rules.pools import AVG_POOL
 from glocal.conversion.rules.rule import Local, Rule
-from glocal.ops import local_mean
+from glocal.ops.lazy import local_mean
 from glocal.ops.window_map import values_of
 from glocal.ops.windows import Size
 
@@ -12,9 +12,12 @@ __all__ = ["LINEAR_SE", "SELECTIVE_FUSION", "LocalLinearSE", "LocalSelectiveFusi
 
 
 class LocalLinearSE(Local):
-    """Squeeze-and-excitation whose excitation is made of `Linear` layers on a vector.
+    """Squeeze-and-excitation with `Linear` layers on the pooled vector.
 
-    Source: SE-Net (arXiv 1709.01507), section 3, localised as in TLC, section 4.
+    Source: SE-Net (arXiv 1709.01507), section 3, localised as in TLC (arXiv 2112.04491), section 4.
+
+    Attributes:
+        excitation: name of the `Sequential` of linear layers.
     """
 
     excitation: str
@@ -30,9 +33,12 @@ class LocalSelectiveFusion(Local):
     """Selective kernel feature fusion: branches weighted by a softmax of their pooled sum.
 
     Source: MIRNet (arXiv 2003.06792), section 3.2.
+
+    Attributes:
+        parts: names of the squeeze layer and of the list with one layer per branch.
     """
 
-    parts: tuple[str, str]  # names of the squeeze and of the list of branch layers
+    parts: tuple[str, str]
 
     def forward(self, branches: list[Tensor]) -> Tensor:
         """A list of (b, c, h, w) to (b, c, h, w)."""
@@ -51,10 +57,12 @@ class LocalSelectiveFusion(Local):
 
 
 def _pools(module: nn.Module) -> bool:
+    """True for a module with exactly one global average pool among its children."""
     return sum(AVG_POOL.matches(child) for child in module.children()) == 1
 
 
 def _excitation(module: nn.Module) -> str | None:
+    """The name of the only child with parameters, if it is a `Sequential` of linear layers."""
     layers = [
         name
         for name, m in module.named_children()
@@ -65,6 +73,7 @@ def _excitation(module: nn.Module) -> str | None:
 
 
 def _fusion_parts(module: nn.Module) -> tuple[str, str] | None:
+    """Names of the squeeze layer and of the list of branch layers."""
     squeeze = [n for n, m in module.named_children() if isinstance(m, nn.Sequential | nn.Conv2d)]
     excite = [n for n, m in module.named_children() if isinstance(m, nn.ModuleList)]
     if len(squeeze) != 1 or len(excite) != 1 or not _pools(module):

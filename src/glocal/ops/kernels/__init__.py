@@ -1,1 +1,1 @@
-"""Compiled versions of window operations; see `native`."""
+"""C++ forms of window operations: statistics (`native`) and transposed attention."""

@@ -1,7 +1,7 @@
-"""Products of transposed attention in C++, over many rectangles of a map at once.
+"""Products of transposed attention in C++, for float32 on a CPU, over many areas of a map at once.
 
-For float32 on a CPU. `ops` computes the same with torch, one rectangle after another, which is
-also what the results are tested against.
+Where the library is not available, `glocal.ops` computes the same with torch, one area after
+another; the tests compare the two.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from glocal.ops.kernels.plain import is_plain
 
 __all__ = ["apply", "products", "takes"]
 
-Place = tuple[slice, slice]
+Area = tuple[slice, slice]
 """Rows and columns of a map."""
 
 _FUNCTIONS = (
@@ -25,9 +25,9 @@ _FUNCTIONS = (
 
 
 def takes(*maps: Tensor) -> bool:
-    """Whether maps (b, heads, c, h, w) of one shape can be computed with here.
+    """True if C++ takes the maps: float32, all of one shape (b, heads, c, h, w).
 
-    All with the channels of a pixel together, or all with the pixels of a row.
+    In all of them, either the channels of a pixel or the pixels of a row are adjacent in memory.
     """
     one = maps[0]
     return (
@@ -40,53 +40,60 @@ def takes(*maps: Tensor) -> bool:
     )
 
 
-def products(q: Tensor, k: Tensor, places: Sequence[Place]) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the pixels of each place: q kᵀ (places, b, heads, c, c), q² and k² (..., c)."""
+def products(q: Tensor, k: Tensor, areas: Sequence[Area]) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over the pixels of each area: q kᵀ (areas, b, heads, c, c), q² and k² (..., c)."""
     library = _library()
     assert library is not None
-    shape = (len(places), *q.shape[:3])
+    shape = (len(areas), *q.shape[:3])
     gram = q.new_empty((*shape, q.shape[2]))
     squares_q, squares_k = q.new_zeros(shape), q.new_zeros(shape)
     failed = library.glocal_products(
         *_memory(q),
         *_memory(k),
-        *_about(places, q, k),
+        *_geometry(areas, q, k),
         *(t.data_ptr() for t in (gram, squares_q, squares_k)),
     )
     if failed:
-        raise MemoryError("not enough memory for the products of attention")
+        raise MemoryError(f"not enough memory for the products of maps {tuple(q.shape)}")
     return gram, squares_q, squares_k
 
 
-def apply(matrices: Tensor, v: Tensor, places: Sequence[Place], out: Tensor) -> None:
-    """Write a matrix, (places, b, heads, c, c), times the channels of v to each place of `out`."""
+def apply(matrices: Tensor, v: Tensor, areas: Sequence[Area], out: Tensor) -> None:
+    """Write the product of a matrix and the channels of v to each area of `out`.
+
+    Args:
+        matrices: (areas, b, heads, c, c).
+        v: (b, heads, c, h, w).
+        areas: rows and columns of the areas.
+        out: as v.
+    """
     library = _library()
     assert library is not None
     matrices = matrices.contiguous()
     failed = library.glocal_apply(
-        *_memory(v), *_memory(out), *_about(places, v, out), matrices.data_ptr()
+        *_memory(v), *_memory(out), *_geometry(areas, v, out), matrices.data_ptr()
     )
     if failed:
-        raise MemoryError("not enough memory for what attention makes")
+        raise MemoryError(f"not enough memory to multiply a map {tuple(v.shape)}")
 
 
 def _memory(x: Tensor) -> tuple[int, ctypes.Array[ctypes.c_ssize_t]]:
     return x.data_ptr(), (INDEX * 5)(*x.stride())
 
 
-def _about(
-    places: Sequence[Place], *maps: Tensor
+def _geometry(
+    areas: Sequence[Area], *maps: Tensor
 ) -> tuple[int, int, int, bool, ctypes.Array[ctypes.c_ssize_t], int, int]:
-    """Batch, heads, channels, whether these are last; places, how many; threads."""
+    """(batch, heads, channels, True if channels are last, edges, number of areas, threads)."""
     batch, heads, c = maps[0].shape[:3]
     last = all(_is_last(x) for x in maps)
-    bounds = [n for p in places for side in p for n in (side.start, side.stop)]
+    bounds = [n for area in areas for side in area for n in (side.start, side.stop)]
     edges = (INDEX * len(bounds))(*bounds)
-    return batch, heads, c, last, edges, len(places), torch.get_num_threads()
+    return batch, heads, c, last, edges, len(areas), torch.get_num_threads()
 
 
 def _is_last(x: Tensor) -> bool:
-    """Whether the channels of a pixel lie together."""
+    """True if the channels of a pixel are adjacent in memory."""
     return x.stride(2) == 1
 
 

@@ -1,7 +1,7 @@
-"""Window operations in C++, where they are many times faster than torch's: float32 on a CPU.
+"""Window operations in C++, for float32 on a CPU, where they are many times faster than torch.
 
-`ops` computes the same with torch where there is no compiler, which is also what the results are
-tested against.
+Where the library is not available, `glocal.ops` computes the same with torch; the tests compare
+the two.
 """
 
 import ctypes
@@ -30,16 +30,17 @@ _FUNCTIONS = (
     ("glocal_multiply", (*[POINTER] * 3, *[INDEX] * 11)),
     ("glocal_instance_norm", (*[POINTER] * 4, *[INDEX] * 10, ctypes.c_double)),
 )
-_LANES = 16  # channels that are worked on together: a cache line of them
+_LANES = 16
+"""Channels that are computed together: they fill a cache line."""
 
 
 def available(x: Tensor, window: Size) -> bool:
-    """Whether a map (b, c, h, w) and a window inside of it can be computed with here."""
+    """True if C++ takes the map (b, c, h, w) and a window that fits it."""
     return _block(window) > 0 and takes(x)
 
 
 def takes(x: Tensor) -> bool:
-    """Whether a tensor is a map (b, c, h, w) that can be computed with here."""
+    """True if C++ takes the tensor: a float32 map (b, c, h, w), contiguous or channels last."""
     return (
         is_plain(x)
         and x.dtype == torch.float32
@@ -51,7 +52,7 @@ def takes(x: Tensor) -> bool:
 
 
 def window_sums(x: Tensor, window: Size, scale: float = 1.0) -> Tensor:
-    """`scale` times the sum of every window wholly inside, (b, c, h - kh + 1, w - kw + 1)."""
+    """`scale` times the sum over each window inside the map, (b, c, h - kh + 1, w - kw + 1)."""
     library = _library()
     assert library is not None
     (kh, kw), (h, w) = window, x.shape[-2:]
@@ -67,18 +68,18 @@ def window_sums(x: Tensor, window: Size, scale: float = 1.0) -> Tensor:
         scale,
     )
     if failed:
-        raise MemoryError("not enough memory for the sums of windows")
+        raise MemoryError(f"not enough memory to sum windows {window} of a map {tuple(x.shape)}")
     return out
 
 
 def block_sums(x: Tensor, first: Size, block: Size, count: Size) -> Tensor:
-    """Sums of blocks of pixels side by side, (b, c, down, along).
+    """Sums over adjacent blocks of pixels, (b, c, blocks down, blocks along).
 
     Args:
-        x: (b, c, h, w), of which the first block begins at the pixel `first`.
-        first: (row, column).
-        block: (height, width) in pixels.
-        count: blocks down and along.
+        x: (b, c, h, w).
+        first: (row, column) of the pixel at which the first block begins.
+        block: (height, width) of a block in pixels.
+        count: number of blocks (down, along).
     """
     library = _library()
     assert library is not None
@@ -88,15 +89,21 @@ def block_sums(x: Tensor, first: Size, block: Size, count: Size) -> Tensor:
         begins, out.data_ptr(), *_shape(x), *block, *count, torch.get_num_threads()
     )
     if failed:
-        raise MemoryError("not enough memory for the sums of blocks")
+        raise MemoryError(f"not enough memory to sum blocks {block} of a map {tuple(x.shape)}")
     return out
 
 
 def multiply(x: Tensor, values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> Tensor:
-    """A map times the values of its pixels' windows, (b, c, windows down, windows along)."""
+    """Multiply each pixel of a map by the value of its window, interpolated where needed.
+
+    Args:
+        x: (b, c, h, w).
+        values: (b, c, windows down, windows along).
+        axes: the windows of the pixels along rows and columns.
+    """
     library = _library()
     assert library is not None
-    values = values.contiguous(memory_format=_form(x))
+    values = values.contiguous(memory_format=_format(x))
     out = torch.empty_like(x)
     failed = library.glocal_multiply(
         x.data_ptr(),
@@ -107,14 +114,14 @@ def multiply(x: Tensor, values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -
         torch.get_num_threads(),
     )
     if failed:
-        raise MemoryError("not enough memory for a row of the map")
+        raise MemoryError(f"not enough memory for a row of a map {tuple(x.shape)}")
     return out
 
 
 def instance_norm(
     x: Tensor, window: Size, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    """Instance norm by the statistics of each pixel's window; weight and bias (c,), or neither."""
+    """Instance norm by the statistics of each pixel's window; weight and bias (c,) or both None."""
     library = _library()
     assert library is not None
     out = torch.empty_like(x)
@@ -125,51 +132,52 @@ def instance_norm(
         out.data_ptr(),
         *_shape(x),
         *window,
-        *_cut(x, window),
+        *_work(x, window),
         x.shape[1],
         eps,
     )
     if failed:
-        raise MemoryError("not enough memory for the statistics of windows")
+        raise MemoryError(f"not enough memory for the instance norm of a map {tuple(x.shape)}")
     return out
 
 
 def moments(x: Tensor, window: Size) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every window wholly inside, float64: (b, c, h - kh + 1, w - kw + 1)."""
+    """Mean and variance over each window inside, 2 × (b, c, h - kh + 1, w - kw + 1), float64."""
     library = _library()
     assert library is not None
     (kh, kw), (h, w) = window, x.shape[-2:]
     mean, variance = (_empty(x, (h - kh + 1, w - kw + 1), torch.float64) for _ in range(2))
     failed = library.glocal_moments(
-        x.data_ptr(), mean.data_ptr(), variance.data_ptr(), *_shape(x), kh, kw, *_cut(x, window)
+        x.data_ptr(), mean.data_ptr(), variance.data_ptr(), *_shape(x), kh, kw, *_work(x, window)
     )
     if failed:
-        raise MemoryError("not enough memory for the moments of windows")
+        raise MemoryError(f"not enough memory for the moments of a map {tuple(x.shape)}")
     return mean, variance
 
 
 def _empty(x: Tensor, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Memory for a map of another size that lies as x does."""
-    return torch.empty((*x.shape[:2], *size), dtype=dtype, memory_format=_form(x))
+    """Memory for a map of another size in the memory format of x."""
+    return torch.empty((*x.shape[:2], *size), dtype=dtype, memory_format=_format(x))
 
 
-def _form(x: Tensor) -> torch.memory_format:
+def _format(x: Tensor) -> torch.memory_format:
+    """The memory format of a map that C++ takes."""
     return torch.contiguous_format if x.is_contiguous() else torch.channels_last
 
 
 def _shape(x: Tensor) -> tuple[int, int, int, int]:
-    """Images, rows, columns and channels, of which the last lie together."""
+    """(images, rows, columns, channels) with adjacent channels; planes count as images if not."""
     b, c, h, w = x.shape
     return (b * c, h, w, 1) if x.is_contiguous() else (b, h, w, c)
 
 
 def _block(window: Size) -> int:
-    """Rows of a block: a few of them make a window. 0 where windows are too small for it."""
+    """Rows of a block, of which a window holds at least 4; 0 for windows of fewer than 4 rows."""
     return next((n for n in (16, 8, 4, 2, 1) if window[0] >= 4 * n), 0)
 
 
-def _cut(x: Tensor, window: Size) -> tuple[int, int, int]:
-    """Rows of a block, channels of an item of work, threads."""
+def _work(x: Tensor, window: Size) -> tuple[int, int, int]:
+    """(rows of a block, channels of a work item, number of threads)."""
     images, _, _, c = _shape(x)
     threads = torch.get_num_threads()
     lanes = next((n for n in (_LANES, 8) if images * -(-c // n) >= threads), 4)

@@ -1,21 +1,27 @@
-"""Tensors that may be computed with behind torch's back."""
+"""Which tensors C++ may read, without torch seeing it."""
 
 import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
-__all__ = ["is_plain"]
+__all__ = ["is_plain", "is_transformed", "wants_gradient"]
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether a tensor has memory on the CPU, and all that is wanted of it are its values.
+    """True for a tensor in CPU memory of which only the values are wanted.
 
-    Not where a gradient or a tangent is to come of it, nor inside of a transform of `torch.func`:
-    those have to see every operation.
+    False where a gradient or tangent is wanted, and inside a transform of `torch.func`: there
+    torch has to see every operation.
     """
-    return (
-        x.device.type == "cpu"
-        and not (torch.is_grad_enabled() and x.requires_grad)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and unpack_dual(x).tangent is None
-    )
+    return x.device.type == "cpu" and not wants_gradient(x) and not is_transformed(x)
+
+
+def wants_gradient(x: Tensor) -> bool:
+    """True if operations on `x` are recorded for `backward`."""
+    return torch.is_grad_enabled() and x.requires_grad
+
+
+def is_transformed(x: Tensor) -> bool:
+    """True inside a transform of `torch.func`, and for a tensor with a forward-mode tangent."""
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return wrapped or unpack_dual(x).tangent is not None

@@ -18,6 +18,7 @@ from torch import nn
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError, GlocalError
 from glocal.inference.memory import peak_memory
+from glocal.inference.options import TilesLike
 from glocal.inference.runner import device_of, resolve_dtype
 from glocal.metrics import Metric, metric_named
 from glocal.ops.windows import Size
@@ -27,7 +28,7 @@ from glocal.study.dataset import Data, Sample, open_dataset
 from glocal.study.evaluation.methods import Method, methods_of
 from glocal.study.evaluation.pictures import TARGET, Pictures, picture, write_picture
 from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
-from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions, StitchOptions
+from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
 from glocal.texts import one_line
 
 __all__ = ["evaluate"]
@@ -43,7 +44,7 @@ def evaluate(
     *,
     windows: Sequence[int | Size | None] = (None,),
     window_scale: float = 1.5,
-    stitch: StitchOptions = StitchOptions(),
+    tiles: TilesLike = "auto",
     pictures: Pictures | None = None,
     name: str | None = None,
     conversion: ConversionOptions = ConversionOptions(),
@@ -78,7 +79,7 @@ def evaluate(
         windows: one TLC method for each: side or (height, width) in input pixels, or None for
             `window_scale` × `train_size`.
         window_scale: window ÷ training size for the windows that are None.
-        stitch: tiles of crop-and-stitch.
+        tiles: of crop-and-stitch, as in `glocal.restore`; "auto" is the training size.
         pictures: which restored images to write, and where; none by default.
         name: of the network in reports; its class name by default.
         conversion: how the network is converted for TLC.
@@ -100,7 +101,7 @@ def evaluate(
     dataset = open_dataset(data, limit, purpose="evaluate on")
     train = resolve_train_size(model, train_size)
     methods = methods_of(
-        model, train, windows=windows, window_scale=window_scale, stitch=stitch,
+        model, train, windows=windows, window_scale=window_scale, tiles=tiles,
         conversion=conversion, run=run,
     )  # fmt: skip
     device = device_of(model, run.device)

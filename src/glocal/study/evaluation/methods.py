@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from glocal.conversion.localize import localize, plan_of
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError
-from glocal.inference.geometry import BLENDS, Blend
+from glocal.inference.geometry import Blend
+from glocal.inference.options import Tiles, TilesLike, as_tiles
 from glocal.inference.restore import restore
-from glocal.ops.windows import Size, as_size
-from glocal.study.options import ConversionOptions, RunOptions, StitchOptions
+from glocal.ops.windows import Size
+from glocal.study.options import ConversionOptions, RunOptions
 
 __all__ = ["FULL_IMAGE", "Method", "crop_and_stitch", "full_image", "methods_of", "tlc"]
 
@@ -59,7 +60,7 @@ class Method:
             GlocalError: as in `glocal.restore`, or the whole image does not fit into memory.
         """
         size = image.shape[:2] if isinstance(image, np.ndarray) else image.shape[-2:]
-        whole = {"tile": (int(size[0]), int(size[1]))}
+        whole = {"tiles": (int(size[0]), int(size[1]))}
         return restore(self.network, image, **{**whole, **self.arguments, **arguments})
 
 
@@ -69,7 +70,7 @@ def methods_of(
     *,
     windows: Sequence[int | Size | None] = (None,),
     window_scale: float = 1.5,
-    stitch: StitchOptions = StitchOptions(),
+    tiles: TilesLike = "auto",
     conversion: ConversionOptions = ConversionOptions(),
     run: RunOptions = RunOptions(),
 ) -> list[Method]:
@@ -85,7 +86,7 @@ def methods_of(
         train_size: as in `glocal.localize`.
         windows: side or (height, width) in input pixels; None is `window_scale` × `train_size`.
         window_scale: for the windows that are None.
-        stitch: tiles of crop-and-stitch.
+        tiles: of crop-and-stitch, as in `glocal.restore`; "auto" is the training size.
         conversion: how the network is converted for TLC.
         run: how the network runs, the same for all methods.
 
@@ -99,7 +100,7 @@ def methods_of(
     train = resolve_train_size(model, train_size)
     found = [
         full_image(model, run),
-        crop_and_stitch(model, train, stitch, run),
+        crop_and_stitch(model, train, tiles, run),
         *(tlc(model, train, window, window_scale, conversion, run) for window in windows),
     ]
     names = [method.name for method in found]
@@ -118,29 +119,31 @@ def full_image(model: nn.Module, run: RunOptions = RunOptions()) -> Method:
 def crop_and_stitch(
     model: nn.Module,
     train_size: Size,
-    stitch: StitchOptions = StitchOptions(),
+    tiles: TilesLike = "auto",
     run: RunOptions = RunOptions(),
 ) -> Method:
     """Return the method that runs the original network on overlapping tiles.
 
     Raises:
-        ArgumentError: the tile is no size, does not exceed the overlap, or the blend is unknown.
+        ArgumentError: a tile is not larger than the overlap, or has a halo.
     """
-    size = train_size if stitch.tile is None else as_size(stitch.tile, "tile")
-    least = min(size) // 8 if stitch.overlap is None else stitch.overlap
-    if not 0 <= least < min(size):
+    tiles = as_tiles(tiles)
+    size = tiles.given_size or train_size
+    overlap = min(size) // 8 if tiles.overlap is None else tiles.overlap
+    blend: Blend = tiles.blend or "linear"
+    if tiles.halo is not None:
+        raise ArgumentError("crop-and-stitch blends its tiles; leave out halo")
+    if not overlap < min(size):
         raise ArgumentError(
-            f"tiles of {_text(size)} cannot overlap by {least} pixels; "
-            "the overlap must be at least 0 and smaller than the tile"
+            f"tiles of {_text(size)} cannot overlap by {overlap} pixels; "
+            "the overlap must be smaller than the tile"
         )
-    if stitch.blend not in BLENDS:
-        raise ArgumentError(f"blend must be one of {', '.join(BLENDS)}, got {stitch.blend!r}")
     return Method(
-        f"crop-and-stitch {_text(size)}/{least} {stitch.blend}",
+        f"crop-and-stitch {_text(size)}/{overlap} {blend}",
         model,
-        f"the network as it is, on tiles of {size[0]}×{size[1]} pixels that overlap by {least} or "
-        f"more and {_BLENDING[stitch.blend]} there",
-        {**run.arguments(), "tile": size, "overlap": least, "blend": stitch.blend},
+        f"the network as it is, on tiles of {size[0]}×{size[1]} pixels that overlap by {overlap} "
+        f"or more and {_BLENDING[blend]} there",
+        {**run.arguments(), "tiles": Tiles(size, overlap=overlap, blend=blend)},
     )
 
 

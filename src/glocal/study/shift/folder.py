@@ -16,6 +16,7 @@ from glocal.errors import ArgumentError
 from glocal.images import images
 from glocal.images.files import make_folder, write_whole
 from glocal.images.images import Image
+from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.ops.windows import Size
 from glocal.study.dataset import Sample
@@ -96,7 +97,7 @@ def measure_seams(
     options = replace(conversion, allow_global=True)
     local_model = localize(model, train_size, window=window, **options.arguments())
     stitched = restore(
-        model, degraded, tile=train_size, overlap=0, blend="cut", progress=progress,
+        model, degraded, tiles=Tiles(train_size, overlap=0, blend="cut"), progress=progress,
         **run.arguments(),
     )  # fmt: skip
     local = restore(local_model, degraded, **run.arguments())

@@ -20,7 +20,7 @@ from glocal.ops.windows import Size, as_size
 from glocal.scanning.example import Example, scan_network
 from glocal.scanning.modules import ancestors
 from glocal.scanning.plan import Plan, Status
-from glocal.scanning.sandbox import stand_in
+from glocal.scanning.sandbox import isolated_copy
 from glocal.study.dataset import AnyImage, Data, as_tensor, open_dataset
 from glocal.study.options import ConversionOptions, RunOptions
 from glocal.study.shift.distances import Values, distance
@@ -258,7 +258,7 @@ class _Sampling:
 
 def _copy(model: nn.Module, run: RunOptions) -> nn.Module:
     """Move a network to its device and return a copy that shares its parameters."""
-    return stand_in(model.to(device_of(model, run.device)))
+    return isolated_copy(model.to(device_of(model, run.device)))
 
 
 def _append(lists: list[list[Values]], found: list[Values]) -> None:

@@ -17,9 +17,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from glocal.errors import GlocalError, ScanError
-from glocal.inference.runner import Runner, channels_of, device_of, is_out_of_memory, resolve_dtype
+from glocal.inference.runner import (
+    ModelRunner,
+    channels_of,
+    device_of,
+    is_out_of_memory,
+    resolve_dtype,
+)
 from glocal.scanning.discover import Scan
-from glocal.scanning.sandbox import follow, same_random_state, stand_in
+from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
 from glocal.scanning.trace import operation_name, source_line
 from glocal.study.shift.distances import Values
 from glocal.study.shift.statistic import Key, OperationStatistic, canonical, statistics_of
@@ -32,7 +38,7 @@ class Recorder(TorchDispatchMode):
 
     Attributes:
         statistics: what to record.
-        paths: of the modules that are running, the innermost last; `sandbox.follow` updates it.
+        paths: of the running modules, the innermost last; `sandbox.track_modules` updates it.
         count: number of calls of each name in each module.
         found: the recorded statistics, (channels,), by their index in `statistics`.
         lines: of the network's source that computed them, by the same index.
@@ -98,11 +104,11 @@ class Probe:
         """Prepare a copy of `model`; `dtype` as in `glocal.restore`."""
         self.statistics = statistics_of(scan)
         self._recorder = Recorder(self.statistics)
-        self._network = stand_in(model)
-        follow(self._network, self._recorder.paths)
+        self._network = isolated_copy(model)
+        track_modules(self._network, self._recorder.paths)
         device = device_of(self._network, None)
         restarting = _Restarting(self._network, self._restart)
-        self._runner = Runner(restarting, resolve_dtype(restarting, dtype), device, None)
+        self._runner = ModelRunner(restarting, resolve_dtype(restarting, dtype), device, None)
         self._to_colour = channels_of(self._network) == 3
 
     def __call__(self, image: Tensor) -> list[Values]:
@@ -172,7 +178,7 @@ def _as_scanned(recorder: Recorder) -> Iterator[None]:
         # in inference mode torch dispatches other operations
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
-        stack.enter_context(same_random_state())
+        stack.enter_context(keep_random_state())
         # fused attention hides its product; the scan has seen the separate operations
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(recorder)

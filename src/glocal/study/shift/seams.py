@@ -22,7 +22,7 @@ Floats: TypeAlias = NDArray[np.float64]
 def tile_borders(size: int, tile: int) -> list[int]:
     """Return the first pixels of the second and all further tiles of an axis.
 
-    The tiles are those of `restore(..., tile=tile, overlap=0, blend="cut")`.
+    The tiles are those of `restore(..., tiles=Tiles(tile, overlap=0, blend="cut"))`.
 
     >>> tile_borders(128, 64), tile_borders(100, 64), tile_borders(60, 64)
     ([64], [50], [])

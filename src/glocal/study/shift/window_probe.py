@@ -23,7 +23,7 @@ from glocal.ops.windows import Size, scale_window, start_of
 from glocal.scanning.dims import role
 from glocal.scanning.discover import Scan
 from glocal.scanning.modules import ancestors
-from glocal.scanning.sandbox import follow, stand_in
+from glocal.scanning.sandbox import isolated_copy, track_modules
 from glocal.study.shift.probe import Probe
 
 __all__ = ["PIXELS_AN_AXIS", "WindowProbe", "sampled_pixels"]
@@ -64,8 +64,8 @@ class WindowProbe(Probe):
         super().__init__(converted, scan, dtype)
         self._scan = scan
         self._plan = plan_of(converted)
-        self._original = stand_in(model)
-        follow(self._original, self._recorder.paths)
+        self._original = isolated_copy(model)
+        track_modules(self._original, self._recorder.paths)
         self._arguments: dict[tuple[str, int], Arguments] = {}
         self._inside: dict[str, list[int]] = {}
         local = {row.path for row in self._plan.with_status("local")}

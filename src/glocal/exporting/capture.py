@@ -1,6 +1,6 @@
-"""A network as a program of `torch.export` that takes any batch, height and width, or nearly any.
+"""Capture a network as a `torch.export` program for any batch, height and width.
 
-Networks that pad inside by a branch on the size are captured for multiples of what they pad to.
+A network that branches on the size in order to pad is captured for multiples of its padding.
 """
 
 import math
@@ -16,20 +16,22 @@ from torch.export import Dim, ExportedProgram
 from glocal.errors import GlocalError
 from glocal.ops.windows import Size
 
-__all__ = ["Exportable", "capture_program"]
+__all__ = ["CapturedProgram", "capture_program"]
 
-_LARGEST = 1 << 15
-_HINT: Size = (128, 192)  # multiples of all that networks pad to, so that they need not pad
+_MAX_SIZE = 1 << 15  # of height and width
+_MAX_BATCH = 1 << 10
+_MIN_SIZE = 17  # networks of four halvings run other code at smaller sizes
+_EXAMPLE: Size = (128, 192)  # multiples of all that networks pad to, so that they need not pad
 _TRIES = 6
 
 
 @dataclass(frozen=True)
-class Exportable:
-    """A captured program and the images it takes.
+class CapturedProgram:
+    """A program and the sizes of the images that it takes.
 
     Attributes:
-        program: of `torch.export`.
-        multiple: of which heights and widths must be multiples; 1 is any.
+        program: from `torch.export`.
+        multiple: heights and widths must be multiples of this; 1 is any.
         smallest: least height and width.
     """
 
@@ -39,7 +41,7 @@ class Exportable:
 
 
 class _OneImage(nn.Module):
-    """A network by a signature that does not depend on how it was made."""
+    """Gives the input the name that the file uses, whatever the network calls it."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -52,32 +54,33 @@ class _OneImage(nn.Module):
 
 def capture_program(
     model: nn.Module, image: Callable[[int, Size], Tensor], fixed: Size | None
-) -> Exportable:
-    """Capture a network in eval mode.
+) -> CapturedProgram:
+    """Capture a network that is in eval mode.
 
     Args:
         model: takes one (b, c, h, w).
-        image: such an image of a batch and a (height, width).
-        fixed: the only size to take, or None for any.
+        image: makes an example from a batch size and a (height, width).
+        fixed: the only (height, width) that the program is to take; None for any.
 
     Raises:
         GlocalError: the network cannot be captured.
     """
     model = _OneImage(model)
-    batch = Dim("batch", min=1, max=1 << 10)
+    batch = Dim("batch", min=1, max=_MAX_BATCH)
     if fixed is not None:
         shapes: Any = ({0: batch},)
-        return Exportable(_captured(model, image(2, fixed), shapes), 1, min(fixed))
-    multiple, smallest = 1, 17  # a network of four halvings has its own way with less
+        return CapturedProgram(_captured(model, image(2, fixed), shapes), 1, min(fixed))
+    multiple, smallest = 1, _MIN_SIZE
     for _ in range(_TRIES):
         try:
             shapes = (
                 {0: batch, 2: _dim("h", multiple, smallest), 3: _dim("w", multiple, smallest)},
             )
-            return Exportable(_captured(model, image(2, _HINT), shapes), multiple, smallest)
+            program = _captured(model, image(2, _EXAMPLE), shapes)
+            return CapturedProgram(program, multiple, smallest)
         except torch._dynamo.exc.UserError as error:
             problem = str(error)
-        # The compiler says which multiples, or which least size, its guards would hold for.
+        # the message says for which multiples, or from which size on, its guards would hold
         multiples = [
             int(a or b) for a, b in re.findall(r"= (\d+)\*_[hw]\b|% (\d+)\)* == 0", problem)
         ]
@@ -89,28 +92,31 @@ def capture_program(
         multiple, smallest = wanted[0], -(-wanted[1] // wanted[0]) * wanted[0]
     raise GlocalError(
         f"the network cannot be exported for images of any size: {_reason(problem)}\n"
-        "Fix one with size=(height, width), or take the branch on the size out of the network."
+        "Fix one with size=(height, width), or remove the branch on the size from the network."
     )
 
 
 def _dim(name: str, multiple: int, smallest: int) -> Any:
+    """A dynamic dimension of at least `smallest`, in steps of `multiple`."""
     if multiple == 1:
-        return Dim(name, min=smallest, max=_LARGEST)
-    return Dim(f"_{name}", min=-(-smallest // multiple), max=_LARGEST // multiple) * multiple
+        return Dim(name, min=smallest, max=_MAX_SIZE)
+    return Dim(f"_{name}", min=-(-smallest // multiple), max=_MAX_SIZE // multiple) * multiple
 
 
 def _captured(model: nn.Module, image: Tensor, shapes: Any) -> ExportedProgram:
+    """The program; a UserError means that the dynamic shapes are to be constrained."""
     try:
         return torch.export.export(model, (image,), dynamic_shapes=shapes)
     except torch._dynamo.exc.UserError as error:
         if "onstraint" in str(error) or "pecializ" in str(error):
             raise
         raise GlocalError(f"the network cannot be exported: {_reason(str(error))}") from None
-    except Exception as error:  # whatever a network does that no tracer can follow
+    except Exception as error:  # a network may do anything that a tracer cannot follow
         raise GlocalError(f"the network cannot be exported: {_reason(str(error))}") from None
 
 
 def _reason(text: str) -> str:
+    """The line of a message of `torch.export` that names the cause."""
     lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("Not all", "solving"))]
-    return " ".join([*told, *lines][0].split())[:200]
+    causes = [line for line in lines if line.startswith(("Not all", "solving"))]
+    return " ".join([*causes, *lines][0].split())[:200]

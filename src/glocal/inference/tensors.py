@@ -1,4 +1,4 @@
-"""Images of any layout and number type as (b, c, h, w), and floats back to them."""
+"""Images of any layout and dtype as (b, c, h, w) tensors, and results back to that form."""
 
 import warnings
 from collections.abc import Callable
@@ -10,13 +10,17 @@ from torch import Tensor
 
 from glocal.errors import ArgumentError, GlocalWarning
 
-__all__ = ["AnyImage", "as_batch", "finite", "warn_of_values"]
+__all__ = ["AnyImage", "as_batch", "checked_finite", "warn_not_finite"]
 
 AnyImage = TypeVar("AnyImage", Tensor, np.ndarray)
 
 
 def as_batch(image: AnyImage) -> tuple[Tensor, Callable[[Tensor], AnyImage]]:
-    """The image as (b, c, h, w) of its own number type, and the way back from floats."""
+    """The image as (b, c, h, w) in its own dtype, and a function from floats back to its form.
+
+    Raises:
+        ArgumentError: the shape or dtype is not that of an image.
+    """
     kind = "array" if isinstance(image, np.ndarray) else "tensor"
     ndims = (2, 3) if kind == "array" else (3, 4)
     if image.ndim not in ndims or 0 in image.shape:
@@ -32,7 +36,8 @@ def as_batch(image: AnyImage) -> tuple[Tensor, Callable[[Tensor], AnyImage]]:
         shape = image.shape
 
         def to_tensor(x: Tensor) -> Tensor:
-            with torch.inference_mode(False):  # a clone made here may take part in autograd again
+            # a clone made outside of inference mode can take part in autograd again
+            with torch.inference_mode(False):
                 return x.reshape(*shape[:-3], *x.shape[1:]).to(image.dtype).clone()
 
         return image.reshape(-1, *shape[-3:]), to_tensor
@@ -48,7 +53,7 @@ def as_batch(image: AnyImage) -> tuple[Tensor, Callable[[Tensor], AnyImage]]:
     def to_array(x: Tensor) -> np.ndarray:
         if native.kind == "u":
             peak = np.iinfo(native).max
-            x = x.nan_to_num()  # a copy; the rest need not be
+            x = x.nan_to_num()  # this copies, so the next steps may work in place
             x = x.clamp_(0, 1).mul_(peak).round_()
         pixels = x[0].permute(1, 2, 0).cpu().numpy().astype(native)
         return np.ascontiguousarray(pixels if image.ndim == 3 else pixels[..., 0])
@@ -56,17 +61,18 @@ def as_batch(image: AnyImage) -> tuple[Tensor, Callable[[Tensor], AnyImage]]:
     return source.permute(2, 0, 1)[None], to_array
 
 
-def finite(x: Tensor) -> Tensor:
-    """The same, with a warning where values are not finite."""
+def checked_finite(x: Tensor) -> Tensor:
+    """The tensor itself; warns if it has values that are not finite."""
     if not torch.isfinite(x).all():
-        warn_of_values()
+        warn_not_finite()
     return x
 
 
-def warn_of_values() -> None:
-    """Say that the network gave values that are not finite."""
+def warn_not_finite() -> None:
+    """Warn that the network returned values that are not finite."""
     warnings.warn(
-        "the network gave values that are not finite; use dtype float32 if it is narrower",
+        "the network returned values that are not finite; try dtype float32 if it ran in half "
+        "precision",
         GlocalWarning,
         stacklevel=4,
     )

@@ -1,0 +1,252 @@
+"""`measure`: how wide a halo a network needs on an image, and how much memory.
+
+Strips of the image go through the network twice, whole and without their first half. Where the two
+results differ, the cut has an effect; the halo is as wide as that. The same two runs show how much
+memory the network needs, and at which resolutions it has grids of windows.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from glocal.inference.geometry import ALIGN, Span, Tile, round_up
+from glocal.inference.memory import MemoryNeed, peak_memory
+from glocal.inference.plan import BOUND, MAX_HALO_WINDOWS, Reach, TilePlan
+from glocal.inference.run import TiledImage, run_tile
+from glocal.inference.runner import ModelRunner, is_out_of_memory
+from glocal.ops.placement import Resolution, recorded_grids, resolutions_of
+from glocal.ops.windows import Size
+
+__all__ = ["BYTES_PER_PIXEL", "measure", "pixels_that_fit"]
+
+SAFETY = 20
+"""Where it is measured, a halo must be this much better than `BOUND`, to hold elsewhere too."""
+
+MAX_STRIPS = 4
+"""Strips that are measured at most, where the image differs most across the cut."""
+
+STRIPS_SHARE = 0.05
+"""Share of a large image's pixels that all strips together may have."""
+
+BYTES_PER_PIXEL = 16 * 1024
+"""More than the published networks need on a CPU (NAFNet-w64 4,400, MPRNet 10,100, Restormer
+14,700): with as much memory for each pixel nothing has to be measured."""
+
+PROBE = 256
+"""Side of the part of an image on which the memory of a pixel is measured."""
+
+_NEEDS: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype, int], MemoryNeed]] = (
+    WeakKeyDictionary()
+)
+"""Needs measured on small parts, by device, dtype and side. Measuring returns freed memory to the
+system, and the next run is up to a fifth slower because it allocates the memory again."""
+
+_ACROSS = 256  # the shorter side of a strip
+_GRID = 6  # positions of strips that are considered along each axis
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """A part of the image: `length` pixels along an axis, `across` pixels along the other.
+
+    It is cut at pixel `cut` of its length.
+    """
+
+    axis: int
+    length: int
+    across: int
+    cut: int
+
+    @property
+    def pixels(self) -> int:
+        return self.length * self.across
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Of one strip: the effect at each distance from the cut, the memory, the resolutions."""
+
+    effect: Tensor
+    need: MemoryNeed | None
+    resolutions: tuple[Resolution, ...]
+
+
+def measure(
+    runner: ModelRunner, image: TiledImage, window: Size, memory: float | None = None
+) -> Reach:
+    """Measure a network on an image; no halo if the image or the memory is too small for that.
+
+    Args:
+        runner: of the network.
+        image: the image.
+        window: of the network's local operations, in pixels of the image.
+        memory: bytes that the network may use, None if unknown; few make strips shorter.
+    """
+    runs: list[_Measured] = []
+    try:
+        strip = _strip(image.size, window, pixels_that_fit(runner, image, memory))
+        if strip is not None:
+            places = sorted(
+                _places(image.size, strip),
+                key=lambda place: _contrast(image, strip, place, window[strip.axis]),
+                reverse=True,
+            )
+            count = int(math.prod(image.size) * STRIPS_SHARE / (2 * strip.pixels))
+            places = places[: min(max(count, 1), MAX_STRIPS)]
+            runs = [_measured(runner, image, strip, place) for place in places]
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        runs = []
+    needs = [run.need for run in runs if run.need is not None]
+    need = max(needs, key=lambda need: need.per_pixel, default=None)
+    if need is None and memory is not None:
+        need = _need_of_part(runner, image, memory)
+    if not runs:
+        return Reach(need=need)
+    effect = torch.stack([run.effect for run in runs]).amax(0)
+    halo, remaining = _halo(effect, window)
+    return Reach(halo, remaining, need, runs[0].resolutions)
+
+
+def _halo(effect: Tensor, window: Size) -> tuple[int, float]:
+    """The narrowest halo beyond which the cut has next to no effect, and the effect that remains.
+
+    Args:
+        effect: largest difference at each distance from the cut.
+        window: one window is the narrowest halo.
+    """
+    # the largest at this distance or farther
+    beyond = effect.nan_to_num(float("inf")).flip(0).cummax(0).values.flip(0)
+    # not as far as the end of the strip, beyond which there is nothing to look at
+    least = round_up(max(window))
+    halos = range(least, max(least, len(beyond) - ALIGN // 2) + 1, ALIGN)
+    errors = {halo: float(beyond[min(halo, len(beyond) - 1)]) for halo in halos}
+    halo = next((h for h, error in errors.items() if error <= BOUND / SAFETY), max(errors))
+    return halo, errors[halo]
+
+
+def _strip(size: Size, window: Size, max_pixels: float) -> _Strip | None:
+    """The strip along the longer axis, as short as it must be; None if none fits.
+
+    Its sides differ from those of the image by multiples of `ALIGN`, so that the network pads it
+    like the image.
+    """
+    axis = 0 if size[0] > size[1] else 1
+    other = max(_ACROSS, round_up(window[1 - axis] * 5 // 4))
+    across = min(size[1 - axis], other + size[1 - axis] % ALIGN)
+    least = max(2 * ALIGN, round_up(max(window)))  # so that the narrowest halo can be measured
+    widest = max(round_up(MAX_HALO_WINDOWS * window[axis]), least)
+    for margin in range(widest, least - 1, -ALIGN):
+        length = min(size[axis], 2 * margin + ALIGN + size[axis] % ALIGN)
+        cut = min(margin, length // 2 // ALIGN * ALIGN)
+        if length * across <= max_pixels:
+            return _Strip(axis, length, across, cut) if cut > 0 else None
+    return None
+
+
+def _measured(
+    runner: ModelRunner, image: TiledImage, strip: _Strip, place: tuple[int, int]
+) -> _Measured:
+    """Run the network on a strip, and on the part of it behind the cut."""
+    axis, length, across, cut = strip.axis, strip.length, strip.across, strip.cut
+    top, left = place if axis == 0 else place[::-1]
+
+    def read(rows: slice, columns: slice) -> Tensor:
+        return image.read(
+            slice(top + rows.start, top + rows.stop),
+            slice(left + columns.start, left + columns.stop),
+        )
+
+    def tile(start: int) -> Tile:
+        along, other = Span(start, length, start, length), Span(0, across, 0, across)
+        return Tile(along, other) if axis == 0 else Tile(other, along)
+
+    size = (length, across) if axis == 0 else (across, length)
+    part = TiledImage(read, size)
+    with recorded_grids() as lengths, peak_memory(runner.device) as larger:
+        reference, scale = run_tile(TilePlan(size, size, 0), runner, part, tile(0))
+        image.convert(reference)
+    resolutions = resolutions_of(lengths, size)
+    plan = TilePlan(size, size, 0, resolutions=resolutions)
+    with peak_memory(runner.device) as smaller:
+        result, _ = run_tile(plan, runner, part, tile(cut))
+        image.convert(result)
+    reference = reference.narrow(axis - 2, cut * scale, (length - cut) * scale)
+    effect = (result - reference).abs().movedim(axis - 2, 0).flatten(1).amax(1)
+    need = None
+    if larger.mib and smaller.mib:  # 0: the network used memory that was free already
+        need = MemoryNeed.through(
+            (length * across, larger.mib * 2**20),
+            ((length - cut) * across, smaller.mib * 2**20),
+        )
+    return _Measured(effect.unflatten(0, (-1, scale)).amax(1), need, resolutions)
+
+
+def _places(size: Size, strip: _Strip) -> Iterator[tuple[int, int]]:
+    """Where strips may begin, along their axis and across it; at multiples of `ALIGN`."""
+    free = size[strip.axis] - strip.length, size[1 - strip.axis] - strip.across
+    along, across = (
+        sorted({each * step // (_GRID - 1) // ALIGN * ALIGN for step in range(_GRID)})
+        for each in free
+    )
+    return ((a, b) for a in along for b in across)
+
+
+def _contrast(image: TiledImage, strip: _Strip, place: tuple[int, int], window: int) -> float:
+    """How much mean and deviation of the image differ on both sides of the cut of a strip."""
+    begin, middle = place[0], place[0] + strip.cut
+    across = slice(place[1], place[1] + strip.across)
+    sides = slice(max(begin, middle - window), middle), slice(middle, middle + window)
+    found = []
+    for side in sides:
+        part = image.read(*((side, across) if strip.axis == 0 else (across, side)))
+        deviation, mean = torch.std_mean(part.to(torch.float32), (0, 2, 3), correction=0)
+        found.append(torch.stack([mean, deviation]))
+    return float((found[0] - found[1]).abs().max())
+
+
+def pixels_that_fit(runner: ModelRunner, image: TiledImage, memory: float | None) -> float:
+    """Pixels that certainly fit into memory; 0 if not even a small part of the image does.
+
+    Args:
+        runner: of the network.
+        image: the image.
+        memory: bytes; None if nothing limits them.
+    """
+    if memory is None:
+        return math.inf
+    need = _need_of_part(runner, image, memory)
+    return 0.0 if need is None else need.max_pixels(memory)
+
+
+def _need_of_part(runner: ModelRunner, image: TiledImage, memory: float) -> MemoryNeed | None:
+    """Memory for each pixel of the image, measured on a small part unless there is plenty.
+
+    A network is measured once for each device, dtype and side. None if the part does not fit.
+    """
+    side = min(PROBE, *image.size)
+    part = image.read(slice(0, side), slice(0, side))
+    batch = part.shape[0]
+    plenty = MemoryNeed(0, batch * BYTES_PER_PIXEL)
+    if math.prod(image.size) * plenty.per_pixel <= memory:
+        return plenty
+    known = _NEEDS.setdefault(runner.model, {})
+    kind = runner.device, runner.dtype, side
+    if kind not in known:
+        try:
+            with peak_memory(runner.device) as peak:
+                image.convert(runner.restore(part)[0])
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+        if not peak.mib:  # not measured, or the network used memory that was free already
+            return plenty
+        known[kind] = MemoryNeed.through((batch * side**2, peak.mib * 2**20))
+    need = known[kind]
+    return MemoryNeed(need.fixed, need.per_pixel * batch)

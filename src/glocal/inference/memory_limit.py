@@ -1,0 +1,61 @@
+"""`memory_limit`: keep a process whose allocator keeps freed memory below a limit."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import torch
+
+from glocal.inference.allocator import trim_heap
+from glocal.inference.memory import free_memory, process_size
+
+__all__ = ["memory_limit"]
+
+_TRIM_AT = 0.9
+"""Share of the limit at which freed memory is first returned to the system."""
+_TRIM_STEP = 1 / 64
+"""Share of the limit by which the process must grow before that is done again."""
+_INTERVAL_S = 0.02
+"""Seconds between two looks at the size of the process."""
+
+
+@contextmanager
+def memory_limit(device: torch.device, limit: int | None = None) -> Iterator[None]:
+    """Return freed memory to the system whenever the process nears its limit, inside the ``with``.
+
+    A process that keeps freed memory (`glocal.inference.allocator`) keeps it in blocks that may be
+    too small for the next layer, and so grows beyond what it uses at any moment. Memory in use is
+    not touched. No effect on devices other than the CPU, nor where sizes cannot be read.
+
+    Args:
+        device: where the network runs.
+        limit: bytes that the process may use, by default its size plus the free memory.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    ended = threading.Event()
+    watch = threading.Thread(target=_watch, args=(limit, ended), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()
+
+
+def _watch(limit: int | None, ended: threading.Event) -> None:
+    """Trim the heap whenever the process has grown to most of its limit."""
+    with suppress(OSError):  # a system without /proc
+        if ended.wait(_INTERVAL_S):  # before anything is read: small images cost nothing
+            return
+        if limit is None:
+            free = free_memory()
+            if free is None:
+                return
+            limit = process_size() + free
+        least = threshold = _TRIM_AT * limit
+        while not ended.wait(_INTERVAL_S):
+            if process_size() > threshold:
+                trim_heap()
+                threshold = max(least, process_size() + _TRIM_STEP * limit)

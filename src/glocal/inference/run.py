@@ -1,0 +1,150 @@
+"""`run`: the tiles of a plan through a network.
+
+If memory runs out, a tile is split, and the smallest ones run on the CPU. So two things change
+while a plan runs: how many pixels are known not to fit, which a `TileRunner` remembers, and the
+device, which is that of the `ModelRunner`. The plan itself never changes.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from glocal.errors import GlocalError, GlocalWarning
+from glocal.inference.allocator import trim_heap
+from glocal.inference.geometry import Tile
+from glocal.inference.plan import TilePlan
+from glocal.inference.runner import ModelRunner, is_out_of_memory
+from glocal.inference.tensors import warn_not_finite
+from glocal.ops.placement import placed
+from glocal.ops.windows import Size
+from glocal.texts import size_text
+
+__all__ = ["Progress", "TileRunner", "TiledImage", "run", "run_tile"]
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (tiles done, tiles in all)."""
+
+
+@dataclass(frozen=True)
+class TiledImage:
+    """An image that is read part by part.
+
+    Attributes:
+        read: rows and columns of the image, as (b, c, h, w) in its own dtype.
+        size: (height, width).
+        convert: turns a restored part into the form that the caller stores; its memory counts.
+    """
+
+    read: Callable[[slice, slice], Tensor]
+    size: Size
+    convert: Callable[[Tensor], object] = lambda restored: restored
+
+
+def run(
+    plan: TilePlan,
+    runner: ModelRunner,
+    image: TiledImage,
+    *,
+    done: Collection[int] = (),
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, Tile, Tensor, int]]:
+    """Restore the tiles of a plan, one by one.
+
+    Args:
+        plan: of the image.
+        runner: of the network; it is left on the CPU if another device runs out of memory.
+        image: the image.
+        done: indices of tiles to skip.
+        progress: called at the beginning and after every tile.
+
+    Yields:
+        Index of the tile, the tile, its restored core (b, c, s·h, s·w), and the scale s.
+
+    Raises:
+        GlocalError: not even the smallest tile fits into memory, on the CPU either.
+    """
+    report = progress or (lambda done, total: None)
+    restore = TileRunner(plan, runner, image)
+    total, finished, finite = len(plan.tiles), len(done), True
+    report(0, total)
+    if finished:
+        report(finished, total)
+    for index, tile in enumerate(plan.tiles):
+        if index in done:
+            continue
+        core, scale = restore(tile)
+        finite = finite and bool(core.isfinite().all())
+        yield index, tile, core, scale
+        trim_heap()
+        finished += 1
+        report(finished, total)
+    if not finite:
+        warn_not_finite()
+
+
+@dataclass
+class TileRunner:
+    """Restores single tiles of a plan; splits them, and then uses the CPU, if memory runs out."""
+
+    plan: TilePlan
+    runner: ModelRunner
+    image: TiledImage
+    _too_many: float = field(default=float("inf"), init=False)  # pixels that did not fit
+
+    def __call__(self, tile: Tile) -> tuple[Tensor, int]:
+        """The restored core (b, c, s·h, s·w) and the scale s.
+
+        Raises:
+            GlocalError: not even the smallest tile fits into memory, on the CPU either.
+        """
+        halves = self.plan.split(tile)
+        if halves is None or tile.pixels < self._too_many:
+            try:
+                return run_tile(self.plan, self.runner, self.image, tile)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # outside of the handler, whose traceback would keep the tensors alive
+            device = self.runner.device
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._too_many = min(self._too_many, tile.pixels)
+            if halves is not None:
+                then = f"continuing in tiles of {size_text(halves[0].size)}"
+                if self.plan.doubt:
+                    then += ", whose result may not be that of the whole image"
+            elif device.type != "cpu":
+                then = "continuing on the CPU"
+            else:
+                raise GlocalError(
+                    f"not enough memory on {device} for a tile of {size_text(tile.size)} pixels; "
+                    "use a narrower dtype, or free some memory"
+                )
+            warnings.warn(
+                f"not enough memory on {device} for {size_text(tile.size)} pixels at once; {then}",
+                GlocalWarning,
+                stacklevel=3,
+            )
+            if halves is None:
+                self.runner.move_to_cpu()
+                self._too_many = float("inf")
+                return self(tile)
+        (first, scale), (second, _) = self(halves[0]), self(halves[1])
+        across = halves[0].rows == halves[1].rows
+        return torch.cat([first, second], -1 if across else -2), scale
+
+
+def run_tile(
+    plan: TilePlan, runner: ModelRunner, image: TiledImage, tile: Tile
+) -> tuple[Tensor, int]:
+    """As `TileRunner`, but raises if memory runs out."""
+    part = image.read(*tile.extent)
+    where = placed(plan.placement(tile)) if plan.resolutions else contextlib.nullcontext()
+    with where:
+        result, scale = runner.restore(part)
+    return result[..., *tile.core_in_tile(scale)], scale

@@ -1,0 +1,47 @@
+"""Kinds of aten operations, by what the pixels of their results depend on."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["is_flat", "is_one_pixel", "is_pointwise", "is_view", "out_overload"]
+
+
+@cache
+def is_pointwise(func: Any) -> bool:
+    """True for one result, each pixel of which depends on the same pixel of the arguments."""
+    returns = [str(r.type) for r in func._schema.returns]
+    out = any(a.is_out for a in func._schema.arguments)
+    return torch.Tag.pointwise in func.tags and returns == ["Tensor"] and not out
+
+
+def is_one_pixel(
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+) -> bool:
+    """True for the arguments of a convolution that sees one pixel at a time."""
+    return weight.shape[2:] == (1, 1) and set(stride) == {1} and not any(padding)
+
+
+def is_flat(t: Tensor) -> bool:
+    """True for a tensor with the same value at all pixels."""
+    return all(n == 1 for n in t.shape[-2:])
+
+
+@cache
+def is_view(func: Any) -> bool:
+    """True if the result shares memory with an argument."""
+    return any(r.alias_info is not None for r in func._schema.returns)
+
+
+@cache
+def out_overload(func: Any) -> Any:
+    """The overload of an operation that writes into a given tensor, or None."""
+    if func._overloadname == "Tensor" and "out" in func._overloadpacket.overloads():
+        return func._overloadpacket.out
+    return None

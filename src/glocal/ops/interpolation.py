@@ -1,0 +1,50 @@
+"""Values of windows interpolated to the pixels between, as products with a matrix of weights."""
+
+import torch
+from torch import Tensor
+
+from glocal.ops.windows import AxisWindows
+
+__all__ = [
+    "along_rows",
+    "channels_last",
+    "down_columns",
+    "interpolation_weights",
+    "window_of_pixel",
+]
+
+
+def window_of_pixel(axis: AxisWindows, device: torch.device) -> Tensor:
+    """Index of the window of each pixel, (size,); a fraction for a pixel between two windows."""
+    place = (torch.arange(axis.size, device=device) - axis.before).clamp_min(0)
+    if axis.step > 1:
+        place = place / axis.step
+    return place.clamp_max(axis.count - 1)
+
+
+def interpolation_weights(axis: AxisWindows, like: Tensor) -> Tensor:
+    """(size, count): the weight of each window's value in each pixel's; rows sum to 1."""
+    number = torch.arange(axis.count, device=like.device)
+    distance = (window_of_pixel(axis, like.device)[:, None] - number).abs()
+    return (1 - distance).clamp_min(0).to(like.dtype)
+
+
+def along_rows(values: Tensor, weights: Tensor) -> Tensor:
+    """(..., rows, windows) to (..., rows, w) by weights (w, windows), in the same memory format."""
+    if channels_last(values):
+        return (weights @ values.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return values @ weights.mT
+
+
+def down_columns(weights: Tensor, x: Tensor) -> Tensor:
+    """(..., windows, w) to (..., rows, w) by weights (rows, windows), in the same memory format."""
+    if not channels_last(x):
+        return weights @ x
+    rows = x.permute(0, 2, 3, 1)
+    made: Tensor = (weights @ rows.flatten(2)).unflatten(2, rows.shape[2:])
+    return made.permute(0, 3, 1, 2)
+
+
+def channels_last(x: Tensor) -> bool:
+    """True for (b, c, h, w) in the channels-last memory format."""
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)

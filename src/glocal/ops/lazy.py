@@ -1,0 +1,79 @@
+"""The statistics of `glocal.ops` for converted modules: lazy maps where no gradient is wanted.
+
+Each function takes the arguments of its namesake in `glocal.ops` and returns the same values.
+Without gradients the result is a `WindowMap`, which stores one value per window and looks like the
+full map to torch. What is made of it alone is computed once per window, and no full map is written
+where it meets pixels.
+"""
+
+import torch
+from torch import Tensor
+
+from glocal.errors import ArgumentError
+from glocal.ops.forms import moment_windows_of, windows_of
+from glocal.ops.numerics import by_slices, sum_dtype
+from glocal.ops.windows import Precision, Size
+
+__all__ = ["local_max", "local_mean", "local_moments", "local_norm", "local_sum"]
+
+
+def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+    """`ops.local_mean` as a lazy map."""
+    windows = windows_of(x, window, precision)
+    if windows.cover_map:
+        return x.mean((-2, -1), keepdim=True)
+    return windows.as_map(windows.means(x.to(sum_dtype(x))).to(x.dtype))
+
+
+def local_sum(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+    """`ops.local_sum` as a lazy map."""
+    windows = windows_of(x, window, precision)
+    if windows.cover_map:
+        return x.sum((-2, -1), keepdim=True)
+    return windows.as_map(windows.sums(x.to(sum_dtype(x))).to(x.dtype))
+
+
+def local_max(x: Tensor, window: Size) -> Tensor:
+    """`ops.local_max` as a lazy map."""
+    # In eager mode tied maxima share the gradient, as in torch; the operator gives it to the first.
+    windows = windows_of(x, window, operators_train=False)
+    if windows.cover_map:
+        return x.amax((-2, -1), keepdim=True)
+    return windows.as_map(by_slices(windows.maxima, x))
+
+
+def local_norm(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+    """`ops.local_norm` as a lazy map."""
+    windows = windows_of(x, window, precision)
+    if windows.cover_map:
+        whole: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
+        return whole
+    total = windows.sums(x.to(sum_dtype(x)).square())
+    # The derivative of the root is infinite at 0; that of a norm is 0 there, by convention.
+    root = total.clamp_min(torch.finfo(total.dtype).tiny).sqrt() * (total > 0)
+    return windows.as_map(root.to(x.dtype))
+
+
+def local_moments(
+    x: Tensor,
+    window: Size,
+    *,
+    groups: int | None = None,
+    correction: int = 0,
+    precision: Precision = "exact",
+) -> tuple[Tensor, Tensor]:
+    """`ops.local_moments` as lazy maps."""
+    groups = x.shape[1] if groups is None else groups
+    if x.shape[1] % groups:
+        raise ArgumentError(
+            f"groups must divide the channels: got {groups} groups of {x.shape[1]} channels"
+        )
+    windows = moment_windows_of(x, window, precision)
+    mean, variance = windows.moments(x, groups)
+    if correction:
+        number = windows.pixels * (x.shape[1] // groups)
+        spare = number - correction
+        # A number stays one: a compiler would make a constant of a tensor.
+        spare = spare.clamp_min(0) if isinstance(spare, Tensor) else max(spare, 0)
+        variance = variance * number / spare
+    return windows.as_map(mean), windows.as_map(variance)

@@ -1,0 +1,59 @@
+"""Mean and variance over windows from window means, and of groups of channels."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from glocal.ops.numerics import widest_dtype
+
+__all__ = ["group_channels", "merge_moments", "moments_by_means"]
+
+
+def moments_by_means(
+    x: Tensor, groups: int, means: Callable[[Tensor, int], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance over windows and groups of channels.
+
+    Args:
+        x: (b, c, h, w).
+        groups: number of groups of channels.
+        means: of a map (b, groups, h, w) that is the sum of a number of channels, to window sums
+            ÷ (pixels of a window · channels).
+
+    Returns:
+        2 × (b, groups, ...) as `means` has them, in `widest_dtype`; no variance is negative.
+    """
+    wide = group_channels(x.to(widest_dtype(x)), groups)
+    # The variance does not change if a constant is subtracted. The mean of the whole map leaves
+    # the smallest squares, so that a small deviation beside a large mean keeps its digits.
+    centre = wide.mean((2, 3, 4), keepdim=True)
+    offset = wide - centre
+    channels = x.shape[1] // groups
+    first = means(offset.sum(2), channels)
+    second = means(offset.square().sum(2), channels)
+    return first + centre[:, :, 0], (second - first.square()).clamp_min(0)
+
+
+def merge_moments(mean: Tensor, variance: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Moments of groups of channels from those of each channel; no variance is negative.
+
+    Args:
+        mean, variance: (b, c, h, w).
+        groups: number of groups of channels.
+
+    Returns:
+        2 × (b, groups, h, w).
+    """
+    if groups == mean.shape[1]:
+        return mean, variance
+    between, centre = torch.var_mean(group_channels(mean, groups), 2, correction=0)
+    return centre, group_channels(variance, groups).mean(2) + between
+
+
+def group_channels(x: Tensor, groups: int) -> Tensor:
+    """(b, c, h, w) to (b, groups, c / groups, h, w)."""
+    if groups == x.shape[1]:
+        return x.unsqueeze(2)  # tracers would not see that the map is not split
+    split: Tensor = x.unflatten(1, (groups, -1))
+    return split

@@ -1,0 +1,61 @@
+"""Dtypes that sums accumulate in, and slices that fit the processor's cache."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glocal.ops.kernels.plain import is_plain
+from glocal.ops.programs import is_recording
+
+__all__ = ["by_slices", "no_autocast", "sum_dtype", "widest_dtype"]
+
+SLICE_PIXELS = 1 << 20
+"""Pixels of a slice: a few temporaries of that size fit the cache of a processor core."""
+
+
+def sum_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which sums over `x` accumulate: float32 at least."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def widest_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which second moments accumulate: float64 where the device has it."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def no_autocast(device: str) -> AbstractContextManager[Any]:
+    """Turn autocast off, which would narrow the dtype of products."""
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+def by_slices(f: Callable[[Tensor], Tensor], x: Tensor, channels: int = 1) -> Tensor:
+    """f(x), computed on a few images and channels at a time where that saves memory.
+
+    A slice whose temporaries fit the processor's cache is several times faster on a CPU than the
+    whole tensor. Where torch has to see every operation, f gets the whole tensor.
+
+    Args:
+        f: (b, c, h, w) to (b, c, ...), each group of channels for itself.
+        x: (b, c, h, w).
+        channels: in a group.
+    """
+    if is_recording() or not is_plain(x):
+        return f(x)
+    b, c, h, w = x.shape
+    step = channels * max(1, SLICE_PIXELS // (channels * h * w))
+    if b == 1 and step >= c:
+        return f(x)
+    out = None
+    for i in range(b):
+        for first in range(0, c, step):
+            part = f(x[i : i + 1, first : first + step])
+            if out is None:
+                out = part.new_empty((b, c, *part.shape[2:]))
+            out[i, first : first + step] = part[0]
+    assert out is not None
+    return out

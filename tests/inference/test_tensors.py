@@ -1,0 +1,121 @@
+"""Images of every layout and dtype through `restore`, and back."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glocal.errors import ArgumentError, GlocalWarning
+from glocal.inference.restore import restore
+
+
+def photo(*size: int) -> Tensor:
+    return torch.rand(size, generator=torch.Generator().manual_seed(0))
+
+
+class Scale(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(21, 34), (21, 34, 1), (21, 34, 3)])
+@pytest.mark.parametrize("tile", [None, 16])
+def test_arrays_keep_shape_type_and_values(
+    dtype: type, shape: tuple[int, ...], tile: int | None
+) -> None:
+    values = np.random.default_rng(0).random(shape)
+    if np.issubdtype(dtype, np.integer):
+        values = np.rint(values * np.iinfo(dtype).max)
+    image = values.astype(dtype)
+    restored = restore(nn.Identity(), image, tiles=tile)
+    assert restored.dtype == dtype
+    assert restored.flags.c_contiguous
+    if np.issubdtype(dtype, np.integer):
+        np.testing.assert_array_equal(restored, image)
+    else:
+        np.testing.assert_allclose(restored, image, rtol=1e-3 if dtype == np.float16 else 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 21, 34), (2, 3, 21, 34), (1, 21, 34)])
+def test_tensors_keep_shape_type_and_values(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    image = photo(*shape).to(dtype)
+    restored = restore(nn.Identity(), image)
+    assert restored.dtype == dtype
+    torch.testing.assert_close(restored, image, rtol=1e-6, atol=1e-6)
+
+
+def test_integers_are_clamped_and_floats_are_not() -> None:
+    half = np.full((4, 4, 3), 200, np.uint8)
+    assert restore(Scale(2.0), half).max() == 255
+    assert restore(Scale(-1.0), half).max() == 0
+    assert restore(Scale(2.0), photo(3, 4, 4)).max() > 1
+
+
+def test_integers_are_rounded() -> None:
+    image = np.array([[[100]], [[101]]], np.uint8)
+    np.testing.assert_array_equal(restore(Scale(0.996), image), [[[100]], [[101]]])
+
+
+def test_other_array_layouts_in_memory_are_read() -> None:
+    image = np.random.default_rng(0).integers(0, 65536, (12, 20, 3)).astype(">u2")
+    assert restore(nn.Identity(), image).dtype == np.dtype("u2")
+    np.testing.assert_array_equal(restore(nn.Identity(), image), image)
+    flipped = image.astype(np.uint8)[::-1, ::-1]
+    flipped.flags.writeable = False
+    np.testing.assert_array_equal(restore(nn.Identity(), flipped), flipped)
+
+
+def test_the_image_is_left_as_it_was() -> None:
+    image = photo(3, 32, 32)
+    before = image.clone()
+    restore(nn.ReLU(inplace=True), image - 0.5)
+    restored = restore(nn.Identity(), image)
+    restored.zero_()
+    torch.testing.assert_close(image, before)
+
+
+def test_an_in_place_network_does_not_touch_the_image() -> None:
+    image = photo(3, 16, 16) - 0.5
+    before = image.clone()
+    restore(nn.ReLU(inplace=True), image)
+    torch.testing.assert_close(image, before)
+    array = before.permute(1, 2, 0).numpy().copy()
+    restore(nn.ReLU(inplace=True), array)
+    np.testing.assert_array_equal(array, before.permute(1, 2, 0).numpy())
+
+
+def test_result_may_take_part_in_autograd() -> None:
+    weight = torch.ones((), requires_grad=True)
+    restored = restore(nn.Conv2d(3, 3, 1), photo(3, 8, 8))
+    assert not restored.requires_grad
+    (restored * weight).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_values_that_are_not_finite_give_a_warning(dtype: type) -> None:
+    image = np.ones((8, 8, 3), dtype)
+    with pytest.warns(GlocalWarning, match="not finite"):
+        restore(Scale(float("nan")), image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.zeros(8, 8),
+        torch.zeros(3, 0, 8),
+        torch.zeros(3, 8, 8, dtype=torch.uint8),
+        np.zeros((2, 3, 8, 8)),
+        np.zeros((8, 8), np.int32),
+        np.zeros((8, 8), bool),
+    ],
+)
+def test_other_images_are_refused(image: Tensor | np.ndarray) -> None:
+    with pytest.raises(ArgumentError, match="expected"):
+        restore(nn.Identity(), image)
