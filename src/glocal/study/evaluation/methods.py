@@ -53,7 +53,7 @@ class Method:
     def restore(self, image: AnyImage, **arguments: Any) -> AnyImage:
         """Return the restored image; further arguments are those of `glocal.restore`.
 
-        A method without tiles raises where memory is short. `glocal.restore` would go on in tiles,
+        A method without tiles raises where memory is short. `glocal.restore` would continue in tiles,
         which is another method.
 
         Raises:

@@ -48,7 +48,7 @@ class Search:
     """A search; drive `run()` by sending it the trials of every batch that it yields.
 
     Attributes:
-        train: (height, width) of the training crops.
+        train_size: (height, width) of the training crops.
         covers_images: returns True for a window that covers every image, which makes the
             converted network equal to the original.
         groups: of operations to try leaving global; empty to convert all.
@@ -57,7 +57,7 @@ class Search:
         trials: all trials received.
     """
 
-    train: Size
+    train_size: Size
     covers_images: Callable[[Size], bool]
     groups: Sequence[Group] = ()
     ungrouped: bool = False
@@ -135,7 +135,7 @@ class Search:
             self.trials += yield Batch(stage, tuple(new))
 
     def _scaled(self, scale: float) -> Size:
-        return (max(1, int(self.train[0] * scale)), max(1, int(self.train[1] * scale)))
+        return (max(1, int(self.train_size[0] * scale)), max(1, int(self.train_size[1] * scale)))
 
 
 def _between(first: Size, second: Size) -> Size:

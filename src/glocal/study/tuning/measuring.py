@@ -84,13 +84,13 @@ class Nearness:
 
     Attributes:
         model: the network, not converted.
-        train: (height, width) of the training crops.
+        train_size: (height, width) of the training crops.
         conversion: how the network is converted.
         run: how the network runs.
     """
 
     model: nn.Module
-    train: Size
+    train_size: Size
     conversion: ConversionOptions = ConversionOptions()
     run: RunOptions = RunOptions()
 
@@ -102,7 +102,7 @@ class Nearness:
         shifts = window_shifts(
             self.model,
             [image],
-            self.train,
+            self.train_size,
             windows=[] if window is None else [window],
             conversion=self.conversion,
             run=self.run,
@@ -117,7 +117,7 @@ class Measuring:
 
     Attributes:
         model: the network, not converted.
-        train: (height, width) of the training crops.
+        train_size: (height, width) of the training crops.
         images: to measure on.
         crop: (height, width) of the centre of each image to use; None for the whole image.
         conversion: options of every conversion.
@@ -128,7 +128,7 @@ class Measuring:
     """
 
     model: nn.Module
-    train: Size
+    train_size: Size
     images: Sequence[Sample]
     crop: Size | None
     conversion: ConversionOptions
@@ -182,7 +182,7 @@ class Measuring:
         window, keep = candidate
         options = replace(self.conversion, keep_global=(*self.conversion.patterns, *keep))
         try:
-            network = localize(self.model, self.train, window=window, **options.arguments())
+            network = localize(self.model, self.train_size, window=window, **options.arguments())
         except (ArgumentError, ConversionError):
             if keep:
                 return None

@@ -172,8 +172,9 @@ class Tuning:
         area = best.window[0] * best.window[1]
         if len(areas) < _RANGE or min(areas) < area < max(areas):
             return ""
-        end = "smallest" if area == min(areas) else "largest"
-        return f" It is the {end} window that was tried; a better one may be beyond."
+        if area == min(areas):
+            return " It is the smallest window that was tried; a smaller one may be better."
+        return " It is the largest window that was tried; a larger one may be better."
 
     @property
     def proxy_note(self) -> str:
@@ -183,8 +184,8 @@ class Tuning:
         return (
             "There are no targets, so the score is not quality but a proxy: the distance of the "
             "statistics of global operations from those of training-size crops. The single value "
-            "of a statistic on a whole image is about 0.8 deviations from any distribution, so "
-            "smaller gains mean little."
+            "of a statistic on a whole image is about 0.8 deviations from any distribution, so a "
+            "smaller distance means little."
         )
 
     def rows(self) -> list[tuple[str, ...]]:
