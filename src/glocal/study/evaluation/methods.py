@@ -53,8 +53,8 @@ class Method:
     def restore(self, image: AnyImage, **arguments: Any) -> AnyImage:
         """Return the restored image; further arguments are those of `glocal.restore`.
 
-        A method without tiles raises where memory is short. `glocal.restore` would continue in tiles,
-        which is another method.
+        A method without tiles raises if memory is short. `glocal.restore` would continue in
+        tiles, which is another method.
 
         Raises:
             GlocalError: as in `glocal.restore`, or the whole image does not fit into memory.

@@ -161,7 +161,7 @@ class StatisticsShift:
     def __str__(self) -> str:
         head = (
             f"training size {size_text(self.train_size)}, window {size_text(self.window)} "
-            f"(input pixels), {self.image_count} images\n"
+            f"(input pixels), {self.image_count} image{'s' * (self.image_count != 1)}\n"
         )
         if not self.shifts:
             return head + "the network has no global operations; there is nothing to analyze"
