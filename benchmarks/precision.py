@@ -13,10 +13,11 @@ from torch.utils._pytree import tree_map
 
 import glocal
 from glocal import ops
+from glocal.ops import lazy
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "mean": ops.local_mean,
-    "moments": ops.local_moments,
+    "mean": lazy.local_mean,
+    "moments": lazy.local_moments,
     "instance norm": ops.local_instance_norm,
 }
 """A function of a map and a window."""

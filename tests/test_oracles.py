@@ -1,4 +1,4 @@
-"""The oracles against torch's own global operations, against hand-worked cases, and each other."""
+"""The oracles against torch's global operations, hand-worked cases, and each other."""
 
 import math
 
@@ -53,11 +53,11 @@ TINY = {
     ),
 }
 
-# Red at (3, 5), (50, 77) and the last pixel, then the mean absolute value of the whole output, as
-# the published code gives them for TINY in float64 on these weights and images. NAFNet, MPRNet and
-# Restormer: the copies in spandrel 0.4.2 and spandrel-extra-arches 0.2.0. HINet, Baseline and the
-# conversion (TLC): transcribed from the authors' repositories, the real train size given to the
-# pooling layers of HINet and MPRNet, which assume 256.
+# Red at (3, 5), (50, 77) and the last pixel, then the mean absolute value of the output, from the
+# published code for TINY in float64 with these weights and images. NAFNet, MPRNet and Restormer
+# are the copies in spandrel 0.4.2 and spandrel-extra-arches 0.2.0. HINet, Baseline and the
+# conversion (TLC) are transcribed from the authors' repositories. The pooling layers of HINet and
+# MPRNet assume a train size of 256; they got the real one.
 PUBLISHED = {
     "nafnet": [1.0846299842, -1.71568087274, -1.10049254449, 1.40667478784],
     "nafnet global": [0.674557720337, -1.50944321359, -1.32973680577, 1.38901591076],
@@ -104,7 +104,7 @@ def test_window_start_is_sliding_then_replicate_padding(n, k):
     assert [oracles.window_start(p, k, n) for p in range(n)] == padded[0, 0].tolist()
 
 
-def test_sliding_shows_f_the_windows_in_reading_order():
+def test_sliding_calls_f_on_the_windows_in_reading_order():
     x = torch.arange(12.0).reshape(1, 1, 3, 4)
     seen = []
 
@@ -278,7 +278,9 @@ def test_attention_of_a_covering_window_is_the_global_one(size):
 
 
 def test_overlapping_attention_windows_are_averaged():
-    q, k, v, temperature = qkv(4, 7)  # starts 0 and 2 of 5 columns: 2, 3 and 4 lie in both
+    q, k, v, temperature = qkv(
+        4, 7
+    )  # windows of 5 columns start at 0 and 2; both have columns 2, 3 and 4
     left = whole_attention(*(t[..., :5] for t in (q, k, v)), temperature)
     right = whole_attention(*(t[..., 2:] for t in (q, k, v)), temperature)
     both = (left[..., 2:] + right[..., :3]) / 2
@@ -411,7 +413,9 @@ def test_restormer_variants_run():
 
 def test_published_sizes_have_the_published_parameter_counts():
     def millions(shapes):
-        slopes = sum(shape == (1,) for shape in shapes.values())  # MPRNet's are one parameter
+        slopes = sum(
+            shape == (1,) for shape in shapes.values()
+        )  # those of MPRNet are one parameter
         return (sum(map(math.prod, shapes.values())) - max(slopes - 1, 0)) / 1e6
 
     nafnet = {"middle_blk_num": 1, "enc_blk_nums": [1, 1, 1, 28], "dec_blk_nums": [1, 1, 1, 1]}
@@ -424,7 +428,7 @@ def test_published_sizes_have_the_published_parameter_counts():
 # inputs
 
 
-def test_ramp_noise_varies_in_mean_and_spread():
+def test_ramp_noise_varies_in_mean_and_deviation():
     x = ramp_noise(1, 3, 64, 80)
     assert x.dtype == torch.float64
     assert -0.7 < x.min() < x.max() < 1.7

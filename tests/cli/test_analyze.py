@@ -152,7 +152,7 @@ def test_wrong_arguments_are_refused(
         ([bare_checkpoint, "--data", data], 1, "give --train-size"),
         ([checkpoint, "--data", tmp_path / "none"], 1, "no such folder"),
         ([checkpoint, "--data", data, "--crops", tmp_path / "none"], 1, "no such folder"),
-        ([checkpoint, "--data", data, "--layout", "gopro"], 1, "is not laid out as gopro"),
+        ([checkpoint, "--data", data, "--layout", "gopro"], 1, "does not match the layout gopro"),
         ([checkpoint, "--data", data, "--out", data / "blur/a.png"], 1, "is a file"),
         ([checkpoint], 2, "Missing option"),
     ):
@@ -169,7 +169,7 @@ def test_a_refused_file_loses_nothing(
     result = run("analyze", checkpoint, "--data", data, *words)
     assert result.exit_code == 1
     assert "mean distance" in result.stdout
-    assert "cannot be made" in result.stderr
+    assert "cannot be created" in result.stderr
 
 
 def test_a_missing_matplotlib_is_said_first(

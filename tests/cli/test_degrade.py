@@ -103,7 +103,7 @@ def test_a_bad_file_is_named_and_the_others_are_made(run, folder: Path, tmp_path
         (
             ["photo.png", "set", "--kind", "motion", "--strength", "100"],
             1,
-            "motion takes a strength of 0 to 64 (longest path in pixels), got 100",
+            "the strength of motion must be 0 to 64 (longest path in pixels), got 100",
         ),
     ],
 )

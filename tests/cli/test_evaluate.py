@@ -93,7 +93,7 @@ def test_pictures_that_cannot_be_written_are_failures(run, checkpoint, data: Pat
     result = run("evaluate", checkpoint, *words)
     assert result.exit_code == 1
     assert "failed: a: " in result.stderr
-    assert "cannot be made" in result.stderr
+    assert "cannot be created" in result.stderr
 
 
 def test_narrow_tables_cut_nothing_off() -> None:
@@ -117,9 +117,13 @@ def test_a_window_far_too_small_is_warned_of(run, checkpoint: Path, data: Path) 
         (["bare.pth", "--data", "set"], 1, "give --train-size"),
         (["bare.pth"], 2, "Missing option"),
         (["tiny.safetensors", "--data", "none"], 1, "none: no such folder"),
-        (["tiny.safetensors", "--data", "set/input"], 1, "fits no layout of pairs"),
-        (["tiny.safetensors", "--data", "set", "--layout", "gopro"], 1, "not laid out as gopro"),
-        (["tiny.safetensors", "--data", "unpaired"], 1, "do not pair by their names"),
+        (["tiny.safetensors", "--data", "set/input"], 1, "matches no known layout"),
+        (
+            ["tiny.safetensors", "--data", "set", "--layout", "gopro"],
+            1,
+            "does not match the layout gopro",
+        ),
+        (["tiny.safetensors", "--data", "unpaired"], 1, "do not match"),
         (["tiny.safetensors", "--data", "set", "--metric", "lpips"], 1, "no metric is called"),
         (["tiny.safetensors", "--data", "set", "--window", "0"], 2, "is not a size"),
         (["tiny.safetensors", "--data", "set", "--blend", "soft"], 2, "soft"),

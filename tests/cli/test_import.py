@@ -243,14 +243,16 @@ def test_what_is_no_package_is_named(tmp_path: Path) -> None:
     archive = tmp_path / "some-0.1.0.tgz"
     archive.write_bytes(b"")
     assert error_of(find_model, archive).endswith("unpack it first: tar -xzf some-0.1.0.tgz")
-    assert error_of(find_model, tmp_path).endswith("no unpacked package of a TensorFlow.js model")
+    assert error_of(find_model, tmp_path).endswith(
+        "not an unpacked package of a TensorFlow.js model"
+    )
     assert error_of(find_model, tmp_path / "nowhere").endswith("nowhere: no such folder")
 
 
 def test_missing_and_short_shards_are_named(package: Path) -> None:
     model, shard = package / "models/model.json", package / "models/group1-shard2of2.bin"
     shard.write_bytes(shard.read_bytes()[:-1])
-    assert "its shards hold" in error_of(read_graph, model)
+    assert "the shards have" in error_of(read_graph, model)
     shard.unlink()
     assert "shard2of2.bin: cannot be read (No such file" in error_of(read_graph, model)
 
@@ -274,7 +276,7 @@ def test_quantised_weights_are_refused(package: Path, edit) -> None:
 
     edit(quantise)
     message = error_of(read_graph, package / "models/model.json")
-    assert "its weights are quantised; only float32, int32, bool can be read" in message
+    assert "the weights are quantised; only float32, int32, bool can be read" in message
 
 
 def test_two_tensors_for_one_name_are_refused(package: Path, edit) -> None:
@@ -284,12 +286,12 @@ def test_two_tensors_for_one_name_are_refused(package: Path, edit) -> None:
         )
     )
     message = error_of(parameters, read_graph(package / "models/model.json"))
-    assert message.startswith("the graph holds two tensors for the ")
+    assert message.startswith("the graph has two tensors for the ")
 
 
 def test_a_graph_without_layers_is_refused(tmp_path: Path) -> None:
     model = write_model(tmp_path / "models", *graph_of({}))
-    assert "holds no convolution" in error_of(parameters, read_graph(model))
+    assert "has no named convolution" in error_of(parameters, read_graph(model))
 
 
 # --- layouts, against the definitions of TensorFlow's operations -----------------------------

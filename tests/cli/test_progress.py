@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from glocal.cli.progress import Bar, run_through
-from glocal.runs.one_file import FileResult
+from glocal.runs.jobs import FileResult
 
 
 def screen(*, terminal: bool) -> Console:

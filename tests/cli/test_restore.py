@@ -242,7 +242,7 @@ def test_a_folder_is_restored_and_resumed(
     assert again.stdout.splitlines()[-1] == f"result       {out} (1 restored, 2 skipped)"
     refused = run("restore", folder, out, "--model", checkpoint, "--no-resume")
     assert refused.exit_code == 1
-    assert "exists already" in refused.stderr
+    assert "exist already" in refused.stderr
     forced = run("restore", folder, out, "--model", checkpoint, "--overwrite")
     assert forced.stdout.splitlines()[-1] == f"result       {out} (3 restored)"
 
@@ -363,9 +363,9 @@ def test_a_large_photograph_that_was_interrupted_goes_on(
     run, large: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from glocal.inference.run import TileRunner
-    from glocal.runs import large as large_files
+    from glocal.runs import streaming
 
-    monkeypatch.setattr(large_files, "STREAMED_PIXELS", 1000)
+    monkeypatch.setattr(streaming, "STREAMED_PIXELS", 1000)
     words = ("--model", checkpoint, "--tile", "192", "--halo", "20")
     plain, target = large.with_name("plain.png"), large.with_name("o.png")
     whole, calls = TileRunner.__call__, []
@@ -380,8 +380,8 @@ def test_a_large_photograph_that_was_interrupted_goes_on(
     result = run("restore", large, target, *words)
     assert result.exit_code == 130
     assert result.stderr == (
-        f"interrupted: 3 of 8 tiles are kept in {large.parent / '.o.png.part'}; "
-        "the same command goes on from there\n"
+        f"interrupted: 3 of 8 tiles are saved in {large.parent / '.o.png.part'}; "
+        "run the same command again to continue\n"
     )
     assert not target.exists()
     result = run("restore", large, target, *words)

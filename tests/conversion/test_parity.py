@@ -1,7 +1,7 @@
 """Converted networks against slow, independent float64 references of the official semantics.
 
 Parameters are random; inputs are a ramp plus noise, so that local statistics differ from the
-global ones. Sizes lie below, at and above the window, odd ones among them; the batch is two.
+global ones. Sizes are below, at and above the window, some of them odd; the batch is two.
 `python tests/conversion/test_parity.py` prints the table of the README.
 """
 

@@ -206,13 +206,15 @@ def test_realblur_is_read_from_its_list(tmp_path):
     assert listed(root, pairs(root)) == expected
     (root / "RealBlur_R_test_list.txt").write_text(f"{sharp} {blur}\n")
     assert listed(root, pairs(root, "realblur-r")) == expected
-    with pytest.raises(ArgumentError, match="holds realblur-j and realblur-r; name one"):
+    with pytest.raises(
+        ArgumentError, match="matches the layouts realblur-j and realblur-r; choose one"
+    ):
         pairs(root)
     (root / blur).unlink()
-    with pytest.raises(ArgumentError, match=r"1 files are missing: .*blur_1.png"):
+    with pytest.raises(ArgumentError, match=r"1 of its files are missing: .*blur_1.png"):
         pairs(root, "realblur-j")
     (root / "RealBlur_J_test_list.txt").write_text(f"{sharp}\n")
-    with pytest.raises(ArgumentError, match="every line is to name a target and a blurry image"):
+    with pytest.raises(ArgumentError, match="every line must name a target and a blurred image"):
         pairs(root, "realblur-j")
 
 
@@ -232,14 +234,18 @@ def test_both_halves_of_sots_ask_for_a_choice(tmp_path):
     root = grow(tmp_path, SOTS_OUTDOOR + "indoor/nyuhaze500/hazy/1400_1.png")
     grow(root, "indoor/nyuhaze500/gt/1400.png")
     assert [pair.name for pair in pairs(root, "sots-indoor")] == ["1400_1"]
-    with pytest.raises(ArgumentError, match="holds sots-indoor and sots-outdoor; name one"):
+    with pytest.raises(
+        ArgumentError, match="matches the layouts sots-indoor and sots-outdoor; choose one"
+    ):
         pairs(root)
 
 
 def test_folders_may_be_named(tmp_path):
     root = grow(tmp_path, "one/shaken/a.png one/still/a.png")
     assert [pair.name for pair in pairs(root, "one/shaken:one/still")] == ["a"]
-    with pytest.raises(ArgumentError, match=r"not laid out as x:y, which has x/ and y/;\n.* one/"):
+    with pytest.raises(
+        ArgumentError, match=r"does not match the layout x:y, which has x/ and y/;\n.* one/"
+    ):
         pairs(root, "x:y")
 
 
@@ -265,17 +271,21 @@ def test_clean_images_need_a_noise_level(tmp_path):
 @pytest.mark.parametrize(
     ("tree", "options", "message"),
     [
-        ("a/b.png", {}, r"fits no layout of pairs: it holds a/\ntried gopro, hide, "),
-        ("a.png", {"layout": "gopro"}, r"not laid out as gopro, which has .*;\nit holds a.png"),
-        ("a.png", {"layout": "gopr"}, "no layout is called 'gopr'; there are gopro, hide"),
-        ("a.png", {"layout": "paired", "noise_sigma": 5}, "paired has degraded images of its own"),
-        ("a.png", {"noise_sigma": -1}, "deviation in 1/255, got -1"),
-        ("a.txt", {"noise_sigma": 5}, "no clean images to add noise to; it holds a.txt"),
-        ("input/a.png target/a.txt", {}, "target: holds no images"),
+        ("a/b.png", {}, r"matches no known layout; it contains a/\ntried gopro, hide, "),
+        (
+            "a.png",
+            {"layout": "gopro"},
+            r"does not match the layout gopro, which has .*;\nit contains a.png",
+        ),
+        ("a.png", {"layout": "gopr"}, "unknown layout 'gopr'; use one of gopro, hide"),
+        ("a.png", {"layout": "paired", "noise_sigma": 5}, "paired has degraded images; noise"),
+        ("a.png", {"noise_sigma": -1}, r"0 or more \(in 1/255\), got -1"),
+        ("a.txt", {"noise_sigma": 5}, "no images to add noise to; it contains a.txt"),
+        ("input/a.png target/a.txt", {}, "target: has no images"),
         (
             "input/a.png input/a.jpg target/a.png",
             {},
-            "input: a.jpg and a.png differ in their suffix alone",
+            "input: a.jpg and a.png differ only in their suffix",
         ),
         (
             "input/1.png input/2.png input/3.png input/4.png input/5.png target/1.png target/6.png",
@@ -292,10 +302,14 @@ def test_clean_images_need_a_noise_level(tmp_path):
             {},
             r"several pairs of folders \(test/input:test/target, val/input:val/target\)",
         ),
-        ("test/input.lmdb/data.mdb", {}, "LMDB databases are not read: unpack them"),
-        ("ValidationNoisyBlocksSrgb.mat", {"layout": "sidd"}, "MATLAB files are not read"),
-        ("images_srgb/0001.mat info.mat", {"layout": "dnd"}, "need SciPy: convert them to PNG"),
-        ("val_blur/0/1.png val_sharp/0/1.png", {"layout": "reds"}, "not laid out as reds"),
+        ("test/input.lmdb/data.mdb", {}, "LMDB databases cannot be read: convert them"),
+        ("ValidationNoisyBlocksSrgb.mat", {"layout": "sidd"}, "MATLAB files cannot be read"),
+        ("images_srgb/0001.mat info.mat", {"layout": "dnd"}, "cannot be read: convert them to PNG"),
+        (
+            "val_blur/0/1.png val_sharp/0/1.png",
+            {"layout": "reds"},
+            "does not match the layout reds",
+        ),
         ("hazy/1400_1.png hazy/7_1.png clear/1400.png", {}, "1 of 2 have no target: 7_1$"),
     ],
 )
@@ -359,7 +373,9 @@ def test_larger_targets_are_cropped_where_the_data_set_says_so(tmp_path):
     hazy, clear = picture(tmp_path / "hazy.png"), picture(tmp_path / "clear.png", 10, 12)
     _, target = read_pair(Pair("a", hazy, clear, centre_crop=True))
     np.testing.assert_allclose(target, images.read(clear).pixels[2:8, 2:10] / 255, atol=1e-7)
-    with pytest.raises(ArgumentError, match=r"is 6×8 with 3 channels, its target .* 10×12 with 3"):
+    with pytest.raises(
+        ArgumentError, match=r"is 6×8 with 3 channels, but its target .* 10×12 with 3"
+    ):
         read_pair(Pair("a", hazy, clear))
 
 
@@ -373,7 +389,7 @@ def test_targets_of_super_resolution_are_larger_by_a_factor(tmp_path):
 
 
 def test_channels_have_to_agree(tmp_path):
-    with pytest.raises(ArgumentError, match=r"3 channels, its target .* 1 channels"):
+    with pytest.raises(ArgumentError, match=r"3 channels, but its target .* 1 channels"):
         read_pair(
             Pair("a", picture(tmp_path / "rgb.png"), picture(tmp_path / "grey.png", channels=1))
         )
@@ -384,5 +400,5 @@ def test_two_views_lie_along_the_channels(tmp_path):
     degraded, _ = read_pair(Pair("a", left, left, second=right))
     expected = np.concatenate([images.read(left).pixels, images.read(right).pixels], axis=2)
     np.testing.assert_allclose(degraded, expected / 255, atol=1e-7)
-    with pytest.raises(ArgumentError, match="its other view 5×8"):
+    with pytest.raises(ArgumentError, match=r"second view .* is 5×8"):
         read_pair(Pair("a", left, left, second=picture(tmp_path / "s.png", 5)))

@@ -14,7 +14,7 @@ from glocal.data.degrade import (
     motion_blur,
     poisson_noise,
 )
-from glocal.data.fields import SmoothMaps, average_at, evenly
+from glocal.data.random_fields import SmoothFields, average_at_offsets, to_uniform
 from glocal.errors import ArgumentError
 from glocal.images import images
 from glocal.images.images import Image
@@ -97,16 +97,20 @@ def test_any_size(kind, size):
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
-        (np.zeros((4, 4)), {"kind": "noise"}, r"\(h, w, 1\) or \(h, w, 3\), got \(4, 4\)"),
-        (np.zeros((4, 4, 4)), {"kind": "haze"}, r"got \(4, 4, 4\)"),
+        (np.zeros((4, 4)), {"kind": "noise"}, r"\(h, w, 1\) or \(h, w, 3\), got shape \(4, 4\)"),
+        (np.zeros((4, 4, 4)), {"kind": "haze"}, r"got shape \(4, 4, 4\)"),
         (np.zeros((4, 4, 3), np.uint8), {"kind": "jpeg"}, r"floats in \[0, 1\], got uint8"),
-        (np.zeros((4, 4, 3)), {"kind": "rain"}, "called 'rain'; use motion, defocus, noise"),
+        (
+            np.zeros((4, 4, 3)),
+            {"kind": "rain"},
+            "unknown degradation 'rain'; use one of motion, defocus, noise",
+        ),
         (
             np.zeros((4, 4, 3)),
             {"kind": "motion", "strength": 65},
-            r"motion takes a strength of 0 to 64 \(longest path in pixels\), got 65",
+            r"strength of motion must be 0 to 64 \(longest path in pixels\), got 65",
         ),
-        (np.zeros((4, 4, 3)), {"kind": "jpeg", "strength": 0}, "strength of 1 to 100"),
+        (np.zeros((4, 4, 3)), {"kind": "jpeg", "strength": 0}, "jpeg must be 1 to 100"),
         (np.zeros((4, 4, 3)), {"kind": "noise", "strength": float("nan")}, "got nan"),
     ],
 )
@@ -121,7 +125,9 @@ def test_impossible_arguments_are_refused(image, options, message):
 @pytest.mark.parametrize("row", [0, 75, 149, 310])  # on the knots and between them
 def test_smooth_maps_are_standard_normal(row):
     image = np.zeros((400, 3, 1), np.float32)
-    drawn = [SmoothMaps(2, image, seed).rows(range(row, row + 1))[:, 0, 1] for seed in range(2000)]
+    drawn = [
+        SmoothFields(2, image, seed).rows(range(row, row + 1))[:, 0, 1] for seed in range(2000)
+    ]
     values = torch.stack(drawn)
     assert values.mean(0).abs().max() < 0.1
     assert (values.var(0) - 1).abs().max() < 0.15
@@ -129,7 +135,7 @@ def test_smooth_maps_are_standard_normal(row):
 
 
 def test_smooth_maps_are_smooth():
-    maps = SmoothMaps(4, np.zeros((700, 600, 1), np.float32), seed=0).rows(range(700))
+    maps = SmoothFields(4, np.zeros((700, 600, 1), np.float32), seed=0).rows(range(700))
     assert maps.shape == (4, 700, 600)
     assert maps.diff(dim=1).abs().max() < 0.03
     assert maps.diff(dim=2).abs().max() < 0.03
@@ -138,13 +144,13 @@ def test_smooth_maps_are_smooth():
 
 def test_smooth_maps_are_the_same_band_by_band():
     image = np.zeros((400, 90, 1), np.float32)
-    maps = SmoothMaps(3, image, seed=5)
+    maps = SmoothFields(3, image, seed=5)
     bands = [maps.rows(range(top, min(400, top + 130))) for top in range(0, 400, 130)]
     assert torch.equal(torch.cat(bands, dim=1), maps.rows(range(400)))
 
 
 def test_normal_values_become_even_ones():
-    even = evenly(torch.randn(100_000, generator=torch.Generator().manual_seed(0)))
+    even = to_uniform(torch.randn(100_000, generator=torch.Generator().manual_seed(0)))
     shares = torch.histc(even, 10, 0, 1) / len(even)
     assert (shares - 0.1).abs().max() < 0.01
 
@@ -167,7 +173,7 @@ def test_averages_are_those_of_scipys_interpolation():
         ],
         axis=-1,
     )
-    np.testing.assert_allclose(average_at(image, offsets), expected, atol=2e-5)
+    np.testing.assert_allclose(average_at_offsets(image, offsets), expected, atol=2e-5)
 
 
 # --- blur ------------------------------------------------------------------------------------

@@ -138,10 +138,10 @@ def test_a_set_has_one_kind_of_images(folder, tmp_path):
     assert statuses(folder, out, "motion", overwrite=True) == ["made"] * 3
     assert json.loads((out / RECORD).read_text())["kind"] == "motion"
     (out / RECORD).write_text("{}")
-    with pytest.raises(ArgumentError, match="is no record of a set"):
+    with pytest.raises(ArgumentError, match="is not a record of a paired set"):
         make_paired_set(folder, out, "motion")
     (out / RECORD).unlink()
-    with pytest.raises(ArgumentError, match=f"no {RECORD} says how they were made"):
+    with pytest.raises(ArgumentError, match=f"no {RECORD} that records how they were made"):
         make_paired_set(folder, out, "motion")
 
 
@@ -175,7 +175,7 @@ def test_inputs_are_never_overwritten(folder, tmp_path):
     statuses(folder, tmp_path / "set", "noise")
     before = files(tmp_path)
     for source in (tmp_path / "set/target", tmp_path / "set/target/a.png"):
-        with pytest.raises(ArgumentError, match="would overwrite an input"):
+        with pytest.raises(ArgumentError, match="is an input file"):
             make_paired_set(source, tmp_path / "set", "noise", overwrite=True)
     assert files(tmp_path) == before
 
@@ -184,12 +184,17 @@ def test_inputs_are_never_overwritten(folder, tmp_path):
     ("source", "options", "error", "message"),
     [
         ("none", {}, ImageError, "none: no such file or folder"),
-        ("clean/notes.txt", {}, ImageError, "not an image by its name"),
-        ("empty", {}, ImageError, "holds no images"),
-        ("clean", {"kind": "rain"}, ArgumentError, "called 'rain'"),
-        ("clean", {"strength": -1}, ArgumentError, "takes a strength of 0 to 255"),
-        ("clean", {"out": "clean/notes.txt"}, ArgumentError, "is a file; a set needs a folder"),
-        ("clean", {"out": "clean"}, ArgumentError, "is the input folder itself"),
+        ("clean/notes.txt", {}, ImageError, "not an image file"),
+        ("empty", {}, ImageError, "has no images"),
+        ("clean", {"kind": "rain"}, ArgumentError, "unknown degradation 'rain'"),
+        ("clean", {"strength": -1}, ArgumentError, "noise must be 0 to 255"),
+        (
+            "clean",
+            {"out": "clean/notes.txt"},
+            ArgumentError,
+            "is a file; a data set must be a folder",
+        ),
+        ("clean", {"out": "clean"}, ArgumentError, "is the input folder"),
         ("twice", {}, ArgumentError, r"would both be written to"),
     ],
 )

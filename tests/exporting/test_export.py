@@ -1,4 +1,7 @@
-"""Exported programs are the local network: by every route, and never the global one."""
+"""Exported programs are the local network, by every route, and never the global one.
+
+More than 300 lines: an export takes seconds, so these tests share their fixtures.
+"""
 
 import dataclasses
 import importlib.util
@@ -24,7 +27,7 @@ needs_onnx = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.joi
 
 
 class Attention(nn.Module):
-    """Transposed attention as MDTA has it."""
+    """Transposed attention as in MDTA."""
 
     def __init__(self, channels=4, heads=2):
         super().__init__()
@@ -60,7 +63,7 @@ class Everything(nn.Module):
         return x + self.tail(y + self.attention(y))
 
 
-class Little(nn.Module):
+class Small(nn.Module):
     """A pool and a norm, captured in a few seconds."""
 
     def __init__(self):
@@ -100,14 +103,14 @@ def pair():
 
 
 @pytest.fixture(scope="module")
-def little():
-    original = randomise(Little().eval())
+def small():
+    original = randomise(Small().eval())
     return original, glocal.localize(original, 16)
 
 
 @pytest.fixture(scope="module")
-def pt2(little, tmp_path_factory):
-    return export(little[1], tmp_path_factory.mktemp("pt2") / "net.pt2")
+def pt2(small, tmp_path_factory):
+    return export(small[1], tmp_path_factory.mktemp("pt2") / "net.pt2")
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +121,8 @@ def onnx_file(pair, tmp_path_factory):
 # ---- every route
 
 
-def test_torch_export_is_local(little):
-    original, local = little
+def test_torch_export_is_local(small):
+    original, local = small
     b, h, w = (torch.export.Dim(name, min=least) for name, least in (("b", 1), ("h", 4), ("w", 4)))
     shapes = ({0: b, 2: h, 3: w},)
     program = torch.export.export(local, (image(ABOVE, 2),), dynamic_shapes=shapes, strict=True)
@@ -127,8 +130,8 @@ def test_torch_export_is_local(little):
     check_local(program.module(), original, local)
 
 
-def test_the_pt2_file_is_local(little, pt2):
-    check_local(torch.export.load(pt2.path).module(), *little)
+def test_the_pt2_file_is_local(small, pt2):
+    check_local(torch.export.load(pt2.path).module(), *small)
 
 
 @needs_onnx
@@ -139,13 +142,13 @@ def test_the_onnx_file_is_local(pair, onnx_file):
     check_local(lambda x: run(x)[0], *pair)
 
 
-@pytest.mark.parametrize("seen", SIZES)
-def test_jit_trace_is_local_whatever_size_it_sees(pair, seen):
+@pytest.mark.parametrize("traced_at", SIZES)
+def test_jit_trace_is_local_whatever_size_it_is_traced_at(pair, traced_at):
     original, local = pair
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit itself
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # channels are frozen
-        traced = torch.jit.trace(local, (image(SIZES[seen], 2),))
+        traced = torch.jit.trace(local, (image(SIZES[traced_at], 2),))
     check_local(traced, original, local)
 
 
@@ -188,22 +191,22 @@ class Functional(nn.Module):
         return x + self.tail((y - mean) / (std + 1e-3))
 
 
-@pytest.mark.parametrize("seen", ["below", "above"])
+@pytest.mark.parametrize("traced_at", ["below", "above"])
 @pytest.mark.parametrize("make", [Rescaled, Functional])
-def test_other_blocks_are_local_too(make, seen, tmp_path):
+def test_other_blocks_are_local_too(make, traced_at, tmp_path):
     original = randomise(nn.Sequential(make(), nn.Conv2d(3, 3, 1)).eval())
     local = glocal.localize(original, 16)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        check_local(torch.jit.trace(local, (image(SIZES[seen], 2),)), original, local)
-    if seen == "above":
+        check_local(torch.jit.trace(local, (image(SIZES[traced_at], 2),)), original, local)
+    if traced_at == "above":
         exported = export(local, tmp_path / "net.pt2")
         check_local(torch.export.load(exported.path).module(), original, local)
 
 
 class Padding(nn.Module):
-    """Half the size inside, as deblurring networks have it."""
+    """Works at half the size inside, as deblurring networks do."""
 
     def __init__(self):
         super().__init__()
@@ -236,7 +239,7 @@ def test_padding_at_any_size_is_padding(size):
 # ---- what is written
 
 
-def test_a_pt2_holds_plain_operators_and_says_what_it_is(little, pt2):
+def test_a_pt2_holds_plain_operators_and_says_what_it_is(small, pt2):
     program = torch.export.load(pt2.path, extra_files=(said := {"glocal.json": ""}))
     assert pt2.operators == tuple(sorted(set(pt2.operators)))
     assert all(name.startswith("aten.") for name in pt2.operators)
@@ -244,8 +247,8 @@ def test_a_pt2_holds_plain_operators_and_says_what_it_is(little, pt2):
     facts = json.loads(said["glocal.json"])
     assert facts["glocal_train_size"] == "16x16"
     assert facts["glocal_window"] == "24x24"
-    assert facts["glocal_summary"] == glocal.plan_of(little[1]).summary()
-    assert glocal.Plan.from_json(facts["glocal_plan"]) == glocal.plan_of(little[1])
+    assert facts["glocal_summary"] == glocal.plan_of(small[1]).summary()
+    assert glocal.Plan.from_json(facts["glocal_plan"]) == glocal.plan_of(small[1])
     assert (pt2.opset, pt2.multiple, pt2.smallest) == (None, 1, 17)
     assert pt2.sizes == ((17, 19), (17, 33), (31, 33))
     assert 0 <= pt2.difference < 1e-5
@@ -340,7 +343,7 @@ def test_operations_left_global_are_refused_unless_allowed(tmp_path):
 
 def test_a_program_that_differs_is_not_kept(tmp_path):
     class Frozen(nn.Module):
-        """What it does depends on the size it was captured at."""
+        """Computes something else while it is exported."""
 
         def forward(self, x):
             return x * (1.0 + torch.compiler.is_exporting())

@@ -109,7 +109,7 @@ def test_sixteen_bits_are_rounded_and_said_so() -> None:
 def test_jpeg_lays_alpha_on_white_and_says_so() -> None:
     alpha = np.zeros((16, 16), np.uint8)
     data, notes = images.encode(Image(np.zeros((16, 16, 3), np.uint8), alpha), ".jpg")
-    assert notes == ("JPEG holds no alpha: the image was laid on white",)
+    assert notes == ("JPEG has no alpha: the image was composited on white",)
     assert images.decode(data).pixels.min() == 255
 
 
@@ -149,7 +149,7 @@ def test_no_exif_is_made_up(suffix: str) -> None:
 
 def test_exif_left_out_of_tiff_is_said() -> None:
     _, notes = images.encode(Image(smooth(3), exif=exif()), ".tif")
-    assert notes == ("EXIF was left out: it is not written to TIFF files",)
+    assert notes == ("EXIF was dropped: it cannot be written to TIFF files",)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

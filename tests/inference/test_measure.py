@@ -12,13 +12,7 @@ from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference import measure as measure_module
 from glocal.inference import memory
 from glocal.inference.geometry import ALIGN
-from glocal.inference.measure import (
-    BYTES_PER_PIXEL,
-    PROBE,
-    _strip,
-    measure,
-    pixels_that_fit,
-)
+from glocal.inference.measure import BYTES_PER_PIXEL, PROBE, _strip, measure, pixels_that_fit
 from glocal.inference.memory import MemoryNeed, Peak
 from glocal.inference.options import Tiles
 from glocal.inference.plan import BOUND, TilePlan

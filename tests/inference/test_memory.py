@@ -173,7 +173,7 @@ from glocal.inference.allocator import keep_freed_memory
 from glocal.images.images import Image, write
 from glocal.inference.memory import _resident
 from glocal.inference.options import Tiles
-from glocal.runs.large import restore_streamed
+from glocal.runs.streaming import restore_streamed
 
 MIB = 2**20
 

@@ -255,7 +255,7 @@ def test_missing_file(tmp_path):
 
 def test_folder_with_a_suffix(tmp_path):
     (tmp_path / "w.pth").mkdir()
-    assert error_of(tmp_path / "w.pth").endswith("a folder, not a file of weights")
+    assert error_of(tmp_path / "w.pth").endswith("is a folder, not a checkpoint file")
 
 
 def test_unknown_name(tmp_path, monkeypatch):
@@ -268,7 +268,7 @@ def test_unknown_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "ending"), [("w.onnx", "not from .onnx"), ("w", "not from files without a suffix")]
+    ("name", "ending"), [("w.onnx", "not .onnx"), ("w", "not files without a suffix")]
 )
 def test_unknown_suffix(name, ending, tmp_path):
     (tmp_path / name).touch()
@@ -285,14 +285,12 @@ def test_truncated_file(tmp_path):
     path = tmp_path / "w.pth"
     torch.save(build("NAFNet").state_dict(), path)
     path.write_bytes(path.read_bytes()[:-5000])
-    assert "cut short" in error_of(path)
+    assert "may be truncated" in error_of(path)
 
 
 def test_plain_pickle(tmp_path):
     (tmp_path / "w.pth").write_bytes(pickle.dumps({"a": 1}))
-    assert "not written by torch.save? (UnpicklingError: Unsupported" in error_of(
-        tmp_path / "w.pth"
-    )
+    assert "not written by torch.save (UnpicklingError: Unsupported" in error_of(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all"])
@@ -317,7 +315,7 @@ def test_python_objects_are_refused(tmp_path):
     path = tmp_path / "w.pth"
     torch.save({"params": build("NAFNet").state_dict(), "args": argparse.Namespace(x=1)}, path)
     message = error_of(path)
-    assert "holds a Python object (argparse.Namespace)" in message
+    assert "has a Python object (argparse.Namespace)" in message
     assert "running code" in message
     assert "save its state_dict()" in message
 
@@ -325,16 +323,16 @@ def test_python_objects_are_refused(tmp_path):
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_torchscript_is_refused(tmp_path):
     torch.jit.script(torch.nn.Conv2d(1, 1, 1)).save(tmp_path / "w.pt")
-    assert "a TorchScript archive, that is, a program" in error_of(tmp_path / "w.pt")
+    assert "is a TorchScript archive" in error_of(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(
     ("content", "ending"),
     [
-        ({}, "holds no tensors"),
-        ({"params": {}}, "holds no tensors; its entries are params"),
+        ({}, "has no tensors"),
+        ({"params": {}}, "has no tensors; its entries are params"),
         ({"a": 1, "b": 2, "c": 3, "d": 4}, "its entries are a, b, c and 1 more"),
-        ([torch.ones(1)], "holds no tensors: it is a list"),
+        ([torch.ones(1)], "has no tensors: it is a list"),
     ],
 )
 def test_no_tensors(content, ending, tmp_path):
@@ -346,13 +344,13 @@ def test_file_that_contains_itself(tmp_path):
     endless = {}
     endless["model"] = endless
     torch.save(endless, tmp_path / "w.pth")
-    assert "holds no tensors" in error_of(tmp_path / "w.pth")
+    assert "has no tensors" in error_of(tmp_path / "w.pth")
 
 
 def test_nothing_in_common(tmp_path):
     save_file({f"layer{i}.w": torch.ones(1) for i in range(5)}, tmp_path / "w.safetensors")
     message = error_of(tmp_path / "w.safetensors")
-    assert f"fits no known network ({', '.join(NAMES)});" in message
+    assert f"matches no known network ({', '.join(NAMES)});" in message
     assert "its keys are layer0.w, layer1.w, layer2.w and 2 more" in message
 
 
@@ -363,7 +361,7 @@ def test_closest_network_is_named(name, tmp_path):
     state_dict["prompt3.weight"] = torch.ones(1)
     torch.save(state_dict, tmp_path / "w.pth")
     first, second = error_of(tmp_path / "w.pth").splitlines()
-    assert f"closest is {name}, 9" in first
+    assert f"closest is {name}, with 9" in first
     assert first.endswith("% of the keys in common;")
     assert second == "unexpected: prompt1.weight, prompt2.weight and 1 more"
 
@@ -383,27 +381,30 @@ def test_missing_landmark_is_named(tmp_path):
     message = error_of(tmp_path / "w.pth")
     assert "closest is NAFNet" in message
     assert "missing: intro.weight" in message
-    assert "another shape" not in message
+    assert "different shape" not in message
 
 
 def test_other_shapes_are_named(tmp_path):
     state_dict = build("NAFNet").state_dict()
     state_dict["ending.bias"] = torch.ones(5)
     torch.save(state_dict, tmp_path / "w.pth")
-    assert error_of(tmp_path / "w.pth").endswith("\nof another shape: ending.bias")
+    assert error_of(tmp_path / "w.pth").endswith("\ndifferent shape: ending.bias")
 
 
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"architecture": "UNet"}, "names the architecture 'UNet'; known are Baseline"),
-        ({"architecture": "HINet"}, "its metadata names HINet, but its tensors are not of that"),
+        (
+            {"architecture": "UNet"},
+            "unknown architecture 'UNet' in the metadata; known are Baseline",
+        ),
+        ({"architecture": "HINet"}, "the metadata names HINet, but the tensors belong to another"),
         ({"hyperparameters": "width=4"}, "not a JSON object: 'width=4'"),
         ({"hyperparameters": "[4]"}, "not a JSON object: '[4]'"),
         ({"hyperparameters": '{"breadth": 4}'}, "NAFNet cannot be built with {'breadth': 4}"),
         (
             {"hyperparameters": json.dumps(SMALL["NAFNet"] | {"width": 8})},
-            "another shape: intro.weight",
+            "different shape: intro.weight",
         ),
         ({"train_size": "large"}, "must be one or two integers, got 'large'"),
     ],

@@ -105,7 +105,7 @@ def test_an_unknown_network_is_none(spandrel):
 
 def test_tensors_that_nearly_fit_are_an_error(spandrel, compact):
     cut = {key: tensor for key, tensor in compact.items() if key != "body.0.bias"}
-    with pytest.raises(CheckpointError, match="its tensors do not fit"):
+    with pytest.raises(CheckpointError, match="that the tensors do not match"):
         recognised(cut)
 
 
@@ -163,7 +163,7 @@ def test_a_broken_installation_is_an_error_that_says_so(tmp_path, monkeypatch):
     torch.save({"nonesuch.weight": torch.zeros(3)}, path)
     monkeypatch.delitem(sys.modules, "spandrel", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(CheckpointError, match="spandrel is installed, but cannot be imported"):
+    with pytest.raises(CheckpointError, match="spandrel is installed but cannot be imported"):
         networks.load(path)
 
 
@@ -287,7 +287,7 @@ def test_a_file_of_a_repository_loads(hub):
     ("name", "files", "message"),
     [
         ("me/deblur", ["gopro.pth", "reds.pth"], "2 checkpoints, gopro.pth, reds.pth; choose one"),
-        ("me/deblur", ["model.bin"], "holds no .pth, .pt, .pk, .ckpt, .safetensors file"),
+        ("me/deblur", ["model.bin"], "has no .pth, .pt, .pk, .ckpt, .safetensors file"),
         ("me/deblur:reds.pth", ["gopro.pth"], r"OSError: Entry Not Found: reds.pth\)"),
         ("you/denoise", [], r"Hugging Face Hub \(OSError: 404 Client Error\)"),
     ],
@@ -358,8 +358,8 @@ def test_a_factory_or_a_network_is_a_model(module, attribute):
 @pytest.mark.parametrize(
     ("attribute", "error", "message"),
     [
-        ("number", ArgumentError, "gave int; a factory returns a torch.nn.Module"),
-        ("needs", ArgumentError, "without arguments fails .TypeError: .*'width'"),
+        ("number", ArgumentError, "returned int; a factory must return a torch.nn.Module"),
+        ("needs", ArgumentError, "without arguments failed .TypeError: .*'width'"),
         ("nonesuch", CheckpointError, "cannot be imported .*nonesuch"),
     ],
 )

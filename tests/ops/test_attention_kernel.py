@@ -1,4 +1,4 @@
-"""The compiled products of transposed attention against plain ones, rectangle by rectangle."""
+"""The C++ products of transposed attention against those of torch, area by area."""
 
 import itertools
 
@@ -13,14 +13,14 @@ from glocal.ops.kernels import attention as kernel
 PROBE = torch.zeros(1, 1, 2, 4, 4)
 
 needs_compiler = pytest.mark.skipif(
-    not kernel.takes(PROBE), reason="there is no C++ compiler here, or GLOCAL_NATIVE=0"
+    not kernel.takes(PROBE), reason="the C++ library is not available"
 )
 channels = st.sampled_from([1, 2, 5, 6, 13, 16, 17, 24, 33, 48])
 layouts = st.sampled_from(["rows", "channels last", "part of a larger one"])
 
 
 def maps(layout, batch, heads, c, h, w, count=3, seed=0):
-    """(batch, heads, c, h, w), as they lie in networks."""
+    """(batch, heads, c, h, w) in the memory layouts that networks have."""
     generator = torch.Generator().manual_seed(seed)
     if layout == "channels last":
         x = torch.randn(batch, h, w, count, heads, c, generator=generator)
@@ -32,7 +32,7 @@ def maps(layout, batch, heads, c, h, w, count=3, seed=0):
 
 
 def split(lengths):
-    """Slices of so many pixels, side by side."""
+    """Adjacent slices of these numbers of pixels."""
     edges = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
@@ -49,32 +49,32 @@ def split(lengths):
 )
 def test_products_are_those_of_torch(layout, batch, heads, c, rows, columns):
     q, k, v = maps(layout, batch, heads, c, sum(rows), sum(columns))
-    places = [(y, x) for y in split(rows) for x in split(columns)]
+    areas = [(y, x) for y in split(rows) for x in split(columns)]
     assert kernel.takes(q, k)
-    grams, squares_q, squares_k = kernel.products(q, k, places)
+    grams, squares_q, squares_k = kernel.products(q, k, areas)
     matrices = torch.randn(grams.shape, generator=torch.Generator().manual_seed(1))
     out = torch.full_like(v, torch.nan)
     assert kernel.takes(v, out)
-    kernel.apply(matrices, v, places, out)
-    for i, place in enumerate(places):
-        a, b, x = (t[..., *place].flatten(-2).double() for t in (q, k, v))
+    kernel.apply(matrices, v, areas, out)
+    for i, area in enumerate(areas):
+        a, b, x = (t[..., *area].flatten(-2).double() for t in (q, k, v))
         near = {"rtol": 1e-5, "atol": 1e-5 * a.shape[-1] ** 0.5}
         torch.testing.assert_close(grams[i].double(), a @ b.mT, **near)
         torch.testing.assert_close(squares_q[i].double(), a.square().sum(-1), **near)
         torch.testing.assert_close(squares_k[i].double(), b.square().sum(-1), **near)
-        made = out[..., *place].flatten(-2).double()
+        made = out[..., *area].flatten(-2).double()
         torch.testing.assert_close(made, matrices[i].double() @ x, rtol=1e-5, atol=1e-5 * c)
 
 
 @needs_compiler
 @pytest.mark.parametrize("layout", ["rows", "channels last"])
-def test_nothing_is_written_beside_a_place(layout):
+def test_nothing_is_written_outside_an_area(layout):
     v, out, _ = maps(layout, 1, 2, 5, 9, 20)
     before = out.clone()
-    place = (slice(2, 6), slice(3, 14))
-    kernel.apply(torch.randn(1, 1, 2, 5, 5), v, [place], out)
+    area = (slice(2, 6), slice(3, 14))
+    kernel.apply(torch.randn(1, 1, 2, 5, 5), v, [area], out)
     assert not torch.equal(out, before)
-    out[..., *place] = before[..., *place]
+    out[..., *area] = before[..., *area]
     assert torch.equal(out, before)
 
 
@@ -125,7 +125,7 @@ def test_a_gradient_by_one_input_alone_is_not_lost(wanted):
         ([PROBE[..., ::2]], "memory"),
         ([PROBE, PROBE[:, :, :1]], "shapes"),
         ([PROBE.clone().requires_grad_()], "gradients"),
-        ([PROBE, torch.zeros(1, 4, 4, 1, 2).permute(0, 3, 4, 1, 2)], "two ways to lie"),
+        ([PROBE, torch.zeros(1, 4, 4, 1, 2).permute(0, 3, 4, 1, 2)], "two layouts"),
     ],
 )
 def test_others_are_left_to_torch(maps, why):

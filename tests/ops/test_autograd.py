@@ -206,12 +206,12 @@ def test_checkpointing_changes_nothing(name):
     local, (images, target) = converted(name), batch()
     images.requires_grad_()
     loss, plain = gradients_of(local, images, target)
-    again, kept = gradients_of(
+    again, recomputed = gradients_of(
         local, images, target, lambda x: checkpoint(local, x, use_reentrant=False)
     )
     assert torch.equal(loss, again)
     for key in plain:
-        torch.testing.assert_close(kept[key], plain[key], rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(recomputed[key], plain[key], rtol=1e-12, atol=1e-14)
 
 
 @networks

@@ -1,4 +1,4 @@
-"""The compiled window operations against the slow definitions, and what happens without them."""
+"""The C++ window operations against the slow definitions, and torch in their place."""
 
 import subprocess
 
@@ -18,7 +18,7 @@ FORMATS = (torch.contiguous_format, torch.channels_last)
 PROBE = torch.zeros(1, 1, 8, 8)
 
 needs_compiler = pytest.mark.skipif(
-    not native.takes(PROBE), reason="there is no C++ compiler here, or GLOCAL_NATIVE=0"
+    not native.takes(PROBE), reason="the C++ library is not available"
 )
 # windows of 4 rows and more, over maps on which all sizes of blocks and groups occur
 sizes = st.tuples(st.integers(4, 90), st.integers(1, 40))
@@ -89,11 +89,11 @@ def test_gates_are_those_of_torch(form, precision, size, window, c):
 
 
 @needs_compiler
-def test_norms_keep_a_small_spread_beside_a_large_mean():
+def test_norms_of_a_small_deviation_beside_a_large_mean():
     x = 30 + 0.1 * a_map((200, 300), 3, torch.contiguous_format)
     wanted = oracles.local_instance_norm(x.double(), (96, 80))
     got = native.instance_norm(x, (96, 80), None, None, 1e-5)
-    # the spread has 8 bits fewer than the mean
+    # the deviation has 8 bits fewer than the mean
     assert (got.double() - torch.as_tensor(wanted)).abs().max() < 1e-5
 
 
@@ -107,7 +107,7 @@ def test_gradients_of_an_affine_alone_are_not_lost():
         torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-5, atol=1e-4)
 
 
-# rows of several strips: of channels that lie together, and of one image that threads share
+# rows of several strips: of adjacent channels, and of one image that threads share
 WIDE = [((64, 300), 19, torch.channels_last), ((40, 9000), 1, torch.contiguous_format)]
 
 

@@ -129,7 +129,7 @@ def test_slices_change_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize(("mean", "std"), [(30.0, 0.1), (100.0, 0.003)])
-def test_moments_hold_for_a_large_mean_and_a_small_spread(mean, std):
+def test_moments_hold_for_a_large_mean_and_a_small_deviation(mean, std):
     generator = torch.Generator().manual_seed(0)
     x = mean + std * torch.randn(1, 1, 720, 1280, generator=generator)
     for window in ((96, 96), (384, 384)):
@@ -365,8 +365,8 @@ def test_fast_means_lie_within_their_bound(form, size, window, seed, dtype):
         axes = window_axes(size, window, "fast")
         bound = sum(a.step / (2 * k) for a, k in zip(axes, window, strict=True) if a.step > 1)
         assert bound <= 1 / 16
-        spread = x.amax((2, 3), keepdim=True) - x.amin((2, 3), keepdim=True)
-        assert ((fast - exact).abs() <= spread * bound + 1e-5).all()
+        extent = x.amax((2, 3), keepdim=True) - x.amin((2, 3), keepdim=True)
+        assert ((fast - exact).abs() <= extent * bound + 1e-5).all()
         if isinstance(fast, WindowMap):  # its values are exact
             rows, columns = (slice(a.before if a.size > 1 else 0, None, a.step) for a in fast.axes)
             count = fast.values.shape[-2:]

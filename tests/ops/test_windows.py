@@ -38,8 +38,8 @@ def test_window_of_a_pixel_is_the_nearest_inside(size, window):
 @given(lengths, lengths)
 def test_attention_windows_cover_the_axis_with_the_fewest(size, window):
     begins = starts(size, window)
-    held = {p for b in begins for p in range(b, min(b + window, size))}
-    assert held == set(range(size))
+    covered = {p for b in begins for p in range(b, min(b + window, size))}
+    assert covered == set(range(size))
     assert len(begins) <= max(1, -(-size // window))
     assert begins == sorted(set(begins))
     assert begins[-1] == max(size - window, 0)

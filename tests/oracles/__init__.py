@@ -1,10 +1,11 @@
 """Slow, obvious float64 references that the fast code is tested against.
 
-Nothing here imports `glocal`: an oracle that shares code with what it judges judges nothing.
+Nothing here imports `glocal`: an oracle must not share code with what it tests.
 
-- `ops`: local operations, one window at a time, straight from the definition.
+- `ops`: local operations by definition, one window at a time.
 - `networks`: the local variants of the published networks, as functions of a state dict.
-- `shapes`: state-dict keys and shapes that the published checkpoints of these networks have.
+- `metrics`: metrics by other libraries or by plain loops.
+- `shapes`: state-dict keys and shapes of their published checkpoints.
 - `inputs`: test images and random weights.
 """
 

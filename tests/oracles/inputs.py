@@ -1,4 +1,4 @@
-"""Test images whose statistics vary over the image, and random weights that keep signals alive."""
+"""Test images whose statistics vary from place to place, and random weights."""
 
 from collections.abc import Mapping
 
@@ -17,10 +17,10 @@ DENSE = (
 
 
 def ramp_noise(b: int, c: int, h: int, w: int, seed: int = 0) -> Tensor:
-    """Float64 (b, c, h, w), about [0, 1]: a ramp plus noise whose strength varies too.
+    """A ramp plus noise of varying strength: float64 (b, c, h, w), about [0, 1].
 
-    Neither the mean nor the variance is the same in any two distant windows, so a statistic taken
-    over the wrong window shows.
+    Distant windows differ in mean and variance, so that a statistic of the wrong window fails a
+    test.
     """
     generator = torch.Generator().manual_seed(seed)
     y = torch.linspace(0, 1, h, dtype=torch.float64)[:, None]
@@ -33,11 +33,12 @@ def ramp_noise(b: int, c: int, h: int, w: int, seed: int = 0) -> Tensor:
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Redraw all parameters and running statistics in place; returns the module.
+    """Give all parameters and running statistics random values in place; returns the module.
 
-    Tied parameters are drawn once. The draws are made in float64 with a generator of their own:
-    the global one is not touched and the values do not depend on the dtype. Other buffers (masks,
-    index tables) are constants of the network and stay.
+    The scale of each kind of parameter keeps activations in range. Tied parameters get one value.
+    Values are drawn in float64 with a separate generator: torch's global generator stays as it was,
+    and the values do not depend on the dtype. Other buffers (masks, index tables) are constants of
+    the network and stay.
     """
     generator = torch.Generator().manual_seed(seed)
     drawn: set[int] = set()
@@ -55,10 +56,10 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def random_state(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]:
-    """Random float64 state dict of the given shapes, by the rules of `randomise`.
+    """A random float64 state dict with these shapes, distributed as by `randomise`.
 
-    A lone weight is taken for the slope of a PReLU. All of them are one draw, as MPRNet, which
-    has a single PReLU under many keys, needs it.
+    A weight of shape (1,) is the slope of a PReLU. All slopes have one value, because MPRNet has
+    one PReLU under many keys.
     """
     generator = torch.Generator().manual_seed(seed)
     slope = _draw("slope", (1,), generator)
@@ -87,7 +88,9 @@ def _draw(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tens
             return 0.25 + 0.05 * noise.clamp(-2, 2)
         case "scale":  # of a normalisation
             return 1 + 0.2 * noise.clamp(-2, 2)
-        case "beta" | "gamma":  # of a residual branch: NAFNet starts them at 0, which hides it
+        case (
+            "beta" | "gamma"
+        ):  # of a residual branch: with the initial 0 of NAFNet, the branch has no effect
             return noise.sign() * 0.3 * (1 + 0.3 * noise.abs().clamp(max=2))
         case "temperature" | "running_var":
             return (0.3 * noise).exp()

@@ -1,4 +1,4 @@
-"""Metrics by other people's code, or one window at a time: SciPy, scikit-image, plain loops.
+"""Metrics by SciPy, scikit-image, or plain loops over windows.
 
 Images are float64 arrays (h, w, c) in [0, 1]; colour has three channels.
 """
@@ -15,18 +15,19 @@ Image = NDArray[np.float64]
 
 
 def psnr(restored: Image, target: Image) -> float:
+    """PSNR in dB with a peak of 1, from an exact sum."""
     errors = [(a - b) ** 2 for a, b in zip(restored.flat, target.flat, strict=True)]
     error = math.fsum(errors) / len(errors)
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def luma(image: Image) -> Image:
-    """Y of YCbCr in [16/255, 235/255], (h, w, 1); a grey image itself."""
+    """Y of YCbCr in [16/255, 235/255], (h, w, 1); a grey image is its own luma."""
     return rgb2ycbcr(image)[..., :1] / 255 if image.shape[2] == 3 else image
 
 
 def ssim(restored: Image, target: Image) -> float:
-    """scikit-image's, which averages over the windows inside the image."""
+    """SSIM of scikit-image: the mean over the windows inside the image."""
     return float(
         structural_similarity(
             restored,
@@ -41,7 +42,7 @@ def ssim(restored: Image, target: Image) -> float:
 
 
 def ssim_3d(restored: Image, target: Image) -> float:
-    """SciPy's Gaussian filter over all three axes, borders replicated; mean over all pixels."""
+    """SSIM with SciPy's Gaussian filter over all three axes, borders replicated."""
 
     def mean(x: Image) -> Image:
         return gaussian_filter(x, 1.5, truncate=3.5, mode="nearest")
@@ -58,7 +59,7 @@ def ssim_3d(restored: Image, target: Image) -> float:
 
 
 def ssim_window_by_window(restored: Image, target: Image) -> float:
-    """Definition of Wang et al. (2004), equations 13 to 16: moments about the window's own mean."""
+    """SSIM by equations 13 to 16 of Wang et al. (2004), one window at a time."""
     x = np.arange(-5, 6)
     weights = np.exp(-(x[:, None] ** 2 + x**2) / (2 * 1.5**2))
     weights /= weights.sum()

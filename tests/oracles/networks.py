@@ -2,13 +2,13 @@
 
 All take (state, image, train_size, base) and return the restored image in float64:
 
-- state: the official state dict. Widths, depths and heads are read off its keys and shapes.
-- image: (b, c, h, w). All but NAFNet and Baseline, which pad themselves, take whole multiples.
-- train_size, base: int or (height, width) in image pixels. A layer that saw an h×w map when the
-  image was train_size uses the window floor(h · base / train_size), at least 1 pixel, an axis.
+- state: the official state dict. Its keys and shapes give widths, depths and numbers of heads.
+- image: (b, c, h, w). NAFNet and Baseline pad it; the others need multiples of a size.
+- train_size, base: int or (height, width) in image pixels. A layer whose map is h×w for an image of
+  train_size has the window floor(h · base / train_size), at least 1 pixel, along each axis.
 - base None: the global original.
 
-They share one long file because they share most of their parts, which nothing else may use.
+One long file, because the networks share most of their parts and nothing else uses them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ def nafnet_local(
 def baseline_local(
     state: State, image: Tensor, train_size: Size | None = None, base: Size | None = None
 ) -> Tensor:
-    """Baseline of the same paper: GELU and squeeze-and-excitation in place of gates."""
+    """Baseline of the same paper: GELU and squeeze-and-excitation instead of gates."""
     return _plain_unet(state, image, train_size, base, _baseline_block)
 
 
@@ -66,8 +66,8 @@ def mprnet_local(
 ) -> Tensor:
     """MPRNet (Zamir et al., CVPR 2021; deblurring), image after the last stage. Multiples of 8.
 
-    The first encoder sees quarters of the image, the first decoder and the second encoder see
-    its upper and lower halves, everything later sees all of it.
+    The first encoder runs on quarters of the image, the first decoder and the second encoder on its
+    upper and lower halves, and everything later on the whole image.
     """
     net = _Part.of(state)
     image = image.double()
@@ -129,7 +129,7 @@ def restormer_local(
     return net.conv("output", x) + image
 
 
-# What every network needs
+# Parts of all networks
 
 
 @dataclass(frozen=True)
@@ -156,14 +156,14 @@ class _Part:
         return any(key.startswith(f"{self.prefix}{name}.") for key in self.state)
 
     def count(self) -> int:
-        """How many children 0, 1, 2, ... there are."""
+        """The number of children 0, 1, 2, ..."""
         n = 0
         while str(n) in self:
             n += 1
         return n
 
     def conv(self, name: str, x: Tensor, stride: int = 1, padding: int | None = None) -> Tensor:
-        """Convolution, padded to keep the size unless told; depthwise where the weights are."""
+        """Convolution; by default padded to keep the size, grouped as the weights are."""
         weight = self[f"{name}.weight"]
         if padding is None:
             padding = weight.shape[2] // 2
@@ -173,9 +173,9 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Field:
-    """Size of the map a layer sees while training, and hence the window it uses."""
+    """The size of a layer's map in training, and the window that follows from it."""
 
-    seen: tuple[int, int]
+    feature: tuple[int, int]
     train: tuple[int, int]
     base: tuple[int, int] | None
 
@@ -184,25 +184,25 @@ class _Field:
         if base is None:
             return cls((0, 0), (0, 0), None)
         if train_size is None:
-            raise ValueError("a local network needs train_size beside base")
+            raise ValueError("a local network needs train_size, got base alone")
         train = _pair(train_size)
         return cls(train, train, _pair(base))
 
     def over(self, rows: int, columns: int | None = None) -> "_Field":
-        """The same for a map smaller by these factors."""
+        """The field of a map that is smaller by these factors."""
         columns = rows if columns is None else columns
-        return replace(self, seen=(self.seen[0] // rows, self.seen[1] // columns))
+        return replace(self, feature=(self.feature[0] // rows, self.feature[1] // columns))
 
     def padded(self, multiple: int) -> "_Field":
-        h, w = self.seen
-        return replace(self, seen=(h + -h % multiple, w + -w % multiple))
+        h, w = self.feature
+        return replace(self, feature=(h + -h % multiple, w + -w % multiple))
 
     @property
     def window(self) -> tuple[int, int] | None:
         if self.base is None:
             return None
-        h = self.seen[0] * self.base[0] // self.train[0]
-        w = self.seen[1] * self.base[1] // self.train[1]
+        h = self.feature[0] * self.base[0] // self.train[0]
+        w = self.feature[1] * self.base[1] // self.train[1]
         return max(h, 1), max(w, 1)
 
 
@@ -211,9 +211,11 @@ def _pair(size: Size) -> tuple[int, int]:
 
 
 def _check_multiples(multiple: int, image: Tensor, field: _Field) -> None:
-    for size in (*image.shape[2:], *field.seen):
+    for size in (*image.shape[2:], *field.feature):
         if size % multiple:
-            raise ValueError(f"this oracle takes multiples of {multiple}, got {size}")
+            raise ValueError(
+                f"this oracle needs sizes that are multiples of {multiple}, got {size}"
+            )
 
 
 def _pool(x: Tensor, field: _Field) -> Tensor:
@@ -223,7 +225,7 @@ def _pool(x: Tensor, field: _Field) -> Tensor:
 
 
 def _supervise(net: _Part, x: Tensor, image: Tensor) -> Tensor:
-    """Supervised attention: features gated by the image restored so far."""
+    """Supervised attention: features gated by the image that the stage has restored."""
     restored = net.conv("conv2", x) + image
     return x + net.conv("conv1", x) * torch.sigmoid(net.conv("conv3", restored))
 
@@ -288,7 +290,7 @@ def _gate(x: Tensor) -> Tensor:
 
 
 def _norm_channels(net: _Part, x: Tensor, eps: float) -> Tensor:
-    """Layer norm over the channels of each pixel. Without a bias the mean is not taken off."""
+    """Layer norm over the channels of each pixel. Without a bias, the mean is not subtracted."""
     mean = x.mean(1, keepdim=True)
     var = (x - mean).square().mean(1, keepdim=True)
     weight, bias = net["weight"][:, None, None], net.get("bias")
@@ -308,7 +310,7 @@ def _hinet_stage(
     slope: float,
     earlier: tuple[list[Tensor], list[Tensor]] | None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Encoder and decoder maps of one U-Net, finest first."""
+    """Encoder and decoder maps of one U-Net, largest first."""
     down = net.at(f"down_path_{stage}")
     depth = down.count()
     encoded: list[Tensor] = []
@@ -364,7 +366,7 @@ def _shallow(net: _Part, pixels: Tensor, field: _Field) -> Tensor:
 
 
 def _resize(net: _Part, x: Tensor, factor: float) -> Tensor:
-    """Bilinear, then 1×1; the weights lie beside the Upsample layer, hence the index."""
+    """Bilinear resize, then a 1×1 convolution, which is child 1 after the Upsample layer."""
     x = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
     return net.conv("1", x)
 

@@ -1,10 +1,10 @@
 """Local operations by definition: visit every pixel, cut out its window, apply the operation.
 
-The window of a pixel is the nearest one wholly inside the map. That is the same map as sliding the
-window over the interior and then replicating the outermost results, (k - 1) // 2 of them at the
-top and left and the rest at the bottom and right.
+The window of a pixel is the nearest one that is wholly inside the map. The result is the same as
+sliding the window over the interior and replicating the outermost results, (k - 1) // 2 of them at
+the top and left and the rest at the bottom and right.
 
-A `window` is an int or (height, width) in pixels of the map; a larger one than the map is the map.
+A `window` is an int or (height, width) in pixels of the map; it is clipped to the map.
 Everything is computed and returned in float64.
 """
 
@@ -30,7 +30,7 @@ def window_start(p: int, k: int, n: int) -> int:
 
 
 def sliding(x: Tensor, window: Window, f: Callable[[Tensor], Tensor]) -> Tensor:
-    """Map (b, c', h, w) whose pixel is f of that pixel's window; f: (b, c, kh, kw) -> (b, c')."""
+    """Map (b, c', h, w) of f over the window of each pixel; f: (b, c, kh, kw) -> (b, c')."""
     x = x.double()
     h, w = x.shape[2:]
     kh, kw = _clipped(window, h, w)
@@ -46,11 +46,15 @@ def sliding(x: Tensor, window: Window, f: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def local_mean(x: Tensor, window: Window) -> Tensor:
+    """Mean over the window of each pixel."""
     return sliding(x, window, lambda patch: patch.mean((2, 3)))
 
 
 def local_var(x: Tensor, window: Window, correction: int = 0) -> Tensor:
-    """Biased variance for correction 0, unbiased for 1 (NaN for a window of one pixel)."""
+    """Variance over the window of each pixel: biased for correction 0, unbiased for 1.
+
+    The unbiased variance of one pixel is NaN.
+    """
 
     def var(patch: Tensor) -> Tensor:
         deviation = patch - patch.mean((2, 3), keepdim=True)
@@ -60,19 +64,22 @@ def local_var(x: Tensor, window: Window, correction: int = 0) -> Tensor:
 
 
 def local_std(x: Tensor, window: Window, correction: int = 0) -> Tensor:
+    """Standard deviation over the window of each pixel."""
     return local_var(x, window, correction).sqrt()
 
 
 def local_max(x: Tensor, window: Window) -> Tensor:
+    """Maximum over the window of each pixel."""
     return sliding(x, window, lambda patch: patch.amax((2, 3)))
 
 
 def local_min(x: Tensor, window: Window) -> Tensor:
+    """Minimum over the window of each pixel."""
     return sliding(x, window, lambda patch: patch.amin((2, 3)))
 
 
 def local_norm(x: Tensor, window: Window) -> Tensor:
-    """Root of the sum of squares over the window."""
+    """Root of the sum of squares over the window of each pixel."""
     return sliding(x, window, lambda patch: patch.square().sum((2, 3)).sqrt())
 
 
@@ -84,9 +91,9 @@ def local_group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Every pixel normalised by mean and biased variance of its window over its channel group.
+    """Group norm with the mean and biased variance of each pixel's window over its channel group.
 
-    weight, bias: (c,), or anything that broadcasts with (c, h, w).
+    weight, bias: (c,), or a shape that broadcasts with (c, h, w).
     """
     x = x.double()
     b, c, h, w = x.shape
@@ -111,7 +118,7 @@ def local_instance_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Every pixel normalised by the mean and biased variance of its window, channel by channel."""
+    """Instance norm with the mean and biased variance of each pixel's window in its channel."""
     return local_group_norm(x, x.shape[1], window, weight, bias, eps)
 
 
@@ -122,12 +129,12 @@ def local_layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Every pixel normalised by the mean and biased variance of its window over all channels."""
+    """Layer norm with the mean and biased variance of each pixel's window over all channels."""
     return local_group_norm(x, 1, window, weight, bias, eps)
 
 
 def attention_starts(size: int, k: int) -> list[int]:
-    """Starts of the overlapping k-wide attention windows on an axis of `size` pixels.
+    """First indices of the overlapping k-wide attention windows on an axis of `size` pixels.
 
     >>> attention_starts(9, 4)
     [0, 3, 5]
@@ -169,7 +176,7 @@ def local_channel_attention(
     return total / count
 
 
-# The same by prefix sums, so that a whole network runs in a second. Tested against the loops.
+# The same by prefix sums, so that a network runs in a second. Tests compare them with the loops.
 
 
 def mean_by_sums(x: Tensor, window: Window) -> Tensor:
@@ -186,7 +193,7 @@ def mean_by_sums(x: Tensor, window: Window) -> Tensor:
 
 
 def var_by_sums(x: Tensor, window: Window) -> Tensor:
-    """`local_var` (biased) by prefix sums, centred on the mean of the map first."""
+    """Biased `local_var` by prefix sums of values that are centred on the mean of the map."""
     x = x.double()
     x = x - x.mean((2, 3), keepdim=True)
     return (mean_by_sums(x.square(), window) - mean_by_sums(x, window).square()).clamp_min(0)
@@ -208,7 +215,7 @@ def instance_norm_by_sums(
 def _clipped(window: Window, h: int, w: int) -> tuple[int, int]:
     kh, kw = (window, window) if isinstance(window, int) else window
     if kh < 1 or kw < 1:
-        raise ValueError(f"a window holds at least one pixel, got {kh}×{kw}")
+        raise ValueError(f"a window has at least one pixel, got {kh}×{kw}")
     return min(kh, h), min(kw, w)
 
 

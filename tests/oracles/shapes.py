@@ -1,4 +1,4 @@
-"""State-dict keys and shapes of the published networks, written out from their structure."""
+"""State-dict keys and shapes of the published networks, from their structure."""
 
 from collections.abc import Sequence
 
@@ -194,7 +194,7 @@ def restormer_shapes(
         shapes |= _conv(f"up{i + 2}_{i + 1}.body.0", 2 * c, 4 * c, 3, bias=False)
         if i > 0:
             shapes |= _conv(f"reduce_chan_level{i + 1}", 2 * c, c, 1, bias)
-        # the finest decoder keeps the concatenated width
+        # the decoder of the largest map has the width of the concatenated maps
         shapes |= blocks(f"decoder_level{i + 1}", max(c, 2 * dim), heads[i], num_blocks[i])
     shapes |= blocks("latent", 8 * dim, heads[3], num_blocks[3])
     shapes |= blocks("refinement", 2 * dim, heads[0], num_refinement_blocks)

@@ -102,29 +102,29 @@ def test_options_go_to_every_call() -> None:
 
 def test_lots_are_of_one_shape_and_dtype() -> None:
     batches = Batches(nn.Identity(), 5)
-    key, most = batches.lot(np.zeros((8, 9, 3), np.uint8))
+    key, most = batches.group(np.zeros((8, 9, 3), np.uint8))
     assert most == 5
     others = [((9, 8, 3), np.uint8), ((8, 9, 1), np.uint8), ((8, 9, 3), np.uint16)]
     for shape, dtype in others:
-        assert batches.lot(np.zeros(shape, dtype))[0] != key
-    assert batches.lot(np.ones((8, 9, 3), np.uint8))[0] == key
+        assert batches.group(np.zeros(shape, dtype))[0] != key
+    assert batches.group(np.ones((8, 9, 3), np.uint8))[0] == key
 
 
 @pytest.mark.parametrize("tiles", [8, Tiles(halo=8), Tiles(overlap=2), Tiles(blend="cut")], ids=str)
 def test_images_in_tiles_go_alone(tiles: Any) -> None:
-    assert Batches(nn.Identity(), 5, {"tiles": tiles}).lot(np.zeros((8, 9, 3), np.uint8))[1] == 1
+    assert Batches(nn.Identity(), 5, {"tiles": tiles}).group(np.zeros((8, 9, 3), np.uint8))[1] == 1
 
 
 def test_automatic_batches_on_the_cpu_are_of_few_pixels() -> None:
     batches = Batches(nn.Identity())
-    assert batches.lot(np.zeros((8, 9, 3), np.uint8))[1] == AUTO_IMAGES
-    assert batches.lot(np.zeros((64, 64, 3), np.uint8))[1] == AUTO_PIXELS_ON_CPU // 64**2
-    assert batches.lot(np.zeros((400, 520, 3), np.uint8))[1] == 1
+    assert batches.group(np.zeros((8, 9, 3), np.uint8))[1] == AUTO_IMAGES
+    assert batches.group(np.zeros((64, 64, 3), np.uint8))[1] == AUTO_PIXELS_ON_CPU // 64**2
+    assert batches.group(np.zeros((400, 520, 3), np.uint8))[1] == 1
 
 
 @pytest.mark.parametrize("tiles", ["auto", None, Tiles()], ids=str)
 def test_options_that_ask_for_whole_images_leave_batches_alone(tiles: Any) -> None:
-    assert Batches(nn.Identity(), 5, {"tiles": tiles}).lot(np.zeros((8, 9, 3), np.uint8))[1] == 5
+    assert Batches(nn.Identity(), 5, {"tiles": tiles}).group(np.zeros((8, 9, 3), np.uint8))[1] == 5
 
 
 def test_automatic_batches_on_cuda_fill_a_share_of_the_memory(
@@ -133,12 +133,12 @@ def test_automatic_batches_on_cuda_fill_a_share_of_the_memory(
     monkeypatch.setattr("glocal.inference.memory.free_memory", lambda device, limit: 2**33)
     batches = Batches(nn.Identity(), "auto", {"device": "cuda"})
     small, large = np.zeros((64, 64, 3), np.uint8), np.zeros((300, 400, 3), np.uint8)
-    assert batches.lot(small)[1] == AUTO_IMAGES
-    most = batches.lot(large)[1]
+    assert batches.group(small)[1] == AUTO_IMAGES
+    most = batches.group(large)[1]
     assert 1 < most < AUTO_IMAGES
     pixels = 300 * 400
     assert most * pixels * BYTES_PER_PIXEL < 2**33
-    assert batches.lot(np.zeros((2000, 2000, 3), np.uint8))[1] == 1
+    assert batches.group(np.zeros((2000, 2000, 3), np.uint8))[1] == 1
 
 
 def test_memory_bounds_batches_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,13 +146,13 @@ def test_memory_bounds_batches_that_are_asked_for(monkeypatch: pytest.MonkeyPatc
     image = np.zeros((100, 100, 3), np.uint8)
     memory = 4.5 * image[..., 0].size * BYTES_PER_PIXEL / BUDGET_SHARE
     limited = Batches(nn.Identity(), 8, {"memory": memory})
-    assert limited.lot(image)[1] == 4
-    assert Batches(nn.Identity(), 8, {"memory": None}).lot(image)[1] == 8  # nothing is known
+    assert limited.group(image)[1] == 4
+    assert Batches(nn.Identity(), 8, {"memory": None}).group(image)[1] == 8  # nothing is known
 
 
 @pytest.mark.parametrize("batch", [0, -1])
 def test_no_images_are_refused(batch: int) -> None:
-    with pytest.raises(ArgumentError, match=f"batch={batch}; give a number"):
+    with pytest.raises(ArgumentError, match=f"at least 1 image or 'auto', got {batch}"):
         Batches(nn.Identity(), batch)
 
 
@@ -164,15 +164,15 @@ def test_later_batches_are_smaller_where_memory_was_short(error: Exception) -> N
     batches = Batches(recorder(sizes, error), 8)
     images = photos((16, 20, 3), count=8)
     with (
-        pytest.warns(GlocalWarning, match="not enough memory for 8 images of 16x20 at once"),
+        pytest.warns(GlocalWarning, match="not enough memory for a batch of 8 images of 16x20"),
         pytest.raises(type(error)),
     ):
         batches.restore(images)
     assert sizes == [8]
-    assert batches.lot(images[0])[1] == 4
+    assert batches.group(images[0])[1] == 4
     # what counts is memory, not images
-    assert batches.lot(np.zeros((8, 20, 3), np.uint8))[1] == 8
-    assert batches.lot(np.zeros((64, 64, 3), np.uint8))[1] == 1
+    assert batches.group(np.zeros((8, 20, 3), np.uint8))[1] == 8
+    assert batches.group(np.zeros((64, 64, 3), np.uint8))[1] == 1
     np.testing.assert_array_equal(batches.restore(images[:1])[0], images[0])
 
 
@@ -181,11 +181,11 @@ def test_a_network_that_takes_one_image_gets_one() -> None:
     batches = Batches(recorder(sizes, ValueError("one\nimage")), 8)
     images = photos((16, 16, 3), count=2)
     with (
-        pytest.warns(GlocalWarning, match=r"failed on 2 images of 16x16 at once \(one image\)"),
+        pytest.warns(GlocalWarning, match=r"failed on a batch of 2 images of 16x16 \(one image\)"),
         pytest.raises(ValueError, match="one"),
     ):
         batches.restore(images)
-    assert batches.lot(images[0])[1] == 1
+    assert batches.group(images[0])[1] == 1
 
 
 def test_wrong_arguments_are_told_once() -> None:

@@ -13,8 +13,10 @@ from glocal.errors import ArgumentError, GlocalWarning, ImageError
 from glocal.images import images
 from glocal.images.images import Image
 from glocal.inference.options import Tiles
-from glocal.runs.folder import FileResult, pair_files, restore_file, restore_folder
-from glocal.runs.large import restore_streamed, work_folder
+from glocal.runs.folder import restore_file, restore_folder
+from glocal.runs.jobs import FileResult, folder_jobs
+from glocal.runs.streaming import restore_streamed
+from glocal.runs.work_folder import work_folder
 
 
 class Negative(nn.Module):
@@ -81,10 +83,10 @@ def test_alpha_grows_with_the_image(tmp_path: Path) -> None:
 
 def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png")
-    with pytest.raises(ArgumentError, match="is the input itself"):
+    with pytest.raises(ArgumentError, match="is the input file"):
         restore_file(Negative(), path, tmp_path / "." / "a.png")
     (tmp_path / "link.png").symlink_to(path)
-    with pytest.raises(ArgumentError, match="is the input itself"):
+    with pytest.raises(ArgumentError, match="is the input file"):
         restore_file(Negative(), path, tmp_path / "link.png")
     assert value(path) == 10
 
@@ -106,7 +108,7 @@ def test_a_folder_is_mirrored(photos: Path, tmp_path: Path) -> None:
 
 def test_a_flat_run_leaves_the_folders_inside(photos: Path, tmp_path: Path) -> None:
     results = list(restore_folder(Negative(), photos, tmp_path / "out", recursive=False))
-    assert [result.target.name for result in results] == ["a.png", "b.tif"]
+    assert [result.destination.name for result in results] == ["a.png", "b.tif"]
 
 
 def test_a_run_is_resumed(photos: Path, tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_a_run_is_resumed(photos: Path, tmp_path: Path) -> None:
 def test_existing_outputs_are_replaced_only_when_told(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     save(out / "a.png", 77)
-    with pytest.raises(ArgumentError, match="exists already"):
+    with pytest.raises(ArgumentError, match="exist already"):
         restore_folder(Negative(), photos, out, resume=False)
     assert value(out / "a.png") == 77
     list(restore_folder(Negative(), photos, out, overwrite=True))
@@ -149,7 +151,7 @@ def test_a_network_that_fails_on_one_image_does_not_stop_the_run(
 
     save(photos / "wide.png", size=(8, 10))
     results = list(restore_folder(Narrow(), photos, tmp_path / "out"))
-    assert [(r.target.name, r.error) for r in results if r.status == "failed"] == [
+    assert [(r.destination.name, r.error) for r in results if r.status == "failed"] == [
         ("wide.png", "too wide")
     ]
 
@@ -182,9 +184,9 @@ def test_wrong_options_stop_the_run(photos: Path, tmp_path: Path, ahead: int | N
 
 
 def test_arguments_are_judged_at_the_call(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="batch=0"):
+    with pytest.raises(ArgumentError, match="batch must be at least 1"):
         restore_folder(Negative(), photos, tmp_path / "out", batch=0)
-    with pytest.raises(ArgumentError, match="ahead=-1"):
+    with pytest.raises(ArgumentError, match="ahead must be 0 or more"):
         restore_folder(Negative(), photos, tmp_path / "out", ahead=-1)
     assert not (tmp_path / "out").exists()
 
@@ -207,7 +209,7 @@ def test_a_run_that_is_left_early_keeps_whole_files_and_is_resumed(
         save(photos / f"c{index}.png", index)
     out = tmp_path / "out"
     with restore_folder(Negative(), photos, out) as run:
-        assert next(run).target == out / "a.png"
+        assert next(run).destination == out / "a.png"
     assert list(run) == []
     assert value(out / "a.png") == 245
     kept = images.list_images(out, recursive=True)
@@ -215,7 +217,7 @@ def test_a_run_that_is_left_early_keeps_whole_files_and_is_resumed(
     assert all(images.read(path).size == (8, 9) for path in kept)
     assert not list(out.rglob("*.part"))
     results = list(restore_folder(Negative(), photos, out))
-    assert [r.target for r in results if r.status == "skipped"] == kept
+    assert [r.destination for r in results if r.status == "skipped"] == kept
     assert len(images.list_images(out, recursive=True)) == 23
 
 
@@ -260,7 +262,7 @@ def test_files_are_those_of_a_run_one_by_one(
         assert other.error == one.error
         if one.status == "restored":
             assert other.elapsed_s > 0
-            first, second = images.read(one.target), images.read(other.target)
+            first, second = images.read(one.destination), images.read(other.destination)
             # float rounding, which may turn a tie; 16-bit samples show more of it
             near = 1 if first.bits == 8 else 4
             difference = np.abs(first.pixels.astype(int) - second.pixels.astype(int))
@@ -279,7 +281,7 @@ def test_images_of_one_size_share_calls(tmp_path: Path) -> None:
     for index, width in enumerate([9, 8, 9, 9, 8, 9]):
         save(tmp_path / f"in/{index}.png", size=(8, width))
     results = list(restore_folder(Recorder(), tmp_path / "in", tmp_path / "out", batch=3))
-    assert [result.target.stem for result in results] == list("012345")
+    assert [result.destination.stem for result in results] == list("012345")
     assert calls == [(3, 3, 8, 9), (2, 3, 8, 8), (1, 3, 8, 9)]
     calls.clear()
     list(restore_folder(Recorder(), tmp_path / "in", tmp_path / "alone", batch=1))
@@ -290,7 +292,7 @@ def test_images_of_one_size_share_calls(tmp_path: Path) -> None:
 def test_large_images_are_streamed(
     tmp_path: Path, plain: tuple[nn.Module, Path, list[FileResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glocal.runs.large.STREAMED_PIXELS", 150 * 150)
+    monkeypatch.setattr("glocal.runs.streaming.STREAMED_PIXELS", 150 * 150)
     network = plain[0]
     (tmp_path / "in").mkdir()
     rng = np.random.default_rng(0)
@@ -304,7 +306,7 @@ def test_large_images_are_streamed(
         streamed.append(source)
         return restore_streamed(model, source, target, **options)
 
-    monkeypatch.setattr("glocal.runs.one_file.restore_streamed", counted)
+    monkeypatch.setattr("glocal.runs.file_stages.restore_streamed", counted)
     options: dict[str, Any] = {"tiles": Tiles(192, halo=16)}
     results = list(restore_folder(network, tmp_path / "in", tmp_path / "out", **options))
     assert [result.status for result in results] == ["restored"] * 5
@@ -313,7 +315,7 @@ def test_large_images_are_streamed(
     assert results[1].elapsed_s > 0
     for result in results:
         restore_file(network, result.source, tmp_path / "one.png", **options)
-        first, second = images.read(result.target), images.read(tmp_path / "one.png")
+        first, second = images.read(result.destination), images.read(tmp_path / "one.png")
         np.testing.assert_array_equal(first.pixels, second.pixels)
         np.testing.assert_array_equal(first.alpha, second.alpha)
 
@@ -321,7 +323,7 @@ def test_large_images_are_streamed(
 def test_a_large_image_that_cannot_be_written_fails_alone(
     tmp_path: Path, plain: tuple[nn.Module, Path, list[FileResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glocal.runs.large.STREAMED_PIXELS", 150 * 150)
+    monkeypatch.setattr("glocal.runs.streaming.STREAMED_PIXELS", 150 * 150)
     for index, side in enumerate((200, 40)):
         save(tmp_path / f"in/{index}.png", size=(side, side))
     (tmp_path / "out").mkdir()
@@ -342,7 +344,7 @@ def test_one_bad_image_of_a_batch_fails_alone(tmp_path: Path) -> None:
 
     for index in range(4):
         save(tmp_path / f"in/{index}.png", 255 if index == 2 else index)
-    with pytest.warns(GlocalWarning, match="failed on 4 images"):
+    with pytest.warns(GlocalWarning, match="failed on a batch of 4 images"):
         results = list(restore_folder(Careful(), tmp_path / "in", tmp_path / "out", batch=4))
     assert [result.error for result in results] == [None, None, "too bright", None]
     assert value(tmp_path / "out/3.png") == 252
@@ -368,34 +370,34 @@ def test_outputs_inside_the_input_folder_are_no_inputs(photos: Path) -> None:
 def test_inputs_inside_the_output_folder_are_safe(photos: Path, tmp_path: Path) -> None:
     assert len(list(restore_folder(Negative(), photos, tmp_path))) == 3
     save(photos / "in/a.png")
-    with pytest.raises(ArgumentError, match="would overwrite an input"):
-        pair_files(photos, tmp_path)
+    with pytest.raises(ArgumentError, match="is an input file"):
+        folder_jobs(photos, tmp_path)
     assert value(photos / "a.png") == 10
 
 
 def test_the_same_folder_is_refused(photos: Path) -> None:
-    with pytest.raises(ArgumentError, match="is the input folder itself"):
+    with pytest.raises(ArgumentError, match="is the input folder"):
         restore_folder(Negative(), photos, photos / "sub" / "..")
 
 
 def test_a_file_as_output_folder_is_refused(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="is a file"):
-        pair_files(photos, save(tmp_path / "x.png"))
+        folder_jobs(photos, save(tmp_path / "x.png"))
 
 
 def test_a_common_suffix(photos: Path, tmp_path: Path) -> None:
     results = list(restore_folder(Negative(), photos, tmp_path / "out", suffix=".png"))
-    assert [result.target.name for result in results] == ["a.png", "b.png", "a.png"]
+    assert [result.destination.name for result in results] == ["a.png", "b.png", "a.png"]
     save(photos / "a.tif")
     with pytest.raises(ArgumentError, match="would both be written"):
-        pair_files(photos, tmp_path / "out", suffix=".png")
-    with pytest.raises(ArgumentError, match="cannot write files"):
-        pair_files(photos, tmp_path / "out", suffix="png")
+        folder_jobs(photos, tmp_path / "out", suffix=".png")
+    with pytest.raises(ArgumentError, match="cannot write 'png' files"):
+        folder_jobs(photos, tmp_path / "out", suffix="png")
 
 
 def test_missing_and_empty_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such folder"):
-        pair_files(tmp_path / "none", tmp_path / "out")
+        folder_jobs(tmp_path / "none", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="no images"):
-        pair_files(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(ImageError, match="has no images"):
+        folder_jobs(tmp_path / "empty", tmp_path / "out")

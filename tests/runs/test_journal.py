@@ -49,7 +49,7 @@ def test_only_what_differs_is_named(tmp_path: Path) -> None:
         pass
     with pytest.raises(ArgumentError) as refused:
         Journal(path, {"ways": {"a": 1, "b": shared + "by their mean", "c": 2}})
-    told = str(refused.value).split("made with ")[1].split("; name")[0]
+    told = str(refused.value).split("made with ")[1].split("; choose")[0]
     assert (
         told == "ways b ... blended, linearly, not ... blended, by their mean; ways c null, not 2"
     )
@@ -70,7 +70,7 @@ def test_another_header_is_refused_in_one_line(tmp_path: Path) -> None:
         Journal(path, {"size": (32, 32), "seed": 1, "new": "x"})
     assert str(refused.value) == (
         f"{path}: was made with size [64, 64], not [32, 32]; new null, not x; "
-        "name another file or overwrite it (--overwrite)"
+        "choose another file, or overwrite it (--overwrite)"
     )
     assert path.read_bytes() == before
     with Journal(path, {"seed": 2}, overwrite=True) as journal:
@@ -82,7 +82,7 @@ def test_another_header_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_other_files_are_left_alone(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "results.jsonl"
     path.write_bytes(data)
-    with pytest.raises(ArgumentError, match="is no file of results"):
+    with pytest.raises(ArgumentError, match="is not a log of results"):
         Journal(path, HEADER)
     assert path.read_bytes() == data
 

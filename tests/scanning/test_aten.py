@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.scanning import aten
 from glocal.scanning.aten import is_known, mixed_dims
-from glocal.scanning.trace import Call, Ref, operation_name
+from glocal.scanning.recorder import Call, Ref, operation_name
 
 SHAPE = (2, 3, 2, 4)
 
@@ -319,7 +319,7 @@ def test_every_operation_along_dims_is_tested():
 def test_tables_of_one_effect_do_not_overlap():
     tables = (
         aten._ALONG_DIM, set(aten._MATMUL), aten._BATCH_NORM, aten._CONVOLUTION, aten.VIEWS,
-        aten.PICKS, aten._LOCAL,
+        aten.INDEXING, aten._LOCAL,
     )  # fmt: skip
     assert sum(map(len, tables)) == len(set().union(*tables))
 

@@ -13,7 +13,7 @@ from glocal.scanning.dims import (
     role,
     roles,
 )
-from glocal.scanning.trace import Call, Ref
+from glocal.scanning.recorder import Call, Ref
 
 RUNS = [(16, 24), (32, 24), (16, 48)]  # the three runs: (height, width)
 

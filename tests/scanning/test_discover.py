@@ -3,238 +3,30 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hand_written import GLOBAL, LOCAL, Net, instance_norm
 from torch import nn
 
 import glocal
 from glocal.errors import ScanError
 from glocal.scanning.discover import input_sizes
+from glocal.scanning.example import scan_network
 
 
-class Net(nn.Module):
-    """A network around one function of a map; no rule matches it."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
-        self.function = function
-        self.linear = nn.Linear(8, 8)
-        self.cells = nn.Linear(64, 64)
-
-    def forward(self, x):
-        return self.function(self, self.conv(x))
-
-
-def gate_by_mean(net, x):
-    return x * x.mean((2, 3), keepdim=True)
-
-
-def gate_by_two_means(net, x):
-    return x * x.mean(3).mean(2)[..., None, None]
-
-
-def gate_by_sum(net, x):
-    return x * (x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3]))
-
-
-def gate_by_full_pool(net, x):
-    return x * F.avg_pool2d(x, x.shape[2:])
-
-
-def gate_by_linear(net, x):
-    return x * net.linear(x.mean((2, 3)))[..., None, None]
-
-
-def gate_by_adaptive_pool_to_seven(net, x):
-    return x * F.adaptive_avg_pool2d(x, 7).mean((2, 3), keepdim=True)
-
-
-def gate_by_spread(net, x):
-    return x * x.std((2, 3), keepdim=True)
-
-
-def gate_by_flat_norm(net, x):
-    return F.normalize(x.flatten(2), dim=-1).view_as(x)
-
-
-def instance_norm(net, x):
-    return F.instance_norm(x)
-
-
-def group_norm(net, x):
-    return F.group_norm(x, 2)
-
-
-def hand_written_norm(net, x):
-    centred = x - x.mean((2, 3), keepdim=True)
-    return centred / centred.square().mean((2, 3), keepdim=True).sqrt()
-
-
-def channel_attention(net, x):
-    q = x.flatten(2)
-    return ((q @ q.transpose(1, 2)).softmax(-1) @ q).view_as(x)
-
-
-def einsum_attention(net, x):
-    gram = torch.einsum("bchw,bdhw->bcd", x, x).softmax(-1)
-    return torch.einsum("bcd,bdhw->bchw", gram, x)
-
-
-def non_local(net, x):
-    tokens = x.flatten(2).transpose(1, 2)
-    return F.scaled_dot_product_attention(tokens, tokens, tokens).transpose(1, 2).reshape(x.shape)
-
-
-def context_block(net, x):
-    weights = x[:, :1].flatten(2).softmax(-1)
-    return x + (x.flatten(2) @ weights.transpose(1, 2)).unsqueeze(-1)
-
-
-def grid_mixing(net, x):
-    b, c, h, w = x.shape
-    cells = x.view(b, c, 8, h // 8, 8, w // 8).permute(0, 1, 3, 5, 2, 4).reshape(b, c, -1, 64)
-    mixed = net.cells(cells).view(b, c, h // 8, w // 8, 8, 8)
-    return mixed.permute(0, 1, 4, 2, 5, 3).reshape(x.shape)
-
-
-def fourier(net, x):
-    return torch.fft.irfft2(torch.fft.rfft2(x) * 0.5, s=x.shape[2:])
-
-
-def top_k(net, x):
-    return x * x.flatten(2).topk(4).values.mean(-1)[..., None, None]
-
-
-def one_axis(net, x):
-    return x * x.mean(3, keepdim=True)
-
-
-def in_place(net, x):
-    x *= x.amax((2, 3), keepdim=True)
-    return x
-
-
-def classifier(net, x):
-    return net.linear(x.mean((2, 3)))
-
-
-GLOBAL = {
-    gate_by_mean: {"mean"},
-    gate_by_two_means: {"mean"},
-    gate_by_sum: {"sum"},
-    gate_by_full_pool: {"avg_pool2d"},
-    gate_by_linear: {"mean"},
-    gate_by_adaptive_pool_to_seven: {"adaptive_avg_pool2d"},
-    gate_by_spread: {"std"},
-    gate_by_flat_norm: {"normalize"},
-    instance_norm: {"instance_norm"},
-    group_norm: {"group_norm"},
-    hand_written_norm: {"mean"},
-    channel_attention: {"matmul"},
-    einsum_attention: {"einsum"},
-    non_local: {"scaled_dot_product_attention"},
-    context_block: {"softmax", "matmul"},
-    grid_mixing: {"linear"},
-    fourier: {"rfft2", "irfft2"},
-    top_k: {"topk"},
-    one_axis: {"mean"},
-    in_place: {"amax"},
-    classifier: {"mean"},
-}
-
-
-def convolutions(net, x):
-    return F.leaky_relu(F.conv2d(x, torch.ones(8, 8, 3, 3), padding=1), 0.2)
-
-
-def pixel_layer_norm(net, x):
-    return F.layer_norm(x.permute(0, 2, 3, 1), (8,)).permute(0, 3, 1, 2)
-
-
-def window_attention(net, x):
-    b, c, h, w = x.shape
-    t = x.view(b, c, h // 8, 8, w // 8, 8).permute(0, 2, 4, 3, 5, 1).reshape(-1, 64, c)
-    t = (t @ t.transpose(1, 2)).softmax(-1) @ t
-    t = t.view(b, h // 8, w // 8, 8, 8, c).permute(0, 5, 1, 3, 2, 4)
-    return torch.roll(t.reshape(x.shape), (4, 4), (2, 3))
-
-
-def resampling(net, x):
-    small = F.avg_pool2d(F.pixel_unshuffle(x, 2), 2)
-    return F.pixel_shuffle(F.interpolate(small, scale_factor=2, mode="bilinear"), 2)
-
-
-def channel_statistics(net, x):
-    return x * torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1).sum(1, keepdim=True)
-
-
-def dilated_by_slices(net, x):
-    return F.pad(x[:, :, ::2, ::2], (1, 1, 1, 1), mode="reflect")[:, :, 1:-1, 1:-1]
-
-
-def halves(net, x):
-    top, bottom = x.chunk(2, 2)
-    return torch.cat([bottom, top], 2)
-
-
-LOCAL = [
-    convolutions,
-    pixel_layer_norm,
-    window_attention,
-    resampling,
-    channel_statistics,
-    dilated_by_slices,
-    halves,
-]
+def operations(function):
+    return scan_network(Net(function), (64, 64), None).operations
 
 
 @pytest.mark.parametrize("function", GLOBAL, ids=lambda f: f.__name__)
 def test_global_operations_are_found(function):
-    plan = glocal.scan(Net(function), 64)
-    assert {row.operation for row in plan.rows} == GLOBAL[function]
-    assert all(row.line.startswith("test_discover.py:") for row in plan.rows)
-    assert all(row.feature in ((64, 64), (7, 7), (64, 33)) for row in plan.rows)
-
-
-REFUSED = [gate_by_adaptive_pool_to_seven, fourier, top_k, one_axis, classifier]
-
-
-@pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
-def test_operations_without_a_local_form_have_a_reason_and_raise(function):
-    net = Net(function)
-    plan = glocal.scan(net, 64)
-    assert plan.rows
-    assert all(row.status == "global" and row.how for row in plan.rows)
-    with pytest.raises(glocal.ConversionError, match=r"(?s)cannot be made local: .*allow_global"):
-        glocal.localize(net, 64)
-    kept = glocal.localize(net, 64, allow_global=True)
-    x = torch.randn(2, 3, 128, 64)
-    assert torch.equal(kept(x), net(x))
-
-
-@pytest.mark.parametrize(
-    "function", [f for f in GLOBAL if f not in REFUSED], ids=lambda f: f.__name__
-)
-def test_other_operations_are_rewritten(function):
-    net = Net(function).double().eval()
-    local = glocal.localize(net, 64, window=24)
-    assert {row.status for row in glocal.plan_of(local).rows} == {"local"}
-    small, large = (0.05 * torch.randn(2, 3, *size).double() for size in ((24, 24), (72, 64)))
-    with torch.no_grad():
-        torch.testing.assert_close(local(small), net(small), rtol=1e-9, atol=1e-12)
-        assert not torch.allclose(local(large), net(large), rtol=1e-5, atol=1e-9)
+    found = operations(function)
+    assert {each.function: each.kind for each in found} == GLOBAL[function]
+    assert all(each.line.startswith("hand_written.py:") for each in found)
+    assert all(each.feature in ((64, 64), (7, 7), (64, 33)) for each in found)
 
 
 @pytest.mark.parametrize("function", LOCAL, ids=lambda f: f.__name__)
-def test_local_operations_are_not_listed(function):
-    assert glocal.scan(Net(function), 64).rows == ()
-
-
-def test_each_kind_has_its_reason():
-    how = {f: glocal.scan(Net(f), 64).rows[0].how for f in REFUSED}
-    assert "Fourier" in how[fourier]
-    assert "one axis" in how[one_axis]
-    assert "selects" in how[top_k]
-    assert "leaves the block" in how[classifier]
+def test_local_operations_are_not_found(function):
+    assert operations(function) == ()
 
 
 def test_features_follow_the_map_on_both_axes():

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from glocal.scanning.analysis import Analysis
 from glocal.scanning.discover import scan_trace
 from glocal.scanning.obstacles import owner
 
@@ -181,17 +180,3 @@ def test_the_owner_of_a_gate_contains_its_convolutions_and_the_product():
     scan = scan_trace(net, images, (32, 32))
     (operation,) = scan.operations
     assert (operation.path, operation.owner) == ("1.pool", "1")
-
-
-def test_statistics_are_tracked_to_the_map_and_no_further():
-    def images(size, device):
-        return (torch.zeros(1, 3, *size, device=device),)
-
-    scan = scan_trace(Net(gate), images, (32, 32))
-    analysis = Analysis(scan.traces)
-    (operation,) = analysis.run()
-    names = [call.name for call in analysis.calls]
-    holding = [names[i] for i, held in enumerate(analysis.statistics) if held]
-    assert holding == ["mean", "sigmoid"]
-    assert analysis.statistics[operation.index] == {operation.index}
-    assert analysis.from_input == [True] * len(names)

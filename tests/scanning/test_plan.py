@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import glocal
+from glocal.errors import ArgumentError
 from glocal.scanning.plan import Plan, Row
 
 
@@ -92,3 +93,38 @@ def test_the_plan_of_a_converted_network_warns_of_the_map_with_a_small_window():
     local = glocal.localize(network, 128, window=40)  # no error and no Python warning
     (text,) = glocal.plan_of(local).warnings()
     assert "has windows of 5x5 = 25 pixels, but 256 pixels in training;" in text
+
+
+def test_a_plan_as_text():
+    rows = (
+        row((32, 32), (48, 48), path=""),
+        row((16, 16), None, path="a.norm", status="kept"),
+        row(None, None, path="b", status="global"),
+    )
+    assert str(plan(*rows)).splitlines() == [
+        "training size 256x256, window 384x384 (input pixels)",
+        "module         operation      line      map    window  how",
+        "-------------  -------------  --------  -----  ------  --------------------------",
+        "(the network)  instance_norm  net.py:1  32x32  48x48   local: instance norm",
+        "a.norm         instance_norm  net.py:1  16x16  -       kept global: instance norm",
+        "b              instance_norm  net.py:1  -      -       GLOBAL: instance norm",
+        "1 local, 1 left global, 1 kept global",
+    ]
+
+
+def test_a_plan_goes_through_json():
+    given = plan(row((32, 32), (48, 48)), row(None, None, status="global"))
+    assert Plan.from_json(given.to_json()) == given
+
+
+def test_json_without_precision_is_exact():
+    """Plans of versions before fast statistics have no precision."""
+    text = plan().to_json().replace(',\n  "precision": "exact"', "")
+    assert "precision" not in text
+    assert Plan.from_json(text).precision == "exact"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": [{}]}', '{"rows": 3}'])
+def test_text_that_is_no_plan(text):
+    with pytest.raises(ArgumentError, match="not a plan in JSON"):
+        Plan.from_json(text)

@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import glocal
-from glocal.scanning.trace import Ref, Spec, quiet, source_line, trace, trace_graph
+from glocal.scanning.recorder import Ref, source_line
+from glocal.scanning.trace import Spec, quiet, trace, trace_graph
 
 
 class Net(nn.Module):

@@ -88,7 +88,7 @@ def test_images_without_targets(folder: Path) -> None:
     assert dataset.names == ("1", "2")
     assert [sample.has_target for sample in dataset.samples] == [False, False]
     assert dataset.samples[1].read()[1] is None
-    with pytest.raises(ArgumentError, match="fits no layout of pairs"):
+    with pytest.raises(ArgumentError, match="matches no known layout"):
         open_dataset(folder / "input", purpose="test")
     found = open_dataset(folder / "input", purpose="test", needs_targets=False)
     assert found.names == ("a", "b")
@@ -135,7 +135,7 @@ def test_limits_are_evenly_spaced(folder: Path) -> None:
         ([(np.zeros((4, 4, 3)),) * 3], r"data\[0\] is ndarray, ndarray, ndarray"),
         ([np.zeros((4, 4, 3), np.int64)], "got an image of shape .* and type int64"),
         ([torch.zeros(2, 3, 4, 4)], r"got an image of shape \(2, 3, 4, 4\)"),
-        ([Pair("a", Path("a.png"), None)] * 2, "two images of the data have"),
+        ([Pair("a", Path("a.png"), None)] * 2, "two images of the data have the same name"),
     ],
 )
 def test_wrong_data_is_refused(data: Any, message: str) -> None:

@@ -143,10 +143,10 @@ def restore(
         _check_file(source, target, overwrite)
 
     from glocal.inference.options import Tiles
-    from glocal.runs.folder import pair_files
+    from glocal.runs.jobs import folder_jobs
 
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
-    count = len(pair_files(source, target, recursive=recursive, suffix=suffix)) if folder else 1
+    count = len(folder_jobs(source, target, recursive=recursive, suffix=suffix)) if folder else 1
     chosen_device = device_named(device)
     loaded = load_model(model)
     if run_global:

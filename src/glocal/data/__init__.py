@@ -1,4 +1,4 @@
-"""Paired data sets: published layouts, pairing of files, synthetic degradations.
+"""Paired data sets: layouts on disk, pairing of files, synthetic degradation.
 
 Imports `runs`, `images` and `errors`.
 """

@@ -1,7 +1,7 @@
-"""Paired data sets: from a folder to its pairs of degraded and clean images, and their pixels.
+"""Find the pairs of degraded and target images of a data set, and read their pixels.
 
-Published figures on RealBlur are of images aligned to their targets by a homography first; that is
-not done here. SIDD's and DND's MATLAB files and LMDB databases are to be converted to PNG first.
+Published RealBlur figures align each image to its target by a homography first; this module does
+not. Convert the MATLAB files of SIDD and DND, and LMDB databases, to PNG first.
 """
 
 from collections.abc import Iterable
@@ -24,17 +24,17 @@ Floats: TypeAlias = NDArray[np.float32]
 def pairs(
     root: str | Path, layout: str = "auto", *, noise_sigma: float | None = None
 ) -> list[Pair]:
-    """The pairs of degraded and clean images in a folder, in natural order.
+    """The pairs of degraded and target images of a data set, in natural order.
 
     Args:
         root: folder of the data set, or of its test images.
-        layout: name of one of `LAYOUTS`; "DEGRADED:TARGET", the paths of two folders inside
-            `root` whose files have the same names; or "auto", the first layout that fits.
-        noise_sigma: for a folder of clean images (Kodak, McMaster, Urban100): deviation of the
-            Gaussian noise that is to be added to them, in 1/255.
+        layout: name of one of `LAYOUTS`; "DEGRADED:TARGET", two folders inside `root` with equal
+            file names; or "auto", the first layout that matches.
+        noise_sigma: for a folder of clean images (Kodak, McMaster, Urban100): standard deviation
+            of the Gaussian noise to add, in 1/255.
 
     Raises:
-        ArgumentError: the folder does not fit, or files have no counterpart.
+        ArgumentError: the folder does not match the layout, or files have no counterpart.
     """
     root = Path(root)
     if not root.is_dir():
@@ -47,25 +47,26 @@ def pairs(
     found = chosen.find(root)
     if not found:
         raise ArgumentError(
-            f"{root}: is not laid out as {chosen.name}, which has {chosen.expects};\n{_holds(root)}"
+            f"{root}: does not match the layout {chosen.name}, which has {chosen.expects};\n"
+            f"{_contents(root)}"
         )
     return found
 
 
 def read_pair(pair: Pair) -> tuple[Floats, Floats | None]:
-    """The pixels of a pair: degraded and clean, (h, w, c) float32 in [0, 1].
+    """The pixels of a pair, degraded and target, as (h, w, c) float32 in [0, 1].
 
-    The noise of `noise_sigma` is that of the published colour denoising results: NumPy's legacy
-    generator, seeded with 0 for every image, neither clipped nor rounded. A dual-pixel pair has
-    its two views along the channels. Alpha is left out.
+    The noise of `noise_sigma` follows the published colour denoising results: NumPy's legacy
+    generator, seeded with 0 for every image, neither clipped nor rounded. The two views of a
+    dual-pixel pair are concatenated along the channels. Alpha is dropped.
 
     Returns:
-        The degraded image and its target (or None), of one size; super-resolution targets are
-        larger by a whole factor.
+        The degraded image and its target (or None). Both have one size, except that
+        super-resolution targets are larger by an integer factor.
 
     Raises:
         ImageError: a file cannot be read.
-        ArgumentError: the sizes or channels do not fit together.
+        ArgumentError: the sizes or channels of the images do not match.
     """
     degraded = _pixels(pair.degraded)
     if pair.noise_sigma is not None:
@@ -79,13 +80,15 @@ def read_pair(pair: Pair) -> tuple[Floats, Floats | None]:
         factors = {t // d for t, d in sizes[:2]}
         if any(t % d for t, d in sizes[:2]) or len(factors) > 1 or sizes[2][0] != sizes[2][1]:
             raise ArgumentError(
-                f"{pair.degraded}: is {_size(degraded)}, its target {pair.target} {_size(target)}"
+                f"{pair.degraded} is {_size(degraded)}, but its target {pair.target} is "
+                f"{_size(target)}"
             )
     if pair.second is not None:
         second = _pixels(pair.second)
         if second.shape != degraded.shape:
             raise ArgumentError(
-                f"{pair.degraded}: is {_size(degraded)}, its other view {_size(second)}"
+                f"{pair.degraded} is {_size(degraded)}, but its second view {pair.second} is "
+                f"{_size(second)}"
             )
         degraded = np.concatenate([degraded, second], axis=2)
     return degraded, target
@@ -95,26 +98,27 @@ def read_pair(pair: Pair) -> tuple[Floats, Floats | None]:
 
 
 def _guess(root: Path) -> list[Pair]:
-    for layout in (layout for layout in LAYOUTS if layout.guessed):
+    for layout in (layout for layout in LAYOUTS if layout.auto):
         found = layout.find(root)
         if not found:
             continue
-        beside = [
+        matching = [
             other.name
             for other in LAYOUTS
             if layout.family and other.family == layout.family and other.find(root)
         ]
-        if len(beside) > 1:
+        if len(matching) > 1:
             raise ArgumentError(
-                f"{root}: holds {' and '.join(beside)}; name one of them as the layout"
+                f"{root}: matches the layouts {' and '.join(matching)}; choose one of them as the "
+                "layout"
             )
         return found
-    tried = ", ".join(each.name for each in LAYOUTS if each.guessed)
+    tried = ", ".join(each.name for each in LAYOUTS if each.auto)
     raise ArgumentError(
-        f"{root}: fits no layout of pairs: {_holds(root)}\n"
-        f"tried {tried} (--layout and a name tells what is missing of it). Name the folders as "
-        "the layout, DEGRADED:TARGET; clean images need a noise_sigma (--noise-sigma), images "
-        "without targets the layout dnd (--layout dnd)"
+        f"{root}: matches no known layout; {_contents(root)}\n"
+        f"tried {tried} (--layout NAME shows what is missing for one of them). Give the two "
+        "folders as the layout DEGRADED:TARGET; clean images need a noise_sigma (--noise-sigma), "
+        "images without targets the layout dnd (--layout dnd)"
     )
 
 
@@ -126,30 +130,30 @@ def _layout_named(name: str) -> Layout:
         if layout.name == name:
             return layout
     known = ", ".join(layout.name for layout in LAYOUTS)
-    raise ArgumentError(f"no layout is called {name!r}; there are {known}, or DEGRADED:TARGET")
+    raise ArgumentError(f"unknown layout {name!r}; use one of {known}, or DEGRADED:TARGET")
 
 
 def _clean(root: Path, layout: str, noise_sigma: float) -> list[Pair]:
     if layout != "auto":
         raise ArgumentError(
-            f"layout {layout} has degraded images of its own; noise_sigma is for clean images alone"
+            f"the layout {layout} has degraded images; noise_sigma is only for clean images"
         )
     if not noise_sigma >= 0:
-        raise ArgumentError(f"noise_sigma is a deviation in 1/255, got {noise_sigma}")
+        raise ArgumentError(f"noise_sigma must be 0 or more (in 1/255), got {noise_sigma}")
     images = stems_of(root, recursive=False)
     if not images:
-        raise ArgumentError(f"{root}: holds no clean images to add noise to; {_holds(root)}")
+        raise ArgumentError(f"{root}: has no images to add noise to; {_contents(root)}")
     return [Pair(name, path, path, noise_sigma=noise_sigma) for name, path in images.items()]
 
 
-def _holds(root: Path) -> str:
-    """What lies in a folder, in words, and what of it cannot be read."""
+def _contents(root: Path) -> str:
+    """The contents of a folder as text, with a hint on formats that cannot be read."""
     entries = sorted(
         (path for path in root.iterdir() if not path.name.startswith(".")),
         key=lambda path: natural_key(path.name),
     )
     listed = few_names((f"{path.name}/" if path.is_dir() else path.name for path in entries), 5)
-    return f"it holds {listed or 'nothing'}" + _unreadable([root, *entries])
+    return f"it contains {listed or 'nothing'}" + _unreadable([root, *entries])
 
 
 def _unreadable(paths: Iterable[Path]) -> str:
@@ -157,9 +161,9 @@ def _unreadable(paths: Iterable[Path]) -> str:
         inside.suffix for path in paths if path.is_dir() for inside in [path, *path.iterdir()]
     }
     if ".lmdb" in suffixes:
-        return " (LMDB databases are not read: unpack them to PNG files)"
+        return " (LMDB databases cannot be read: convert them to PNG files)"
     if ".mat" in suffixes:
-        return " (MATLAB files are not read, they need SciPy: convert them to PNG files)"
+        return " (MATLAB files cannot be read: convert them to PNG files)"
     return ""
 
 
@@ -172,7 +176,7 @@ def _pixels(path: Path) -> Floats:
 
 
 def _centre(target: Floats, size: tuple[int, ...]) -> Floats:
-    top, left = ((have - want) // 2 for have, want in zip(target.shape, size, strict=False))
+    top, left = ((own - wanted) // 2 for own, wanted in zip(target.shape, size, strict=False))
     return target if min(top, left) < 0 else target[top : top + size[0], left : left + size[1]]
 
 

@@ -1,10 +1,10 @@
-"""Synthetic degradations whose strength varies over the image, as real ones do.
+"""Synthetic degradations that vary over the image, as real blur and haze do.
 
-Every function takes an image (h, w, 1) or (h, w, 3) of floats in [0, 1], a strength and a seed,
-and returns a new float32 image of the same shape; one seed gives one result. Values are neither
-clipped nor rounded, except by `jpeg`. What varies follows smooth random maps with a scale of about
-300 pixels, because real blur and haze do: with the same degradation everywhere, global statistics
-would tell a network nearly as much as local ones.
+Every function takes an image (h, w, 1) or (h, w, 3) of floats in [0, 1], a strength and a seed, and
+returns a new float32 image of the same shape; equal seeds give equal results. Values are neither
+clipped nor rounded, except by `jpeg`. Blur and haze follow smooth random fields with a scale of
+about 300 pixels: were they uniform, global statistics would serve a network nearly as well as local
+ones.
 """
 
 import math
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glocal.data.fields import SmoothMaps, average_at, bands, evenly
+from glocal.data.random_fields import SmoothFields, average_at_offsets, row_bands, to_uniform
 from glocal.errors import ArgumentError
 from glocal.images.images import Image, decode, encode
 
@@ -35,16 +35,18 @@ __all__ = [
 ]
 
 BEND = 0.25
+"""Curvature of the motion paths: enough to look hand-held, too little to form loops."""
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
+"""Angle between successive points of a sunflower spiral, which covers a disc evenly."""
 
 Floats: TypeAlias = NDArray[np.float32]
 
 
 class Degrade(Protocol):
-    """Degrades an image; see the module for the arguments."""
+    """Function that degrades an image; the arguments are those of the module's functions."""
 
     def __call__(self, image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
-        """The degraded image."""
+        """Return the degraded image."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ class Degradation:
     """A kind of degradation.
 
     Attributes:
-        name: what it is called on the command line.
-        meaning: what its strength is, with the unit.
-        default: the strength where none is given.
-        least, greatest: the range of strengths.
-        function: the degradation itself.
+        name: name on the command line.
+        meaning: meaning and unit of the strength.
+        default: default strength.
+        least, greatest: smallest and largest strength.
+        function: degrades an image.
     """
 
     name: str
@@ -77,30 +79,31 @@ def degrade(image: NDArray[Any], kind: str, strength: float | None = None, seed:
 
     Args:
         image: (h, w, 1) or (h, w, 3), floats in [0, 1].
-        kind: a name of `DEGRADATIONS`.
-        strength: in the unit of that kind; its default where None.
-        seed: of all that is random.
+        kind: a name in `DEGRADATIONS`.
+        strength: in the unit of the kind; None: its default.
+        seed: seed of all random numbers.
 
     Raises:
-        ArgumentError: there is no such kind, its strength is out of range, or the image is none.
+        ArgumentError: the kind is unknown, the strength out of range, or the image has another
+            shape or dtype.
     """
     chosen, strength = settings(kind, strength)
     return chosen.function(image, strength, seed)
 
 
 def settings(kind: str, strength: float | None) -> tuple[Degradation, float]:
-    """The degradation of a name and its strength, judged.
+    """The degradation with a name, and its strength.
 
     Raises:
-        ArgumentError: there is no such kind, or its strength is out of range.
+        ArgumentError: the kind is unknown, or the strength is out of range.
     """
     if kind not in DEGRADATIONS:
-        raise ArgumentError(f"no degradation is called {kind!r}; use {', '.join(DEGRADATIONS)}")
+        raise ArgumentError(f"unknown degradation {kind!r}; use one of {', '.join(DEGRADATIONS)}")
     chosen = DEGRADATIONS[kind]
     strength = chosen.default if strength is None else float(strength)
     if not chosen.least <= strength <= chosen.greatest:
         raise ArgumentError(
-            f"{kind} takes a strength of {chosen.least:g} to {chosen.greatest:g} "
+            f"the strength of {kind} must be {chosen.least:g} to {chosen.greatest:g} "
             f"({chosen.meaning}), got {strength:g}"
         )
     return chosen, strength
@@ -110,39 +113,39 @@ def settings(kind: str, strength: float | None) -> tuple[Degradation, float]:
 
 
 def motion_blur(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
-    """Average every pixel along its own short, slightly bent path, as a shaken camera does.
+    """Average every pixel along its own short, slightly curved path, as camera shake does.
 
-    The lengths of the paths are spread evenly over 0 to `strength` pixels, so that some regions
-    stay nearly sharp; their directions are free.
+    Path lengths are uniform on 0 to `strength` pixels, so that some regions stay nearly sharp;
+    directions are arbitrary.
     """
     image = _checked(image)
-    maps = SmoothMaps(4, image, seed)
+    maps = SmoothFields(4, image, seed)
     taps = 2 * math.ceil(strength / 2) + 1
     times = [(k + 0.5) / taps - 0.5 for k in range(taps)]
 
     def offsets(rows: range) -> Iterator[tuple[Tensor, Tensor]]:
         length, across, along, bending = maps.rows(rows)
         angle = torch.atan2(across, along)
-        length = strength * evenly(length)
+        length = strength * to_uniform(length)
         x, y = length * angle.cos(), length * angle.sin()
         bend = BEND * bending.clamp(-2, 2)
         for t in times:
-            # the mean of t² over the path, so that bending moves nothing
+            # minus the mean of t² over the path, so that curvature does not shift the image
             side = (t * t - 1 / 12) * bend
             yield t * y + side * x, t * x - side * y
 
-    return image.copy() if strength == 0 else average_at(image, offsets)
+    return image.copy() if strength == 0 else average_at_offsets(image, offsets)
 
 
 def defocus_blur(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
-    """Average every pixel over its own disc, as a lens does off its plane of focus.
+    """Average every pixel over its own disc, as a lens does outside its plane of focus.
 
-    The radii run from 0 where a smooth, depth-like map crosses the plane of focus to `strength`
-    pixels where it is farthest from it.
+    Radii range from 0, where a smooth depth field crosses the plane of focus, to `strength`
+    pixels, where it is farthest from it.
     """
     image = _checked(image)
-    maps = SmoothMaps(1, image, seed)
-    # a sunflower and its mirror image: evenly over the disc, centred, one point for each pixel
+    maps = SmoothFields(1, image, seed)
+    # a sunflower spiral and its mirror image: even, centred, about one point per pixel of the disc
     count = 4 + math.ceil(math.pi / 2 * strength**2)
     radii = [math.sqrt((k + 0.5) / count) for k in range(count)]
     half = [
@@ -153,25 +156,24 @@ def defocus_blur(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
 
     def offsets(rows: range) -> Iterator[tuple[Tensor, Tensor]]:
         (depth,) = maps.rows(rows)
-        radius = strength * (2 * evenly(depth) - 1).abs()
+        radius = strength * (2 * to_uniform(depth) - 1).abs()
         for y, x in points:
             yield y * radius, x * radius
 
-    return image.copy() if strength == 0 else average_at(image, offsets)
+    return image.copy() if strength == 0 else average_at_offsets(image, offsets)
 
 
 def gaussian_noise(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
-    """Add white Gaussian noise of deviation `strength`/255, the same everywhere."""
+    """Add white Gaussian noise of standard deviation `strength`/255."""
     image = _checked(image)
     noise = np.random.default_rng(seed).standard_normal(image.shape, np.float32)
     return np.asarray(image + np.float32(strength / 255) * noise, np.float32)
 
 
 def poisson_noise(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
-    """Count photons: noise of variance x · (strength/255)² where the image is x.
+    """Add photon noise: Poisson noise of variance x · (strength/255)² where the image is x.
 
-    White stands for (255 ÷ strength)² photons; the noise of a white pixel has the deviation
-    `strength`/255.
+    White equals (255 ÷ strength)² photons, so the standard deviation at white is `strength`/255.
     """
     image = _checked(image)
     if strength == 0:
@@ -179,29 +181,29 @@ def poisson_noise(image: NDArray[Any], strength: float, seed: int = 0) -> Floats
     photons = (255 / strength) ** 2
     rng = np.random.default_rng(seed)
     result = np.empty_like(image)
-    for rows in bands(len(image)):
+    for rows in row_bands(len(image)):
         part = slice(rows.start, rows.stop)
         result[part] = rng.poisson(image[part].clip(0).astype(np.float64) * photons) / photons
     return result
 
 
 def haze(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
-    """Lay haze over the image by the atmospheric scattering model.
+    """Add haze by the atmospheric scattering model.
 
-    I = J · t + A · (1 − t) with t = exp(−β · d), on the stored (gamma-encoded) values, as RESIDE
-    does: β is `strength`, the depth d in [0, 1] rises to the top of the image and varies with a
-    smooth map, and the grey airlight A is drawn from [0.8, 1].
+    I = J · t + A · (1 − t) with t = exp(−β · d), on gamma-encoded values, as RESIDE does. β is
+    `strength`; the depth d in [0, 1] increases to the top of the image and varies with a smooth
+    random field; the grey airlight A is uniform on [0.8, 1].
 
     Source: Narasimhan and Nayar, Vision and the Atmosphere, IJCV 2002; RESIDE, arXiv 1712.04143.
     """
     image = _checked(image)
-    maps = SmoothMaps(1, image, seed)
+    maps = SmoothFields(1, image, seed)
     airlight = np.float32(maps.rng.uniform(0.8, 1))
     result = np.empty_like(image)
-    for rows in bands(len(image)):
+    for rows in row_bands(len(image)):
         (relief,) = maps.rows(rows)
         height = 1 - (torch.arange(rows.start, rows.stop, dtype=torch.float32) + 0.5) / len(image)
-        depth = 0.6 * height[:, None] + 0.4 * evenly(relief)
+        depth = 0.6 * height[:, None] + 0.4 * to_uniform(relief)
         through = (-strength * depth).exp().numpy()[..., None]
         part = slice(rows.start, rows.stop)
         result[part] = image[part] * through + airlight * (1 - through)
@@ -209,9 +211,9 @@ def haze(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
 
 
 def jpeg(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
-    """Write and read a JPEG file of quality `strength`, 8 bits, colours at full resolution.
+    """Compress to 8-bit JPEG of quality `strength`, without chroma subsampling.
 
-    Nothing is random in it: the seed changes nothing.
+    Deterministic: the seed has no effect.
     """
     samples = np.rint(_checked(image).clip(0, 1) * 255).astype(np.uint8)
     data, _ = encode(Image(samples), ".jpg", quality=round(strength))
@@ -231,12 +233,12 @@ DEGRADATIONS: Mapping[str, Degradation] = MappingProxyType(
         )
     }
 )
-"""The kinds of degradation by name."""
+"""All degradations by name."""
 
 
 def _checked(image: NDArray[Any]) -> Floats:
     if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
-        raise ArgumentError(f"an image is (h, w, 1) or (h, w, 3), got {image.shape}")
+        raise ArgumentError(f"the image must be (h, w, 1) or (h, w, 3), got shape {image.shape}")
     if image.dtype.kind != "f":
-        raise ArgumentError(f"an image is of floats in [0, 1], got {image.dtype}")
+        raise ArgumentError(f"the image must be floats in [0, 1], got {image.dtype}")
     return np.ascontiguousarray(image, np.float32)

@@ -1,8 +1,8 @@
-"""How the published data sets of degraded and clean images lie on disk.
+"""Layouts of published data sets: where their degraded and target images are on disk.
 
-A layout is a function from a folder to its pairs, or to None where the folder is not laid out so.
-They follow the releases and the copies that MPRNet, Restormer and NAFNet hand out; folder names
-match in any case, and a folder may also be named by its parent (`GoPro` for `GoPro/test`).
+The layouts follow the releases and the copies distributed with MPRNet, Restormer and NAFNet. Folder
+names match case-insensitively. The given folder may also be the parent of the test images (`GoPro`
+for `GoPro/test`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,26 +19,26 @@ Find = Callable[[Path], list[Pair] | None]
 
 @dataclass(frozen=True)
 class Layout:
-    """A way in which a data set lies on disk.
+    """The folder structure of a data set.
 
     Attributes:
-        name: what it is called.
-        expects: the folders and files it looks for, in words.
-        find: the pairs of a folder, None where it is not laid out so; raises ArgumentError where
-            it is, but files have no counterpart.
-        family: layouts that can lie side by side in one folder, of which a user has to choose.
-        guessed: whether it is tried where no layout is named.
+        name: name of the layout.
+        expects: the folders and files it looks for, as text.
+        find: returns the pairs of a folder, or None if it has another layout; raises
+            ArgumentError if files have no counterpart.
+        family: layouts of one family can occur in one folder; the user must choose one.
+        auto: whether layout "auto" tries it.
     """
 
     name: str
     expects: str
     find: Find
     family: str = ""
-    guessed: bool = True
+    auto: bool = True
 
 
 def folders_layout(degraded: str, target: str) -> Layout:
-    """The layout of two folders of these paths inside of the data set, paired by file names."""
+    """The layout with these two folders inside the data set, paired by file names."""
 
     def find(root: Path) -> list[Pair] | None:
         folders = root / degraded, root / target
@@ -47,34 +47,34 @@ def folders_layout(degraded: str, target: str) -> Layout:
     return Layout(f"{degraded}:{target}", f"{degraded}/ and {target}/", find)
 
 
-def _places(root: Path) -> list[Path]:
-    """Where the images may begin: the folder itself, or the test images inside of it."""
+def _test_folders(root: Path) -> list[Path]:
+    """The folder itself, and folders of test images inside it."""
     inside = (child_folder(root, name) for name in ("test", "val", "validation"))
     return [root, *(folder for folder in inside if folder is not None)]
 
 
-def _two(place: Path, names: Iterable[tuple[str, str]]) -> Iterator[tuple[Path, Path]]:
-    """The pairs of folders of these names in a folder."""
+def _subfolders(folder: Path, names: Iterable[tuple[str, str]]) -> Iterator[tuple[Path, Path]]:
+    """The existing pairs of subfolders with these names."""
     for first, second in names:
-        degraded, target = child_folder(place, first), child_folder(place, second)
+        degraded, target = child_folder(folder, first), child_folder(folder, second)
         if degraded is not None and target is not None:
             yield degraded, target
 
 
-def _first_two(root: Path, names: Iterable[tuple[str, str]]) -> list[Pair] | None:
+def _first_pairs(root: Path, names: Iterable[tuple[str, str]]) -> list[Pair] | None:
     listed = list(names)
-    found = (two for place in _places(root) for two in _two(place, listed))
-    return next((pair_folders(*two) for two in found), None)
+    found = (both for folder in _test_folders(root) for both in _subfolders(folder, listed))
+    return next((pair_folders(*both) for both in found), None)
 
 
 def _gopro(root: Path) -> list[Pair] | None:
-    for place in _places(root):
-        scenes = sorted(place.iterdir(), key=lambda path: natural_key(path.name))
+    for folder in _test_folders(root):
+        scenes = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
         found = [
             pair
             for scene in scenes
             if scene.is_dir()
-            for blur, sharp in _two(scene, [("blur", "sharp")])
+            for blur, sharp in _subfolders(scene, [("blur", "sharp")])
             for pair in pair_folders(blur, sharp, prefix=f"{scene.name}/")
         ]
         if found:
@@ -91,8 +91,8 @@ def _hide(root: Path) -> list[Pair] | None:
         pair
         for part in parts
         if part is not None
-        # GT holds the targets of the training images too
-        for pair in pair_folders(part, target, prefix=f"{part.name}/", spare_targets=True)
+        # GT also has the targets of the training images
+        for pair in pair_folders(part, target, prefix=f"{part.name}/", allow_unused_targets=True)
     ] or None
 
 
@@ -103,10 +103,12 @@ def _realblur(camera: str) -> Find:
             return None
         lines = [line.split() for line in file.read_text("utf-8").splitlines() if line.strip()]
         if any(len(words) < 2 for words in lines):
-            raise ArgumentError(f"{file}: every line is to name a target and a blurry image")
+            raise ArgumentError(f"{file}: every line must name a target and a blurred image")
         missing = [word for words in lines for word in words[:2] if not (root / word).is_file()]
         if missing:
-            raise ArgumentError(f"{file}: {len(missing)} files are missing: {few_names(missing)}")
+            raise ArgumentError(
+                f"{file}: {len(missing)} of its files are missing: {few_names(missing)}"
+            )
         return [
             Pair(Path(blur).with_suffix("").as_posix(), root / blur, root / target)
             for target, blur, *_ in lines
@@ -117,19 +119,19 @@ def _realblur(camera: str) -> Find:
 
 def _reds(degraded: str) -> Find:
     def find(root: Path) -> list[Pair] | None:
-        found = _first_two(root, [(degraded, "val_sharp")])
-        # 300 of 3000 frames: the authors of HINet, NAFNet and TLC take those that end in 9
+        found = _first_pairs(root, [(degraded, "val_sharp")])
+        # 300 of 3000 frames: the authors of HINet, NAFNet and TLC use those ending in 9
         return found and [pair for pair in found if pair.name.endswith("9")]
 
     return find
 
 
 def _sidd(root: Path) -> list[Pair] | None:
-    return _first_two(root, [("input_crops", "gt_crops"), ("input_crops", "target_crops")])
+    return _first_pairs(root, [("input_crops", "gt_crops"), ("input_crops", "target_crops")])
 
 
 def _by_order(degraded: Path, target: Path) -> list[Pair]:
-    """Pair by names where they agree, else by order: DPDD's shots are numbered apart."""
+    """Pair by name, or by order if names differ: DPDD numbers its views separately."""
     inputs, targets = stems_of(degraded), stems_of(target)
     if inputs.keys() == targets.keys() or len(inputs) != len(targets) or not inputs:
         return pair_folders(degraded, target)
@@ -138,11 +140,11 @@ def _by_order(degraded: Path, target: Path) -> list[Pair]:
 
 
 def _dpdd_folders(root: Path, view: str) -> tuple[Path, Path] | None:
-    for place in _places(root):
-        degraded, target = child_folder(place, f"input{view}"), child_folder(place, "target")
+    for folder in _test_folders(root):
+        degraded, target = child_folder(folder, f"input{view}"), child_folder(folder, "target")
         if degraded is not None and target is not None:
             return degraded, target
-        sides = child_folder(place, f"test_{view}"), child_folder(place, "test_c")
+        sides = child_folder(folder, f"test_{view}"), child_folder(folder, "test_c")
         if sides[0] is not None and sides[1] is not None:
             degraded, target = child_folder(sides[0], "source"), child_folder(sides[1], "target")
             if degraded is not None and target is not None:
@@ -170,19 +172,20 @@ def _sots(inside: str = "") -> Find:
     names = [(hazy, clear) for hazy in ("hazy", "haze", "input") for clear in ("clear", "gt")]
 
     def find(root: Path) -> list[Pair] | None:
-        place = child_folder(root, inside) if inside else root
-        if place is None:
+        folder = child_folder(root, inside) if inside else root
+        if folder is None:
             return None
-        place = child_folder(place, "nyuhaze500") or place
-        for hazy, clear in (two for each in _places(place) for two in _two(each, names)):
+        folder = child_folder(folder, "nyuhaze500") or folder
+        found = (both for each in _test_folders(folder) for both in _subfolders(each, names))
+        for hazy, clear in found:
             scenes = stems_of(clear).keys()
-            # several hazy images of one scene: 1400_1 and 1400_2, or 0001_0.8_0.2
+            # several hazy images per scene: 1400_1 and 1400_2, or 0001_0.8_0.2
             if any(stem not in scenes and _scene(stem) in scenes for stem in stems_of(hazy)):
                 return pair_folders(
                     hazy,
                     clear,
                     key=lambda stem: stem if stem in scenes else _scene(stem),
-                    spare_targets=True,
+                    allow_unused_targets=True,
                     centre_crop=True,
                 )
         return None
@@ -196,10 +199,10 @@ def _scene(stem: str) -> str:
 
 def _rain(root: Path) -> list[Pair] | None:
     names = [("rainy", "."), ("rain", "norain"), ("rainy", "norain"), ("input", "target")]
-    for place in _places(root):
+    for folder in _test_folders(root):
         for first, second in names:
-            rainy = child_folder(place, first)
-            clean = place if second == "." else child_folder(place, second)
+            rainy = child_folder(folder, first)
+            clean = folder if second == "." else child_folder(folder, second)
             if rainy is None or clean is None:
                 continue
             targets = stems_of(clean, recursive=False)
@@ -209,8 +212,8 @@ def _rain(root: Path) -> list[Pair] | None:
                     rainy,
                     clean,
                     key=lambda stem: stem if stem in targets else _norain(stem),
-                    # the release keeps its streaks beside the clean images
-                    spare_targets=second == ".",
+                    # the release has rain streak images beside the clean ones
+                    allow_unused_targets=second == ".",
                     recursive=False,
                 )
     return None
@@ -235,12 +238,12 @@ PAIRED_FOLDERS = (
 
 
 def _paired(root: Path) -> list[Pair] | None:
-    found = [two for place in _places(root) for two in _two(place, PAIRED_FOLDERS)]
+    found = [both for folder in _test_folders(root) for both in _subfolders(folder, PAIRED_FOLDERS)]
     if len(found) > 1:
         paths = ((lq.relative_to(root), gt.relative_to(root)) for lq, gt in found)
         listed = few_names(f"{lq.as_posix()}:{gt.as_posix()}" for lq, gt in paths)
         raise ArgumentError(
-            f"{root}: holds several pairs of folders ({listed}); name one of them as the layout"
+            f"{root}: has several pairs of folders ({listed}); choose one of them as the layout"
         )
     return pair_folders(*found[0]) if found else None
 
@@ -262,12 +265,12 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("reds-jpeg", "val_blur_jpeg/ and val_sharp/", _reds("val_blur_jpeg"), "reds"),
     Layout("sidd", "input_crops/ and gt_crops/ of PNG files", _sidd),
     Layout("dpdd", "inputC/ and target/, or test_c/source/ and test_c/target/", _dpdd),
-    Layout("dpdd-dual", "inputL/, inputR/ and target/", _dpdd_dual, guessed=False),
+    Layout("dpdd-dual", "inputL/, inputR/ and target/", _dpdd_dual, auto=False),
     Layout("sots", "hazy/ (1400_1.png) and clear/ (1400.png)", _sots(), "sots"),
     Layout("sots-indoor", "indoor/hazy/ and indoor/clear/", _sots("indoor"), "sots"),
     Layout("sots-outdoor", "outdoor/hazy/ and outdoor/clear/", _sots("outdoor"), "sots"),
     Layout("rain", "rainy/rain-001.png and norain-001.png", _rain),
     Layout("paired", "input/ and target/, lq/ and gt/, blur/ and sharp/ …", _paired),
-    Layout("dnd", "images without targets", _dnd, guessed=False),
+    Layout("dnd", "images without targets", _dnd, auto=False),
 )
-"""The layouts in the order in which they are tried."""
+"""All layouts, in the order in which "auto" tries them."""

@@ -1,9 +1,9 @@
-"""Clean photographs to a paired data set on disk: degraded and target images, and how they came.
+"""Make a paired data set from clean images: degraded images, targets, and a record of settings.
 
-The set lies in `OUT/degraded` and `OUT/target` under the names of the photographs, all as PNG so
-that nothing but the degradation is lost; `data.datasets.pairs` reads it. `OUT/degradation.json`
-records the settings and the seed of each image, which follows from its name and the set's seed
-alone: the same photograph gives the same files in whatever order and company.
+Images are written to `OUT/degraded` and `OUT/target` under their original names, as PNG, so that
+only the degradation loses information. `data.datasets.pairs` reads the set. `OUT/degradation.json`
+records the settings and the seed of each image. The seed depends only on the image's name and the
+seed of the set: an image gives the same files whatever else is in the set.
 """
 
 import dataclasses
@@ -21,26 +21,26 @@ from glocal.data.degrade import degrade, settings
 from glocal.errors import ArgumentError, ImageError
 from glocal.images.files import make_folder, write_whole
 from glocal.images.images import SUFFIXES, read, write
-from glocal.runs.folder import pair_files
+from glocal.runs.jobs import folder_jobs
 
-__all__ = ["RECORD", "Made", "image_seed", "make_paired_set", "plan_paired_set"]
+__all__ = ["RECORD", "SetEntry", "image_seed", "make_paired_set", "plan_paired_set"]
 
 RECORD = "degradation.json"
-"""Name of the record of a set's settings."""
+"""File name of the record of settings."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """What is to become, or became, of one photograph.
+class SetEntry:
+    """One image of a paired set: its files, and whether they were made.
 
     Attributes:
-        name: of the pair in the set: the photograph's path inside its folder without suffix.
-        source: the photograph read.
-        degraded, target: the files written, or that would have been.
-        seed: of the degradation of this image.
-        status: "planned", "made", "skipped" (both files were there) or "failed".
-        notes: what had to be changed on reading or writing, one sentence each.
-        error: why it failed, None where it did not.
+        name: name of the pair: the source's path inside its folder, without suffix.
+        source: the clean image.
+        degraded, target: files that were written, or would have been.
+        seed: seed of this image's degradation.
+        status: "planned", "made", "skipped" (both files exist) or "failed".
+        notes: what was converted on reading or writing, one sentence each.
+        error: the reason for status "failed", else None.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Made:
 
 
 def image_seed(seed: int, name: str) -> int:
-    """The seed of one image of a set: 32 bits, from the set's seed and the image's name.
+    """The 32-bit seed of one image, from the seed of the set and the image's name.
 
     >>> image_seed(0, "photo"), image_seed(1, "photo"), image_seed(0, "other")
     (1199637980, 3023896285, 1286925362)
@@ -73,73 +73,73 @@ def make_paired_set(
     recursive: bool = True,
     resume: bool = True,
     overwrite: bool = False,
-) -> Iterator[Made]:
-    """Degrade a photograph, or every photograph of a folder, and write the pairs.
+) -> Iterator[SetEntry]:
+    """Degrade an image, or every image of a folder, and write the pairs.
 
-    Bit depth, colour profile, EXIF and alpha are kept. A photograph that cannot be read is
-    reported and the run goes on; files are written whole or not at all.
+    Bit depth, colour profile, EXIF and alpha are preserved. An image that cannot be read is
+    reported, and the run continues. Files are written atomically.
 
     Args:
-        source: a photograph, or a folder of them.
-        out: folder of the set; made where missing.
-        kind: a name of `glocal.data.degrade.DEGRADATIONS`.
-        strength: in the unit of that kind; its default where None.
-        seed: of the set.
-        recursive: read the folders inside `source` too.
-        resume: leave pairs that are there as they are; add to a set of the same settings.
-        overwrite: make pairs that are there anew; goes before `resume`.
+        source: an image, or a folder of images.
+        out: folder of the set; created if missing.
+        kind: a name in `glocal.data.degrade.DEGRADATIONS`.
+        strength: in the unit of the kind; None: its default.
+        seed: seed of the set.
+        recursive: include subfolders of `source`.
+        resume: skip existing pairs; add to a set with the same settings.
+        overwrite: replace existing pairs; takes precedence over `resume`.
 
     Yields:
-        What became of each photograph, in the order of their names.
+        One entry per image, sorted by name.
 
     Raises:
-        ArgumentError: the kind or strength is wrong; an output would overwrite an input; or `out`
-            holds a set of other settings and `overwrite` is not set, or one of the same and
-            neither `resume` nor `overwrite` is.
-        ImageError: there is no such photograph, or the folder holds none.
+        ArgumentError: the kind or strength is invalid; an output would overwrite an input; or
+            `out` has a set with other settings and `overwrite` is not set, or one with the same
+            settings and neither `resume` nor `overwrite` is set.
+        ImageError: `source` does not exist or has no images.
     """
-    # not a generator itself: its arguments are judged at the call, not at the first file
+    # not a generator, so that arguments are checked at the call
     chosen, strength = settings(kind, strength)
     planned = plan_paired_set(source, out, seed, recursive=recursive)
-    there = [each for each in planned if each.degraded.exists() or each.target.exists()]
-    facts = {"kind": kind, "strength": strength, "seed": seed}
-    before = {} if overwrite else _recorded(out, facts, bool(there))
-    if there and not resume and not overwrite:
+    existing = [each for each in planned if each.degraded.exists() or each.target.exists()]
+    settings_of_set = {"kind": kind, "strength": strength, "seed": seed}
+    before = {} if overwrite else _recorded_images(out, settings_of_set, not_empty=bool(existing))
+    if existing and not resume and not overwrite:
         raise ArgumentError(
-            f"{there[0].degraded}: exists already{_others(len(there) - 1)}; "
+            f"{existing[0].degraded}: exists already{_others(len(existing) - 1)}; "
             "overwrite them, resume, or choose another folder"
         )
     entries = {
         each.name: {"source": _relative(each.source, source), "seed": each.seed} for each in planned
     }
     record = {
-        **facts,
+        **settings_of_set,
         "meaning_of_strength": chosen.meaning,
         "versions": {name: version(name) for name in ("glocal", "numpy", "torch")},
         "images": before | entries,
     }
     _write_record(out, record)
-    return _noted(_run(planned, kind, strength, resume and not overwrite), out, record)
+    return _with_record(_run(planned, kind, strength, resume and not overwrite), out, record)
 
 
 def plan_paired_set(
     source: Path, out: Path, seed: int = 0, *, recursive: bool = True
-) -> list[Made]:
-    """What `make_paired_set` would make of these photographs; nothing is read or written.
+) -> list[SetEntry]:
+    """The entries that `make_paired_set` would make. Reads and writes no files.
 
     Raises:
-        ArgumentError: an output would overwrite an input, or two photographs have one name.
-        ImageError: there is no such photograph, or the folder holds none.
+        ArgumentError: an output would overwrite an input, or two images have the same name.
+        ImageError: `source` does not exist or has no images.
     """
     if out.exists() and not out.is_dir():
-        raise ArgumentError(f"{out}: is a file; a set needs a folder")
+        raise ArgumentError(f"{out} is a file; a data set must be a folder")
     if source.is_dir():
-        files = pair_files(source, out, recursive=recursive, suffix=".png")
+        files = folder_jobs(source, out, recursive=recursive, suffix=".png")
         names = {path: target.relative_to(out) for path, target in files}
     elif source.suffix.lower() in SUFFIXES and source.is_file():
         names = {source: Path(source.name).with_suffix(".png")}
     else:
-        what = "not an image by its name" if source.is_file() else "no such file or folder"
+        what = "not an image file" if source.is_file() else "no such file or folder"
         raise ImageError(f"{source}: {what}")
     planned = []
     read_from = {path.resolve() for path in names}
@@ -147,15 +147,15 @@ def plan_paired_set(
         outputs = out / "degraded" / file, out / "target" / file
         for output in outputs:
             if output.resolve() in read_from:
-                raise ArgumentError(f"{output}: would overwrite an input; name another folder")
+                raise ArgumentError(f"{output} is an input file; choose another folder")
         name = file.with_suffix("").as_posix()
-        planned.append(Made(name, path, *outputs, image_seed(seed, name)))
+        planned.append(SetEntry(name, path, *outputs, image_seed(seed, name)))
     return planned
 
 
 def _run(
-    planned: Iterable[Made], kind: str, strength: float, skip_existing: bool
-) -> Iterator[Made]:
+    planned: Iterable[SetEntry], kind: str, strength: float, skip_existing: bool
+) -> Iterator[SetEntry]:
     for each in planned:
         if skip_existing and each.degraded.exists() and each.target.exists():
             yield dataclasses.replace(each, status="skipped")
@@ -166,7 +166,7 @@ def _run(
             yield dataclasses.replace(each, status="failed", error=str(error))
 
 
-def _make(each: Made, kind: str, strength: float) -> Made:
+def _make(each: SetEntry, kind: str, strength: float) -> SetEntry:
     image = read(each.source)
     peak = np.iinfo(image.pixels.dtype).max
     degraded = degrade(image.pixels / np.float64(peak), kind, strength, each.seed)
@@ -181,34 +181,40 @@ def _make(each: Made, kind: str, strength: float) -> Made:
 # --- the record ------------------------------------------------------------------------------
 
 
-def _recorded(out: Path, facts: Mapping[str, object], filled: bool) -> dict[str, Any]:
-    """The images that a set of the same settings has already; raises for other settings."""
+def _recorded_images(
+    out: Path, settings_of_set: Mapping[str, object], *, not_empty: bool
+) -> dict[str, Any]:
+    """The recorded images of a set with the same settings; raises if it has other settings."""
     file = out / RECORD
     if not file.exists():
-        if filled:
+        if not_empty:
             raise ArgumentError(
-                f"{out}: holds images, but no {RECORD} says how they were made; "
+                f"{out}: has images, but no {RECORD} that records how they were made; "
                 "overwrite them, or choose another folder"
             )
         return {}
     try:
         record = json.loads(file.read_text("utf-8"))
         images = dict(record["images"])
-        known = {name: record[name] for name in facts}
+        known = {name: record[name] for name in settings_of_set}
     except (OSError, ValueError, TypeError, KeyError):
         raise ArgumentError(
-            f"{file}: is no record of a set; overwrite it, or choose another folder"
+            f"{file}: is not a record of a paired set; overwrite it, or choose another folder"
         ) from None
-    if known != facts:
-        was, now = (", ".join(f"{k} {v}" for k, v in each.items()) for each in (known, facts))
+    if known != settings_of_set:
+        was, now = (
+            ", ".join(f"{k} {v}" for k, v in each.items()) for each in (known, settings_of_set)
+        )
         raise ArgumentError(
             f"{out}: was made with {was}, not {now}; overwrite it, or choose another folder"
         )
     return images
 
 
-def _noted(results: Iterable[Made], out: Path, record: dict[str, Any]) -> Iterator[Made]:
-    """The results; what could not be made leaves the record, which lists the images of the set."""
+def _with_record(
+    results: Iterable[SetEntry], out: Path, record: dict[str, Any]
+) -> Iterator[SetEntry]:
+    """Yield the results; remove images that could not be made from the record."""
     for each in results:
         if each.status == "failed" and not (each.degraded.exists() and each.target.exists()):
             record["images"].pop(each.name, None)

@@ -1,4 +1,4 @@
-"""Pairs of degraded and clean image files, matched by their names. Nothing here reads an image."""
+"""Pair degraded images with their targets by file name. Reads no pixels."""
 
 import hashlib
 import os
@@ -17,10 +17,10 @@ __all__ = [
     "child_folder",
     "data_label",
     "data_sha256",
+    "evenly_spaced",
     "few_names",
     "natural_key",
     "pair_folders",
-    "spread",
     "stems_of",
 ]
 
@@ -32,12 +32,12 @@ class Pair:
     """One image of a data set.
 
     Attributes:
-        name: the degraded file's path inside of the data set without its suffix, "/" between.
-        degraded: the file to restore; the clean one where `noise_sigma` is given.
-        target: the clean file, or None where the data set has none.
-        second: the right view of a dual-pixel pair whose left one is `degraded`.
-        noise_sigma: deviation of the Gaussian noise to be added, in 1/255.
-        centre_crop: the target is larger than the degraded image and is to be cropped.
+        name: path of the degraded file inside the data set, without suffix, with "/".
+        degraded: the file to restore; with `noise_sigma`, the clean file.
+        target: the clean file, or None.
+        second: right view of a dual-pixel image whose left view is `degraded`.
+        noise_sigma: standard deviation of the Gaussian noise to add, in 1/255.
+        centre_crop: crop the centre of a target that is larger than the degraded image.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Pair:
 
 
 def natural_key(text: str) -> list[str | int]:
-    """Sort key that reads numbers as numbers.
+    """Sort key that orders numbers in a name by value.
 
     >>> sorted(["10.png", "9.png", "a2", "a10"], key=natural_key)
     ['9.png', '10.png', 'a2', 'a10']
@@ -58,50 +58,53 @@ def natural_key(text: str) -> list[str | int]:
 
 
 def few_names(names: Iterable[str], limit: int = 3) -> str:
-    """The first few of some names, and how many more there are."""
+    """The first names as text, and the number of the others."""
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
 
 
-def spread(found: Sequence[Item], limit: int | None) -> list[Item]:
-    """So many items, spread evenly over all: neighbours are often frames of one scene.
+def evenly_spaced(found: Sequence[Item], limit: int | None) -> list[Item]:
+    """At most `limit` items at even distances; neighbours are often frames of one scene.
 
-    >>> spread("abcdef", 3), spread("ab", None)
+    >>> evenly_spaced("abcdef", 3), evenly_spaced("ab", None)
     (['a', 'c', 'e'], ['a', 'b'])
 
     Raises:
         ArgumentError: the limit is below 1.
     """
     if limit is not None and limit < 1:
-        raise ArgumentError(f"at least one image is needed, got a limit of {limit}")
+        raise ArgumentError(f"the limit must be at least 1 image, got {limit}")
     count = len(found) if limit is None else min(limit, len(found))
     return [found[index * len(found) // count] for index in range(count)]
 
 
 def check_names(found: Sequence[Pair], purpose: str) -> None:
-    """Make sure that there are pairs, whose results can be told by their names.
+    """Check that there are pairs and that their names are unique.
 
     Raises:
-        ArgumentError: there are none, or two have one name.
+        ArgumentError: there are no pairs, or two have the same name.
     """
     if not found:
         raise ArgumentError(f"there are no images to {purpose}")
     if len({pair.name for pair in found}) < len(found):
-        raise ArgumentError("two images of the data have one name; their results could not be told")
+        raise ArgumentError(
+            "two images of the data have the same name; rename one of them, so that results can be "
+            "told apart"
+        )
 
 
 def child_folder(folder: Path, *names: str) -> Path | None:
-    """The first folder inside of a folder with one of these names, in any case."""
+    """The subfolder with the first of these names that exists, ignoring case; or None."""
     children = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
     return next((children[name.lower()] for name in names if name.lower() in children), None)
 
 
 def stems_of(folder: Path, *, recursive: bool = True) -> dict[str, Path]:
-    """The images of a folder by their paths without suffix, in natural order.
+    """The images of a folder by relative path without suffix, in natural order.
 
     Raises:
-        ArgumentError: two files differ in their suffix alone.
+        ArgumentError: two files differ only in their suffix.
     """
     files = list_images(folder, recursive=recursive)
     stems: dict[str, Path] = {}
@@ -109,7 +112,7 @@ def stems_of(folder: Path, *, recursive: bool = True) -> dict[str, Path]:
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in stems:
             raise ArgumentError(
-                f"{folder}: {stems[stem].name} and {path.name} differ in their suffix alone; "
+                f"{folder}: {stems[stem].name} and {path.name} differ only in their suffix; "
                 "remove one of them"
             )
         stems[stem] = path
@@ -122,41 +125,40 @@ def pair_folders(
     *,
     key: Callable[[str], str] = lambda stem: stem,
     prefix: str = "",
-    spare_targets: bool = False,
+    allow_unused_targets: bool = False,
     centre_crop: bool = False,
     recursive: bool = True,
 ) -> list[Pair]:
-    """The pairs of two folders' images, in natural order.
+    """Pair the images of two folders by name, in natural order.
 
     Args:
         degraded: folder of degraded images.
-        target: folder of clean images.
-        key: from a degraded image's path without suffix to its target's.
-        prefix: what the names of the pairs begin with.
-        spare_targets: whether there may be targets that nothing needs.
-        centre_crop: whether the targets are larger and to be cropped.
-        recursive: go into the folders of both.
+        target: folder of target images.
+        key: maps a degraded image's path without suffix to that of its target.
+        prefix: prepended to the names of the pairs.
+        allow_unused_targets: accept targets without a degraded image.
+        centre_crop: crop targets that are larger than the degraded images.
+        recursive: include subfolders.
 
     Raises:
-        ArgumentError: a folder is empty, or images have no counterpart.
+        ArgumentError: a folder has no images, or images have no counterpart.
     """
     inputs, targets = stems_of(degraded, recursive=recursive), stems_of(target, recursive=recursive)
     for folder, found in ((degraded, inputs), (target, targets)):
         if not found:
-            raise ArgumentError(f"{folder}: holds no images")
+            raise ArgumentError(f"{folder}: has no images")
     names = {stem: key(stem) for stem in inputs if key(stem) != stem or stem in targets}
-    lonely = [stem for stem in inputs if names.get(stem) not in targets]
+    unpaired = [stem for stem in inputs if names.get(stem) not in targets]
     unused = targets.keys() - set(names.values())
-    if lonely or (unused and not spare_targets):
+    if unpaired or (unused and not allow_unused_targets):
         parts = []
-        if lonely:
-            parts.append(f"{len(lonely)} of {len(inputs)} have no target: {few_names(lonely)}")
-        if unused and not spare_targets:
+        if unpaired:
+            parts.append(f"{len(unpaired)} of {len(inputs)} have no target: {few_names(unpaired)}")
+        if unused and not allow_unused_targets:
             listed = few_names(stem for stem in targets if stem in unused)
             parts.append(f"{len(unused)} of {len(targets)} targets are not used: {listed}")
         raise ArgumentError(
-            f"the images in {degraded} and in {target} do not pair by their names;\n"
-            + "; ".join(parts)
+            f"the names of the images in {degraded} and {target} do not match;\n" + "; ".join(parts)
         )
     return [
         Pair(prefix + stem, path, targets[names[stem]], centre_crop=centre_crop)
@@ -165,7 +167,7 @@ def pair_folders(
 
 
 def data_sha256(pairs: Sequence[Pair]) -> str:
-    """SHA-256 of what tells one data set from another without reading it: names and file sizes."""
+    """SHA-256 of the names and file sizes of a data set; identifies it without reading images."""
     digest = hashlib.sha256()
     for pair in pairs:
         files = [path for path in (pair.degraded, pair.second, pair.target) if path is not None]
@@ -175,7 +177,7 @@ def data_sha256(pairs: Sequence[Pair]) -> str:
 
 
 def data_label(pairs: Sequence[Pair], root: str | Path | None = None) -> str:
-    """What to call a data set: the last two folders of its path, as "GoPro/test"."""
+    """Label of a data set: the last two folders of its path, such as "GoPro/test"."""
     files = [path for pair in pairs for path in (pair.degraded, pair.target) if path is not None]
     common = root or os.path.commonpath([path.parent.resolve() for path in files])
     label = "/".join(Path(common).resolve().parts[-2:])

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, into a folder that is made where it is missing."""
+"""Write files atomically, and create folders."""
 
 import contextlib
 import os
@@ -11,19 +11,19 @@ __all__ = ["make_folder", "shortened", "write_whole"]
 
 
 def make_folder(path: Path, error: type[GlocalError]) -> None:
-    """Make a folder and those above it, where they are missing.
+    """Create a folder and its parents unless they exist.
 
     Raises:
-        GlocalError: the disk refuses it; of the type that is given.
+        GlocalError: it cannot be created; raised as `error`.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise error(f"{path}: cannot be made ({problem.strerror})") from None
+        raise error(f"{path}: cannot be created ({problem.strerror})") from None
 
 
 def shortened(name: str, most: int) -> str:
-    """A file's name cut to so many bytes, which is what file systems count.
+    """Cut a file name to at most `most` bytes; file systems limit bytes, not characters.
 
     >>> shortened("üü.png", 3)
     'ü'
@@ -32,13 +32,13 @@ def shortened(name: str, most: int) -> str:
 
 
 def write_whole(path: Path, data: bytes | str, error: type[GlocalError]) -> None:
-    """Write a file under a temporary name in its folder, and rename it; text as UTF-8.
+    """Write a file atomically: under a temporary name in its folder, then renamed.
 
-    An existing file is replaced; one that an interrupted process left behind is hidden and ends
-    in no suffix that is ever read.
+    Text is written as UTF-8. An existing file is replaced. The temporary file of a process that
+    was killed is hidden and has no image suffix.
 
     Raises:
-        GlocalError: the disk refuses it; of the type that is given.
+        GlocalError: the file cannot be written; raised as `error`.
     """
     partial = path.with_name(f".{shortened(path.name, 100)}.{secrets.token_hex(4)}.part")
     try:
@@ -50,5 +50,5 @@ def write_whole(path: Path, data: bytes | str, error: type[GlocalError]) -> None
     except OSError as problem:
         raise error(f"{path}: cannot be written ({problem.strerror})") from None
     finally:
-        with contextlib.suppress(OSError):  # it is gone, or never was there
+        with contextlib.suppress(OSError):  # renamed, or never created
             partial.unlink()

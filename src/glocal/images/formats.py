@@ -1,7 +1,6 @@
-"""Image files in libvips' terms: what a file says about its pixels, and what a format can hold.
+"""Metadata of image files and the limits of file formats, in terms of libvips images.
 
-Orientation is *applied*: pixels are turned upright and the EXIF and XMP orientation tags are set
-to 1, so what a viewer shows is what the file says.
+Orientation is applied: pixels are rotated upright and the EXIF and XMP orientation tags set to 1.
 """
 
 import re
@@ -19,24 +18,24 @@ from glocal.errors import ImageError
 __all__ = [
     "DENSITY",
     "SUFFIXES",
-    "Facts",
-    "described",
-    "dressed",
-    "enlarged",
-    "fitted",
-    "harmless",
-    "kind_of",
-    "load",
-    "reason",
-    "saving",
-    "short",
+    "Metadata",
+    "describe",
+    "error_text",
+    "fit_format",
+    "format_of",
+    "is_tolerable",
+    "open_image",
+    "resized",
+    "save_options",
+    "vips_suffix",
+    "with_metadata",
 ]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
-"""File name endings that are read and written, in lower case."""
+"""Suffixes of the files that can be read and written, in lower case."""
 
 DENSITY = (72 / 25.4, 72 / 25.4)
-"""Pixels per millimetre where a file does not say it."""
+"""Pixels per millimetre of a file that does not state its resolution: 72 dpi."""
 
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -50,8 +49,8 @@ _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3}
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What an image file says besides its pixels; see `glocal.images.images.Image`."""
+class Metadata:
+    """Metadata of an image file; the fields are those of `glocal.images.images.Image`."""
 
     icc: bytes | None = None
     exif: bytes | None = None
@@ -61,11 +60,11 @@ class Facts:
     notes: tuple[str, ...] = ()
 
 
-def kind_of(start: bytes) -> str:
-    """The format of a file by its first 12 bytes.
+def format_of(start: bytes) -> str:
+    """The format of a file, from its first 12 bytes.
 
     Raises:
-        ImageError: it is none that is read.
+        ImageError: the format is not supported.
     """
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "webp"
@@ -75,35 +74,35 @@ def kind_of(start: bytes) -> str:
     return kind
 
 
-def load(kind: str, source: bytes | Path, fail_on: str = "warning") -> pyvips.Image:
-    """The image in a file or in the bytes of one, not decoded yet.
+def open_image(kind: str, source: bytes | Path, fail_on: str = "warning") -> pyvips.Image:
+    """Open an image file, or its bytes, without decoding pixels.
 
-    The loader is named: libvips would try PDF, SVG and others too. A file that lies as it is
-    seen is decoded from its first to its last row, once; one that has to be turned may be read
-    in any order, for which libvips decodes a large one to a temporary file.
+    Names the loader, because libvips would also try PDF, SVG and others. An upright file is
+    decoded once, row by row. A rotated one needs random access, for which libvips decodes large
+    images to a temporary file.
     """
     if isinstance(source, bytes):
         return getattr(pyvips.Image, f"{kind}load_buffer")(source, fail_on=fail_on)
     open_file = partial(getattr(pyvips.Image, f"{kind}load"), str(source), fail_on=fail_on)
-    # the name may be that of another file by now
+    # revalidate: libvips caches by path, and the file may have been replaced
     vips = open_file(access="sequential", revalidate=True)
     turned = "orientation" in vips.get_fields() and vips.get("orientation") > 1
     return open_file(revalidate=True) if turned else vips
 
 
-def harmless(error: pyvips.Error) -> bool:
-    """Whether what a loader warns of may be surplus bytes, as cameras leave them.
+def is_tolerable(error: pyvips.Error) -> bool:
+    """True if a loader's warning may concern surplus bytes, which some cameras write.
 
-    Damage to the picture itself stays an error.
+    Damage to the picture itself remains an error.
     """
     return not re.search("premature end|Huffman|instead of RST|arithmetic", str(error))
 
 
-def described(vips: pyvips.Image) -> tuple[pyvips.Image, int, bool, Facts]:
-    """The upright image, its channels without alpha, whether it has alpha, and its facts.
+def describe(vips: pyvips.Image) -> tuple[pyvips.Image, int, bool, Metadata]:
+    """Return the upright image, its colour channels, whether it has alpha, and its metadata.
 
     Raises:
-        ImageError: the image has several pages, or samples that are not read.
+        ImageError: the image has several pages, or its sample format is not supported.
     """
     fields = set(vips.get_fields())
     pages = vips.get("n-pages") if "n-pages" in fields else 1
@@ -119,7 +118,7 @@ def described(vips: pyvips.Image) -> tuple[pyvips.Image, int, bool, Facts]:
     if vips.format not in ("uchar", "ushort") or bands is None or vips.bands != bands + has_alpha:
         raise ImageError(
             f"has {vips.bands} channels of {vips.format}, {vips.interpretation}; only 8- and "
-            "16-bit grey, RGB and CMYK images are read"
+            "16-bit grey, RGB and CMYK images can be read"
         )
 
     def blob(name: str) -> bytes | None:
@@ -127,50 +126,53 @@ def described(vips: pyvips.Image) -> tuple[pyvips.Image, int, bool, Facts]:
 
     icc, exif, xmp = blob("icc-profile-data"), blob("exif-data"), blob("xmp-data")
     density = (vips.xres, vips.yres)
-    facts = Facts(
+    metadata = Metadata(
         icc=None if notes else icc,
         exif=None if exif is None else _upright_exif(exif),
         xmp=None if xmp is None else re.sub(rb'(tiff:Orientation(?:="|>))[1-8]', rb"\g<1>1", xmp),
         iptc=blob("iptc-data"),
-        # 1.0 is libvips' word for unknown
+        # libvips uses 1.0 for unknown
         density=DENSITY if density == (1.0, 1.0) else density,
         notes=tuple(notes),
     )
-    return vips.autorot(), bands, has_alpha, facts
+    return vips.autorot(), bands, has_alpha, metadata
 
 
-def dressed(colour: pyvips.Image, alpha: pyvips.Image | None, facts: Facts) -> pyvips.Image:
-    """Samples of grey or colour, with alpha and what a file says."""
+def with_metadata(
+    colour: pyvips.Image, alpha: pyvips.Image | None, metadata: Metadata
+) -> pyvips.Image:
+    """Join colour samples with alpha and attach the metadata."""
     grey, wide = colour.bands == 1, colour.format == "ushort"
     kind = ("grey16" if wide else "b-w") if grey else ("rgb16" if wide else "srgb")
     vips = colour if alpha is None else colour.bandjoin(alpha)
-    xres, yres = facts.density
+    xres, yres = metadata.density
     vips = vips.copy(interpretation=kind, xres=xres, yres=yres)
     for name, value in (
-        ("icc-profile-data", facts.icc),
-        ("exif-data", facts.exif),
-        ("xmp-data", facts.xmp),
-        ("iptc-data", facts.iptc),
+        ("icc-profile-data", metadata.icc),
+        ("exif-data", metadata.exif),
+        ("xmp-data", metadata.xmp),
+        ("iptc-data", metadata.iptc),
     ):
         if value is not None:
             vips.set_type(pyvips.GValue.blob_type, name, value)
     for name in vips.get_fields():
-        # the embedded thumbnail shows the unrestored picture
+        # the embedded thumbnail shows the unrestored image
         if name == "jpeg-thumbnail-data" or name.startswith("exif-ifd1-"):
             vips.remove(name)
     return vips
 
 
-def fitted(
-    colour: pyvips.Image, alpha: pyvips.Image | None, facts: Facts, suffix: str
+def fit_format(
+    colour: pyvips.Image, alpha: pyvips.Image | None, metadata: Metadata, suffix: str
 ) -> tuple[pyvips.Image, tuple[str, ...]]:
-    """The image as a format holds it, and what that could not hold.
+    """Convert an image to what a format can hold; returns it with notes on what was lost.
 
     Raises:
-        ImageError: the suffix is none of `SUFFIXES`.
+        ImageError: the suffix is not in `SUFFIXES`.
     """
     if suffix not in SUFFIXES:
-        raise ImageError(f"cannot write {suffix or 'a name without a suffix'!r}; use {SUFFIXES}")
+        what = repr(suffix) if suffix else "a file without a suffix"
+        raise ImageError(f"cannot write {what}; use one of {', '.join(SUFFIXES)}")
     notes = []
     if suffix not in (".png", ".tif", ".tiff") and colour.format == "ushort":
         colour, alpha = _to_8_bits(colour), None if alpha is None else _to_8_bits(alpha)
@@ -179,14 +181,14 @@ def fitted(
         opacity = alpha / 255
         colour = (colour * opacity + (1 - opacity) * 255).rint().cast("uchar")
         alpha = None
-        notes.append("JPEG holds no alpha: the image was laid on white")
-    if suffix in (".tif", ".tiff") and facts.exif is not None:
-        notes.append("EXIF was left out: it is not written to TIFF files")
-    return dressed(colour, alpha, facts), tuple(notes)
+        notes.append("JPEG has no alpha: the image was composited on white")
+    if suffix in (".tif", ".tiff") and metadata.exif is not None:
+        notes.append("EXIF was dropped: it cannot be written to TIFF files")
+    return with_metadata(colour, alpha, metadata), tuple(notes)
 
 
-def enlarged(vips: pyvips.Image, size: tuple[int, int]) -> pyvips.Image:
-    """An image at another size, bilinearly; the same where that is its size."""
+def resized(vips: pyvips.Image, size: tuple[int, int]) -> pyvips.Image:
+    """Resize an image to (height, width), bilinearly."""
     height, width = size
     if (vips.height, vips.width) == size:
         return vips
@@ -194,46 +196,48 @@ def enlarged(vips: pyvips.Image, size: tuple[int, int]) -> pyvips.Image:
     return wide.crop(0, 0, width, height).cast(vips.format)
 
 
-def saving(suffix: str, vips: pyvips.Image, facts: Facts, quality: int) -> dict[str, Any]:
-    """The options of libvips' writer for a format."""
+def save_options(
+    suffix: str, vips: pyvips.Image, metadata: Metadata, quality: int
+) -> dict[str, Any]:
+    """Options of the libvips saver for a format."""
     sample, pixels = 2 if vips.format == "ushort" else 1, vips.width * vips.height
     save: dict[str, dict[str, Any]] = {
         ".png": {"compression": 6},
         ".webp": {"Q": quality, "smart_subsample": True, "alpha_q": 100},
-        # the best codes are known when all is held: 12 bytes a pixel, for a few per cent of file
+        # holds all coefficients: 12 bytes a pixel, for a file a few per cent smaller
         ".jpg": {"Q": quality, "subsample_mode": "off", "optimize_coding": pixels <= 2**24},
-        # the classic format's offsets end at 4 GiB
+        # classic TIFF has 32-bit offsets: 4 GiB at most
         ".tif": {
             "compression": "deflate",
             "predictor": "horizontal",
             "bigtiff": pixels * vips.bands * sample > 2**31,
         },
     }
-    # libvips makes up an EXIF block where there is none; a JPEG's density is kept in it alone
-    bare = facts.exif is None and facts.density == DENSITY
+    # libvips creates an EXIF block if there is none; in a JPEG only that block stores the density
+    bare = metadata.exif is None and metadata.density == DENSITY
     keep = pyvips.enums.ForeignKeep.ALL & ~(pyvips.enums.ForeignKeep.EXIF if bare else 0)
-    return {"keep": keep, **save[short(suffix)]}
+    return {"keep": keep, **save[vips_suffix(suffix)]}
 
 
-def short(suffix: str) -> str:
-    """The ending by which libvips knows a format."""
+def vips_suffix(suffix: str) -> str:
+    """The suffix libvips uses for a format."""
     return {".jpeg": ".jpg", ".tiff": ".tif"}.get(suffix, suffix)
 
 
-def reason(error: pyvips.Error) -> str:
-    """The line of libvips' message that says why."""
+def error_text(error: pyvips.Error) -> str:
+    """The informative line of a libvips error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not re.search("unable to|load error", line)]
-    return (telling or lines or ["no reason given"])[-1]
+    informative = [line for line in lines if not re.search("unable to|load error", line)]
+    return (informative or lines or ["no reason given"])[-1]
 
 
 def _to_8_bits(vips: pyvips.Image) -> pyvips.Image:
-    """The nearest of 256 levels: 65535 = 255 · 257, and 257 is odd, so there are no ties."""
+    """Round to the nearest of 256 levels. 65535 = 255 · 257 and 257 is odd: there are no ties."""
     return (vips / 257).rint().cast("uchar")
 
 
 def _upright_exif(exif: bytes) -> bytes:
-    """The EXIF block with its orientation tag (0x0112 of the first directory) set to 1."""
+    """Set the orientation tag (0x0112 of the first directory) of an EXIF block to 1."""
     patched = bytearray(exif)
     for offset, order in _orientation_values(exif):
         struct.pack_into(order + "H", patched, offset, 1)
@@ -249,5 +253,5 @@ def _orientation_values(exif: bytes) -> Iterator[tuple[int, str]]:
             at = first + 2 + 12 * entry
             if struct.unpack_from(order + "H", exif, at)[0] == 0x0112 and at + 10 <= len(exif):
                 yield at + 8, order
-    except struct.error:  # cut short: there is no tag to reset
+    except struct.error:  # truncated before the tag
         return

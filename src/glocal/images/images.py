@@ -1,11 +1,11 @@
 """Image files: pixels and metadata in, pixels and metadata out.
 
-Reads and writes PNG, JPEG, TIFF and WebP through libvips, which keeps 16-bit samples, ICC
-profiles and EXIF exact where other libraries drop them silently. `glocal.images.raw` does the
-same for images that need not fit into memory.
+Reads and writes PNG, JPEG, TIFF and WebP through libvips, which preserves 16-bit samples, ICC
+profiles and EXIF; other libraries drop them silently. `glocal.images.sample_files` does the same
+for images that may exceed memory.
 
-Orientation is *applied*: :func:`read` turns the pixels upright and sets the EXIF and XMP
-orientation tags to 1, so what a viewer shows is what the file says.
+Orientation is applied: :func:`read` rotates the pixels upright and sets the EXIF and XMP
+orientation tags to 1.
 """
 
 import os
@@ -20,16 +20,16 @@ from glocal.images.files import write_whole
 from glocal.images.formats import (
     DENSITY,
     SUFFIXES,
-    Facts,
-    described,
-    enlarged,
-    fitted,
-    harmless,
-    kind_of,
-    load,
-    reason,
-    saving,
-    short,
+    Metadata,
+    describe,
+    error_text,
+    fit_format,
+    format_of,
+    is_tolerable,
+    open_image,
+    resized,
+    save_options,
+    vips_suffix,
 )
 
 __all__ = ["SUFFIXES", "Image", "decode", "encode", "enlarge", "list_images", "read", "write"]
@@ -37,18 +37,18 @@ __all__ = ["SUFFIXES", "Image", "decode", "encode", "enlarge", "list_images", "r
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An upright image and what its file said about it.
+    """An upright image with the metadata of its file.
 
     Attributes:
-        pixels: (h, w, 1) grey or (h, w, 3) colour, uint8 or uint16, in the file's own colour
-            space (the one ``icc`` describes, sRGB where there is none).
+        pixels: (h, w, 1) grey or (h, w, 3) colour, uint8 or uint16, in the colour space that
+            ``icc`` describes; sRGB without a profile.
         alpha: (h, w) opacity of the same dtype, not premultiplied, or None.
         icc: the ICC profile, or None.
-        exif: the EXIF block (orientation 1), or None. TIFF files neither give nor take one.
+        exif: the EXIF block (orientation 1), or None. It is neither read from nor written to TIFF.
         xmp: the XMP packet (orientation 1), or None.
         iptc: the IPTC block (captions, copyright), or None.
         density: pixels per millimetre, (horizontal, vertical).
-        notes: what had to be changed on reading, one sentence each; mostly empty.
+        notes: what was converted on reading, one sentence each; usually empty.
     """
 
     pixels: np.ndarray
@@ -61,7 +61,11 @@ class Image:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what no file of the four formats holds."""
+        """Check shapes and dtypes.
+
+        Raises:
+            ImageError: none of the four formats can hold such an image.
+        """
         pixels, alpha = self.pixels, self.alpha
         if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.size == 0:
             raise ImageError(f"pixels have shape {pixels.shape}; expected (h, w, 1) or (h, w, 3)")
@@ -85,7 +89,7 @@ class Image:
 
 
 def read(path: str | os.PathLike[str]) -> Image:
-    """Read a PNG, JPEG, TIFF or WebP file, told by its content and not by its name.
+    """Read a PNG, JPEG, TIFF or WebP file; its content determines the format, not its name.
 
     Raises:
         ImageError: the file is missing, damaged or cut short, has several pages or frames, or
@@ -105,15 +109,16 @@ def read(path: str | os.PathLike[str]) -> Image:
 
 
 def write(path: str | os.PathLike[str], image: Image, *, quality: int = 95) -> tuple[str, ...]:
-    """Write an image in the format its name ends with, whole or not at all.
+    """Write an image atomically, in the format of the file's suffix.
 
     An existing file is replaced. See :func:`encode` for the formats.
 
     Returns:
-        What the format could not hold, one sentence each; mostly empty.
+        What the format could not hold, one sentence each; usually empty.
 
     Raises:
-        ImageError: the format is unknown or cannot hold the image, or the disk refuses it.
+        ImageError: the suffix is unknown, the format cannot hold the image, or the file cannot be
+            written.
     """
     path = Path(path)
     try:
@@ -125,10 +130,10 @@ def write(path: str | os.PathLike[str], image: Image, *, quality: int = 95) -> t
 
 
 def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[Path]:
-    """Image files in a folder by their suffix, sorted; hidden files and folders are left out.
+    """The image files in a folder, sorted; selected by suffix, hidden ones excluded.
 
     Raises:
-        ImageError: there is no such folder.
+        ImageError: the folder does not exist.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -144,36 +149,36 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
 
 
 def decode(data: bytes) -> Image:
-    """The image in the bytes of a PNG, JPEG, TIFF or WebP file.
+    """Decode the bytes of a PNG, JPEG, TIFF or WebP file.
 
     Raises:
         ImageError: as for :func:`read`.
     """
-    kind = kind_of(data[:12])
+    kind = format_of(data[:12])
     try:
         try:
-            vips = load(kind, data).copy_memory()
+            vips = open_image(kind, data).copy_memory()
         except pyvips.Error as error:
-            if not harmless(error):
+            if not is_tolerable(error):
                 raise
-            vips = load(kind, data, fail_on="error").copy_memory()
-        upright, bands, has_alpha, facts = described(vips)
+            vips = open_image(kind, data, fail_on="error").copy_memory()
+        upright, bands, has_alpha, metadata = describe(vips)
         samples = upright.numpy().reshape(upright.height, upright.width, upright.bands)
     except pyvips.Error as error:
-        raise ImageError(f"is damaged or cut short ({reason(error)})") from None
+        raise ImageError(f"is damaged or cut short ({error_text(error)})") from None
     return Image(
         pixels=np.ascontiguousarray(samples[..., :bands]),
         alpha=np.ascontiguousarray(samples[..., bands]) if has_alpha else None,
-        **vars(facts),
+        **vars(metadata),
     )
 
 
 def encode(image: Image, suffix: str, *, quality: int = 95) -> tuple[bytes, tuple[str, ...]]:
-    """The bytes of an image file, and notes on what the format could not hold.
+    """Encode an image; returns the bytes and notes on what the format could not hold.
 
     ``.png`` and ``.tif``/``.tiff`` hold 8 and 16 bits, without loss. ``.jpg``/``.jpeg`` (4:4:4)
     and ``.webp`` are lossy at ``quality`` (1 to 100) and hold 8 bits: 16-bit samples are rounded
-    to the nearest of the 256 levels. JPEG holds no alpha: the image is laid on white.
+    to the nearest of the 256 levels. JPEG has no alpha: the image is composited on white.
 
     >>> import numpy as np
     >>> data, notes = encode(Image(np.full((8, 8, 3), 40000, np.uint16)), ".jpg")
@@ -183,25 +188,27 @@ def encode(image: Image, suffix: str, *, quality: int = 95) -> tuple[bytes, tupl
     array([156, 156, 156], dtype=uint8)
 
     Raises:
-        ImageError: the suffix is none of :data:`SUFFIXES`, or the format cannot hold the size.
+        ImageError: the suffix is not in :data:`SUFFIXES`, or the format cannot hold the size.
     """
     suffix = suffix.lower()
-    facts = Facts(image.icc, image.exif, image.xmp, image.iptc, image.density)
+    metadata = Metadata(image.icc, image.exif, image.xmp, image.iptc, image.density)
     colour = pyvips.Image.new_from_array(np.ascontiguousarray(image.pixels))
     alpha = image.alpha
     opacity = None if alpha is None else pyvips.Image.new_from_array(np.ascontiguousarray(alpha))
-    vips, notes = fitted(colour, opacity, facts, suffix)
+    vips, notes = fit_format(colour, opacity, metadata, suffix)
     try:
-        data = vips.write_to_buffer(short(suffix), **saving(suffix, vips, facts, quality))
+        data = vips.write_to_buffer(
+            vips_suffix(suffix), **save_options(suffix, vips, metadata, quality)
+        )
     except pyvips.Error as error:
-        raise ImageError(f"cannot be written as {suffix} ({reason(error)})") from None
+        raise ImageError(f"cannot be written as {suffix} ({error_text(error)})") from None
     return bytes(data), notes
 
 
 def enlarge(alpha: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Opacity (h, w) at a multiple of its size, bilinearly.
+    """Resize opacity (h, w) to (height, width), bilinearly.
 
     >>> enlarge(np.zeros((3, 4), np.uint8), (6, 8)).shape
     (6, 8)
     """
-    return np.asarray(enlarged(pyvips.Image.new_from_array(np.ascontiguousarray(alpha)), size))
+    return np.asarray(resized(pyvips.Image.new_from_array(np.ascontiguousarray(alpha)), size))

@@ -1,7 +1,7 @@
-"""Restoration networks under their authors' names, and the reader of their checkpoints.
+"""Published restoration networks, under their authors' names, and reading of checkpoints.
 
-Every network maps (b, c, h, w) in [0, 1] to the restored image at any h and w. In training mode
-`HINet` and `MPRNet` return their releases' lists of stage results instead.
+Every network maps (b, c, h, w) in [0, 1], at any h and w, to the restored image. In training mode
+`HINet` and `MPRNet` return the results of all stages, as the authors' releases do.
 """
 
 from glocal.networks.ffanet import FFANet

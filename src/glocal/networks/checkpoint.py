@@ -1,6 +1,6 @@
-"""Files of weights: what tensors are in them, freed of what training code wraps around them.
+"""Read the tensors of checkpoint files, without the wrappers that training code adds.
 
-Nothing in a file is ever executed: pickles are read with `weights_only=True`.
+No code in a file is executed: pickles are read with `weights_only=True`.
 """
 
 import pickle
@@ -20,24 +20,24 @@ from glocal.errors import CheckpointError
 __all__ = ["SUFFIXES", "few", "read_checkpoint", "read_metadata"]
 
 SUFFIXES = (".pth", ".pt", ".pk", ".ckpt", ".safetensors")
-"""Of the names of files that weights are read from."""
+"""Suffixes of checkpoint files."""
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state dict in a file, freed of its wrappings, and the metadata of the file.
+    """The unwrapped state dict and the metadata of a checkpoint file.
 
-    Wrappings are the entries and key prefixes that training code adds: `params_ema`, `params`,
+    Wrappers are entries and key prefixes that training code adds: `params_ema`, `params`,
     `state_dict`, `model`, `net`, `generator`; `module.`, `_orig_mod.`, `net_g.`. Only safetensors
-    files have metadata: the texts `architecture`, `hyperparameters` (JSON), `train_size`
+    files have metadata: the strings `architecture`, `hyperparameters` (JSON), `train_size`
     ("256" or "256x320"), `name` and `task`, all optional.
 
     Raises:
-        CheckpointError: the file is missing, unreadable, holds no tensors, or holds Python
-            objects that cannot be read without running code.
+        CheckpointError: the file is missing or unreadable, has no tensors, or has Python objects
+            that cannot be read without running code.
     """
     path = Path(path)
     if not path.is_file():
-        what = "a folder, not a file of weights" if path.is_dir() else "no such file"
+        what = "is a folder, not a checkpoint file" if path.is_dir() else "no such file"
         raise CheckpointError(f"{path}: {what}")
     loaded: object
     metadata: dict[str, str] = {}
@@ -47,22 +47,22 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
         loaded = _read_pickle(path)
     else:
         raise CheckpointError(
-            f"{path}: weights are read from {', '.join(SUFFIXES[:-1])} and {SUFFIXES[-1]} files, "
-            f"not from {path.suffix or 'files without a suffix'}"
+            f"{path}: checkpoints are {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files, not "
+            f"{path.suffix or 'files without a suffix'}"
         )
     state_dict = _strip_prefixes(_unwrap(loaded))
     if not state_dict:
-        raise CheckpointError(f"{path}: holds no tensors{_describe_entries(loaded)}")
+        raise CheckpointError(f"{path}: has no tensors{_describe_entries(loaded)}")
     return state_dict, metadata
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata in the header of a safetensors file; no tensor is read."""
+    """The metadata of a safetensors file. Reads no tensors."""
     return _read_safetensors(path, with_tensors=False)[1]
 
 
 def few(keys: Iterable[str], limit: int = 3) -> str:
-    """The first few of some keys, and how many more there are."""
+    """The first keys as text, and the number of the others."""
     listed = list(keys)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
@@ -82,32 +82,32 @@ def _read_safetensors(
 def _read_pickle(path: Path) -> object:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numbers()):
-            warnings.simplefilter("ignore")  # the errors below say the same, and more
+            warnings.simplefilter("ignore")  # the errors below say more
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load documents none of the many it raises
+    except Exception as error:  # torch.load does not document its errors
         text = str(error)
         forbidden = re.search(r"GLOBAL (\S+)", text)
         if isinstance(error, pickle.UnpicklingError) and forbidden:
             raise CheckpointError(
-                f"{path}: holds a Python object ({forbidden[1]}), which only running code from "
-                "the file could restore, so it is refused;\nif you trust its source, load it "
-                "yourself and save its state_dict() alone with torch.save"
+                f"{path}: has a Python object ({forbidden[1]}) that cannot be read without running "
+                "code from the file;\nif you trust its source, load it yourself and save its "
+                "state_dict() with torch.save"
             ) from None
         if "TorchScript" in text:
             raise CheckpointError(
-                f"{path}: a TorchScript archive, that is, a program; load it with torch.jit.load "
-                "and save its state_dict()"
+                f"{path}: is a TorchScript archive, which contains code; load it with "
+                "torch.jit.load and save its state_dict()"
             ) from None
         detail = re.search(r"WeightsUnpickler error:\s*(.+)", text) or re.match(r"(.+)", text)
         reason = type(error).__name__ + (f": {detail[1][:120]}" if detail else "")
         raise CheckpointError(
-            f"{path}: not a readable PyTorch checkpoint: cut short, or not written by torch.save? "
-            f"({reason})"
+            f"{path}: not a readable PyTorch checkpoint; it may be truncated or not written by "
+            f"torch.save ({reason})"
         ) from None
 
 
 def _numbers() -> list[Any]:
-    """What NumPy's numbers are pickled by, in old versions and new: FFA-Net keeps its scores so."""
+    """Globals in pickles of NumPy scalars, old and new; FFA-Net checkpoints contain such scores."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
     names = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]
@@ -118,7 +118,7 @@ _WRAPPERS = ("params_ema", "params", "state_dict", "model", "net", "generator")
 
 
 def _unwrap(loaded: object) -> dict[str, Tensor]:
-    for _ in range(8):  # wrappings nest, but a file can also contain itself
+    for _ in range(8):  # wrappers nest; bounded, because a file can contain itself
         if not isinstance(loaded, Mapping):
             return {}
         inner = [loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)]
@@ -142,7 +142,7 @@ def _strip_prefixes(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
                 for key, value in state_dict.items()
                 if key.startswith(prefix)
             }
-            # A generator may be stored beside its critic; the other two wrap everything.
+            # a generator may be stored beside its critic; the other prefixes wrap all keys
             if inside and (len(inside) == len(state_dict) or prefix == "net_g."):
                 state_dict = inside
                 break

@@ -1,7 +1,7 @@
-"""From tensors to the network they belong to.
+"""Detect the network of a state dict, build it, and load the tensors.
 
-It is recognised by their keys and shapes (or named in the header of a safetensors file), built
-with the constructor arguments that follow from them, and loaded strictly.
+Keys and shapes determine the architecture, unless the header of a safetensors file names it, and
+the constructor arguments. Tensors are loaded strictly.
 """
 
 import json
@@ -32,10 +32,15 @@ __all__ = ["ARCHITECTURES", "Architecture", "NearMissError", "known_network"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A kind of network, how to know its state dict, and how to size it.
+    """A known architecture.
 
-    `train_size` is the (height, width) of the crops that all checkpoints of its release were
-    trained on, None where they differ; it holds for files that do not say it themselves.
+    Attributes:
+        name: the authors' name.
+        cls: class of the network.
+        recognises: True for a state dict of this architecture.
+        hyperparameters: infers the constructor arguments from a state dict.
+        train_size: (height, width) of the training crops of all checkpoints of the release, or
+            None if they differ. A checkpoint's own metadata takes precedence.
     """
 
     name: str
@@ -46,7 +51,7 @@ class Architecture:
 
 
 def _has(*keys: str, block: str = "") -> Callable[[Mapping[str, Tensor]], bool]:
-    """Every one of `keys` is there, and some key contains `block`."""
+    """Predicate: all `keys` are in a state dict, and some key contains `block`."""
 
     def recognises(state_dict: Mapping[str, Tensor]) -> bool:
         return all(key in state_dict for key in keys) and any(block in key for key in state_dict)
@@ -99,20 +104,20 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         restormer_hyperparameters,
     ),
 )
-"""Every network that a checkpoint can be recognised as, by name; no two accept the same keys."""
+"""The architectures that can be detected, by name. No two accept the same keys."""
 
 
 def known_network(
     path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> tuple[nn.Module, Architecture, dict[str, object]]:
-    """The network that a file's tensors belong to, with them, in eval mode on the CPU.
+    """Build the network of a state dict and load its tensors; in eval mode, on the CPU.
 
     Returns:
-        The network, its architecture, and the constructor arguments that follow from the tensors.
+        The network, its architecture, and its constructor arguments.
 
     Raises:
-        NearMissError: the tensors are nearly those of a known network.
-        CheckpointError: they fit none, or the metadata names none.
+        NearMissError: most tensors match a known network.
+        CheckpointError: the tensors or the metadata match no known network.
     """
     architecture = _architecture(path, state_dict, metadata)
     hyperparameters = _hyperparameters(path, architecture, state_dict, metadata)
@@ -129,7 +134,7 @@ def known_network(
     return network.eval(), architecture, hyperparameters
 
 
-# What an inference of constructor arguments, or a constructor, raises on tensors of another kind.
+# Raised on tensors of another network, when arguments are inferred and the network is built.
 _UNFIT = (KeyError, IndexError, ValueError, TypeError, RuntimeError, ZeroDivisionError)
 
 
@@ -143,7 +148,7 @@ def _architecture(
     if named is not None:
         known = ", ".join(architecture.name for architecture in ARCHITECTURES)
         raise CheckpointError(
-            f"{path}: its metadata names the architecture {named!r}; known are {known}"
+            f"{path}: unknown architecture {named!r} in the metadata; known are {known}"
         )
     raise _unknown(path, state_dict)
 
@@ -162,8 +167,8 @@ def _hyperparameters(
             if "architecture" not in metadata:
                 raise _unknown(path, state_dict) from None
             raise CheckpointError(
-                f"{path}: its metadata names {architecture.name}, but its tensors are not of that "
-                f"network; their keys are {few(state_dict)}"
+                f"{path}: the metadata names {architecture.name}, but the tensors belong to "
+                f"another network; their keys are {few(state_dict)}"
             ) from None
     try:
         arguments = json.loads(text)
@@ -171,13 +176,13 @@ def _hyperparameters(
         arguments = None
     if not isinstance(arguments, dict):
         raise CheckpointError(
-            f"{path}: the hyperparameters in its metadata are not a JSON object: {text[:80]!r}"
+            f"{path}: the hyperparameters in the metadata are not a JSON object: {text[:80]!r}"
         )
     return arguments
 
 
 def _skeleton(architecture: Architecture, hyperparameters: Mapping[str, object]) -> nn.Module:
-    """The network without storage: nothing is initialised and no random number drawn."""
+    """Build the network on the meta device, without storage and without random numbers."""
     with torch.device("meta"):
         return architecture.cls(**hyperparameters)
 
@@ -185,10 +190,10 @@ def _skeleton(architecture: Architecture, hyperparameters: Mapping[str, object])
 def _differences(
     network: nn.Module, state_dict: Mapping[str, Tensor]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Keys that are missing, unexpected, and of another shape.
+    """Keys that are missing, that are unexpected, and whose shapes differ.
 
-    A key may be missing where its tensor is shared with one that is there: safetensors files
-    keep one of several names for the same tensor.
+    A key may be missing if its tensor is shared with a present one: safetensors files store only
+    one name of a shared tensor.
     """
     own = network.state_dict(keep_vars=True)
     present = {id(tensor) for key, tensor in own.items() if key in state_dict}
@@ -199,41 +204,42 @@ def _differences(
 
 
 def _share(network: nn.Module, state_dict: Mapping[str, Tensor]) -> float:
-    """Keys in common, as a share of all keys of either side."""
+    """Share of common keys among all keys of both sides."""
     own = network.state_dict().keys()
     return len(own & state_dict.keys()) / len(own | state_dict.keys())
 
 
 def _unknown(path: Path, state_dict: Mapping[str, Tensor]) -> CheckpointError:
-    """The error for tensors of no known network: names the closest one."""
+    """The error for an unknown network; names the closest known one."""
     candidates = {each.name: _best_guess(each, state_dict) for each in ARCHITECTURES}
     closest = max(candidates, key=lambda name: _share(candidates[name], state_dict))
     if _share(candidates[closest], state_dict) > 0:
         return _misfit(path, closest, candidates[closest], state_dict)
     return CheckpointError(
-        f"{path}: fits no known network ({', '.join(candidates)});\nits keys are {few(state_dict)}"
+        f"{path}: matches no known network ({', '.join(candidates)});\n"
+        f"its keys are {few(state_dict)}"
     )
 
 
 class NearMissError(CheckpointError):
-    """The tensors are nearly those of a known network, so that no other is worth mentioning."""
+    """Most tensors match a known network, so other libraries need not be tried."""
 
 
 def _misfit(
     path: Path, name: str, network: nn.Module, state_dict: Mapping[str, Tensor]
 ) -> CheckpointError:
-    """The error for tensors that nearly fit a network: says how they differ from its own."""
+    """The error for tensors that do not match a network; lists the differences."""
     missing, unexpected, reshaped = _differences(network, state_dict)
     if missing or unexpected:
-        reshaped = []  # a key that is off can spoil the sizes read off the tensors: say it alone
-    differences = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+        reshaped = []  # one wrong key can falsify the inferred sizes: report keys only
+    differences = {"missing": missing, "unexpected": unexpected, "different shape": reshaped}
     listed = "; ".join(f"{label}: {few(keys, 2)}" for label, keys in differences.items() if keys)
     share = _share(network, state_dict)
     percent = math.floor(100 * share)
     kind = NearMissError if share >= 0.5 else CheckpointError
     return kind(
-        f"{path}: fits no known network; closest is {name}, {percent}% of the "
-        f"keys in common;\n{listed}"
+        f"{path}: matches no known network; the closest is {name}, with {percent}% of the keys in "
+        f"common;\n{listed}"
     )
 
 
@@ -242,6 +248,3 @@ def _best_guess(architecture: Architecture, state_dict: Mapping[str, Tensor]) ->
         return _skeleton(architecture, architecture.hyperparameters(state_dict))
     except _UNFIT:
         return _skeleton(architecture, {})
-
-
-# --- embedded models -------------------------------------------------------------------------

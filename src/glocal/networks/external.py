@@ -1,8 +1,8 @@
-"""Networks that others made: of spandrel, of the Hugging Face Hub, of a Python function.
+"""Networks from elsewhere: spandrel, the Hugging Face Hub, Python functions.
 
-The only module that imports spandrel, spandrel_extra_arches and huggingface_hub, all of them
-optional and only when they are needed. State dicts are read by `checkpoint`, never by spandrel,
-so that nothing in a file is executed.
+The only module that imports spandrel, spandrel_extra_arches and huggingface_hub, which are optional
+and imported on demand. `checkpoint` reads state dicts, never spandrel, so that no code in a file is
+executed.
 """
 
 import importlib
@@ -28,17 +28,17 @@ from glocal.networks.padding import pad_to_multiple
 __all__ = ["INSTALL", "External", "Fitted", "download", "is_repository", "made_by", "recognised"]
 
 INSTALL = 'pip install "glocal[spandrel]"'
-"""What to do where an optional package is missing."""
+"""Command that installs the optional packages."""
 
 
 # --- spandrel --------------------------------------------------------------------------------
 
 
 class Fitted(nn.Module):
-    """A network of spandrel that takes every size and gives one image, both in [0, 1].
+    """Adapter of a spandrel network: takes any size, returns one image, both in [0, 1].
 
-    Some of spandrel's networks refuse sizes, return several results, or work in another range of
-    values; its descriptor of the network knows, and this module does as the descriptor says.
+    Some of spandrel's networks need certain sizes, return several results, or use another range
+    of values. The arguments come from spandrel's descriptor of the network.
 
     >>> fitted = Fitted(nn.Identity(), None, minimum=16, multiple=8, square=False, scale=1)
     >>> fitted(torch.rand(1, 3, 13, 21)).shape
@@ -55,15 +55,15 @@ class Fitted(nn.Module):
         square: bool,
         scale: int,
     ) -> None:
-        """Around `network`.
+        """Wrap `network`.
 
         Args:
-            network: what spandrel built.
+            network: network built by spandrel.
             call: (network, image) → image; None for network(image).
-            minimum: least height and width the network takes, in pixels; a multiple of `multiple`.
-            multiple: what height and width must be multiples of.
-            square: whether the network takes squares only.
-            scale: height of its result ÷ height of the image.
+            minimum: smallest height and width in pixels; a multiple of `multiple`.
+            multiple: height and width must be multiples of it.
+            square: whether height and width must be equal.
+            scale: height of the result ÷ height of the image.
         """
         super().__init__()
         self.network = network
@@ -74,7 +74,7 @@ class Fitted(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h, w) to (b, c', scale·h, scale·w)."""
+        """Map (b, c, h, w) to (b, c', scale·h, scale·w)."""
         height, width = x.shape[-2:]
         padded = self._pad(x)
         restored = self.network(padded) if self.call is None else self.call(self.network, padded)
@@ -91,9 +91,9 @@ class Fitted(nn.Module):
 
 @dataclass(frozen=True)
 class External:
-    """A network that spandrel recognised, in eval mode on the CPU, and what spandrel knows of it.
+    """A network that spandrel recognised, in eval mode on the CPU, and its description.
 
-    `task` is "restoration", "face restoration", or "super-resolution x4".
+    `task` is "restoration", "face restoration", or such as "super-resolution x4".
     """
 
     network: nn.Module
@@ -103,17 +103,17 @@ class External:
 
 
 def recognised(state_dict: Mapping[str, Tensor]) -> External | None:
-    """The network of a state dict that spandrel knows; None where it knows none.
+    """Build the network of a state dict with spandrel; None if spandrel does not know it.
 
-    The weights are loaded in float32, and the global random state is left alone.
+    Weights are loaded in float32. The global random state is not changed.
 
     Raises:
-        CheckpointError: spandrel cannot be imported; knows the network, but the tensors do not
-            fit it; or the network takes a mask beside the image.
+        CheckpointError: spandrel cannot be imported, the tensors do not match the network that it
+            recognised, or the network needs a mask beside the image.
     """
     spandrel = _imported("spandrel")
     extra = _imported("spandrel_extra_arches")
-    registry = spandrel.MAIN_REGISTRY.copy()  # spandrel's own is global
+    registry = spandrel.MAIN_REGISTRY.copy()  # the original is global
     registry.add(*extra.EXTRA_REGISTRY, ignore_duplicates=True)
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -121,14 +121,14 @@ def recognised(state_dict: Mapping[str, Tensor]) -> External | None:
             found = spandrel.ModelLoader("cpu", registry).load_from_state_dict(dict(state_dict))
     except spandrel.UnsupportedModelError:
         return None
-    except Exception as error:  # each architecture infers its sizes in a way of its own
+    except Exception as error:  # architectures infer sizes in different ways
         raise CheckpointError(
-            f"spandrel takes it for a network that its tensors do not fit ({_first_line(error)})"
+            f"spandrel recognised a network that the tensors do not match ({_first_line(error)})"
         ) from None
     if not isinstance(found, spandrel.ImageModelDescriptor):
         raise CheckpointError(
-            f"spandrel takes it for {found.architecture.name}, which needs a mask beside the "
-            "image; load it with spandrel and call glocal.localize with example="
+            f"spandrel recognised {found.architecture.name}, which needs a mask beside the image; "
+            "load it with spandrel and call glocal.localize with example="
         )
     return External(
         network=_fitted(found).eval(),
@@ -141,11 +141,10 @@ def recognised(state_dict: Mapping[str, Tensor]) -> External | None:
 
 
 def _fitted(found: Any) -> nn.Module:
-    """The network of a descriptor, in a `Fitted` where its forward alone does not do."""
+    """The network of a descriptor; wrapped in `Fitted` if its plain forward does not suffice."""
     sizes = found.size_requirements
     network: nn.Module = found.model.float()
-    # What takes an image and gives an image needs no call of its own, and spandrel's default is
-    # a lambda, which could not be pickled.
+    # spandrel's default call is a lambda, which cannot be pickled; plain networks do not need it
     call = found._call_fn
     if call.__module__ == type(found).__module__:
         call = None
@@ -167,7 +166,7 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def is_repository(name: str) -> bool:
-    """Whether a name has the form of a repository, "owner/name", or of a file in one.
+    """True for names of repositories, "owner/name", and of files in them, "owner/name:file".
 
     >>> [is_repository(name) for name in ("me/deblur", "me/deblur:gopro.pth", "gopro.pth")]
     [True, True, False]
@@ -177,65 +176,65 @@ def is_repository(name: str) -> bool:
 
 
 def download(name: str) -> Path:
-    """The checkpoint of a repository on the Hugging Face Hub, from its cache where it is there.
+    """Download a checkpoint from the Hugging Face Hub, unless it is in the local cache.
 
     Args:
-        name: "owner/name", where the repository holds one checkpoint (or the same one in several
-            formats), or "owner/name:path/of/file".
+        name: "owner/name" of a repository with one checkpoint (in any number of formats), or
+            "owner/name:path/of/file".
 
     Raises:
-        CheckpointError: huggingface_hub is not installed, the Hub cannot be reached or has no
-            such file, or there are several checkpoints to choose from.
+        CheckpointError: huggingface_hub is not installed, the Hub cannot be reached or does not
+            have the file, or the repository has several checkpoints.
     """
-    hub = _imported("huggingface_hub", f"{name}: no such file, nor can it be downloaded")
+    hub = _imported("huggingface_hub", f"{name}: no such file, and it cannot be downloaded")
     repository, _, file = name.partition(":")
     try:
         file = file or _only_checkpoint(repository, hub.list_repo_files(repository))
         return Path(hub.hf_hub_download(repository, file))
     except CheckpointError:
         raise
-    except Exception as error:  # its own errors, those of the network, of the file system
+    except Exception as error:  # errors of the Hub, the connection, the file system
         raise CheckpointError(
-            f"{name}: no such file, nor can it be downloaded from the Hugging Face Hub "
+            f"{name}: no such file, and it cannot be downloaded from the Hugging Face Hub "
             f"({type(error).__name__}: {_first_line(error)})"
         ) from None
 
 
 def _only_checkpoint(repository: str, files: Iterable[str]) -> str:
     checkpoints = [PurePosixPath(file) for file in files if file.endswith(SUFFIXES)]
-    # safetensors before the same in another format
+    # safetensors files take precedence over the same checkpoint in another format
     safe = {path.with_suffix("") for path in checkpoints if path.suffix == ".safetensors"}
-    kept = [
+    candidates = [
         str(path)
         for path in checkpoints
         if path.suffix == ".safetensors" or path.with_suffix("") not in safe
     ]
-    if not kept:
-        raise CheckpointError(f"{repository}: the repository holds no {', '.join(SUFFIXES)} file")
-    if len(kept) > 1:
+    if not candidates:
+        raise CheckpointError(f"{repository}: the repository has no {', '.join(SUFFIXES)} file")
+    if len(candidates) > 1:
         raise CheckpointError(
-            f"{repository}: the repository holds {len(kept)} checkpoints, {few(kept, 8)}; "
-            f"choose one as {repository}:{kept[0]}"
+            f"{repository}: the repository has {len(candidates)} checkpoints, "
+            f"{few(candidates, 8)}; choose one, such as {repository}:{candidates[0]}"
         )
-    return kept[0]
+    return candidates[0]
 
 
 # --- a Python function -----------------------------------------------------------------------
 
 
 def made_by(name: str) -> nn.Module:
-    """The network that "package.module:factory" names, in eval mode.
+    """Call the Python function "package.module:factory" and return its network, in eval mode.
 
     >>> made_by("torch.nn:Identity")
     Identity()
 
     Args:
-        name: a function or class, called without arguments, or a network itself; the folder at
-            work is searched for the module before all others.
+        name: of a function or class, called without arguments, or of a network. The current
+            folder is searched for the module first.
 
     Raises:
         CheckpointError: it cannot be imported.
-        ArgumentError: calling it fails, or gives no network.
+        ArgumentError: the call fails, or does not return a network.
     """
     module, attribute = name.split(":")
     folder = os.getcwd()
@@ -250,7 +249,7 @@ def made_by(name: str) -> nn.Module:
         sys.path.remove(folder)
     if not isinstance(made, nn.Module):
         raise ArgumentError(
-            f"{name}: gave {type(made).__name__}; a factory returns a torch.nn.Module"
+            f"{name}: returned {type(made).__name__}; a factory must return a torch.nn.Module"
         )
     return made.eval()
 
@@ -260,12 +259,12 @@ def _call(name: str, factory: Callable[[], object]) -> Any:
         return factory()
     except Exception as error:
         raise ArgumentError(
-            f"{name}: calling it without arguments fails ({type(error).__name__}: "
+            f"{name}: the call without arguments failed ({type(error).__name__}: "
             f"{_first_line(error)})"
         ) from error
 
 
-# --- what all of them need -------------------------------------------------------------------
+# --- common parts ----------------------------------------------------------------------------
 
 
 def _imported(package: str, problem: str = "") -> ModuleType:
@@ -274,9 +273,9 @@ def _imported(package: str, problem: str = "") -> ModuleType:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise CheckpointError(f"{lead}{error.name} is not installed; {INSTALL}") from None
-    except Exception as error:  # torchvision built for another torch, for one
+    except Exception as error:  # such as torchvision built for another torch
         raise CheckpointError(
-            f"{lead}{package} is installed, but cannot be imported "
+            f"{lead}{package} is installed but cannot be imported "
             f"({type(error).__name__}: {_first_line(error)})"
         ) from None
 

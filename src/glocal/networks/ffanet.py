@@ -96,20 +96,20 @@ class Group(nn.Module):
 class FFANet(nn.Module):
     """FFA-Net: the features of three groups, weighted by attention, added to the hazy image.
 
-    The release standardises its input by channel means and deviations outside of the network; here
-    the network does it, so that it takes [0, 1] as all others.
+    The release standardises its input outside the network. Here the network does it, so that it
+    takes [0, 1] like all others.
 
     Example:
         >>> FFANet(blocks=1, dim=16)(torch.rand(1, 3, 13, 22)).shape
         torch.Size([1, 3, 13, 22])
 
     Args:
-        gps: number of groups; the design has three and no other number.
+        gps: number of groups; must be 3.
         blocks: number of blocks in each group; 19 in the release.
         dim: feature channels, a multiple of 16; 64 in the release.
 
     Raises:
-        ArgumentError: `gps` is not 3, or `dim` is no multiple of 16.
+        ArgumentError: `gps` is not 3, or `dim` is not a multiple of 16.
     """
 
     def __init__(self, gps: int = 3, blocks: int = 19, *, dim: int = 64) -> None:
@@ -117,7 +117,7 @@ class FFANet(nn.Module):
         if gps != 3:
             raise ArgumentError(f"FFA-Net has 3 groups, got gps={gps}")
         if dim < 16 or dim % 16:
-            raise ArgumentError(f"dim is squeezed to a sixteenth: a multiple of 16, got {dim}")
+            raise ArgumentError(f"dim must be a multiple of 16, got {dim}")
         super().__init__()
         self.gps = gps
         self.dim = dim
@@ -144,16 +144,16 @@ class FFANet(nn.Module):
         second = self.g2(first)
         third = self.g3(second)
         groups = (first, second, third)
-        # split as maps, not as vectors: a gate may differ from pixel to pixel (TLC)
+        # split along the channels only: with TLC, gates vary over the image
         gates = self.ca(torch.cat(groups, 1)).chunk(self.gps, 1)
         fused = gates[0] * first + gates[1] * second + gates[2] * third
         residual: Tensor = self.post(self.palayer(fused))
-        # the release adds the standardised image and reads the sum as the restored one
+        # as in the release, which adds the standardised image
         return residual + image
 
 
 def _standardised(x: Tensor) -> Tensor:
-    # constants, not buffers: buffers would ask for values that no checkpoint has
+    # not buffers, which strict loading would expect in checkpoints
     mean, std = (x.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     return (x - mean) / std
 

@@ -21,8 +21,8 @@ __all__ = ["HINBlock", "HINet", "hinet_hyperparameters"]
 class HINBlock(nn.Module):
     """Residual block with instance norm on half of its channels (HIN block, section 3).
 
-    `norm`, where there is one, is the network's global operation: it normalises the first half
-    of the channels by their mean and variance over all pixels and leaves the others alone.
+    `norm`, if present, is the network's global operation: it normalises the first half
+    of the channels by their mean and variance over all pixels.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class HINBlock(nn.Module):
         use_csff: bool = False,
         use_HIN: bool = False,
     ) -> None:
-        """Make a block from `in_size` to `out_size` channels with the named parts."""
+        """Make a block from `in_size` to `out_size` channels."""
         super().__init__()
         self.normed = out_size // 2
         self.identity = nn.Conv2d(in_size, out_size, 1)
@@ -58,8 +58,8 @@ class HINBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Features (b, in_size, h, w) → features for the next level, features at this size.
 
-        `previous` are the encoder and decoder features of the stage before; the two results are
-        one and the same where the block does not downsample.
+        `previous` are encoder and decoder features of the previous stage. The two results are the
+        same tensor if the block does not downsample.
         """
         inner = self.conv_1(x)
         if self.norm is not None:
@@ -73,7 +73,7 @@ class HINBlock(nn.Module):
 
 
 class _UpBlock(nn.Module):
-    """Twice the size, joined with the skip connection."""
+    """Upsampling by 2, concatenated with the skip connection."""
 
     def __init__(self, in_size: int, out_size: int, relu_slope: float) -> None:
         super().__init__()
@@ -86,11 +86,11 @@ class _UpBlock(nn.Module):
 
 
 class HINet(nn.Module):
-    """Two U-shaped stages; the second takes in the features of the first.
+    """Two U-shaped stages; the second uses the features of the first.
 
     Maps (b, in_chn, h, w) in [0, 1] to the same shape in eval mode; any h and w. In training
-    mode the result is the release's list [stage 1, stage 2] of restored images, each with its
-    residual added; the restored image is the last. Source: section 3 of the paper.
+    mode the result is a list of restored images, [stage 1, stage 2], as in the release, each with
+    its residual added. Source: section 3 of the paper.
     Inside, the image is padded to multiples of 2 ** (depth - 1).
 
     Example:
@@ -102,7 +102,7 @@ class HINet(nn.Module):
         torch.Size([2, 3, 13, 22])
 
     Args:
-        in_chn: channels of the image, 3 or 1 (the first stage's image has 3 all the same).
+        in_chn: channels of the image, 3 or 1 (the image of the first stage always has 3).
         wf: channels at full resolution; they double with each level.
         depth: number of levels.
         relu_slope: negative slope of the leaky ReLUs.
@@ -182,7 +182,7 @@ class HINet(nn.Module):
         height, width = x.shape[-2:]
         padded = pad_to_multiple(x, size)
         if self._norm_at_bottom and height <= size and width <= size:
-            # One pixel has no variance (and InstanceNorm2d refuses it): leave the bottom two.
+            # InstanceNorm2d needs more than one pixel: keep two at the lowest level
             padded = F.pad(padded, (0, size, 0, 0), mode="replicate")
         return padded
 
@@ -190,7 +190,7 @@ class HINet(nn.Module):
 def _descend(
     path: Iterable[nn.Module], x: Tensor, previous: Sequence[tuple[Tensor, Tensor]] = ()
 ) -> list[Tensor]:
-    """The encoder's features of each level, from full resolution down."""
+    """Encoder features of each level, from full resolution down."""
     features: list[Tensor] = []
     for level, block in enumerate(path):
         x, full = block(x, previous[level] if level < len(previous) else None)
@@ -201,7 +201,7 @@ def _descend(
 def _ascend(
     path: Iterable[nn.Module], skips: Iterable[nn.Module], encoded: Sequence[Tensor]
 ) -> list[Tensor]:
-    """The decoder's features of each level, from full resolution down."""
+    """Decoder features of each level, from full resolution down."""
     features = [encoded[-1]]
     for up, skip, bridge in zip(path, skips, reversed(encoded[:-1]), strict=True):
         features.insert(0, up(features[0], skip(bridge)))
@@ -211,7 +211,7 @@ def _ascend(
 def hinet_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object]:
     """The constructor arguments of the `HINet` that a state dict belongs to.
 
-    `relu_slope` leaves no trace in the tensors and is left out, that is, at its default.
+    `relu_slope` cannot be inferred from the tensors and is left at its default.
 
     Example:
         >>> network = HINet(wf=4, depth=3, hin_position_left=1)

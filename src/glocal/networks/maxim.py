@@ -1,8 +1,8 @@
 """MAXIM, the multi-stage network of "MAXIM: Multi-Axis MLP for Image Processing".
 
 Tu, Talebi, Zhang, Yang, Milanfar, Bovik and Li, CVPR 2022, arXiv 2201.02973. Module names are those
-of the authors' release, with dots for nesting, so that weights converted from it load strictly;
-kernels and scales are called `weight` and have torch's layouts. There are two global operations:
+of the authors' release, with dots for nesting, so that converted weights load strictly; kernels and
+scales are named `weight` and have torch's memory layout. There are two global operations:
 the average pool of every channel attention, and the grid mixing of `maxim_blocks`.
 """
 
@@ -32,7 +32,7 @@ __all__ = ["MAXIM", "maxim_hyperparameters"]
 
 @dataclass(frozen=True)
 class _Features:
-    """What a stage leaves to the next, from full resolution down."""
+    """Features that a stage passes to the next, from full resolution down."""
 
     encoded: list[Tensor]
     decoded: list[Tensor]
@@ -58,7 +58,7 @@ class MAXIM(nn.Module):
         num_stages: U-shaped networks in a row; 3 in MAXIM-3S.
         num_groups: mixing layers of each block.
         num_bottleneck_blocks: blocks at the lowest resolution, at least 1.
-        high_res_stages: how many scales, from full resolution down, have the `_hr` sizes.
+        high_res_stages: number of scales, from full resolution down, with the `_hr` sizes.
         block_size_hr, block_size_lr: (height, width) in pixels of the blocks that are mixed.
         grid_size_hr, grid_size_lr: (rows, columns) of the grids whose cells are mixed.
     """
@@ -135,7 +135,7 @@ class MAXIM(nn.Module):
             add("output_conv_0", conv3x3(scales[0].channels, 3))
 
     def _resizers(self, stage: int, target: int, source: int) -> tuple[str, str]:
-        """Names of the layers that bring one scale to another, for the skips and for the decoder.
+        """Names of the layers that resize one scale to another, for the skips and the decoder.
 
         The release numbers them in the order in which it calls them: targets from the lowest
         resolution up, sources from full resolution down for the skips and up for the decoder.
@@ -148,7 +148,7 @@ class MAXIM(nn.Module):
         """Restore (b, 3, h, w)."""
         height, width = x.shape[-2:]
         image, top, left = _pad_around(x, self.padder_size)
-        # What jax.image.resize picks by "nearest": the pixel below and right of the centre.
+        # as jax.image.resize with "nearest": the pixel below and right of the centre
         smaller = (image[..., 2**i // 2 :: 2**i, 2**i // 2 :: 2**i] for i in range(1, self.depth))
         images = [image, *smaller]
         features: _Features | None = None
@@ -200,10 +200,10 @@ class MAXIM(nn.Module):
 
 
 def _pad_around(x: Tensor, multiple: int) -> tuple[Tensor, int, int]:
-    """(b, c, h, w) with h and w padded to multiples, and the rows above and columns left of it.
+    """Pad h and w of (b, c, h, w) to multiples; also returns the rows above and columns left.
 
-    The border is reflected, or replicated where the image is too small to be reflected. Where the
-    image lies matters: cells of the grid and blocks are counted from the padded corner.
+    The border is reflected, or replicated if the image is too small. The position of the image
+    matters: grid cells and blocks start at the padded corner.
     """
     height, width = x.shape[-2:]
     rows, columns = missing(height, multiple), missing(width, multiple)
@@ -218,7 +218,7 @@ def _pad_around(x: Tensor, multiple: int) -> tuple[Tensor, int, int]:
 def maxim_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object]:
     """The constructor arguments of the `MAXIM` that a state dict belongs to.
 
-    Blocks and grids are taken to be square: their number of pixels and cells is all that shows.
+    Blocks and grids are assumed to be square: the tensors show only their numbers of elements.
 
     Example:
         >>> network = MAXIM(features=4, depth=1, num_stages=2, num_groups=1)
@@ -255,5 +255,5 @@ def maxim_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object]
 
 
 def _count(keys: Iterable[str], pattern: str) -> int:
-    """How many different numbers the keys show where `pattern` has its group."""
+    """The number of different values of the group of `pattern` among the keys."""
     return len({match[1] for key in keys if (match := re.match(pattern, key))})

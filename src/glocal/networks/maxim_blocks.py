@@ -2,8 +2,8 @@
 
 Tu, Talebi, Zhang, Yang, Milanfar, Bovik and Li, CVPR 2022, arXiv 2201.02973, sections 3.2 and 3.3.
 Every module takes a map and returns a map, (b, c, h, w), and is named as in the authors' release.
-`GridMixing` is the global operation here: the grid has a fixed number of cells, so a cell grows
-with the image and the mixing reaches across all of it, though no parameter changes its shape.
+`GridMixing` is the global operation: the grid has a fixed number of cells, so cells grow with the
+image and mixing spans all of it.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU by the tanh approximation, with which the published weights were trained."""
+    """GELU in the tanh approximation, as used to train the published weights."""
     return F.gelu(x, approximate="tanh")
 
 
@@ -67,8 +67,9 @@ class LayerNorm(nn.LayerNorm):
 class GridMixing(nn.Linear):
     """A linear layer across the cells of a grid of fixed size, (b, c, h, w) → (b, c, h, w).
 
-    The map is cut into `grid_size` cells; pixels at the same place of their cells are mixed, each
-    channel by itself. h and w must be multiples of the grid's. This is the global operation.
+    The map is split into `grid_size` cells; pixels at the same position in their cells are mixed,
+    separately for each channel. h and w must be multiples of the grid's. This is the global
+    operation.
 
     Source: section 3.2 of the paper, the global branch of figure 3.
     """
@@ -85,7 +86,7 @@ class GridMixing(nn.Linear):
         rows, columns = self.grid_size
         split = input.view(b, c, rows, h // rows, columns, w // columns)
         cells = split.permute(0, 2, 4, 3, 5, 1).reshape(b, rows * columns, -1)
-        # The cells are the rows of a matrix, so the layer multiplies from the left: no transposing.
+        # cells are the rows, so the layer multiplies from the left and nothing is transposed
         mixed = torch.baddbmm(self.bias[:, None], self.weight.expand(b, -1, -1), cells)
         joined = mixed.view(b, rows, columns, h // rows, w // columns, c).permute(0, 1, 3, 2, 4, 5)
         return joined.reshape(b, h, w, c).permute(0, 3, 1, 2)
@@ -94,8 +95,7 @@ class GridMixing(nn.Linear):
 class BlockMixing(nn.Linear):
     """A linear layer across the pixels of blocks of fixed size, (b, c, h, w) → (b, c, h, w).
 
-    h and w must be multiples of the block's. Its reach is a block whatever the image, so it is
-    local as it is.
+    h and w must be multiples of the block's. It reaches no farther than a block, so it is local.
 
     Source: section 3.2 of the paper, the local branch of figure 3.
     """
@@ -209,7 +209,7 @@ class SplitHeadMultiAxisGmlpLayer(nn.Module):
 class GetSpatialGatingWeights(nn.Module):
     """A gate for another map, mixed on the grid and in blocks, (b, c, h, w) → (b, c, h, w).
 
-    Unlike the gated MLPs it has no gating unit of its own: `Dense_0` mixes the cells of the grid,
+    Unlike the gated MLPs, it has no gating unit: `Dense_0` mixes the cells of the grid,
     `Dense_1` the pixels of blocks.
 
     Source: section 3.3 of the paper.

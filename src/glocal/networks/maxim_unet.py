@@ -35,7 +35,7 @@ __all__ = [
 
 
 def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
-    """A 3×3 convolution that keeps the size."""
+    """A 3×3 convolution with padding 1."""
     return nn.Conv2d(channels_in, channels_out, 3, padding=1)
 
 
@@ -103,7 +103,7 @@ class _RDCAB(nn.Module):
 
 @dataclass(frozen=True)
 class Scale:
-    """What the blocks of one scale have in common: channels, and how large their mixing reaches.
+    """Sizes that the blocks of one scale share.
 
     Attributes:
         channels: channels of the maps.
@@ -134,7 +134,7 @@ class Scale:
 
 
 class UNetEncoderBlock(nn.Module):
-    """Two joined maps, mixed, and cross-gated by a third map where `gated`.
+    """Concatenates two maps and mixes them; if `gated`, a third map gates the result.
 
     Source: section 3.1, figure 2b of the paper.
     """
@@ -235,7 +235,7 @@ class UpSampleRatio(nn.Module):
 
 
 class SAM(nn.Module):
-    """Supervised attention: features that have looked at the image they stand for.
+    """Supervised attention: refines features by the restored image they predict.
 
     Source: MPRNet (arXiv 2102.02808), which section 3.4 of the paper adopts.
     """

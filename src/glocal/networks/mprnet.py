@@ -4,7 +4,7 @@ Zamir, Arora, Khan, Hayat, Khan, Yang and Shao, CVPR 2021, arXiv 2102.02808. Mod
 names are those of the authors' release, so that its checkpoints load strictly; the release's
 networks differ in widths only (deblurring 96/48/32, denoising 80/48/32, deraining 40/20/16 for
 `n_feat`/`scale_unetfeats`/`scale_orsnetfeats`). The global operation is the average pool of each
-`CALayer`.
+`CALayer`. The file exceeds 300 lines because it holds the whole network, as the release does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,9 +66,9 @@ class CAB(nn.Module):
 
 
 class SAM(nn.Module):
-    """Supervised attention module (section 3.4): features and an image in, both refined out.
+    """Supervised attention module (section 3.4): refines features and an image.
 
-    The stage's image always has 3 channels, as in the release; a grey one is broadcast.
+    The image always has 3 channels, as in the release; a grey one is broadcast.
     """
 
     def __init__(self, n_feat: int, kernel_size: int, bias: bool) -> None:
@@ -86,7 +86,7 @@ class SAM(nn.Module):
 
 
 class _Blocks:
-    """Makes the CABs of one network: they share kernel size, reduction, bias and the PReLU."""
+    """Factory of one network's blocks, which share kernel size, reduction, bias and PReLU."""
 
     def __init__(self, kernel_size: int, reduction: int, bias: bool) -> None:
         self.kernel_size, self.reduction, self.bias = kernel_size, reduction, bias
@@ -108,7 +108,7 @@ class _Blocks:
 
 
 class _Scale(nn.Module):
-    """Twice or half the size, bilinear; the size is a whole number, which exporters can follow."""
+    """Bilinear resizing by 2 or 1/2, to an integer size that exporters can follow."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def _resize(factor: float, channels_in: int, channels_out: int) -> nn.Sequential
 
 
 class _Down(nn.Module):
-    """Half the size, more channels."""
+    """Downsampling by 2, with more channels."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """Twice the size, fewer channels, plus a skip connection where there is one."""
+    """Upsampling by 2, with fewer channels; adds the skip connection, if any."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class _Up(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """Three levels downwards; with `csff`, each takes in the previous stage's features."""
+    """Encoder of three levels; with `csff`, each adds features of the previous stage."""
 
     def __init__(self, blocks: _Blocks, widths: Sequence[int], csff: bool) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Three levels upwards, over skip connections with channel attention."""
+    """Decoder of three levels; skip connections have channel attention."""
 
     def __init__(self, blocks: _Blocks, widths: Sequence[int]) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class _Decoder(nn.Module):
 
 
 class _ORB(nn.Module):
-    """Original-resolution block: a residual row of CABs."""
+    """Original-resolution block: CABs in sequence, with a residual connection."""
 
     def __init__(self, blocks: _Blocks, channels: int, num_cab: int) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ class _ORB(nn.Module):
 
 
 class _ORSNet(nn.Module):
-    """The third stage: full resolution, fed with the second stage's features of each level."""
+    """Third stage, at full resolution; adds the second stage's features of each level."""
 
     def __init__(self, blocks: _Blocks, widths: Sequence[int], channels: int, num_cab: int) -> None:
         super().__init__()
@@ -247,8 +247,8 @@ class _ORSNet(nn.Module):
 
 
 def _split(x: Tensor, dim: int) -> Tensor:
-    """Cut an axis in two and stack the halves on the batch."""
-    half = x.shape[dim] // 2  # chunk would ask how many pieces there are
+    """Split an axis in two and stack the halves on the batch."""
+    half = x.shape[dim] // 2  # not chunk, whose number of results depends on the size
     return torch.cat([x.narrow(dim, 0, half), x.narrow(dim, half, half)], 0)
 
 
@@ -259,13 +259,13 @@ def _join(x: Tensor, dim: int) -> Tensor:
 
 
 class MPRNet(nn.Module):
-    """Three stages: quarters of the image, halves, then the whole at full resolution.
+    """Three stages: quarters of the image, halves, the whole image.
 
     Maps (b, in_c, h, w) in [0, 1], any h and w, to (b, out_c, h, w) in eval mode. In training
-    mode the result is the release's list [stage 3, stage 2, stage 1] of restored images, each
-    with its residual added; the restored image is the first. Source: section 3, figure 2 of the
+    mode the result is a list of restored images, [stage 3, stage 2, stage 1], as in the release,
+    each with its residual added. Source: section 3, figure 2 of the
     paper. Inside, the image is padded to multiples of 8; the patches of stages 1 and 2 are
-    stacked on the batch. All activations share one PReLU weight.
+    stacked on the batch. All activations share one PReLU parameter.
 
     Example:
         >>> import torch
@@ -281,9 +281,9 @@ class MPRNet(nn.Module):
         n_feat: channels at full resolution.
         scale_unetfeats: channels that each lower level of stages 1 and 2 adds.
         scale_orsnetfeats: channels that stage 3 adds.
-        num_cab: channel attention blocks in each of stage 3's three rows.
+        num_cab: channel attention blocks in each of the three blocks of stage 3.
         kernel_size: size of the convolutions in the blocks, odd.
-        reduction: narrowing of the channel attention.
+        reduction: reduction factor of the channel attention.
         bias: whether the convolutions have a bias.
 
     Raises:
@@ -355,7 +355,7 @@ class MPRNet(nn.Module):
 def mprnet_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object]:
     """The constructor arguments of the `MPRNet` that a state dict belongs to.
 
-    Several values of `reduction` can give the same shapes; the most common of them is reported.
+    If several values of `reduction` give the same shapes, the most common one is returned.
 
     Example:
         >>> network = MPRNet(n_feat=8, scale_unetfeats=4, scale_orsnetfeats=4, num_cab=1)

@@ -2,7 +2,8 @@
 
 Chen, Chu, Zhang and Sun, ECCV 2022, arXiv 2204.04676. Module and parameter names are those of
 the authors' release, so that its checkpoints load strictly. The one global operation of each
-block is the average pool of its channel attention (`sca` in NAFNet, `se` in Baseline).
+block is the average pool of its channel attention (`sca` in NAFNet, `se` in Baseline). The
+file exceeds 300 lines because the two networks share their frame and their blocks.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,7 +46,7 @@ class LayerNorm2d(nn.Module):
 
 
 class SimpleGate(nn.Module):
-    """The product of the two halves of the channels, (b, 2c, h, w) → (b, c, h, w).
+    """Multiplies the two halves of the channels, (b, 2c, h, w) → (b, c, h, w).
 
     Source: section 3.3, figure 4c of the paper.
     """
@@ -69,16 +70,16 @@ def _dropout(rate: float) -> nn.Module:
 
 
 class NAFBlock(nn.Module):
-    """NAFNet's block: no activation functions but gates, (b, c, h, w) → (b, c, h, w).
+    """NAFNet's block, with gates instead of activation functions, (b, c, h, w) → (b, c, h, w).
 
     Source: figure 3d of the paper. `sca` (simplified channel attention, equation 6) scales each
-    channel by a 1×1 convolution of the mean over all pixels: it is the global operation.
+    channel by a 1×1 convolution of the mean over all pixels. It is the global operation.
     """
 
     def __init__(
         self, c: int, dw_expand: int = 2, ffn_expand: int = 2, drop_out_rate: float = 0.0
     ) -> None:
-        """Make a block of `c` channels; the factors widen its two inner parts."""
+        """Make a block of `c` channels; the factors widen its two halves."""
         super().__init__()
         wide, ffn_wide = c * dw_expand, c * ffn_expand
         self.conv1 = _pointwise(c, wide)
@@ -114,7 +115,7 @@ class BaselineBlock(nn.Module):
     def __init__(
         self, c: int, dw_expand: int = 1, ffn_expand: int = 2, drop_out_rate: float = 0.0
     ) -> None:
-        """Make a block of `c` channels; the factors widen its two inner parts."""
+        """Make a block of `c` channels; the factors widen its two halves."""
         super().__init__()
         wide, ffn_wide = c * dw_expand, c * ffn_expand
         self.conv1 = _pointwise(c, wide)
@@ -148,7 +149,7 @@ class BaselineBlock(nn.Module):
 
 
 class _SimpleUNet(nn.Module):
-    """The U-shaped frame that both networks share (figure 2c); the block is the difference."""
+    """The U-shaped frame of both networks (figure 2c), which differ in the block."""
 
     def __init__(
         self,
@@ -224,8 +225,8 @@ class NAFNet(_SimpleUNet):
         width: channels at full resolution; they double with each encoder stage.
         middle_blk_num: blocks at the lowest resolution.
         enc_blk_nums: blocks of each encoder stage, from full resolution down.
-        dec_blk_nums: blocks of each decoder stage, from the lowest resolution up; as many as
-            encoder stages.
+        dec_blk_nums: blocks of each decoder stage, from the lowest resolution up; as many
+            stages as the encoder has.
     """
 
     def __init__(
@@ -241,7 +242,7 @@ class NAFNet(_SimpleUNet):
 
 
 class Baseline(_SimpleUNet):
-    """The paper's plain baseline: NAFNet's frame with GELU and squeeze-excite attention.
+    """The paper's baseline: NAFNet's frame with GELU and squeeze-and-excitation.
 
     Maps (b, img_channel, h, w) in [0, 1] to the same shape; any h and w. Source: sections 3.1
     and 3.2 of the paper.
@@ -286,7 +287,7 @@ def nafnet_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object
 
     Raises:
         KeyError: a tensor that every NAFNet has is missing.
-        ValueError: the number of decoder stages is not that of the encoder stages.
+        ValueError: the numbers of encoder and decoder stages differ.
     """
     return _frame_hyperparameters(state_dict)
 
@@ -294,11 +295,11 @@ def nafnet_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object
 def baseline_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object]:
     """The constructor arguments of the `Baseline` that a state dict belongs to.
 
-    The widening factors are read off the first block found; they default where there is none.
+    The widening factors are those of the first block, or the defaults if there is none.
 
     Raises:
         KeyError: a tensor that every Baseline has is missing.
-        ValueError: the number of decoder stages is not that of the encoder stages.
+        ValueError: the numbers of encoder and decoder stages differ.
     """
     found = _frame_hyperparameters(state_dict)
     ending = ".conv1.weight"
@@ -325,6 +326,6 @@ def _frame_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object
 
 
 def _count(keys: Iterable[str], prefix: str) -> int:
-    """The number of children (numbered from 0) below `prefix`."""
+    """The number of submodules, numbered from 0, below `prefix`."""
     numbers = {key.removeprefix(prefix).split(".")[0] for key in keys if key.startswith(prefix)}
     return len(numbers)

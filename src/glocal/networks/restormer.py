@@ -2,7 +2,8 @@
 
 Zamir, Arora, Khan, Hayat, Khan and Yang, CVPR 2022, arXiv 2111.09881. Module and parameter names
 are those of the authors' release, so that its checkpoints load strictly. The global operation of
-each block is its transposed attention (MDTA), which compares whole channels with each other.
+each block is its transposed attention (MDTA), the attention of channels to channels. The file
+exceeds 300 lines because it holds the whole network, as the release does.
 """
 
 import math
@@ -26,7 +27,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 class _BiasFreeNorm(nn.Module):
-    """Scale by the deviation over the channels; the mean stays."""
+    """Divide by the standard deviation over the channels; keep the mean."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class _BiasFreeNorm(nn.Module):
 
 
 class _WithBiasNorm(nn.Module):
-    """Remove the mean over the channels and scale by the deviation."""
+    """Subtract the mean over the channels and divide by the standard deviation."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class _WithBiasNorm(nn.Module):
 class LayerNorm(nn.Module):
     """Layer normalisation over the channels of each pixel, (b, c, h, w) → (b, c, h, w).
 
-    Statistics are taken in float32 at least; the result has the dtype of the input.
+    Statistics are computed in float32 at least; the result has the dtype of the input.
     """
 
     def __init__(self, dim: int, LayerNorm_type: str) -> None:
@@ -88,7 +89,7 @@ class Attention(nn.Module):
     """Transposed self-attention (MDTA, equation 1), (b, c, h, w) → (b, c, h, w).
 
     The attention matrix of each head is (c / heads) × (c / heads): cosine similarities of
-    channels over all pixels, times the learnt `temperature`. It is the global operation.
+    channels over all pixels, times the learned `temperature`. It is the global operation.
     """
 
     def __init__(self, dim: int, num_heads: int, bias: bool) -> None:
@@ -115,13 +116,13 @@ class Attention(nn.Module):
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Scale the last axis to length 1; the length is taken in float32 at least."""
+    """Normalise the last axis to length 1, computed in float32 at least."""
     wide = _at_least_float32(x)
     return F.normalize(wide, dim=-1).to(x.dtype)
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward, both on normalised features and both residual."""
+    """Attention and feed-forward network, both with layer norm and residual connection."""
 
     def __init__(
         self,
@@ -158,7 +159,7 @@ class _PatchEmbed(nn.Module):
 
 
 class _Resize(nn.Module):
-    """Twice or half the size by (un)shuffling pixels; half or twice the channels."""
+    """Pixel (un)shuffle by 2, with half or twice the channels."""
 
     def __init__(self, channels_in: int, channels_out: int, shuffle: nn.Module) -> None:
         super().__init__()
@@ -201,11 +202,11 @@ class Restormer(nn.Module):
         ffn_expansion_factor: widening of the feed-forward networks.
         bias: whether the convolutions have a bias.
         LayerNorm_type: 'WithBias' or 'BiasFree' (the release's denoising networks).
-        dual_pixel_task: join the first features instead of adding the image, which then may
-            have other channels than the result.
+        dual_pixel_task: add the first features instead of the image, whose channels may then
+            differ from those of the result.
 
     Raises:
-        ArgumentError: `LayerNorm_type` is unknown, or the image cannot be added to the result.
+        ArgumentError: `LayerNorm_type` is unknown, or input and output channels do not match.
     """
 
     def __init__(
@@ -291,7 +292,7 @@ class Restormer(nn.Module):
 def restormer_hyperparameters(state_dict: Mapping[str, Tensor]) -> dict[str, object]:
     """The constructor arguments of the `Restormer` that a state dict belongs to.
 
-    `ffn_expansion_factor` is the shortest decimal that gives the widths of all levels.
+    `ffn_expansion_factor` is the shortest decimal that explains the widths of all levels.
 
     Example:
         >>> network = Restormer(dim=8, num_blocks=(1, 2, 1, 1), num_refinement_blocks=1)

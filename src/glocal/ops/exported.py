@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glocal.errors import ArgumentError
-from glocal.ops.moments import moments_by_means
+from glocal.ops.moments import moments_by_means, scale_and_shift
 from glocal.ops.numerics import sum_dtype
 from glocal.ops.sliding import slide
 from glocal.ops.windows import LEAST, Overlap, Size, stride
@@ -24,6 +24,7 @@ __all__ = [
     "blend_weights",
     "channel_attention",
     "fold_windows",
+    "instance_norm",
     "pixels",
     "smaller",
     "unfold_windows",
@@ -58,6 +59,14 @@ def window_moments(x: Tensor, window: Sequence[int], groups: int) -> tuple[Tenso
         return window_sums(x, window) / (pixels(x, window) * channels)
 
     return moments_by_means(x, groups, means)
+
+
+def instance_norm(
+    x: Tensor, window: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Instance norm by the statistics of each pixel's window, (b, c, h, w) to (b, c, h, w)."""
+    mean, variance = window_moments(x, window, x.shape[1])
+    return scale_and_shift((x - mean) * (variance + eps).rsqrt(), weight, bias).to(x.dtype)
 
 
 def _over_windows(

@@ -28,7 +28,7 @@ class Windows(Protocol):
 
     @property
     def cover_map(self) -> bool:
-        """True if every window is known to hold the whole map."""
+        """True if the window is known to cover the whole map."""
 
     @property
     def pixels(self) -> int | Tensor:
@@ -58,19 +58,21 @@ class Windows(Protocol):
 def windows_of(
     x: Tensor, window: Size, precision: Precision = "exact", *, operators_train: bool = True
 ) -> Windows:
-    """The windows of a map, in the form that suits who computes.
+    """The windows of a map, in the form for eager mode, a compiler or an exporter.
 
     Args:
         x: (b, c, h, w).
         window: (height, width) in pixels of the map; may be larger than it.
         precision: "fast" selects windows on a grid, in eager mode.
-        operators_train: use operators where a gradient is wanted and C++ computes the values.
+        operators_train: in eager mode, use operators where a gradient is wanted and C++ computes
+            the values; they train in half the time of torch's own operations on large maps.
     """
     if is_exporting():
         return _ExportedWindows(x, window)
     if is_compiling():
         return _OperatorWindows(x, window)
-    windows = _eager_windows(x.shape[-2], x.shape[-1], window[0], window[1], precision)
+    h, w = (int(n) for n in x.shape[-2:])  # a symbol of another tracer becomes its number
+    windows = _eager_windows(h, w, window[0], window[1], precision)
     if (
         operators_train
         and precision == "exact"
@@ -91,7 +93,7 @@ def moment_windows_of(x: Tensor, window: Size, precision: Precision) -> Windows:
 
 
 def covers_map(window: Size, x: Tensor) -> bool:
-    """True if a window is known to hold the whole map (..., h, w)."""
+    """True if the window is known to cover the whole map (..., h, w)."""
     return windows_of(x, window).cover_map
 
 
@@ -99,7 +101,8 @@ def covers_map(window: Size, x: Tensor) -> bool:
 class _EagerWindows:
     """Windows of a map whose size is a number: one value per window, by C++ or by torch.
 
-    Operations of torch carry every kind of derivative.
+    Where any kind of derivative is wanted, torch computes and records every operation: operators of
+    `torch.library` have no forward-mode derivative and no batching rule.
     """
 
     size: Size

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from glocal.ops.numerics import widest_dtype
 
-__all__ = ["group_channels", "merge_moments", "moments_by_means"]
+__all__ = ["group_channels", "merge_moments", "moments_by_means", "scale_and_shift"]
 
 
 def moments_by_means(
@@ -57,3 +57,9 @@ def group_channels(x: Tensor, groups: int) -> Tensor:
         return x.unsqueeze(2)  # tracers would not see that the map is not split
     split: Tensor = x.unflatten(1, (groups, -1))
     return split
+
+
+def scale_and_shift(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """x · weight + bias by channel: (b, c, h, w), weight and bias (c,) or None."""
+    x = x if weight is None else x * weight.view(-1, 1, 1)
+    return x if bias is None else x + bias.view(-1, 1, 1)

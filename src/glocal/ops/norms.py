@@ -6,7 +6,7 @@ from torch import Tensor
 
 from glocal.errors import ArgumentError
 from glocal.ops.forms import moment_windows_of, windows_of
-from glocal.ops.moments import group_channels
+from glocal.ops.moments import group_channels, scale_and_shift
 from glocal.ops.numerics import by_slices, sum_dtype
 from glocal.ops.windows import Precision, Size
 
@@ -26,7 +26,7 @@ def local_instance_norm(
     Source: TLC (arXiv 2112.04491), section 4.
 
     >>> local_instance_norm(torch.tensor([[[[0.0, 2.0, 6.0]]]]), (1, 2), eps=0.0).tolist()
-    [[[[-1.0, 1.0, 1.0]]]]
+    [[[[-1.0, -1.0, 1.0]]]]
 
     Args:
         x: (b, c, h, w), floating point.
@@ -141,9 +141,4 @@ def _normalise(
             )
         return ((wide - windows.as_map(mean)) * windows.as_map(scale)).to(part.dtype)
 
-    out = by_slices(normalise, x, per_group)
-    if weight is not None:
-        out = out * weight.view(-1, 1, 1)
-    if bias is not None:
-        out = out + bias.view(-1, 1, 1)
-    return out
+    return scale_and_shift(by_slices(normalise, x, per_group), weight, bias)

@@ -224,4 +224,8 @@ def sum_windows_adjoint(values: Tensor, window: Size) -> Tensor:
     The adjoint of `sum_windows`.
     """
     down, across = window[0] - 1, window[1] - 1
-    return sum_windows(F.pad(values, (across, across, down, down)), window)
+    if native.available(values, window):
+        return sum_windows(F.pad(values, (across, across, down, down)), window)
+    # One axis after the other, which pads less.
+    values = slide(F.pad(values, (0, 0, down, down)), window[0], -2, torch.add)
+    return slide(F.pad(values, (across, across)), window[1], -1, torch.add)

@@ -17,9 +17,11 @@ __all__ = [
     "Overlap",
     "Precision",
     "Size",
+    "areas",
     "as_size",
     "cells",
     "covers",
+    "membership",
     "scale_window",
     "start_of",
     "starts",
@@ -43,6 +45,9 @@ class Overlap:
             below 1.
         blend: "mean" averages the windows of a pixel with equal weights; "linear" weights each
             window by the distance of the pixel from its border.
+
+    Raises:
+        ArgumentError: the share or the blend is none of these.
     """
 
     share: float = 0.0

@@ -1,4 +1,4 @@
-"""Files and folders through a network: overlapped stages, resumable runs, streamed large files.
+"""Restore image files and folders: overlapping stages, resumable runs, streamed large files.
 
 Imports `inference` and the rooms below it, and `images`.
 """

@@ -1,4 +1,4 @@
-"""Images of one size through a network in one call, where that is worth it and fits."""
+"""Restore several images of one size in one call of the network."""
 
 import math
 import warnings
@@ -22,11 +22,11 @@ from glocal.texts import one_line, size_text
 __all__ = ["AUTO_IMAGES", "AUTO_PIXELS_ON_CPU", "Batches", "restore_together"]
 
 AUTO_IMAGES = 16
-"""Images of an automatic batch, at most."""
+"""Most images of an automatic batch."""
 
 AUTO_PIXELS_ON_CPU = 2**14
-"""Pixels of all its images on the CPU: of the networks that were measured none is slower with as
-many, and some are with four times as many, whose temporaries no longer fit caches and heap."""
+"""Most pixels of an automatic batch on the CPU. No measured network is slower with this many; some
+are with four times as many, when temporaries exceed the caches."""
 
 
 def restore_together(
@@ -38,26 +38,23 @@ def restore_together(
     output: int | None = None,
     channels: int | None = None,
 ) -> list[np.ndarray]:
-    """Restore images of one shape and dtype in one call of the network, each whole.
+    """Restore images of one shape and dtype in one call of the network, without tiles.
 
-    What comes out is what :func:`glocal.restore` gives for each image, up to the float
-    rounding of a network's kernels, which may depend on the size of the batch.
+    The results equal those of :func:`glocal.restore` for each image, up to float rounding, which
+    may depend on the batch size.
 
     >>> photos = [np.full((9, 8, 3), value, np.uint8) for value in (10, 200)]
     >>> [int(restored[0, 0, 0]) for restored in restore_together(nn.Identity(), photos)]
     [10, 200]
 
     Args:
-        model: takes and gives (b, c, h, w) in [0, 1].
+        model: maps (b, c, h, w) in [0, 1] to the same range.
         images: (h, w, c) arrays of uint8 or uint16.
-        dtype: as for :func:`glocal.restore`, and so are the other options.
-        device: where the network runs.
-        output: which of several outputs to take.
-        channels: channels that the network takes.
+        dtype, device, output, channels: as for :func:`glocal.restore`.
 
     Raises:
-        ArgumentError: an argument cannot be used, or the network's output is no image.
-        RuntimeError: memory is short of all images at once; nothing smaller is tried.
+        ArgumentError: an argument is invalid, or the network's output is not an image.
+        RuntimeError: the images together exceed memory.
     """
     sources, backs = zip(*map(as_batch, images), strict=True)
     runner = model_runner(
@@ -70,14 +67,13 @@ def restore_together(
 
 @dataclass
 class Batches:
-    """How many images share a call, and the calls; it learns what does not fit.
+    """Decides how many images share a call and makes the calls; shrinks after a failure.
 
     Attributes:
         model: the network.
-        most: images of a call at most, or "auto": :data:`AUTO_IMAGES`, on the CPU of
-            :data:`AUTO_PIXELS_ON_CPU` together. Fewer where they might take more memory than
-            there is.
-        options: those of :func:`glocal.restore`. Where they ask for tiles, images go alone.
+        most: most images of a call. "auto": :data:`AUTO_IMAGES`, on the CPU with at most
+            :data:`AUTO_PIXELS_ON_CPU` pixels together. Fewer if memory may be short.
+        options: those of :func:`glocal.restore`. Images in tiles are not batched.
     """
 
     model: nn.Module
@@ -87,9 +83,13 @@ class Batches:
     _pixels: float = field(default=math.inf, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse what is no number of images."""
+        """Derive the limits.
+
+        Raises:
+            ArgumentError: `most` is below 1.
+        """
         if self.most != "auto" and self.most < 1:
-            raise ArgumentError(f"batch={self.most}; give a number of images, or 'auto'")
+            raise ArgumentError(f"batch must be at least 1 image or 'auto', got {self.most}")
         device = device_of(self.model, self.options.get("device"))
         tiles = as_tiles(self.options.get("tiles", "auto"))
         in_tiles = tiles.given_size is not None or tiles.halo is not None or tiles.blended
@@ -102,19 +102,19 @@ class Batches:
 
     @property
     def images(self) -> int:
-        """How many images share a call, at most."""
+        """Most images of a call."""
         return self._images
 
-    def lot(self, image: np.ndarray) -> tuple[Hashable, int]:
-        """What images that may share a call have in common, and how many of these may."""
+    def group(self, image: np.ndarray) -> tuple[Hashable, int]:
+        """The key shared by images of one batch, and the most of them in one call."""
         fitting = self._pixels // math.prod(image.shape[:2])
         return (image.shape, image.dtype), int(max(1, min(self._images, fitting)))
 
     def restore(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Restore images of one lot; after a call for several has failed, later lots are smaller.
+        """Restore images of one group. If a call for several fails, later batches are smaller.
 
         Raises:
-            Exception: whatever the network raises.
+            Exception: what the network raises.
         """
         if len(images) == 1:
             return [restore(self.model, images[0], **self.options)]
@@ -122,16 +122,16 @@ class Batches:
         try:
             return restore_together(self.model, images, **whole)
         except Exception as error:
-            self._learn(error, len(images), images[0].shape[:2])
+            self._shrink(error, len(images), images[0].shape[:2])
             raise
 
-    def _learn(self, error: Exception, count: int, size: tuple[int, ...]) -> None:
-        what = f"{count} images of {size_text((size[0], size[1]))} at once"
+    def _shrink(self, error: Exception, count: int, size: tuple[int, ...]) -> None:
+        batch = f"a batch of {count} images of {size_text((size[0], size[1]))}"
         if is_out_of_memory(error):
             self._pixels = count * math.prod(size) // 2
-            said = f"not enough memory for {what}; going on with smaller batches"
-        else:  # networks that take one image only, mostly
+            text = f"not enough memory for {batch}; continuing with smaller batches"
+        else:  # usually a network that only takes single images
             self._images = 1
-            said = f"the network failed on {what} ({one_line(error)}); going on one by one"
-        if not isinstance(error, ArgumentError):  # which a single image will tell
-            warnings.warn(said, GlocalWarning, stacklevel=4)
+            text = f"the network failed on {batch} ({one_line(error)}); continuing one by one"
+        if not isinstance(error, ArgumentError):  # raised again for the single image
+            warnings.warn(text, GlocalWarning, stacklevel=4)

@@ -1,7 +1,7 @@
-"""A file of JSON lines that grows while work is done, and from which the work goes on.
+"""A log of results as JSON lines, from which an interrupted run continues.
 
-The first line says what decides the results. A later run goes on only where that is the same: two
-kinds of results never end up in one file.
+The first line records everything that determines the results. A run continues only if its own is
+equal, so that a file never mixes two kinds of results.
 """
 
 import itertools
@@ -17,11 +17,11 @@ from glocal.errors import ArgumentError, GlocalError
 __all__ = ["Journal"]
 
 _SHOWN, _BEFORE = 60, 10
-"""Characters of a value in an error, and how many of them before the first difference."""
+"""Characters of a value shown in an error, and how many of them before the first difference."""
 
 
 class Journal:
-    """Lines of a file; use it as a context manager, one process at a time.
+    """A file of JSON lines; use it as a context manager, in one process at a time.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "results.jsonl"
@@ -34,8 +34,8 @@ class Journal:
     glocal.errors.ArgumentError: ...results.jsonl: was made with seed 1, not 2; ...
 
     Attributes:
-        path: of the file.
-        lines: what it held when it was opened, without its first line.
+        path: path of the file.
+        lines: the lines of an earlier run, without the header.
     """
 
     def __init__(
@@ -46,24 +46,24 @@ class Journal:
         overwrite: bool = False,
         error: type[GlocalError] = ArgumentError,
     ) -> None:
-        """Read what is there; nothing is written yet.
+        """Read an existing file; write nothing yet.
 
         Args:
-            path: of the file, whose folder is made where it is missing.
-            header: whatever decides the results; its values are JSON's.
-            overwrite: begin anew, whatever is there.
-            error: what is raised where the disk refuses the file; by default the path is to blame.
+            path: path of the file. Its folder is created if missing.
+            header: everything that determines the results, as JSON values.
+            overwrite: ignore the content of an existing file.
+            error: type of the error raised if the file cannot be read or written.
 
         Raises:
-            ArgumentError: the file was begun with another header, or is none of a journal's.
-            GlocalError: the disk refuses it; of the type that is given.
+            ArgumentError: the file has another header, or is not a journal.
+            GlocalError: the file cannot be read; raised as `error`.
         """
         self.path = path
         self.lines: list[dict[str, Any]] = []
         self._error = error
         self._header = json.loads(json.dumps(header))
         self._file: IO[bytes] | None = None
-        self._kept = 0
+        self._valid_bytes = 0
         if path.exists() and not overwrite:
             self._read()
 
@@ -72,21 +72,22 @@ class Journal:
             data = self.path.read_bytes()
         except OSError as problem:
             raise self._error(f"{self.path}: cannot be read ({problem.strerror})") from None
-        self._kept = data.rfind(b"\n") + 1  # a run that was cut short may leave half a line
+        self._valid_bytes = data.rfind(b"\n") + 1  # a killed process may leave half a line
         try:
-            lines = [json.loads(line) for line in data[: self._kept].splitlines()]
+            lines = [json.loads(line) for line in data[: self._valid_bytes].splitlines()]
         except ValueError:
             lines = [None]
         if not all(isinstance(line, dict) for line in lines):
             raise ArgumentError(
-                f"{self.path}: is no file of results; name another or overwrite it (--overwrite)"
+                f"{self.path}: is not a log of results; choose another file, or overwrite it "
+                "(--overwrite)"
             )
         if not lines:
             return
         others = list(_differences("", lines[0], self._header))
         if others:
             raise ArgumentError(
-                f"{self.path}: was made with {'; '.join(others[:3])}; name another file or "
+                f"{self.path}: was made with {'; '.join(others[:3])}; choose another file, or "
                 "overwrite it (--overwrite)"
             )
         self.lines = lines[1:]
@@ -95,15 +96,15 @@ class Journal:
         """Open the file for appending.
 
         Raises:
-            GlocalError: the disk refuses it; of the type that was given.
+            GlocalError: the file cannot be written; raised as `error`.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "ab")
-            self._file.truncate(self._kept)
+            self._file.truncate(self._valid_bytes)
         except OSError as problem:
             raise self._error(f"{self.path}: cannot be written ({problem.strerror})") from None
-        if self._kept == 0:
+        if self._valid_bytes == 0:
             self.append(self._header)
         return self
 
@@ -113,21 +114,21 @@ class Journal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add a line, and have it on the disk before anything else happens."""
-        assert self._file is not None, "a journal is written inside of a with"
+        """Append a line and flush it to disk."""
+        assert self._file is not None, "use the journal in a with statement"
         self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
 
 def _differences(name: str, there: Any, here: Any) -> Iterator[str]:
-    """Where two headers differ, entry by entry."""
+    """The entries in which two headers differ, as text."""
     if isinstance(there, dict) and isinstance(here, dict):
         for key in {**there, **here}:
             yield from _differences(f"{name} {key}".strip(), there.get(key), here.get(key))
@@ -135,7 +136,7 @@ def _differences(name: str, there: Any, here: Any) -> Iterator[str]:
         there, here = (v if isinstance(v, str) else json.dumps(v) for v in (there, here))
         alike = (a == b for a, b in zip(there, here, strict=False))
         same = sum(1 for _ in itertools.takewhile(bool, alike))
-        start = same - _BEFORE if same > _SHOWN // 2 else 0  # else both might be shown alike
+        start = same - _BEFORE if same > _SHOWN // 2 else 0  # else the shown parts may be equal
         yield f"{name} {_short(there, start)}, not {_short(here, start)}"
 
 

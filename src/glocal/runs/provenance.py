@@ -1,4 +1,4 @@
-"""Where results come from: weights, machine and versions."""
+"""Provenance of results: hash of the weights, machine, versions."""
 
 import hashlib
 import platform
@@ -12,7 +12,7 @@ __all__ = ["machine_name", "versions", "weights_sha256"]
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers with their names, wherever they lie.
+    """SHA-256 of all parameters and buffers and their names, on any device.
 
     >>> weights_sha256(nn.Identity())[:8]
     'e3b0c442'
@@ -27,7 +27,7 @@ def weights_sha256(model: nn.Module) -> str:
 
 
 def machine_name(device: torch.device) -> str:
-    """The model of the graphics processor, or of the processor where it is told."""
+    """The name of the GPU or, for the CPU device, of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -39,7 +39,7 @@ def machine_name(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes."""
+    """Versions of glocal, Python and torch."""
     return {
         "glocal": version("glocal"),
         "Python": platform.python_version(),

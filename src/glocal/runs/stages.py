@@ -1,55 +1,55 @@
-"""What a pipeline does with its items, within which limits, and what becomes of them."""
+"""The vocabulary of a pipeline: stages, limits, outcomes, and how busy the compute stage was."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Done", "Finished", "Item", "Limits", "Loaded", "Made", "Outcome", "Stages", "Usage"]
+__all__ = ["Computed", "Item", "Limits", "Loaded", "Outcome", "Result", "Skip", "Stages", "Usage"]
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
-Made = TypeVar("Made")
-Done = TypeVar("Done")
+Computed = TypeVar("Computed")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Finished(Generic[Done]):
-    """Returned by the read stage: nothing is to be computed, ``done`` is the result."""
+class Skip(Generic[Result]):
+    """Returned by the read stage to skip the other two: the item's result is known."""
 
-    done: Done
+    result: Result
 
 
 @dataclass(frozen=True)
-class Stages(Generic[Item, Loaded, Made, Done]):
-    """What is done with an item.
+class Stages(Generic[Item, Loaded, Computed, Result]):
+    """The three stages of a pipeline.
 
     Attributes:
-        read: an item to what is computed with, or to its result. Runs in a thread.
-        compute: several that :attr:`lot` lets share a call, to one result each. Runs in the
-            calling thread. Where it fails for several, it is called again with each alone.
-        write: item, loaded and computed to the result. Runs in a thread.
-        lot: which may share a call: those of the same key, and how many of it at most.
-        nbytes: memory that one loaded or one computed thing takes.
-        fatal: errors that hold for every item, and so end the run.
+        read: item -> loaded, or a :class:`Skip`. Runs in a thread.
+        compute: loaded items of one batch -> one value each. Runs in the calling thread. A batch
+            that fails is computed again item by item.
+        write: (item, loaded, computed) -> result. Runs in a thread.
+        group: loaded -> (key, most): items with equal keys share a batch of up to `most`.
+        nbytes: memory that one loaded or computed value takes.
+        fatal: errors that concern every item and therefore end the run.
     """
 
-    read: Callable[[Item], Loaded | Finished[Done]]
-    compute: Callable[[list[Loaded]], list[Made]]
-    write: Callable[[Item, Loaded, Made], Done]
-    lot: Callable[[Loaded], tuple[Hashable, int]] = lambda loaded: (None, 1)
-    nbytes: Callable[[Loaded | Made], int] = lambda thing: 1
+    read: Callable[[Item], Loaded | Skip[Result]]
+    compute: Callable[[list[Loaded]], list[Computed]]
+    write: Callable[[Item, Loaded, Computed], Result]
+    group: Callable[[Loaded], tuple[Hashable, int]] = lambda loaded: (None, 1)
+    nbytes: Callable[[Loaded | Computed], int] = lambda value: 1
     fatal: tuple[type[Exception], ...] = ()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far the threads may run ahead of the compute stage, and behind it.
+    """Bounds on the items in memory on either side of the compute stage.
 
     Attributes:
-        count: items that are being read or are read and wait, and as many that are computed
-            and wait or are being written; 0 for no threads: the stages take turns.
-        nbytes: the same in memory, the last one excepted: one goes through however large.
-        workers: threads that read, and as many that write.
+        count: most items being read or waiting for the compute stage, and most items waiting for
+            the write stage or being written. 0: no threads; each item passes all stages in turn.
+        nbytes: most bytes on either side. One item may exceed it, so that any size gets through.
+        workers: threads that read, and threads that write.
     """
 
     count: int = 4
@@ -58,32 +58,31 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[Item, Done]):
-    """What became of one item.
+class Outcome(Generic[Item, Result]):
+    """The result of one item, or its error.
 
     Attributes:
-        item: as it was given.
-        done: what the write stage returned, or a :class:`Finished` of the read stage held.
-        error: what was raised instead, by whichever stage.
-        elapsed_s: seconds in the stages, without the waits between them; of a call for
-            several items, an equal share.
+        item: the item.
+        result: what the write stage returned or the read stage skipped to; None after an error.
+        error: what a stage raised, or None.
+        elapsed_s: seconds spent in the stages, without waiting; an equal share of a batch's.
     """
 
     item: Item
-    done: Done | None = None
+    result: Result | None = None
     error: BaseException | None = None
     elapsed_s: float = 0.0
 
 
 @dataclass
 class Usage:
-    """What the compute stage did with its time until now, in seconds.
+    """How the compute stage spent its time so far, in seconds.
 
     Attributes:
-        computing_s: it computed.
-        input_s: it waited for something to compute with.
-        output_s: it waited for room to put results, or for the last of them to be written.
-        elapsed_s: wall time since the beginning, the caller's own between results included.
+        computing_s: computing.
+        input_s: waiting for input.
+        output_s: waiting for the write stage.
+        elapsed_s: wall time since the start, including the caller's time between outcomes.
     """
 
     computing_s: float = 0.0
@@ -93,12 +92,12 @@ class Usage:
 
     @property
     def busy(self) -> float:
-        """Share of the wall time that the compute stage computed, 0 to 1."""
+        """Share of the wall time spent computing, 0 to 1."""
         return self.computing_s / self.elapsed_s if self.elapsed_s else 0.0
 
     @property
     def waiting(self) -> float:
-        """Share of the wall time that the compute stage waited, 0 to 1.
+        """Share of the wall time spent waiting, 0 to 1.
 
         >>> Usage(computing_s=9, input_s=0.75, output_s=0.25, elapsed_s=10).waiting
         0.1

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from glocal.ops.windows import Size
-from glocal.scanning.aten import FOURIER, PICKS, SELECTING, VIEWS, is_known, mixed_dims
+from glocal.scanning.aten import FOURIER, INDEXING, SELECTING, VIEWS, is_known, mixed_dims
 from glocal.scanning.dims import (
     Dim,
     MapSize,
@@ -29,7 +29,8 @@ from glocal.scanning.dims import (
 )
 from glocal.scanning.kinds import REASONS, Facts, Kind, classify
 from glocal.scanning.obstacles import Use, obstacle, owner
-from glocal.scanning.trace import Call, Ref, Trace
+from glocal.scanning.recorder import Call, Ref
+from glocal.scanning.trace import Trace
 
 __all__ = ["Analysis", "Global", "Traces"]
 
@@ -43,9 +44,9 @@ class Global:
 
     Attributes:
         index: its place among the calls of the trace.
-        path, function, line: as in `trace.Call`.
+        path, function, line: as in `recorder.Call`.
         kind: what it does, see `kinds.Kind`.
-        feature: (height, width) of the map at the training size; None if it is not known.
+        feature: (height, width) of the map in the first run; None if it is not known.
         owner: path of the smallest module that contains it and all calls that use its statistic.
         obstacle: why a map cannot replace its statistic; None if it can.
     """
@@ -70,9 +71,9 @@ class _Found:
     """A global call during the pass.
 
     Attributes:
-        kind: so far: a later call may complete a reduction of one axis to a statistic.
-        size: of the map that it reads.
-        axes: the axis that it reduces or mixes if it is one; else empty.
+        kind: until now; a later call may complete a reduction of one axis to a statistic.
+        size: of the map that it reads; None if it is not known.
+        axes: the axis that it mixes if its kind is "axis"; else empty.
         users: indices of the calls that read its statistic, directly or through each other.
     """
 
@@ -188,7 +189,7 @@ class Analysis:
             reduced=frozenset().union(*(self._found[i].axes for i in reduced)),
             operands=len(operands),
             from_input=self.from_input[index],
-            selects=call.name in PICKS or call.name in SELECTING,
+            selects=call.name in INDEXING or call.name in SELECTING,
             fourier=call.name in FOURIER,
             known=is_known(call),
         )

@@ -1,8 +1,8 @@
 """Along which dims each aten operation mixes values; tables of aten names without overloads."""
 
-from glocal.scanning.trace import Call, Ref
+from glocal.scanning.recorder import Call, Ref
 
-__all__ = ["FOURIER", "PICKS", "SELECTING", "VIEWS", "is_known", "mixed_dims"]
+__all__ = ["FOURIER", "INDEXING", "SELECTING", "VIEWS", "is_known", "mixed_dims"]
 
 # Mix values along the dims in their argument `dim`; along all dims if it is absent.
 _ALONG_DIM = frozenset(
@@ -36,7 +36,7 @@ FOURIER = frozenset("_fft_r2c _fft_c2c _fft_c2r".split())
 """Fourier transforms."""
 VIEWS = frozenset("view _unsafe_view _reshape_alias squeeze unsqueeze".split())
 """Operations that merge and split dims and keep the order of values."""
-PICKS = frozenset("select slice index index_select gather narrow".split())
+INDEXING = frozenset("select slice index index_select gather narrow".split())
 """Operations that select values by position."""
 
 # Read a bounded neighbourhood of each output pixel, or move values without mixing them.
@@ -59,7 +59,7 @@ _LOCAL = frozenset(
     "masked_fill".split()
 )
 _KNOWN = (
-    _ALONG_DIM | set(_MATMUL) | _BATCH_NORM | _CONVOLUTION | VIEWS | PICKS | _LOCAL
+    _ALONG_DIM | set(_MATMUL) | _BATCH_NORM | _CONVOLUTION | VIEWS | INDEXING | _LOCAL
     | {"native_layer_norm", "native_group_norm"}
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ one, the factors still tell which part follows which axis.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from glocal.scanning.trace import Call, Ref
+from glocal.scanning.recorder import Call, Ref
 
 __all__ = [
     "Dim",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from glocal.scanning.dims import Dim, MapSize, product, roles
 from glocal.scanning.modules import ancestors
-from glocal.scanning.trace import Call
+from glocal.scanning.recorder import Call
 
 __all__ = ["Use", "obstacle", "owner"]
 

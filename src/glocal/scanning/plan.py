@@ -164,8 +164,8 @@ class Plan:
         if share < MIN_SHARE:
             warned.append(
                 f"the window {_text(self.window)} has {share * 100:.1f} % of the pixels of a "
-                f"training crop ({_text(self.train_size)}); published windows have 9 % or more: "
-                f"{remedy}"
+                f"training crop ({_text(self.train_size)}); the smallest published one "
+                f"has 9 %: {remedy}"
             )
         small = [
             (_area(row.window), _area(row.feature), row)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glocal.data.datasets import pairs, read_pair
-from glocal.data.pairing import Pair, check_names, data_label, data_sha256, spread, stems_of
+from glocal.data.pairing import Pair, check_names, data_label, data_sha256, evenly_spaced, stems_of
 from glocal.errors import ArgumentError
 from glocal.images.images import list_images
 
@@ -198,14 +198,14 @@ class _ArraySample:
 def _of_pairs(
     found: list[Pair], limit: int | None, purpose: str, root: str | Path | None
 ) -> Dataset:
-    found = spread(found, limit)
+    found = evenly_spaced(found, limit)
     check_names(found, purpose)
     samples = tuple(_PairSample(pair) for pair in found)
     return Dataset(samples, data_label(found, root), lambda: data_sha256(found))
 
 
 def _of_arrays(data: Sequence[Any], limit: int | None, purpose: str) -> Dataset:
-    chosen = spread(range(len(data)), limit)
+    chosen = evenly_spaced(range(len(data)), limit)
     if not chosen:
         raise ArgumentError(f"there are no images to {purpose}")
     width = len(str(len(data)))

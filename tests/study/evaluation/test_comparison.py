@@ -271,7 +271,7 @@ def test_wrong_arguments_are_refused(
 
 
 def test_two_images_of_one_name_are_refused(model: Gate, data: Path) -> None:
-    with pytest.raises(ArgumentError, match="two images of the data have"):
+    with pytest.raises(ArgumentError, match="two images of the data have the same name"):
         measured(model, pairs(data) * 2, TRAIN)
 
 

@@ -159,7 +159,7 @@ def test_limited_images_are_evenly_spaced(dataset):
     ("options", "message"),
     [
         ({"crop": 95}, "crops of 95x95 are too small to compare windows; give at least 3 ×"),
-        ({"limit": 0}, "limit"),
+        ({"limit": 0}, "limit must be at least 1 image"),
         ({"score": ScoreOptions("lpips")}, "no metric is called 'lpips'"),
         ({"train_size": 0}, "train_size must be a positive int"),
         ({"conversion": ConversionOptions("nothing")}, "no global operation .*'nothing'"),
@@ -175,7 +175,7 @@ def test_all_images_or_none_have_targets(dataset):
     lonely = Pair("lonely", pairs(data)[0].degraded, None)
     with pytest.raises(ArgumentError, match="1 of 3 images have no target, such as lonely"):
         tune(Gate(), [*pairs(data), lonely], TRAIN)
-    with pytest.raises(ArgumentError, match="two images of the data have"):
+    with pytest.raises(ArgumentError, match="two images of the data have the same name"):
         tune(Gate(), [*pairs(data), *pairs(data)], TRAIN)
     with pytest.raises(ArgumentError, match="there are no images to tune on"):
         tune(Gate(), [], TRAIN)

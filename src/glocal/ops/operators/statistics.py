@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from glocal.ops.kernels import native
-from glocal.ops.moments import group_channels, merge_moments, moments_by_means
+from glocal.ops.moments import (
+    group_channels,
+    merge_moments,
+    moments_by_means,
+    scale_and_shift,
+)
 from glocal.ops.numerics import by_slices, sum_dtype, widest_dtype
 from glocal.ops.operators.parts import clipped, like_first, like_second, save
 from glocal.ops.sliding import (
@@ -19,7 +24,7 @@ from glocal.ops.sliding import (
 )
 from glocal.ops.windows import Size
 
-__all__ = ["affine", "instance_norm", "window_maxima", "window_moments", "window_sums"]
+__all__ = ["instance_norm", "window_maxima", "window_moments", "window_sums"]
 
 
 # ---- sums
@@ -127,7 +132,7 @@ def instance_norm(
         return native.instance_norm(x, inside, weight, bias, eps).contiguous()
     mean, variance = window_moments(x, window, x.shape[1])
     out = (x - mean) * (variance + eps).rsqrt()
-    return affine(out, weight, bias).to(x.dtype).contiguous()
+    return scale_and_shift(out, weight, bias).to(x.dtype).contiguous()
 
 
 # ---- shapes of results
@@ -233,9 +238,3 @@ instance_norm.register_autograd(_norm_backward, setup_context=_save_norm)
 def _full_map(values: Tensor, size: Size) -> Tensor:
     """Values of the windows inside the map as a contiguous map of its size."""
     return replicate_borders(values, size).expand(*values.shape[:2], *size).contiguous()
-
-
-def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """x · weight + bias, by channel."""
-    x = x if weight is None else x * weight.view(-1, 1, 1)
-    return x if bias is None else x + bias.view(-1, 1, 1)

@@ -25,8 +25,8 @@ from glocal.inference.runner import (
     resolve_dtype,
 )
 from glocal.scanning.discover import Scan
+from glocal.scanning.recorder import operation_name, source_line
 from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
-from glocal.scanning.trace import operation_name, source_line
 from glocal.study.shift.distances import Values
 from glocal.study.shift.statistic import Key, OperationStatistic, canonical, statistics_of
 

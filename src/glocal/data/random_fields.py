@@ -1,4 +1,4 @@
-"""Smooth random maps over an image, and averages of an image at offsets that vary with them."""
+"""Smooth random fields over an image, and image averages at spatially varying offsets."""
 
 import math
 from collections.abc import Iterator
@@ -10,30 +10,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Offsets", "SmoothMaps", "average_at", "bands", "evenly"]
+__all__ = ["Offsets", "SmoothFields", "average_at_offsets", "row_bands", "to_uniform"]
 
 KNOTS_PX = 150
-"""Distance of the knots of a smooth map in pixels: half of its scale."""
+"""Distance of the spline knots in pixels: half of the scale on which a field varies."""
 BAND_ROWS = 128
+"""Rows that are processed at once, to bound memory."""
 
 Floats: TypeAlias = NDArray[np.float32]
 
 
-class SmoothMaps:
-    """Smooth Gaussian random maps of mean 0 and variance 1: cubic B-splines of random knots.
+class SmoothFields:
+    """Smooth Gaussian random fields of mean 0 and variance 1: cubic B-splines of random knots.
 
-    `rng` goes on where the drawing of the knots left off.
+    Attributes:
+        rng: the generator that drew the knots, for further random numbers.
     """
 
     def __init__(self, count: int, image: Floats, seed: int) -> None:
-        """Draw `count` maps of the size of an image."""
+        """Draw `count` fields of the size of an image."""
         self.rng = np.random.default_rng(seed)
         self._width = image.shape[1]
         shape = (count, *(size // KNOTS_PX + 5 for size in image.shape[:2]))
         self._knots = self.rng.standard_normal(shape, np.float32)
 
     def rows(self, rows: range) -> Tensor:
-        """(count, rows, width) of the maps."""
+        """The given rows of the fields, (count, rows, width)."""
         at, weights = _spline(np.arange(rows.start, rows.stop))
         tall = sum(self._knots[:, at + k] * weights[k][:, None] for k in range(4))
         at, weights = _spline(np.arange(self._width))
@@ -42,34 +44,42 @@ class SmoothMaps:
 
 
 def _spline(pixels: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats]:
-    """The first of the four knots around each pixel, and their weights, of square sum 1."""
+    """The first of the four knots around each pixel, and their weights (sum of squares 1)."""
     at, t = np.divmod((pixels + 0.5) / KNOTS_PX, 1)
     s = 1 - t
     weights = np.stack([s**3, 3 * t**3 - 6 * t**2 + 4, 3 * s**3 - 6 * s**2 + 4, t**3])
-    # as far from the knots as on them, the variance is 1
+    # normalised so that the variance is 1 between the knots as well
     weights /= np.sqrt(np.square(weights).sum(0))
     return at.astype(np.intp), weights.astype(np.float32)
 
 
-def evenly(gaussian: Tensor) -> Tensor:
-    """Spread standard normal values evenly over [0, 1]."""
+def to_uniform(gaussian: Tensor) -> Tensor:
+    """Map standard normal values to uniform ones on [0, 1]."""
     return 0.5 * (1 + torch.erf(gaussian / math.sqrt(2)))
 
 
 class Offsets(Protocol):
-    """For some rows of an image: one (y, x) displacement of each pixel after the other."""
+    """Function from rows of an image to the displacements of its pixels, tap by tap."""
 
     def __call__(self, rows: range) -> Iterator[tuple[Tensor, Tensor]]:
-        """Two tensors of (rows, width), in pixels, for each tap."""
+        """Yield y and x displacements for each tap, both (rows, width), in pixels."""
 
 
-def average_at(image: Floats, offsets: Offsets) -> Floats:
-    """Mean over the taps of the image at each pixel plus its (y, x) offset; borders reflected."""
+def average_at_offsets(image: Floats, offsets: Offsets) -> Floats:
+    """Average the image at each pixel's offsets; borders are reflected.
+
+    Args:
+        image: (h, w, c).
+        offsets: displacements of each pixel, in pixels.
+
+    Returns:
+        (h, w, c), the mean over the taps.
+    """
     height, width, channels = image.shape
     source = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
     result = np.empty_like(image)
     x = torch.arange(width, dtype=torch.float32) + 0.5
-    for rows in bands(height):
+    for rows in row_bands(height):
         y = (torch.arange(rows.start, rows.stop, dtype=torch.float32) + 0.5)[:, None]
         total, taps = source.new_zeros(channels, len(rows), width), 0
         for dy, dx in offsets(rows):
@@ -80,7 +90,7 @@ def average_at(image: Floats, offsets: Offsets) -> Floats:
     return result
 
 
-def bands(height: int) -> Iterator[range]:
-    """The rows of an image, some at a time, so that memory stays small."""
+def row_bands(height: int) -> Iterator[range]:
+    """Ranges of at most `BAND_ROWS` rows that cover an image."""
     for top in range(0, height, BAND_ROWS):
         yield range(top, min(height, top + BAND_ROWS))

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 import glocal
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning, ImageError
 from glocal.images import images
-from glocal.images.formats import Facts
+from glocal.images.formats import Metadata
 from glocal.images.images import Image
-from glocal.images.raw import Header, Raw, header
+from glocal.images.sample_files import Header, SampleFile, read_header
 from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.ops.windows import LEAST, Overlap
-from glocal.runs import large
+from glocal.runs import streaming
 from glocal.runs.folder import restore_file
-from glocal.runs.large import streams, work_folder
+from glocal.runs.streaming import should_stream
+from glocal.runs.work_folder import work_folder
 
 SIZE = (200, 331)
 
@@ -166,7 +167,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     error = interrupt(local, path, target, 3, by)
     if isinstance(by, KeyboardInterrupt):
         assert str(error) == (
-            f"3 of 8 tiles are kept in {work_folder(target)}; the same command goes on from there"
+            f"3 of 8 tiles are saved in {work_folder(target)}; "
+            "run the same command again to continue"
         )
     assert not target.exists()
     assert files(work_folder(target)) == ["alpha.raw", "result.raw", "source.raw", "tiles.jsonl"]
@@ -205,7 +207,7 @@ def test_another_source_or_network_begins_anew(
     images.write(path, Image(smooth()))
     interrupt(local, path, target, 3, KeyboardInterrupt())
     change(path, local)
-    with pytest.warns(GlocalWarning, match="beginning anew"):
+    with pytest.warns(GlocalWarning, match="starting afresh"):
         restore_file(local, path, target, stream=True, tiles=Tiles(192, halo=16))
     expected = restore(local, images.read(path).pixels, tiles=Tiles(192, halo=16))
     np.testing.assert_array_equal(images.read(target).pixels, expected)
@@ -234,8 +236,8 @@ def test_another_version_of_glocal_begins_anew(
     path, target = tmp_path / "in.png", tmp_path / "out.png"
     images.write(path, Image(smooth()))
     interrupt(local, path, target, 3, KeyboardInterrupt())
-    monkeypatch.setattr(large, "versions", lambda: {"glocal": "0.0"})
-    with pytest.warns(GlocalWarning, match="beginning anew"):
+    monkeypatch.setattr(streaming, "versions", lambda: {"glocal": "0.0"})
+    with pytest.warns(GlocalWarning, match="starting afresh"):
         restore_file(local, path, target, stream=True, tiles=Tiles(192, halo=16))
 
 
@@ -259,7 +261,7 @@ def test_only_the_same_overlap_goes_on(tmp_path: Path, overlap: Overlap) -> None
         restore_file(again, path, target, stream=True, **options)
         assert said[0].endswith("3 of them done before")
     else:
-        with pytest.warns(GlocalWarning, match="beginning anew"):
+        with pytest.warns(GlocalWarning, match="starting afresh"):
             restore_file(again, path, target, stream=True, **options)
 
 
@@ -340,7 +342,7 @@ def test_refused_files_leave_nothing(local: nn.Module, tmp_path: Path) -> None:
         restore_file(local, tmp_path / "cut.png", tmp_path / "out.png", stream=True, tiles=192)
     with pytest.raises(ImageError, match="no such file"):
         restore_file(local, tmp_path / "none.png", tmp_path / "out.png", stream=True, tiles=192)
-    with pytest.raises(ImageError, match="its name must end in"):
+    with pytest.raises(ImageError, match="the suffix must be one of"):
         restore_file(local, tmp_path / "in.png", tmp_path / "out.gif", stream=True, tiles=192)
     assert files(tmp_path) == ["cut.png", "in.png"]
 
@@ -356,8 +358,8 @@ def test_a_full_disk_is_no_damaged_photograph(local: nn.Module, tmp_path: Path) 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert str(refused.value) == (
-        f"{work_folder(tmp_path / 'out.png')}: cannot be written (File too large); it takes 1 MB: "
-        "make room, or name an output on another disk"
+        f"{work_folder(tmp_path / 'out.png')}: cannot be written (File too large); "
+        "1 MB are needed: free some space, or choose an output on another disk"
     )
     assert files(tmp_path) == ["in.png"]
 
@@ -389,7 +391,9 @@ def test_names_may_be_as_long_as_the_disk_takes_them(local: nn.Module, tmp_path:
 
 def test_a_format_that_is_too_small_is_refused_before_the_work(tmp_path: Path) -> None:
     images.write(tmp_path / "in.png", Image(np.zeros((64, 9000, 3), np.uint8)))
-    with pytest.raises(ImageError, match=r"18000 × 128 pixels, and \.webp holds 16383 a side"):
+    with pytest.raises(
+        ImageError, match=r"\.webp files hold at most 16383 pixels a side, not 18000 × 128"
+    ):
         restore_file(
             Twice(),
             tmp_path / "in.png",
@@ -404,30 +408,32 @@ def test_unconverted_networks_and_blended_tiles_are_not_streamed(
     local: nn.Module, tmp_path: Path
 ) -> None:
     images.write(tmp_path / "in.png", Image(smooth()))
-    with pytest.raises(ArgumentError, match="only converted networks are streamed"):
+    with pytest.raises(ArgumentError, match="streaming needs a converted network"):
         restore_file(Gate(), tmp_path / "in.png", tmp_path / "out.png", stream=True)
-    with pytest.raises(ArgumentError, match="leave out overlap and blend"):
+    with pytest.raises(ArgumentError, match="omit overlap and blend"):
         restore_file(
             local, tmp_path / "in.png", tmp_path / "out.png", stream=True, tiles=Tiles(overlap=8)
         )
 
 
 def test_large_images_are_streamed(local: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(height: int, width: int) -> Header:
-        return Header((height, width), 3, False, np.dtype(np.uint8), Facts())
+    def header_of(height: int, width: int) -> Header:
+        return Header((height, width), 3, False, np.dtype(np.uint8), Metadata())
 
-    monkeypatch.setattr(large, "memory_budget", lambda device, memory, reserved: memory or 2**40)
-    assert not streams(local, told(720, 1920))
-    assert streams(local, told(8400, 12000))
-    assert not streams(local, told(8400, 12000), tiles=Tiles(blend="linear"))
-    assert not streams(Gate(), told(8400, 12000))
-    assert streams(local, told(720, 1920), memory=10**7)
+    monkeypatch.setattr(
+        streaming, "memory_budget", lambda device, memory, reserved: memory or 2**40
+    )
+    assert not should_stream(local, header_of(720, 1920))
+    assert should_stream(local, header_of(8400, 12000))
+    assert not should_stream(local, header_of(8400, 12000), tiles=Tiles(blend="linear"))
+    assert not should_stream(Gate(), header_of(8400, 12000))
+    assert should_stream(local, header_of(720, 1920), memory=10**7)
 
 
 def test_a_large_image_has_tiles_however_much_memory_there_is(
     local: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(large, "STREAMED_PIXELS", 200 * 256)
+    monkeypatch.setattr(streaming, "STREAMED_PIXELS", 200 * 256)
     images.write(tmp_path / "in.tif", Image(smooth()))
     said: list[str] = []
     restored = restore_file(local, tmp_path / "in.tif", tmp_path / "out.tif", report=said.append)
@@ -437,10 +443,10 @@ def test_a_large_image_has_tiles_however_much_memory_there_is(
 
 def test_a_header_is_read_without_decoding(tmp_path: Path) -> None:
     images.write(tmp_path / "in.tif", Image(smooth(1, np.uint16), smooth(1, np.uint16)[..., 0]))
-    told = header(tmp_path / "in.tif")
-    assert (told.size, told.channels, told.has_alpha) == (SIZE, 1, True)
-    assert told.dtype == np.uint16
-    assert told.nbytes == 200 * 331 * 2 * 2
+    header = read_header(tmp_path / "in.tif")
+    assert (header.size, header.channels, header.has_alpha) == (SIZE, 1, True)
+    assert header.dtype == np.uint16
+    assert header.nbytes == 200 * 331 * 2 * 2
 
 
 def test_no_more_than_a_tile_is_held(
@@ -448,22 +454,22 @@ def test_no_more_than_a_tile_is_held(
 ) -> None:
     images.write(tmp_path / "in.tif", Image(np.zeros((2000, 300, 3), np.uint8)))
     held: list[int] = []
-    read, write = Raw.read, Raw.write
+    read, write = SampleFile.read, SampleFile.write
 
-    def reading(self: Raw, rows: slice, columns: slice) -> np.ndarray:
+    def reading(self: SampleFile, rows: slice, columns: slice) -> np.ndarray:
         samples = read(self, rows, columns)
         held.append(samples.nbytes)
         return samples
 
-    def writing(self: Raw, rows: slice, columns: slice, samples: np.ndarray) -> None:
+    def writing(self: SampleFile, rows: slice, columns: slice, samples: np.ndarray) -> None:
         held.append(samples.nbytes)
         write(self, rows, columns, samples)
 
     def never(*_: object) -> None:
         raise AssertionError("the whole image is held")
 
-    monkeypatch.setattr(Raw, "read", reading)
-    monkeypatch.setattr(Raw, "write", writing)
+    monkeypatch.setattr(SampleFile, "read", reading)
+    monkeypatch.setattr(SampleFile, "write", writing)
     monkeypatch.setattr("glocal.runs.folder.read", never)
     restore_file(
         local, tmp_path / "in.tif", tmp_path / "out.tif", stream=True, tiles=Tiles(192, halo=16)

@@ -1,0 +1,259 @@
+"""Images that may exceed memory: decode a file to uncompressed samples on disk, and encode them.
+
+A file is decoded once, row by row, so a damaged file is rejected before any work is done. Colour
+and alpha are stored in separate sample files, in which any part can be read or written.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyvips
+
+from glocal.errors import ImageError
+from glocal.images.formats import (
+    SUFFIXES,
+    Metadata,
+    describe,
+    error_text,
+    fit_format,
+    format_of,
+    is_tolerable,
+    open_image,
+    resized,
+    save_options,
+    vips_suffix,
+)
+
+__all__ = ["Header", "SampleFile", "check_format", "decode_file", "encode_file", "read_header"]
+
+_VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort"}
+_WRITERS = {".png": "png", ".jpg": "jpeg", ".tif": "tiff", ".webp": "webp"}
+_MAX_SIDE = {".jpg": 65535, ".webp": 16383}
+"""Largest height and width of a format, in pixels."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Size and format of an image file, read without decoding it.
+
+    Attributes:
+        size: (height, width) of the upright image.
+        channels: colour channels, 1 or 3.
+        has_alpha: whether it has an alpha channel.
+        dtype: uint8 or uint16.
+        metadata: EXIF, colour profile and others.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    has_alpha: bool
+    dtype: np.dtype[Any]
+    metadata: Metadata
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all decoded samples."""
+        height, width = self.size
+        return height * width * (self.channels + self.has_alpha) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """A file of uncompressed samples in (h, w, channels) order, without a header."""
+
+    path: Path
+    size: tuple[int, int]
+    channels: int
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the complete file in bytes."""
+        return self.size[0] * self.size[1] * self.channels * self.dtype.itemsize
+
+    @property
+    def is_complete(self) -> bool:
+        """True if the file exists and has its full size."""
+        return self.path.is_file() and self.path.stat().st_size == self.nbytes
+
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
+        """Read a rectangle of samples into memory."""
+        return np.array(self._mapped("r")[rows, columns])
+
+    def write(self, rows: slice, columns: slice, samples: np.ndarray) -> None:
+        """Write a rectangle of samples and flush it to disk.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        # mapped for this call only: mapped pages count as memory of this process
+        mapped = self._mapped("r+")
+        mapped[rows, columns] = samples
+        mapped.flush()
+
+    def create(self) -> None:
+        """Allocate the file, without samples.
+
+        Raises:
+            OSError: the file cannot be written, or the disk is too full.
+        """
+        with open(self.path, "wb") as file:
+            # writing to a mapped file on a full disk kills the process (SIGBUS)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, self.nbytes)
+            else:
+                file.truncate(self.nbytes)
+
+    def fill(self, vips: pyvips.Image) -> None:
+        """Decode an image into the allocated file.
+
+        Raises:
+            pyvips.Error: the image cannot be decoded.
+        """
+        with open(self.path, "rb+") as file:
+            vips.rawsave_target(pyvips.Target.new_to_descriptor(file.fileno()))
+
+    def sync(self) -> None:
+        """Flush the samples to disk.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with open(self.path, "rb+") as file:
+            os.fsync(file.fileno())
+
+    def vips(self) -> pyvips.Image:
+        """The samples as a libvips image, read on demand."""
+        height, width = self.size
+        return pyvips.Image.rawload(
+            str(self.path),
+            width,
+            height,
+            self.channels,
+            format=_VIPS_FORMATS[self.dtype.name],
+            revalidate=True,  # libvips caches by path, and the file may have been replaced
+        )
+
+    def _mapped(self, mode: Literal["r", "r+"]) -> "np.memmap[Any, Any]":
+        return np.memmap(self.path, self.dtype, mode, shape=(*self.size, self.channels))
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of an image file.
+
+    Raises:
+        ImageError: as for `glocal.images.images.read`, except for damage behind the header.
+    """
+    return _with_tolerance(path, lambda fail_on: _open(path, fail_on)[1])
+
+
+def decode_file(path: Path, colour: SampleFile, alpha: SampleFile | None) -> None:
+    """Decode an image file into sample files for colour and, if it has any, alpha.
+
+    Raises:
+        ImageError: as for `glocal.images.images.read`.
+        OSError: the samples cannot be written, or the disk is too full.
+    """
+    sample_files = [file for file in (colour, alpha) if file is not None]
+    for file in sample_files:
+        file.create()  # up front, because libvips reports a full disk as a damaged file
+
+    def decode(fail_on: str) -> Header:
+        upright, header = _open(path, fail_on)
+        if alpha is not None:
+            alpha.fill(upright[header.channels])
+            upright, _ = _open(path, fail_on)  # sequential access: readable only once
+            upright = upright.extract_band(0, n=header.channels)
+        colour.fill(upright)
+        return header
+
+    _with_tolerance(path, decode)
+    for file in sample_files:
+        file.sync()
+
+
+def check_format(path: Path, size: tuple[int, int]) -> None:
+    """Check that the format of a file can hold an image of (height, width).
+
+    Raises:
+        ImageError: the suffix is unknown, or the image is too large for the format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ImageError(f"{path}: the suffix must be one of {', '.join(SUFFIXES)}")
+    most = _MAX_SIDE.get(vips_suffix(suffix), max(size))
+    if max(size) > most:
+        raise ImageError(
+            f"{path}: {suffix} files hold at most {most} pixels a side, not {size[1]} × {size[0]}; "
+            "write a .png or .tif file"
+        )
+
+
+def encode_file(
+    path: Path,
+    colour: SampleFile,
+    alpha: SampleFile | None,
+    metadata: Metadata,
+    *,
+    quality: int = 95,
+) -> tuple[str, ...]:
+    """Encode sample files to an image file, atomically; alpha is resized to the colour image.
+
+    Returns:
+        What the format could not hold, one sentence each; usually empty.
+
+    Raises:
+        ImageError: the suffix is unknown, the format cannot hold the image, or the file cannot be
+            written.
+    """
+    suffix = path.suffix.lower()
+    opacity = None if alpha is None else resized(alpha.vips(), colour.size)
+    # beside the samples, so that it is deleted with their folder if the process is killed
+    partial = colour.path.with_name(f"encoded{suffix}")
+    try:
+        vips, notes = fit_format(colour.vips(), opacity, metadata, suffix)
+        write = getattr(vips, f"{_WRITERS[vips_suffix(suffix)]}save")
+        write(str(partial), **save_options(suffix, vips, metadata, quality))
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    except pyvips.Error as error:
+        raise ImageError(f"{path}: cannot be written as {suffix} ({error_text(error)})") from None
+    except OSError as problem:
+        raise ImageError(f"{path}: cannot be written ({problem.strerror})") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return notes
+
+
+def _open(path: Path, fail_on: str) -> tuple[pyvips.Image, Header]:
+    with open(path, "rb") as file:
+        start = file.read(12)
+    upright, channels, has_alpha, metadata = describe(open_image(format_of(start), path, fail_on))
+    dtype: np.dtype[Any] = np.dtype(np.uint16 if upright.format == "ushort" else np.uint8)
+    return upright, Header((upright.height, upright.width), channels, has_alpha, dtype, metadata)
+
+
+def _with_tolerance(path: Path, read: Callable[[str], Header]) -> Header:
+    """Call `read` strictly, then tolerating surplus bytes; translates errors to ImageError."""
+    try:
+        try:
+            return read("warning")
+        except pyvips.Error as error:
+            if not is_tolerable(error):
+                raise
+            return read("error")
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    except pyvips.Error as error:
+        raise ImageError(f"{path}: is damaged or cut short ({error_text(error)})") from None

@@ -1,0 +1,99 @@
+"""The stages of a folder run: read, restore and write one image file."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from glocal.errors import ArgumentError
+from glocal.images.images import Image, enlarge, read, write
+from glocal.images.sample_files import read_header
+from glocal.inference.memory import allocating
+from glocal.runs.batches import Batches
+from glocal.runs.jobs import FileResult, Job, check_distinct
+from glocal.runs.stages import Skip, Stages
+from glocal.runs.streaming import restore_streamed, should_stream
+
+__all__ = ["file_stages", "save", "stream_job"]
+
+
+def file_stages(
+    batches: Batches, quality: int, *, resume: bool, overwrite: bool
+) -> Stages[Job, Image | Job, np.ndarray | FileResult, FileResult]:
+    """The stages of a folder run, for :func:`glocal.runs.pipeline.run`.
+
+    The read stage returns the image, or the job itself if the file is to be streamed.
+
+    Args:
+        batches: the network, and which images share a call.
+        quality: of JPEG and WebP files, 1 to 100.
+        resume: skip jobs whose destination exists, and continue interrupted streamed jobs.
+        overwrite: replace existing destinations; takes precedence over `resume`.
+    """
+
+    def load(job: Job) -> Image | Job | Skip[FileResult]:
+        if resume and not overwrite and job.destination.exists():
+            return Skip(FileResult(*job, "skipped"))
+        check_distinct(job)
+        job.destination.parent.mkdir(parents=True, exist_ok=True)
+        if should_stream(batches.model, read_header(job.source), **batches.options):
+            return job
+        with allocating():
+            return read(job.source)
+
+    def compute(loaded: list[Image | Job]) -> list[np.ndarray | FileResult]:
+        pixels = [image.pixels for image in loaded if isinstance(image, Image)]
+        if len(pixels) == len(loaded):
+            return [*batches.restore(pixels)]
+        options = {**batches.options, "quality": quality, "resume": resume}
+        jobs = (job for job in loaded if isinstance(job, Job))
+        return [stream_job(batches.model, job, **options) for job in jobs]
+
+    def finish(job: Job, image: Image | Job, computed: np.ndarray | FileResult) -> FileResult:
+        if isinstance(image, Job) or isinstance(computed, FileResult):
+            assert isinstance(computed, FileResult)
+            return computed
+        with allocating():
+            notes = save(job.destination, image, computed, quality=quality)
+        return FileResult(*job, "restored", image.size, notes=notes)
+
+    return Stages(
+        load,
+        compute,
+        finish,
+        lambda image: (image, 1) if isinstance(image, Job) else batches.group(image.pixels),
+        _nbytes,
+        fatal=(ArgumentError,),  # a wrong option fails on every file
+    )
+
+
+def stream_job(model: nn.Module, job: Job, **options: Any) -> FileResult:
+    """Restore a file tile by tile. Options are those of `restore_streamed`; None: its default."""
+    given = {name: value for name, value in options.items() if value is not None}
+    size, notes = restore_streamed(model, *job, **given)
+    return FileResult(*job, "restored", size, notes=notes)
+
+
+def save(destination: Path, image: Image, pixels: np.ndarray, *, quality: int) -> tuple[str, ...]:
+    """Write restored pixels with the metadata and alpha of the source.
+
+    Alpha is resized to the size of `pixels`, which super-resolution networks enlarge.
+
+    Returns:
+        Notes from reading the source and from writing the result.
+    """
+    alpha, size = image.alpha, (pixels.shape[0], pixels.shape[1])
+    if alpha is not None and alpha.shape != size:
+        alpha = enlarge(alpha, size)
+    restored = dataclasses.replace(image, pixels=pixels, alpha=alpha)
+    return image.notes + write(destination, restored, quality=quality)
+
+
+def _nbytes(value: Image | Job | np.ndarray | FileResult) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, Image):
+        return value.pixels.nbytes + (0 if value.alpha is None else value.alpha.nbytes)
+    return 0

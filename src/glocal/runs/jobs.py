@@ -1,0 +1,109 @@
+"""Jobs of a run: which file is read and which is written, and what became of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from glocal.errors import ArgumentError, ImageError
+from glocal.images.images import SUFFIXES, list_images
+
+__all__ = ["FileResult", "Job", "check_distinct", "folder_jobs", "is_same_file"]
+
+
+class Job(NamedTuple):
+    """One file to restore.
+
+    Attributes:
+        source: file to read.
+        destination: file to write.
+    """
+
+    source: Path
+    destination: Path
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What became of one file.
+
+    Attributes:
+        source: file that was read.
+        destination: file that was written, or would have been.
+        status: "restored", "skipped" (the destination exists) or "failed".
+        size: (height, width) of the source in pixels; None if it was not read.
+        elapsed_s: seconds for reading, restoring and writing, without waiting in between; an
+            equal share of a batch's.
+        notes: what the file formats could not hold, one sentence each.
+        error: the reason for status "failed", else None.
+    """
+
+    source: Path
+    destination: Path
+    status: Literal["restored", "skipped", "failed"]
+    size: tuple[int, int] | None = None
+    elapsed_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def folder_jobs(
+    source: Path, destination: Path, *, recursive: bool = True, suffix: str | None = None
+) -> list[Job]:
+    """The jobs of a folder run, sorted by source. Reads and writes no files.
+
+    A destination inside `source` is allowed: images in it are not jobs.
+
+    Args:
+        source: folder to read.
+        destination: folder to write.
+        recursive: include subfolders of `source`.
+        suffix: suffix of all written files, such as ".png"; by default that of each source.
+
+    Raises:
+        ArgumentError: a job would overwrite a source, two jobs have one destination, or files
+            with this suffix cannot be written.
+        ImageError: `source` does not exist or has no images.
+    """
+    if suffix is not None and suffix.lower() not in SUFFIXES:
+        raise ArgumentError(f"cannot write {suffix!r} files; use one of {', '.join(SUFFIXES)}")
+    if is_same_file(source, destination):
+        raise ArgumentError(f"{destination} is the input folder; choose another output folder")
+    if destination.exists() and not destination.is_dir():
+        raise ArgumentError(f"{destination} is a file; the output of a folder must be a folder")
+    inside = destination.resolve()
+    sources = [
+        path
+        for path in list_images(source, recursive=recursive)
+        if not path.resolve().is_relative_to(inside) or source.resolve().is_relative_to(inside)
+    ]
+    if not sources:
+        raise ImageError(f"{source} has no images (suffixes: {', '.join(SUFFIXES)})")
+    resolved = {path.resolve() for path in sources}
+    jobs: dict[Path, Job] = {}
+    for path in sources:
+        output = destination / path.relative_to(source)
+        output = output if suffix is None else output.with_suffix(suffix)
+        if output.resolve() in resolved:
+            raise ArgumentError(f"{output} is an input file; choose another output folder")
+        if output in jobs:
+            raise ArgumentError(
+                f"{path} and {jobs[output].source} would both be written to {output}; "
+                "rename one of them"
+            )
+        jobs[output] = Job(path, output)
+    return list(jobs.values())
+
+
+def check_distinct(job: Job) -> None:
+    """Check that the destination is not the source, under whatever name.
+
+    Raises:
+        ArgumentError: both paths name one file.
+    """
+    if is_same_file(*job):
+        raise ArgumentError(f"{job.destination} is the input file; choose another output name")
+
+
+def is_same_file(first: Path, second: Path) -> bool:
+    """True if both paths exist and name the same file or folder."""
+    return second.exists() and first.exists() and first.samefile(second)

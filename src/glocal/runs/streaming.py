@@ -1,0 +1,239 @@
+"""Restore an image file tile by tile, without loading it as a whole; interrupted runs continue.
+
+The source is decoded to uncompressed samples on disk. Tiles are read from there, restored and
+written to a second file of samples, which is finally encoded to the destination. A journal lists
+the finished tiles. A finished run deletes these files.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glocal.conversion.rewrite import Rewritten
+from glocal.errors import ArgumentError
+from glocal.images.sample_files import (
+    Header,
+    check_format,
+    decode_file,
+    encode_file,
+    read_header,
+)
+from glocal.inference.memory import memory_budget
+from glocal.inference.memory_limit import memory_limit
+from glocal.inference.options import TilesLike, as_tiles
+from glocal.inference.plan import TilePlan
+from glocal.inference.restore import local_window, measured_plan
+from glocal.inference.run import TiledImage, run
+from glocal.inference.runner import ModelRunner, device_of, eval_mode, model_runner
+from glocal.inference.tensors import as_batch
+from glocal.ops.placement import Resolution
+from glocal.ops.windows import Size
+from glocal.runs.provenance import versions, weights_sha256
+from glocal.runs.work_folder import WorkFolder, work_folder
+from glocal.scanning.plan import Plan
+
+__all__ = ["STREAMED_PIXELS", "restore_streamed", "should_stream"]
+
+STREAMED_PIXELS = 2**25
+"""Images with more pixels are streamed, in tiles of at most this many: they take minutes, and an
+interrupted run should not lose them."""
+
+STREAMED_SHARE = 1 / 8
+"""Share of the available memory. Images that need more, decoded and with their result, are streamed
+too."""
+
+JOURNAL_FORMAT = 2
+"""Of the lines that a run writes; a run with another format starts afresh."""
+
+
+def should_stream(
+    model: nn.Module,
+    header: Header,
+    *,
+    tiles: TilesLike = "auto",
+    memory: int | None = None,
+    device: torch.device | str | None = None,
+    **others: Any,
+) -> bool:
+    """True if an image should be streamed: it is large, and the network's tiles have a halo.
+
+    Options are those of `glocal.restore`. Networks with global operations and blended tiles are
+    never streamed.
+    """
+    tiles = as_tiles(tiles)
+    if tiles.size is None or tiles.blended or local_window(model, tiles.halo) is None:
+        return False
+    cpu = torch.device("cpu")  # samples are in CPU memory, wherever the network runs
+    budget = memory_budget(cpu, memory if device_of(model, device) == cpu else None, 0)
+    is_large = budget is not None and 2 * header.nbytes > STREAMED_SHARE * budget
+    return is_large or header.size[0] * header.size[1] > STREAMED_PIXELS
+
+
+def restore_streamed(
+    model: nn.Module,
+    source: Path,
+    destination: Path,
+    *,
+    quality: int = 95,
+    resume: bool = True,
+    tiles: TilesLike = "auto",
+    memory: int | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    output: int | None = None,
+    channels: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> tuple[Size, tuple[str, ...]]:
+    """Restore one image file of any size; an existing destination is replaced.
+
+    The samples equal those of `glocal.restore` with the same tiles.
+
+    Args:
+        model: a network without global operations: converted as a whole, or with a `halo`.
+        source: file to read.
+        destination: file to write.
+        quality: of JPEG and WebP files, 1 to 100.
+        resume: continue an interrupted run of the same source, network and options.
+        tiles, memory, dtype, device, output, channels, progress, report: as for
+            `glocal.restore`. A resumed run keeps its tiles, whatever memory is available now.
+
+    Returns:
+        (height, width) of the source, and what the file formats could not hold.
+
+    Raises:
+        ImageError: a file cannot be read or written.
+        ArgumentError: an option is invalid, or the halo is unknown.
+        GlocalError: the temporary files beside the destination cannot be read or written.
+        KeyboardInterrupt: with a message on how many tiles are done and how to resume.
+    """
+    tiles = as_tiles(tiles)
+    window = local_window(model, tiles.halo)
+    if window is None:
+        raise ArgumentError(
+            "streaming needs a converted network: tiles of others show seams; use localize, or "
+            "give the halo of a network without global operations"
+        )
+    if tiles.blended:
+        raise ArgumentError("streamed tiles have a halo: omit overlap and blend")
+    header = read_header(source)
+    check_format(destination, header.size)
+    runner = model_runner(
+        model, header.channels, dtype=dtype, device=device, output=output, channels=channels
+    )
+    options = {
+        "tile": tiles.size, "halo": tiles.halo, "dtype": str(runner.dtype), "output": output,
+    }  # fmt: skip
+    identity = {**_identity(model, source), **options, "channels": channels}
+    work = WorkFolder(work_folder(destination), header, identity, resume=resume)
+    finished = False
+    try:
+        with work.journal:
+            if not work.is_decoded:
+                decode_file(source, work.colour, work.alpha)
+                work.journal.append({"decoded": True})
+            back = as_batch(work.colour.read(slice(0, 1), slice(0, 1)))[1]
+            image = TiledImage(_reader(work), header.size, back)
+            bound = memory_limit(runner.device, memory)
+            with eval_mode(model, runner.device), torch.inference_mode(), bound:
+                plan = _resumed_plan(work, header.size)
+                if plan is None:
+                    budget = memory_budget(runner.device, memory, 0)
+                    within = replace(tiles, size=_within(tiles.given_size, header.size))
+                    plan = measured_plan(runner, image, window, within, budget, STREAMED_PIXELS)
+                    work.journal.append(_line_of(plan))
+                if report is not None:
+                    before = f", {len(work.done)} of them done before" if work.done else ""
+                    report(f"{plan}{before}")
+                work.total = len(plan.tiles)
+                _run(plan, runner, image, back, work, destination, progress)
+        assert work.result is not None
+        metadata = header.metadata
+        notes = encode_file(destination, work.result, work.alpha, metadata, quality=quality)
+        finished = True
+    except KeyboardInterrupt:
+        if not work.done:
+            raise
+        raise KeyboardInterrupt(
+            f"{len(work.done)} of {work.total} tiles are saved in {work.path}; "
+            "run the same command again to continue"
+        ) from None
+    except OSError as problem:
+        raise work.error(problem) from None
+    finally:
+        if finished or not work.done:
+            work.remove()
+    return header.size, metadata.notes + notes
+
+
+def _reader(work: WorkFolder) -> Callable[[slice, slice], Tensor]:
+    """Reads a rectangle of the source as (1, c, h, w)."""
+    return lambda rows, columns: as_batch(work.colour.read(rows, columns))[0]
+
+
+def _run(
+    plan: TilePlan,
+    runner: ModelRunner,
+    image: TiledImage,
+    back: Callable[[Tensor], np.ndarray],
+    work: WorkFolder,
+    destination: Path,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Restore the tiles that are not done yet; `back` converts one to samples."""
+    done = frozenset(work.done)
+    for number, tile, core, scale in run(plan, runner, image, done=done, progress=progress):
+        check_format(destination, (image.size[0] * scale, image.size[1] * scale))
+        work.create_result(scale, core.shape[1]).write(*tile.core(scale), back(core))
+        work.journal.append({"tile": number})
+        work.done.add(number)
+
+
+def _identity(model: nn.Module, source: Path) -> dict[str, Any]:
+    """What a resumed run must have in common with the interrupted one."""
+    stat = source.stat()
+    with open(source, "rb") as file:
+        start = hashlib.sha256(file.read(2**16)).hexdigest()
+    plan = getattr(model, "glocal_plan", None)
+    described = plan.to_json() if isinstance(plan, Plan) else ""
+    # a rewritten block prints like the original, but its program depends on the window overlap
+    programs = [str(m.program) for m in model.modules() if isinstance(m, Rewritten)]
+    return {
+        "journal": JOURNAL_FORMAT,
+        "source": {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "start_sha256": start},
+        "network": weights_sha256(model),
+        "architecture": hashlib.sha256(f"{model}{described}{programs}".encode()).hexdigest(),
+        "glocal": versions()["glocal"],
+    }
+
+
+def _resumed_plan(work: WorkFolder, size: Size) -> TilePlan | None:
+    """The tiles of the interrupted run, if any."""
+    line = next((line["plan"] for line in work.journal.lines if "plan" in line), None)
+    if line is None:
+        return None
+    tile_size = (int(line["tile"][0]), int(line["tile"][1]))
+    resolutions = tuple(Resolution(**each) for each in line["resolutions"])
+    return TilePlan(size, tile_size, line["halo"], line["doubt"], resolutions)
+
+
+def _line_of(plan: TilePlan) -> dict[str, Any]:
+    return {
+        "plan": {
+            "tile": plan.tile_size,
+            "halo": plan.halo,
+            "doubt": plan.doubt,
+            "resolutions": [vars(each) for each in plan.resolutions],
+        }
+    }
+
+
+def _within(tile: Size | None, size: Size) -> Size | None:
+    """The tile size, limited to the size of the image."""
+    return None if tile is None else (min(tile[0], size[0]), min(tile[1], size[1]))

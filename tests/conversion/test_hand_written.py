@@ -1,0 +1,41 @@
+"""Functions of a map as people write them: made local, or left global with a reason."""
+
+import pytest
+import torch
+from hand_written import GLOBAL, REFUSED, Net, classifier, fourier, one_axis, top_k
+
+import glocal
+
+
+@pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
+def test_operations_without_a_local_form_have_a_reason_and_raise(function):
+    net = Net(function)
+    plan = glocal.scan(net, 64)
+    assert plan.rows
+    assert all(row.status == "global" and row.how for row in plan.rows)
+    with pytest.raises(glocal.ConversionError, match=r"(?s)cannot be made local: .*allow_global"):
+        glocal.localize(net, 64)
+    kept = glocal.localize(net, 64, allow_global=True)
+    x = torch.randn(2, 3, 128, 64)
+    assert torch.equal(kept(x), net(x))
+
+
+@pytest.mark.parametrize(
+    "function", [f for f in GLOBAL if f not in REFUSED], ids=lambda f: f.__name__
+)
+def test_other_operations_are_rewritten(function):
+    net = Net(function).double().eval()
+    local = glocal.localize(net, 64, window=24)
+    assert {row.status for row in glocal.plan_of(local).rows} == {"local"}
+    small, large = (0.05 * torch.randn(2, 3, *size).double() for size in ((24, 24), (72, 64)))
+    with torch.no_grad():
+        torch.testing.assert_close(local(small), net(small), rtol=1e-9, atol=1e-12)
+        assert not torch.allclose(local(large), net(large), rtol=1e-5, atol=1e-9)
+
+
+def test_each_kind_has_its_reason():
+    how = {f: glocal.scan(Net(f), 64).rows[0].how for f in REFUSED}
+    assert "Fourier" in how[fourier]
+    assert "one axis" in how[one_axis]
+    assert "selects" in how[top_k]
+    assert "leaves the block" in how[classifier]
