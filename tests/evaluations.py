@@ -1,4 +1,4 @@
-"""What tests of evaluations share: one made by hand, and a small network to make others with."""
+"""Shared by tests of evaluations: one written by hand, and a small network."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from glocal.images import images
 from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
 
 STITCHED = "crop-and-stitch 64/8 linear"
-WAYS = {
+METHODS = {
     "full image": "the network as it is, on the whole image at once",
     STITCHED: "the network as it is, on tiles of 64×64 pixels that overlap by 8 or more and fade "
     "into each other there",
@@ -46,18 +46,19 @@ def paired_set(folder: Path, height: int, width: int) -> Path:
 
 
 def constructed(*failures: Failure, targets: bool = True, network: str = "Net") -> Evaluation:
-    """Three images, of one of which the name means something to HTML and Markdown."""
+    """An evaluation of three images; one name has special characters of HTML and Markdown."""
     protocol = Protocol(
         network=network,
         weights_sha256="0123456789abcdef" * 4,
         train_size=(64, 64),
-        ways=WAYS,
+        methods=METHODS,
         plans={"TLC 96": "training size 64x64, window 96x96 (input pixels)\n2 local <ops>"},
+        conversion={"keep_global": [], "allow_global": False},
         metrics={"psnr": "PSNR in dB.", "ssim-3d": "SSIM over three axes."} if targets else {},
         round8=True,
         border=0,
         data="GoPro/test",
-        images=3,
+        image_count=3,
         data_sha256="f" * 64,
         device="cpu",
         dtype="float32",
@@ -68,21 +69,21 @@ def constructed(*failures: Failure, targets: bool = True, network: str = "Net") 
     records = tuple(
         Record(
             name,
-            way,
+            method,
             (720, 1280),
-            {"psnr": PSNR[way][index], "ssim-3d": SSIM[way][index]} if targets else {},
-            None if way == DEGRADED else SECONDS[way] + index / 100,
-            None if way == DEGRADED else MEMORY[way] - index,
+            {"psnr": PSNR[method][index], "ssim-3d": SSIM[method][index]} if targets else {},
+            None if method == DEGRADED else SECONDS[method] + index / 100,
+            None if method == DEGRADED else MEMORY[method] - index,
         )
         for index, name in enumerate(NAMES)
-        for way in PSNR
-        if targets or way != DEGRADED
+        for method in PSNR
+        if targets or method != DEGRADED
     )
     return Evaluation(protocol, NAMES, records, failures)
 
 
 class Gate(nn.Module):
-    """A network with a global operation, always of the same weights."""
+    """A network with a global operation and fixed weights."""
 
     def __init__(self) -> None:
         super().__init__()

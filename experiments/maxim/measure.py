@@ -55,10 +55,10 @@ WAYS: dict[str, Make] = {
     "channel attention 384": local(384, keep_global=GRIDS),
     "channel attention 384, grids 256": local(384),
     "channel attention 256, grids 256": local(256),
-    "channel attention 384, grids 256 half-overlapping": local(384, overlap=HALF),
-    "channel attention 256, grids 256 half-overlapping": local(256, overlap=HALF),
-    "channel attention 192, grids 256 half-overlapping": local(192, overlap=HALF),
-    "channel attention 256, grids 256 overlapping by 3/4": local(256, overlap=MORE),
+    "channel attention 384, grids 256 half-overlapping": local(384, window_overlap=HALF),
+    "channel attention 256, grids 256 half-overlapping": local(256, window_overlap=HALF),
+    "channel attention 192, grids 256 half-overlapping": local(192, window_overlap=HALF),
+    "channel attention 256, grids 256 overlapping by 3/4": local(256, window_overlap=MORE),
 }
 
 

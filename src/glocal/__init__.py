@@ -1,15 +1,35 @@
-"""Trained global, run local: test-time local conversion (TLC) of image-restoration networks.
+"""Convert image-restoration networks for test-time local inference (TLC).
+
+Trained global, run local.
 
 >>> import glocal, numpy
 >>> model = glocal.load("nafnet-motion-blur")
->>> local = glocal.localize(model, train_size=64)
+>>> local = glocal.localize(model)
 >>> image = glocal.restore(local, numpy.zeros((120, 160, 3), "uint8"))
 >>> image.shape
 (120, 160, 3)
 
-`localize` converts a network, `scan` tells what is global in it, `restore` runs it on an image,
-`export` writes it for other runtimes, `load` reads a checkpoint. Source: Chu et al., ECCV 2022
-(arXiv 2112.04491).
+=============  ====================================================================
+`load`         return the network of a checkpoint or an embedded model
+`localize`     convert a network; `plan_of` returns the plan of the conversion
+`scan`         list the global operations of a network
+`restore`      run a network on an image
+`export`       write a converted network to ONNX or .pt2
+`evaluate`     compare full image, crop-and-stitch and TLC on a data set
+`analyze`      measure how far statistics shift from training crops to full images
+`tune`         choose the window, and the operations to convert, on a few images
+=============  ====================================================================
+
+The public API is what this package and these four modules export; every other module is private
+and may change in any release:
+
+- `glocal.ops`: local operations on tensors
+- `glocal.metrics`: PSNR and SSIM by the protocols of published tables
+- `glocal.networks`: published networks and their checkpoints
+- `glocal.testing`: the laws of local operations, to test rules and operations with
+
+Source: Chu et al., Improving Image Restoration by Revisiting Global Information Aggregation,
+ECCV 2022 (arXiv 2112.04491).
 """
 
 import importlib
@@ -26,81 +46,143 @@ from glocal.errors import (
 )
 
 if TYPE_CHECKING:
+    from glocal import metrics, networks, ops, testing
     from glocal.conversion.localize import localize, plan_of, scan
-    from glocal.conversion.rules import DEFAULT_RULES, Rule
+    from glocal.conversion.rules import DEFAULT_RULES, Local, Rule
+    from glocal.data.datasets import Pair, pairs
     from glocal.exporting.export import Exported, export
     from glocal.inference.options import Tiles
     from glocal.inference.restore import restore
-    from glocal.networks import load
-    from glocal.ops.windows import Overlap
+    from glocal.networks import LoadedNetwork, load, load_checkpoint
+    from glocal.ops.windows import Overlap, Precision
+    from glocal.scanning.example import Example
     from glocal.scanning.plan import Plan, Row
+    from glocal.study.dataset import Data
     from glocal.study.evaluation.comparison import evaluate
-    from glocal.study.evaluation.records import Evaluation
+    from glocal.study.evaluation.pictures import Pictures
+    from glocal.study.evaluation.records import Evaluation, Failure, Protocol, Record
+    from glocal.study.intervals import Interval
+    from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
+    from glocal.study.report import write_report
     from glocal.study.shift.measure import analyze
     from glocal.study.shift.report import Shift, StatisticsShift
+    from glocal.study.tuning.groups import Group
     from glocal.study.tuning.recommendation import Tuning
     from glocal.study.tuning.search import tune
+    from glocal.study.tuning.trials import Trial
+
+    __version__: str
 
 __all__ = [
     "DEFAULT_RULES",
     "ArgumentError",
     "CheckpointError",
     "ConversionError",
+    "ConversionOptions",
+    "Data",
     "Evaluation",
+    "Example",
     "Exported",
+    "Failure",
     "GlocalError",
     "GlocalWarning",
+    "Group",
     "ImageError",
+    "Interval",
+    "LoadedNetwork",
+    "Local",
     "Overlap",
+    "Pair",
+    "Pictures",
     "Plan",
+    "Precision",
+    "Protocol",
+    "Record",
     "Row",
     "Rule",
+    "RunOptions",
     "ScanError",
+    "ScoreOptions",
     "Shift",
     "StatisticsShift",
     "Tiles",
+    "Trial",
     "Tuning",
     "analyze",
     "evaluate",
     "export",
     "load",
+    "load_checkpoint",
     "localize",
+    "metrics",
+    "networks",
+    "ops",
+    "pairs",
     "plan_of",
     "restore",
     "scan",
+    "testing",
     "tune",
+    "write_report",
 ]
 
-# Imported when first asked for, so that `glocal --help` need not wait for torch.
+_MODULES = ("metrics", "networks", "ops", "testing")
+
+# Imported on first use, so that `import glocal` and `glocal --help` do not import torch.
 _HOMES = {
     "DEFAULT_RULES": "conversion.rules",
+    "ConversionOptions": "study.options",
+    "Data": "study.dataset",
     "Evaluation": "study.evaluation.records",
+    "Example": "scanning.example",
     "Exported": "exporting.export",
+    "Failure": "study.evaluation.records",
+    "Group": "study.tuning.groups",
+    "Interval": "study.intervals",
+    "LoadedNetwork": "networks",
+    "Local": "conversion.rules",
     "Overlap": "ops.windows",
+    "Pair": "data.datasets",
+    "Pictures": "study.evaluation.pictures",
     "Plan": "scanning.plan",
+    "Precision": "ops.windows",
+    "Protocol": "study.evaluation.records",
+    "Record": "study.evaluation.records",
     "Row": "scanning.plan",
     "Rule": "conversion.rules",
+    "RunOptions": "study.options",
+    "ScoreOptions": "study.options",
     "Shift": "study.shift.report",
     "StatisticsShift": "study.shift.report",
     "Tiles": "inference.options",
+    "Trial": "study.tuning.trials",
     "Tuning": "study.tuning.recommendation",
     "analyze": "study.shift.measure",
     "evaluate": "study.evaluation.comparison",
     "export": "exporting.export",
     "load": "networks",
+    "load_checkpoint": "networks",
     "localize": "conversion.localize",
+    "pairs": "data.datasets",
     "plan_of": "conversion.localize",
     "restore": "inference.restore",
     "scan": "conversion.localize",
     "tune": "study.tuning.search",
+    "write_report": "study.report",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'glocal' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"glocal.{_HOMES[name]}"), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("glocal")
+    if name in _MODULES:
+        return importlib.import_module(f"glocal.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"glocal.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'glocal' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

@@ -29,7 +29,17 @@ from numpy.typing import NDArray
 
 from glocal.errors import ArgumentError
 
-__all__ = ["METRICS", "Metric", "metric_named", "psnr", "psnr_y", "ssim", "ssim_3d", "ssim_y"]
+__all__ = [
+    "METRICS",
+    "Measure",
+    "Metric",
+    "metric_named",
+    "psnr",
+    "psnr_y",
+    "ssim",
+    "ssim_3d",
+    "ssim_y",
+]
 
 # Wang et al. (2004), section III.C: 11×11 Gaussian windows with σ 1.5 pixels, K = (0.01, 0.03).
 RADIUS, SIGMA = 5, 1.5

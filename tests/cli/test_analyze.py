@@ -10,7 +10,7 @@ from glocal.images.images import Image
 from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.networks import load
-from glocal.study.shift.files import FILES
+from glocal.study.shift.folder import FILES
 from glocal.study.shift.measure import analyze
 from glocal.study.shift.seams import seam_ratio, tile_borders
 
@@ -69,15 +69,15 @@ def test_a_folder_of_results(run, checkpoint: Path, data: Path, tmp_path: Path) 
     stitched = restore(network, degraded, tiles=Tiles(32, overlap=0, blend="cut"))
     written = images.read(out / "stitched.png").pixels
     assert np.abs(written / 255 - stitched.clip(0, 1)).max() < 0.003
-    told = json.loads((out / "shift.json").read_text())
-    assert told["network"] == "tiny (NAFNet)"
-    assert told["seams"]["against"] == "target"
+    found = json.loads((out / "shift.json").read_text())
+    assert found["network"] == "tiny (NAFNet)"
+    assert found["seams"]["reference"] == "target"
     ratio = seam_ratio(
         stitched, pixels(data / "sharp/a.png"), tile_borders(70, 32), tile_borders(90, 32)
     )
-    assert told["seams"]["ratio"]["crop-and-stitch"] == pytest.approx(ratio, rel=1e-4)
+    assert found["seams"]["ratio"]["crop-and-stitch"] == pytest.approx(ratio, rel=1e-4)
     assert f"crop-and-stitch {ratio:.2f}, TLC " in result.stdout
-    factor = told["seams"]["amplified"]
+    factor = found["seams"]["amplified"]
     assert f"|crop-and-stitch − TLC|, multiplied by {factor}" in result.stdout
     whole = images.read(out / "tlc.png").pixels
     difference = np.abs(written.astype(float) - whole).mean(2)
@@ -88,7 +88,7 @@ def test_a_folder_of_results(run, checkpoint: Path, data: Path, tmp_path: Path) 
 
     refused = run(*words)
     assert refused.exit_code == 1
-    assert f"error: {out / 'shift.json'}: exists already" in refused.stderr
+    assert f"error: {out / 'shift.json'} exists; choose another folder" in refused.stderr
     assert run(*words, "--overwrite").exit_code == 0
 
 
@@ -106,7 +106,10 @@ def test_the_user_chooses_layers(run, checkpoint: Path, data: Path, tmp_path: Pa
     assert sizes[0] != sizes[1]
     unknown = run(*words, "--layer", "none", "--out", tmp_path / "none")
     assert unknown.exit_code == 1
-    assert "no global operation lies at 'none'; they lie at 'encoders.0.0.sca.0'" in unknown.stderr
+    assert (
+        "module 'none' has no global operation; these have one: 'encoders.0.0.sca.0'"
+        in unknown.stderr
+    )
     assert not (tmp_path / "none").exists()
     alone = run(*words, "--layer", "none")
     assert alone.exit_code == 2
@@ -118,10 +121,10 @@ def test_a_plain_folder_is_taken_and_said(run, checkpoint: Path, photo: Path) ->
     assert result.exit_code == 0, result.output
     assert f"images       1 in {photo.parent}" in result.stdout
     assert "note:" in result.stderr
-    assert "its images are taken as degraded ones" in result.stderr
+    assert "its images are used as degraded images" in result.stderr
 
 
-def test_without_a_target_seams_are_told_against_tlc(
+def test_without_a_target_seams_are_measured_against_tlc(
     run, checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib", reason="the extra plots is not installed")
@@ -129,7 +132,7 @@ def test_without_a_target_seams_are_told_against_tlc(
     result = run("analyze", checkpoint, "--data", data / "blur", *words)
     assert result.exit_code == 0, result.output
     seams = json.loads((tmp_path / "out/shift.json").read_text())["seams"]
-    assert seams["against"] == "TLC"
+    assert seams["reference"] == "TLC"
     assert list(seams["ratio"]) == ["crop-and-stitch"]
 
 
@@ -138,11 +141,11 @@ def test_crops_of_a_training_set(run, checkpoint: Path, data: Path) -> None:
     result = run("analyze", checkpoint, "--data", data, *words)
     assert result.exit_code == 0, result.output
     assert f"(2 in {data / 'sharp'})" in result.stdout
-    told = json.loads(run("analyze", checkpoint, "--data", data, *words, "--json").stdout)
-    assert told["operations"][0]["samples"]["crops"] == 6
+    found = json.loads(run("analyze", checkpoint, "--data", data, *words, "--json").stdout)
+    assert found["operations"][0]["samples"]["crops"] == 6
 
 
-def test_impossible_wishes(
+def test_wrong_arguments_are_refused(
     run, bare_checkpoint: Path, checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
     for words, code, message in (

@@ -1,6 +1,7 @@
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from rich.console import Console
 from glocal.cli.evaluate import printed
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation.txt"
-WAYS = ("degraded", "full image", "crop-and-stitch 64/8 linear", "TLC 48")
+METHODS = ("degraded", "full image", "crop-and-stitch 64/8 linear", "TLC 48")
 
 
 @pytest.fixture
@@ -30,24 +31,24 @@ def test_tables_are_the_golden_ones() -> None:
 def test_a_network_is_evaluated_into_a_folder(run, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ("evaluate", "nafnet-motion-blur", "--data", data, "--window", "48", "--out", out)
-    result = run(*words, "--images", "1", "--per-image")
+    result = run(*words, "--pictures", "1", "--per-image")
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
-    for way in WAYS:
-        assert way in result.stdout
+    for method in METHODS:
+        assert method in result.stdout
     assert "trained on crops of 64×64" in result.stdout
     assert "Every image" in result.stdout
     header, *lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     assert header["network"] == "nafnet-motion-blur (NAFNet)"
-    assert [(line["image"], line["way"]) for line in lines] == [
-        (image, way) for image in "ab" for way in WAYS
+    assert [(line["image"], line["method"]) for line in lines] == [
+        (image, method) for image in "ab" for method in METHODS
     ]
     assert (out / "report.md").read_text().startswith("# Evaluation of nafnet-motion-blur")
     assert "images/1-a/tlc-48.png" in (out / "report.html").read_text()
     assert not (out / "images/2-b").exists()
 
     before = (out / "records.jsonl").read_bytes()
-    assert run(*words, "--images", "1").exit_code == 0
+    assert run(*words, "--pictures", "1").exit_code == 0
     assert (out / "records.jsonl").read_bytes() == before
     refused = run(*words, "--metric", "ssim")
     assert refused.exit_code == 1
@@ -63,9 +64,9 @@ def test_json_and_several_windows(run, checkpoint: Path, data: Path) -> None:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    ways = ["full image", "crop-and-stitch 40/10 cut", "TLC 24", "TLC 32x48"]
-    assert list(found["protocol"]["ways"]) == ways
-    assert [record["way"] for record in found["records"]] == ["degraded", *ways]
+    methods = ["full image", "crop-and-stitch 40/10 cut", "TLC 24", "TLC 32x48"]
+    assert list(found["protocol"]["methods"]) == methods
+    assert [record["method"] for record in found["records"]] == ["degraded", *methods]
     assert all(list(record["metrics"]) == ["psnr-y"] for record in found["records"])
 
 
@@ -124,13 +125,13 @@ def test_a_window_far_too_small_is_warned_of(run, checkpoint: Path, data: Path) 
         ),
         (["tiny.safetensors", "--data", "unpaired"], 1, "do not match"),
         (["tiny.safetensors", "--data", "set", "--metric", "lpips"], 1, "no metric is called"),
-        (["tiny.safetensors", "--data", "set", "--window", "0"], 2, "is no size"),
+        (["tiny.safetensors", "--data", "set", "--window", "0"], 2, "is not a size"),
         (["tiny.safetensors", "--data", "set", "--blend", "soft"], 2, "soft"),
         (["tiny.safetensors", "--data", "set", "--out", "bare.pth"], 1, "is a file"),
         (["tiny.safetensors", "--data", "set", "--overlap", "32"], 1, "cannot overlap by 32"),
     ],
 )
-def test_impossible_wishes(
+def test_wrong_arguments_are_refused(
     run, checkpoint, bare_checkpoint, data: Path, monkeypatch, words, code, message
 ) -> None:
     shutil.copytree(data, data.parent / "unpaired")
@@ -139,3 +140,15 @@ def test_impossible_wishes(
     result = run("evaluate", *words)
     assert result.exit_code == code
     assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_missing_jinja2_is_reported_before_the_work(
+    run, checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    words = ("evaluate", checkpoint, "--data", data, "--limit", "1", "--metric", "psnr")
+    result = run(*words, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert 'pip install "glocal[plots]"' in result.stderr
+    assert not (tmp_path / "out").exists()
+    assert run(*words).exit_code == 0

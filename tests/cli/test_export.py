@@ -24,12 +24,12 @@ def test_a_network_is_exported(run, checkpoint: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(torch.export.load(target).module()(x), local(x))
 
 
-def test_what_exists_is_not_replaced_unasked(run, checkpoint: Path, tmp_path: Path) -> None:
+def test_an_existing_file_needs_overwrite(run, checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "net.pt2"
     target.write_text("mine")
     result = run("export", checkpoint, target)
     assert result.exit_code == 1
-    assert "exists already" in result.stderr
+    assert "exists; choose another name" in result.stderr
     assert target.read_text() == "mine"
 
 

@@ -3,24 +3,26 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from typer.main import get_command
+
+from glocal.cli import app
+
+COMMANDS = [
+    [],
+    ["restore"],
+    ["scan"],
+    ["models"],
+    ["export"],
+    ["degrade"],
+    ["evaluate"],
+    ["analyze"],
+    ["tune"],
+    ["import"],
+    ["import", "maxim"],
+]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        [],
-        ["restore"],
-        ["scan"],
-        ["models"],
-        ["export"],
-        ["degrade"],
-        ["evaluate"],
-        ["analyze"],
-        ["tune"],
-        ["import"],
-        ["import", "maxim"],
-    ],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_loads_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys\n"
@@ -55,3 +57,21 @@ def test_version(run) -> None:
 
 def test_unknown_commands_exit_with_2(run) -> None:
     assert run("restor").exit_code == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_80_columns(run, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(*command, "--help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    group = get_command(app)
+    for name in command:
+        group = group.commands[name]
+    text = "\n".join(lines)
+    for parameter in group.params:
+        for option in parameter.opts:
+            assert option in text or parameter.param_type_name == "argument", option
+        if parameter.metavar:
+            assert parameter.metavar in text
+    for example in (group.epilog or "").split("\n\n")[1:]:
+        assert f" {example}".ljust(80) in lines or f" {example}" in map(str.rstrip, lines), example

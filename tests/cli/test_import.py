@@ -146,13 +146,13 @@ def test_the_checkpoint_is_the_network(run, package: Path, network: MAXIM, tmp_p
         assert torch.equal(loaded.network(x), network(x))
 
 
-def test_it_says_what_it_did(run, package: Path, tmp_path: Path) -> None:
+def test_a_summary_is_printed(run, package: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     lines = run("import", "maxim", package / "models", out).stdout.splitlines()
     facts = dict(re.split("  +", line, maxsplit=1) for line in lines)
     assert facts["network"] == "MAXIM-1S, trained on 256x256"
     assert facts["source"] == "npm @some/maxim-deblurring 0.1.0"
-    assert facts["licence"] == "MIT, says the package"
+    assert facts["licence"] == "MIT (according to the package)"
     assert facts["written"] == f"{out}, float32, {out.stat().st_size / 1e6:.1f} MB"
     metadata = read_checkpoint(out)[1]
     assert metadata["licence"] == "MIT"
@@ -203,7 +203,7 @@ def test_nothing_half_written_is_left(run, package: Path, tmp_path: Path) -> Non
 def test_only_safetensors_are_written(run, package: Path, tmp_path: Path) -> None:
     result = run("import", "maxim", package, tmp_path / "out.pth")
     assert result.exit_code == 1
-    assert "only .safetensors files are written" in result.stderr
+    assert "the name must end in .safetensors" in result.stderr
 
 
 def test_other_networks_are_refused(run, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_other_networks_are_refused(run, tmp_path: Path) -> None:
     model = write_model(tmp_path / "models", *graph)
     result = run("import", "maxim", model, tmp_path / "out.safetensors")
     assert result.exit_code == 1
-    assert "no MAXIM, for there is no stage_0_input_conv_0.weight" in result.stderr
+    assert "is not MAXIM: it has no stage_0_input_conv_0.weight" in result.stderr
     assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -221,7 +221,7 @@ def test_incomplete_networks_are_refused(run, tmp_path: Path, network: MAXIM) ->
     model = write_model(tmp_path / "models", *graph_of(state_dict))
     result = run("import", "maxim", model, tmp_path / "out.safetensors")
     assert result.exit_code == 1
-    assert "of another shape are stage_0_output_conv_0.bias\n" in result.stderr
+    assert "of another shape: stage_0_output_conv_0.bias\n" in result.stderr
 
 
 # --- finding and reading a graph -------------------------------------------------------------

@@ -20,7 +20,7 @@ def test_embedded_models_and_architectures_are_listed(run, weights: Path) -> Non
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "name architecture task train size parameters file size" in lines
     assert "tiny NAFNet test 32x32 0.00 M 0.0 MB" in lines
-    known = "Checkpoints are recognised of: Baseline, FFANet, HINet, "
+    known = "Architectures of supported checkpoints: Baseline, FFANet, HINet, "
     assert any(line.startswith(known) for line in lines)
 
 

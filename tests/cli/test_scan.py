@@ -34,3 +34,10 @@ def test_unknown_models_are_an_error(run) -> None:
     result = run("scan", "no-such-model")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: no-such-model: neither a file nor an embedded model")
+
+
+def test_options_of_the_conversion_are_passed_on(run, checkpoint: Path) -> None:
+    words = ("--precision", "fast", "--keep-global", "encoders.*", "--json")
+    plan = Plan.from_json(run("scan", checkpoint, *words).stdout)
+    assert plan == scan(load(checkpoint), precision="fast", keep_global="encoders.*")
+    assert plan.with_status("kept")

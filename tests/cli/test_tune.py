@@ -12,6 +12,7 @@ import glocal
 from glocal.images import images
 from glocal.images.images import Image
 from glocal.inference.restore import restore
+from glocal.study.options import ScoreOptions
 from glocal.study.tuning.search import tune
 
 MODULE = """
@@ -65,7 +66,7 @@ def test_a_window_is_recommended(run, data: Path, gate: nn.Module, tmp_path: Pat
     assert lines[1] == f"images       2 of 2 in {data}"
     side = found.window[0]
     cells = [line.split() for line in lines]
-    assert [found.heads[3], "gain,", "dB"] == cells[3][-3:]
+    assert [found.columns[3], "gain,", "dB"] == cells[3][-3:]
     assert [f"{side}x{side}", "*", f"{side / 32:.2f}"] in [row[:3] for row in cells]
     assert len([row for row in cells if row and "x" in row[0]]) == len(found.trials)
     assert f"protocol     {found.protocol}" in lines
@@ -74,10 +75,10 @@ def test_a_window_is_recommended(run, data: Path, gate: nn.Module, tmp_path: Pat
     assert lines[-2] == f"use          {words}"
     assert lines[-1] == f"result       {out}"
     assert result.stderr == ""
-    told = json.loads(out.read_text())
-    assert told["window"] == list(found.window)
-    assert told["advice"] == found.advice()
-    assert len(told["trials"]) == len(found.trials)
+    written = json.loads(out.read_text())
+    assert written["window"] == list(found.window)
+    assert written["advice"] == found.advice()
+    assert len(written["trials"]) == len(found.trials)
 
 
 def test_the_command_works(run, data: Path, photo: Path) -> None:
@@ -110,8 +111,9 @@ def test_what_is_asked_is_passed_on(run, data: Path, gate: nn.Module, tmp_path: 
     asked = ("--metric", "ssim", "--limit", "1", "--crop", "96x100", "--per-axis")
     result = run(*words, *asked)
     assert result.exit_code == 0, result.output
-    found = tune(gate, data, 32, metric="ssim", limit=1, crop=(96, 100), per_axis=True)
-    assert f"images       1 of 2 in {data}, 96x100 of their centre\n" in result.stdout
+    score = ScoreOptions("ssim")
+    found = tune(gate, data, 32, score=score, limit=1, crop=(96, 100), per_axis=True)
+    assert f"images       1 of 2 in {data}, centre of 96x100 each\n" in result.stdout
     assert found.advice() in result.stdout
     head, first, *_ = map(json.loads, log.read_text().splitlines())
     assert head["metric"] == "ssim"
@@ -135,7 +137,7 @@ def test_images_without_targets(run, data: Path) -> None:
     words = ("--data", data / "degraded", "--layout", "dnd", "--limit", "1", "--train-size", 32)
     result = run("tune", MODEL, *words)
     assert result.exit_code == 0, result.output
-    assert "There are no targets. This is judged by a proxy" in result.stdout
+    assert "There are no targets, so the score is not quality but a proxy" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -145,11 +147,11 @@ def test_images_without_targets(run, data: Path) -> None:
         ([], 2, "Missing option"),
         (["--data", "set", "--metric", "lpips"], 1, "no metric is called 'lpips'"),
         (["--data", "set", "--crop", "90"], 1, "crops of 90x90 are too small"),
-        (["--data", "set", "--out", "tiny.safetensors"], 1, "exists already"),
+        (["--data", "set", "--out", "tiny.safetensors"], 1, "exists; choose another name"),
         (["--data", "set", "--out", "no/found.json"], 1, "no such folder to write to"),
     ],
 )
-def test_impossible_wishes(
+def test_wrong_arguments_are_refused(
     run, data: Path, checkpoint: Path, monkeypatch, words: list[str], code: int, message: str
 ) -> None:
     monkeypatch.chdir(data.parent)

@@ -406,7 +406,7 @@ def test_other_shapes_are_named(tmp_path):
             {"hyperparameters": json.dumps(SMALL["NAFNet"] | {"width": 8})},
             "different shape: intro.weight",
         ),
-        ({"train_size": "large"}, "neither one size nor two: 'large'"),
+        ({"train_size": "large"}, "must be one or two integers, got 'large'"),
     ],
 )
 def test_wrong_metadata(header, message, tmp_path):

@@ -141,7 +141,7 @@ def test_a_checkpoint_that_is_none_of_glocals_own_loads(compact, tmp_path):
 def test_what_nobody_knows_is_an_error_that_says_so(spandrel, tmp_path):
     path = tmp_path / "unknown.pth"
     torch.save({"nonesuch.weight": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match="spandrel knows none either"):
+    with pytest.raises(CheckpointError, match="spandrel does not recognise it either"):
         networks.load(path)
 
 

@@ -256,7 +256,7 @@ def test_only_the_same_overlap_goes_on(tmp_path: Path, overlap: Overlap) -> None
     interrupt(glocal.localize(Softmax(), 16), path, target, 3, KeyboardInterrupt())
     said: list[str] = []
     options = {"tiles": Tiles(192, halo=16), "report": said.append}
-    again = glocal.localize(Softmax(), 16, overlap=overlap)
+    again = glocal.localize(Softmax(), 16, window_overlap=overlap)
     if overlap == LEAST:
         restore_file(again, path, target, stream=True, **options)
         assert said[0].endswith("3 of them done before")

@@ -41,7 +41,7 @@ def test_one_value_says_nothing_about_its_spread() -> None:
 def test_what_has_no_interval_is_refused() -> None:
     with pytest.raises(ArgumentError, match="at least one value"):
         interval_of([])
-    with pytest.raises(ArgumentError, match="cannot be paired"):
+    with pytest.raises(ArgumentError, match="cannot pair"):
         paired([1.0], [1.0, 2.0])
     for level in (0.0, 1.0):
         with pytest.raises(ArgumentError, match="level"):

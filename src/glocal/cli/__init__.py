@@ -1,7 +1,7 @@
 """The command line, ``glocal``: one small module for each command.
 
-Nothing heavy is imported at the top of these modules, so that ``--help`` answers at once;
-torch comes in inside the functions that need it.
+These modules import torch and other slow packages inside functions, so that ``--help`` is quick.
+May import every other room.
 """
 
 import inspect
@@ -51,68 +51,77 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Restore photographs with networks trained on crops and run local (TLC)."""
+    """Restore photographs with networks converted to local operations (TLC)."""
 
 
 def _help(command: Callable[..., None]) -> str:
-    """A command's docstring with its paragraphs unbroken, for any width of terminal."""
+    """Return a command's docstring with unwrapped paragraphs, for any terminal width."""
     return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")
+
+
+def _examples(*lines: str) -> str:
+    """Return the epilog of a command: example command lines of at most 78 characters."""
+    heading = "Examples" if len(lines) > 1 else "Example"
+    return "\n\n".join([f"[bold]{heading}[/bold]", *lines])
 
 
 app.command(
     help=_help(restore),
-    epilog="[bold]Examples[/bold]\n\n"
-    "glocal restore photo.jpg\n\n"
-    "glocal restore photo.jpg sharp.png --tile 1024\n\n"
-    "glocal restore in/ out/ --model NAFNet-GoPro-width32.pth --train-size 256\n\n"
-    "glocal restore in/ out/ --model restormer.pth --train-size 128 --dtype bfloat16\n\n"
-    "glocal restore thumbnails/ out/ --batch 8",
+    epilog=_examples(
+        "glocal restore photo.jpg",
+        "glocal restore photo.jpg sharp.png --tile 1024",
+        "glocal restore in/ out/ --model NAFNet-GoPro-width32.pth --train-size 256",
+        "glocal restore in/ out/ -m restormer.pth --train-size 128 --dtype bfloat16",
+        "glocal restore thumbnails/ out/ --batch 8",
+    ),
 )(restore)
 app.command(
     help=_help(scan),
-    epilog="[bold]Examples[/bold]\n\n"
-    "glocal scan nafnet-motion-blur\n\n"
-    "glocal scan NAFNet-GoPro-width32.pth --train-size 256\n\n"
-    "glocal scan mypackage.networks:build --train-size 128 --json",
+    epilog=_examples(
+        "glocal scan nafnet-motion-blur",
+        "glocal scan NAFNet-GoPro-width32.pth --train-size 256 --window 384",
+        "glocal scan mypackage.networks:build --train-size 128 --json",
+    ),
 )(scan)
-app.command(help=_help(models), epilog="[bold]Example[/bold]\n\nglocal models")(models)
+app.command(help=_help(models), epilog=_examples("glocal models"))(models)
 app.command(
     help=_help(export),
-    epilog="[bold]Examples[/bold]\n\n"
-    "glocal export nafnet-motion-blur network.onnx\n\n"
-    "glocal export NAFNet-GoPro-width32.pth network.pt2 --train-size 256 --window 384",
+    epilog=_examples(
+        "glocal export nafnet-motion-blur network.onnx",
+        "glocal export nafnet.pth network.pt2 --train-size 256 --window 384",
+    ),
 )(export)
 app.add_typer(import_app, name="import")
 app.command(
     help=_help(degrade),
-    epilog="[bold]Examples[/bold]\n\n"
-    "glocal degrade photos/ set/ --kind motion\n\n"
-    "glocal degrade photo.jpg set/ --kind noise --strength 50 --seed 1",
+    epilog=_examples(
+        "glocal degrade photos/ set/ --kind motion",
+        "glocal degrade photo.jpg set/ --kind noise --strength 50 --seed 1",
+    ),
 )(degrade)
 app.command(
     help=_help(evaluate),
-    epilog="[bold]Examples[/bold]\n\n"
-    "glocal evaluate nafnet-motion-blur --data set/ --out report/\n\n"
-    "glocal evaluate NAFNet-GoPro-width32.pth --train-size 256 --data GoPro/test "
-    "--window 256 --window 384\n\n"
-    "glocal evaluate restormer.pth --train-size 128 --data Kodak24/ --noise-sigma 25",
+    epilog=_examples(
+        "glocal evaluate nafnet-motion-blur --data set/ --out report/",
+        "glocal evaluate nafnet.pth --train-size 256 -d GoPro/test --window 384",
+        "glocal evaluate restormer.pth --train-size 128 -d Kodak24/ --noise-sigma 25",
+    ),
 )(evaluate)
 app.command(
     help=_help(analyze),
-    epilog="[bold]Examples[/bold]\n\n"
-    "glocal analyze nafnet-motion-blur --data photos/\n\n"
-    "glocal analyze NAFNet-GoPro-width32.pth --train-size 256 --data GoPro/test --limit 20 "
-    "--out analysis/\n\n"
-    "glocal analyze model.pth --train-size 256 --data set/ --crops train/blur "
-    "--layer encoders.1.0.sca.0 --out analysis/",
+    epilog=_examples(
+        "glocal analyze nafnet-motion-blur --data photos/",
+        "glocal analyze nafnet.pth --train-size 256 -d GoPro/test --limit 20",
+        "glocal analyze nafnet.pth --train-size 256 -d set/ --crops train/ --out out/",
+    ),
 )(analyze)
 app.command(
     help=_help(tune),
-    epilog="[bold]Examples[/bold]\n\n"
-    "glocal tune nafnet-motion-blur --data set/\n\n"
-    "glocal tune NAFNet-GoPro-width32.pth --data GoPro/test --train-size 256 --limit 8 "
-    "--log tune.jsonl\n\n"
-    "glocal tune net.pth --data photos/ --layout dnd --train-size 128",
+    epilog=_examples(
+        "glocal tune nafnet-motion-blur --data set/",
+        "glocal tune nafnet.pth --train-size 256 -d GoPro/test --log tune.jsonl",
+        "glocal tune net.pth --data photos/ --layout dnd --train-size 128",
+    ),
 )(tune)
 
 app.command(
@@ -122,6 +131,6 @@ app.command(
 
 
 def main() -> None:
-    """Run the command line; the entry point of the ``glocal`` script."""
+    """Run the command line; entry point of the ``glocal`` script."""
     keep_freed_memory()
     app(prog_name="glocal")

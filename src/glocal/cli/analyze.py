@@ -1,7 +1,6 @@
-"""``glocal analyze``: how far a network's statistics shift from training crops to full images."""
+"""``glocal analyze``: measure the shift of statistics on full images."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 from glocal.cli.arguments import (
     Data,
     Device,
+    DType,
     KeepGlobal,
     Layout,
     Limit,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from glocal.data.pairing import Pair
-    from glocal.study.shift.files import Seams
+    from glocal.study.shift.folder import Seams
     from glocal.study.shift.report import StatisticsShift
 
 __all__ = ["analyze"]
@@ -47,29 +47,36 @@ def analyze(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Images to take training crops from, best those of the training set.  "
-            "[dim]\\[default: the images themselves][/dim]",
+            help="Folder of images to take training crops from, preferably the training set.  "
+            "[dim]\\[default: the images of --data][/dim]",
             rich_help_panel="Data",
             show_default=False,
         ),
     ] = None,
     crops_per_image: Annotated[
-        int, typer.Option(min=1, help="Random crops of each image.", rich_help_panel="Data")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Random crops of each image.", rich_help_panel="Data"
+        ),
     ] = 24,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the places of the crops.", rich_help_panel="Data")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Seed of the crop positions.", rich_help_panel="Data"
+        ),
     ] = 0,
     train_size: TrainSize = None,
     output: Output = None,
     window: Window = None,
     keep_global: KeepGlobal = None,
     device: Device = "auto",
+    dtype: DType = "auto",
     layer: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH",
-            help="Module whose densities FOLDER gets; may be repeated.  [dim]\\[default: the one "
-            "that shifts most][/dim]",
+            help="Module whose densities to draw in FOLDER; may be repeated.  [dim]\\[default: "
+            "the one that shifts most][/dim]",
             rich_help_panel="Results",
         ),
     ] = None,
@@ -77,8 +84,8 @@ def analyze(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Write shift.json, densities and ranking as figures, and the seam map of the "
-            "first image with its crop-and-stitch and TLC results there.",
+            help="Write to FOLDER: shift.json, figures of densities and ranking, and the seam map "
+            "of the first image with its crop-and-stitch and TLC results.",
             rich_help_panel="Results",
             show_default=False,
         ),
@@ -96,61 +103,68 @@ def analyze(
         typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel="Results"),
     ] = False,
 ) -> None:
-    """Measure how far the statistics of global operations are from those of training crops.
+    """Measure the shift of statistics from training crops to full images.
 
-    For each operation: the distance (Wasserstein, in deviations over crops) of its statistic on
-    full images and under TLC from that over crops of the training size, and the shift of its
-    mean. Training crops come from the same images unless --crops names others. Figures need
+    For each global operation, with and without TLC: the Wasserstein distance of its statistic on
+    full images from that on training crops, in standard deviations over the crops, and the shift
+    of its mean. The crops come from the same images unless --crops names others. Figures need
     [bold]pip install "glocal\\[plots]"[/bold].
     """
-    from glocal.data.pairing import evenly_spaced
-    from glocal.study.shift.files import check_folder, measure_seams, write_analysis
+    from glocal.study.dataset import open_dataset
+    from glocal.study.options import ConversionOptions, RunOptions
+    from glocal.study.shift.folder import check_folder, measure_seams, write_analysis
     from glocal.study.shift.measure import analyze as analyze_network
 
     if layer and out is None:
-        raise typer.BadParameter("its densities need a folder: give --out", param_hint="--layer")
+        raise typer.BadParameter("densities need a folder; give --out", param_hint="--layer")
     if out is not None:
         check_folder(out, overwrite)
-    found = evenly_spaced(_find(data, layout, noise_sigma), limit)
-    sources = None if crops is None else _Degraded(_plain(crops))
+    found = _find(data, layout, noise_sigma)
+    used = min(limit or len(found), len(found))
+    sources = None if crops is None else _plain(crops)
     loaded = load_model(model)
     size = train_size_of(loaded, train_size)
-    network = loaded.network.to(device_named(device))
+    network = loaded.network
+    conversion = ConversionOptions(keep_global or ())
+    run = RunOptions(device_named(device), None if dtype == "auto" else dtype, output)
     _check_layers(network, size, layer or [])
-    count = len(found) + (0 if sources is None else len(sources))
+    count = used + len(sources or ())
     with Bar(str(data), files=count) as bar:
         shifts = analyze_network(
             network,
-            _Degraded(found),
+            found,
             size,
             window=window,
             crops=sources,
             crops_per_image=crops_per_image,
             seed=seed,
-            keep_global=keep_global or (),
+            conversion=conversion,
+            run=run,
+            limit=limit,
             progress=lambda done, _: bar.file_done() if done else bar.tiles(0, 1),
         )
     seams: Seams | None = None
     if out is not None:
-        with Bar(found[0].name, files=1) as bar:
+        (first,) = open_dataset(found[:1], purpose="analyze").samples
+        with Bar(first.name, files=1) as bar:
             seams = measure_seams(
                 network,
-                found[0],
+                first,
                 size,
                 window=shifts.window,
-                keep_global=keep_global or (),
-                output=output,
+                conversion=conversion,
+                run=run,
                 progress=bar.tiles,
             )
     name = f"{loaded.name} ({loaded.architecture})"
     if as_json:
         typer.echo(json.dumps(_json(shifts, seams), indent=2, ensure_ascii=False))
     else:
-        taken = f"{count - len(found)} in {crops}" if sources is not None else "the same"
+        taken = f"{len(sources)} in {crops}" if sources is not None else "the same"
         say_facts(
             {
                 "network": name,
-                "images": f"{len(found)} in {data}",
+                "images": f"{used} in {data}",
                 "crops": f"{crops_per_image} of {size_text(size)} in each image ({taken})",
                 "window": size_text(shifts.window),
             }
@@ -158,7 +172,7 @@ def analyze(
         if shifts.shifts:
             console().print(_table(shifts), soft_wrap=False)
         console().print(f"[bold]{shifts.verdict()}[/bold]")
-    # last, so that a disk that refuses a file takes nothing away
+    # last, so that nothing is lost if a file cannot be written
     if seams is not None and out is not None:
         write_analysis(out, shifts, seams, layer or [], name)
         if not as_json:
@@ -166,52 +180,32 @@ def analyze(
 
 
 def _find(data: Path, layout: str, noise_sigma: float | None) -> "list[Pair]":
-    """The images of a data set; of a plain folder too, where no layout is named."""
+    """Return the images of a data set or of a folder without pairs."""
     from glocal.data.datasets import pairs
-    from glocal.images.images import list_images
+    from glocal.study.dataset import folder_images
 
-    plain = (
-        layout == "auto"
-        and noise_sigma is None
-        and data.is_dir()
-        and bool(list_images(data, recursive=False))
-        and not any(path.is_dir() for path in data.iterdir())
-    )
-    if not plain:
+    if layout != "auto" or noise_sigma is not None:
         return pairs(data, layout, noise_sigma=noise_sigma)
-    say(f"{data} holds no pairs: its images are taken as degraded ones", "yellow", "note")
-    return _plain(data)
+    found, paired = folder_images(data)
+    if not paired:
+        say(f"{data} contains no pairs; its images are used as degraded images", "yellow", "note")
+    return found
 
 
 def _plain(folder: Path) -> "list[Pair]":
-    """All images of a folder, without targets."""
+    """Return all images of a folder and its subfolders, without targets."""
     from glocal.data.pairing import Pair, stems_of
 
     if not folder.is_dir():
         raise ArgumentError(f"{folder}: no such folder")
     found = [Pair(stem, path, None) for stem, path in stems_of(folder).items()]
     if not found:
-        raise ArgumentError(f"{folder}: holds no images")
+        raise ArgumentError(f"{folder}: contains no images")
     return found
 
 
-class _Degraded(Sequence[Any]):
-    """The degraded images of a data set, read as they are asked for."""
-
-    def __init__(self, found: "Sequence[Pair]") -> None:
-        self.found = found
-
-    def __len__(self) -> int:
-        return len(self.found)
-
-    def __getitem__(self, index: Any) -> Any:
-        from glocal.data.datasets import read_pair
-
-        return read_pair(self.found[index])[0]
-
-
 def _check_layers(network: Any, size: tuple[int, int], layers: list[str]) -> None:
-    """Refuse a layer without global operations before anything is measured."""
+    """Check before the measurement that each layer has a global operation."""
     if not layers:
         return
     from glocal.scanning.example import scan_network
@@ -219,9 +213,10 @@ def _check_layers(network: Any, size: tuple[int, int], layers: list[str]) -> Non
     paths = list(dict.fromkeys(o.path for o in scan_network(network, size, None).operations))
     for layer in layers:
         if layer not in paths:
-            shown = ", ".join(map(repr, paths[:8])) + (", …" if len(paths) > 8 else "")
+            listed = ", ".join(map(repr, paths[:8])) + (", …" if len(paths) > 8 else "")
             raise ArgumentError(
-                f"no global operation lies at {layer!r}; they lie at {shown or 'no module'}"
+                f"--layer: module {layer!r} has no global operation; these have one: "
+                f"{listed or 'none'}"
             )
 
 
@@ -235,12 +230,12 @@ def _table(shifts: "StatisticsShift") -> "Table":
     table.add_column("operation", overflow="fold")
     for head in ("distance\nfull", "\nTLC", "mean shift\nfull", "\nTLC"):
         table.add_column(head, justify="right")
-    for path, operation, *numbers, how in shifts.rows()[1:]:
-        kept = " (global)" if how.endswith("(global)") else ""
-        table.add_row(*map(Text, (path, operation + kept, *numbers)))
+    for path, operation, *numbers, statistic in shifts.rows()[1:]:
+        suffix = " (global)" if statistic.endswith("(global)") else ""
+        table.add_row(*map(Text, (path, operation + suffix, *numbers)))
     return table
 
 
 def _json(shifts: "StatisticsShift", seams: "Seams | None") -> dict[str, Any]:
     data: dict[str, Any] = json.loads(shifts.to_json())
-    return data if seams is None else data | {"seams": seams.as_dict()}
+    return data if seams is None else data | {"seams": seams.to_dict()}

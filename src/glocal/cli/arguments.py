@@ -1,4 +1,4 @@
-"""What several commands take: sizes, models, data, devices."""
+"""Options that several commands share: sizes, models, data, devices."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AllowGlobal",
-    "Blending",
     "DType",
     "Data",
     "Device",
@@ -27,6 +26,7 @@ __all__ = [
     "PrecisionOption",
     "TrainSize",
     "Window",
+    "check_new_file",
     "device_named",
     "load_model",
     "parse_size",
@@ -35,17 +35,17 @@ __all__ = [
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) of "384" or "384x512".
+    """Return (height, width) of "384" or "384x512".
 
     >>> parse_size("384"), parse_size("384x512")
     ((384, 384), (384, 512))
 
     Raises:
-        typer.BadParameter: the text is no size.
+        typer.BadParameter: the text is not a size.
     """
     match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
     if match is None or "0" in (match[1], match[2]):
-        raise typer.BadParameter(f"{text!r} is no size; give pixels as 384, or as 384x512 (h x w)")
+        raise typer.BadParameter(f"{text!r} is not a size; give pixels as 384 or 384x512 (h x w)")
     return int(match[1]), int(match[2] or match[1])
 
 
@@ -55,8 +55,8 @@ ModelName = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="Checkpoint (.pth, .safetensors), embedded name (see [bold]glocal models[/bold]), "
-        "owner/name on the Hugging Face Hub, or package.module:factory.",
+        help="Checkpoint file (.pth, .safetensors), embedded model (see [bold]glocal "
+        "models[/bold]), owner/name on the Hugging Face Hub, or package.module:factory.",
         rich_help_panel="Network",
     ),
 ]
@@ -67,8 +67,7 @@ TrainSize = Annotated[
         "--train-size",
         parser=parse_size,
         metavar="N|HxW",
-        help="Size of the crops the network was trained on, in pixels; needed where the model "
-        "does not say it.",
+        help="Size of the training crops in pixels.  [dim]\\[default: as the model states][/dim]",
         rich_help_panel="Network",
     ),
 ]
@@ -78,8 +77,8 @@ Window = Annotated[
         "--window",
         parser=parse_size,
         metavar="N|HxW",
-        help="Window of the local operations, in input pixels.  [dim]\\[default: 1.5 × the "
-        "train size][/dim]",
+        help="Window of local operations, in input pixels.  [dim]\\[default: 1.5 × the train "
+        "size][/dim]",
         rich_help_panel="Local operations (TLC)",
     ),
 ]
@@ -88,7 +87,8 @@ PrecisionOption = Annotated[
     Literal["exact", "fast"],
     typer.Option(
         "--precision",
-        help="fast evaluates window statistics on a grid and interpolates: quicker, nearly equal.",
+        help="Precision of window statistics. fast computes them on a coarse grid and "
+        "interpolates.",
         rich_help_panel="Local operations (TLC)",
     ),
 ]
@@ -97,7 +97,7 @@ KeepGlobal = Annotated[
     typer.Option(
         "--keep-global",
         metavar="PATTERN",
-        help="Module paths that stay global, such as 'encoder.*'; may be repeated.",
+        help="Leave modules global, such as 'encoder.*'; may be repeated.",
         rich_help_panel="Local operations (TLC)",
     ),
 ]
@@ -105,28 +105,29 @@ AllowGlobal = Annotated[
     bool,
     typer.Option(
         "--allow-global",
-        help="Go on where an operation cannot be made local.",
+        help="Leave operations global that cannot be converted, instead of failing.",
         rich_help_panel="Local operations (TLC)",
     ),
 ]
 Data = Annotated[
     Path,
-    typer.Option("--data", "-d", metavar="DIR", help="Folder of the images.", show_default=False),
+    typer.Option("--data", "-d", metavar="DIR", help="Folder of images.", show_default=False),
 ]
 Layout = Annotated[
     str,
     typer.Option(
-        metavar="NAME|DEGRADED:TARGET",
-        help="How the data set lies on disk: gopro, hide, realblur-j, reds, sidd, dpdd, sots, "
-        "rain, paired …, dnd for images without targets, or the paths of two folders; auto takes "
-        "what fits.",
+        metavar="LAYOUT",
+        help="Layout of the data set: gopro, hide, realblur-j, reds, sidd, dpdd, sots, rain, "
+        "paired …, dnd (images without targets), or two folders in DIR, DEGRADED:TARGET. auto "
+        "takes the first that fits.",
         rich_help_panel="Data",
     ),
 ]
 NoiseSigma = Annotated[
     float | None,
     typer.Option(
-        help="For a folder of clean images: deviation of the noise to add, in 1/255.",
+        metavar="SIGMA",
+        help="Read DIR as clean images and add noise of this standard deviation, in 1/255.",
         rich_help_panel="Data",
         show_default=False,
     ),
@@ -136,7 +137,7 @@ Limit = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Take N images only, spread evenly over the data set.",
+        help="Use N images, evenly spaced over the data set.  [dim]\\[default: all][/dim]",
         rich_help_panel="Data",
         show_default=False,
     ),
@@ -144,27 +145,21 @@ Limit = Annotated[
 Output = Annotated[
     int | None,
     typer.Option(
-        help="Which output to take of a network that returns several, counted from 0.",
+        metavar="INDEX",
+        help="Index of the output to take if the network returns several, from 0.",
         rich_help_panel="Network",
-    ),
-]
-Blending = Annotated[
-    Literal["linear", "mean", "cut"],
-    typer.Option(
-        help="linear fades tiles into each other, mean averages where they overlap, cut takes "
-        "each pixel from one tile.",
-        rich_help_panel="Crop-and-stitch",
     ),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
-    typer.Option(help="Where to run; auto takes a GPU.", rich_help_panel="Running"),
+    typer.Option(help="Where to run. auto uses a GPU if there is one.", rich_help_panel="Running"),
 ]
 DType = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option(
-        help="What to compute in; auto is the network's own type. A CPU without instructions for "
-        "bfloat16 or float16 takes many times as long with them.",
+        metavar="TYPE",
+        help="Number type of the computation: float32, bfloat16, float16, or auto for the type of "
+        "the weights. bfloat16 and float16 are slow on CPUs without instructions for them.",
         rich_help_panel="Running",
     ),
 ]
@@ -172,19 +167,19 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="Checkpoint, embedded name, owner/name on the Hugging Face Hub, or "
-        "package.module:factory.",
+        help="Checkpoint file (.pth, .safetensors), embedded model (see [bold]glocal "
+        "models[/bold]), owner/name on the Hugging Face Hub, or package.module:factory.",
         show_default=False,
     ),
 ]
 
 
 def load_model(name: str) -> "LoadedNetwork":
-    """The network of any MODEL, see `glocal.networks.load`.
+    """Return the network of a MODEL argument, see `glocal.load`.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be read.
-        ArgumentError: the factory makes no network.
+        ArgumentError: the factory fails, or returns no network.
     """
     from glocal.networks import load_checkpoint
 
@@ -192,15 +187,15 @@ def load_model(name: str) -> "LoadedNetwork":
 
 
 def train_size_of(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> tuple[int, int]:
-    """The training size the user gave, or else the one the model carries.
+    """Return the training size from the command line, by default that of the model.
 
     Raises:
-        ArgumentError: neither says it.
+        ArgumentError: neither states one.
     """
     size = given or loaded.train_size
     if size is None:
         raise ArgumentError(
-            f"{loaded.name} does not say on which crop size it was trained; give --train-size\n"
+            f"the training size of {loaded.name} is unknown; give --train-size\n"
             "(gt_size, patch_size or crop_size in its training options; "
             "256 for most models trained on GoPro)"
         )
@@ -208,15 +203,27 @@ def train_size_of(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> tup
 
 
 def device_named(name: str) -> str:
-    """The device to run on; "auto" is a GPU where there is one.
+    """Return the device to run on; "auto" is a GPU if there is one.
 
     Raises:
-        ArgumentError: there is no GPU where one is asked for.
+        ArgumentError: "cuda" was given, and torch finds no CUDA device.
     """
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError("--device cuda: torch finds no CUDA device here; give --device cpu")
+        raise ArgumentError("--device cuda: torch finds no CUDA device; use --device cpu")
     return name
+
+
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """Check before the work that a result can be written.
+
+    Raises:
+        ArgumentError: the file exists and must not be replaced, or its folder does not exist.
+    """
+    if path.exists() and not overwrite:
+        raise ArgumentError(f"{path} exists; choose another name or pass --overwrite")
+    if not path.parent.is_dir():
+        raise ArgumentError(f"{path.parent}: no such folder to write to")

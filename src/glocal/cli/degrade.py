@@ -1,4 +1,4 @@
-"""``glocal degrade``: clean photographs to a paired data set."""
+"""``glocal degrade``: make a paired data set from clean photographs."""
 
 import time
 from pathlib import Path
@@ -18,47 +18,56 @@ def degrade(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="A clean photograph, or a folder of them.", show_default=False
+            metavar="SOURCE", help="A clean photograph or a folder of them.", show_default=False
         ),
     ],
     target: Annotated[
         Path,
         typer.Argument(
             metavar="TARGET",
-            help="Folder of the set; the images go to TARGET/degraded and TARGET/target.",
+            help="Folder of the data set; writes to TARGET/degraded and TARGET/target.",
             show_default=False,
         ),
     ],
     kind: Annotated[
         Kind,
-        typer.Option("--kind", "-k", help="What to do to the photographs.", show_default=False),
+        typer.Option(
+            "--kind",
+            "-k",
+            metavar="KIND",
+            help="Kind of degradation: motion, defocus, noise, poisson, haze or jpeg.",
+            show_default=False,
+        ),
     ],
     strength: Annotated[
         float | None,
         typer.Option(
-            help="motion: longest path in pixels (11); defocus: largest radius in pixels (5); "
-            "noise: standard deviation in 1/255 (25); poisson: that of white (15); haze: "
-            "scattering × depth (1.5); jpeg: quality (30).",
+            metavar="X",
+            help="Strength, with the default in brackets. motion: longest path in pixels (11); "
+            "defocus: largest radius in pixels (5); noise: standard deviation in 1/255 (25); "
+            "poisson: standard deviation of white in 1/255 (15); haze: scattering × depth (1.5); "
+            "jpeg: quality (30).",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random generator.")] = 0,
     recursive: Annotated[
-        bool, typer.Option(help="Go into the folders of a folder.", rich_help_panel="Files")
+        bool, typer.Option(help="Include subfolders.", rich_help_panel="Files")
     ] = True,
     resume: Annotated[
-        bool, typer.Option(help="Skip pairs that are there.", rich_help_panel="Files")
+        bool, typer.Option(help="Skip existing pairs.", rich_help_panel="Files")
     ] = True,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Make existing pairs anew.", rich_help_panel="Files"),
+        typer.Option("--overwrite", help="Replace existing pairs.", rich_help_panel="Files"),
     ] = False,
 ) -> None:
     """Make a paired data set from clean photographs.
 
-    Blur and haze vary over the image, as real ones do. The files are PNG of the photographs' own
-    bit depth; TARGET/degradation.json records the settings and the seed of each image. The same
-    photograph, settings and seed give the same files, whatever else is in the folder.
+    Blur and haze vary over the image, as they do in real photographs. Images are written as PNG in
+    the bit depth of the photographs; TARGET/degradation.json records the settings and the seed of
+    each image. The same photograph, settings and seed give the same files, whatever else is in the
+    folder.
     """
     from glocal.data.degrade import settings
     from glocal.data.paired_set import RECORD, make_paired_set, plan_paired_set

@@ -1,6 +1,5 @@
-"""``glocal evaluate``: full image, crop-and-stitch and TLC side by side on a data set."""
+"""``glocal evaluate``: compare full image, crop-and-stitch and TLC on a data set."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,6 @@ import typer
 
 from glocal.cli.arguments import (
     AllowGlobal,
-    Blending,
     Data,
     Device,
     DType,
@@ -27,6 +25,7 @@ from glocal.cli.arguments import (
 )
 from glocal.cli.progress import Bar
 from glocal.cli.reporting import console, say, say_facts
+from glocal.cli.tiling import StitchBlend, StitchOverlap, StitchTile
 from glocal.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -52,31 +51,16 @@ def evaluate(
             "--window",
             parser=parse_size,
             metavar="N|HxW",
-            help="Window of the local operations, in input pixels; may be repeated.  "
+            help="Window of local operations, in input pixels; may be repeated.  "
             "[dim]\\[default: 1.5 × the train size][/dim]",
             rich_help_panel="Local operations (TLC)",
         ),
     ] = None,
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
-    tile: Annotated[
-        Any,
-        typer.Option(
-            parser=parse_size,
-            metavar="N|HxW",
-            help="Tiles of crop-and-stitch.  [dim]\\[default: the train size][/dim]",
-            rich_help_panel="Crop-and-stitch",
-        ),
-    ] = None,
-    overlap: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Least overlap of tiles in pixels.  [dim]\\[default: an eighth of the tile][/dim]",
-            rich_help_panel="Crop-and-stitch",
-        ),
-    ] = None,
-    blend: Blending = "linear",
+    tile: StitchTile = None,
+    overlap: StitchOverlap = None,
+    blend: StitchBlend = "linear",
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,7 +74,7 @@ def evaluate(
     round8: Annotated[
         bool,
         typer.Option(
-            help="Clamp and round to 8 bits first, as published tables do.",
+            help="Clamp and round to 8 bits before the metrics, as published tables do.",
             rich_help_panel="Metrics",
         ),
     ] = True,
@@ -98,7 +82,9 @@ def evaluate(
         int,
         typer.Option(
             min=0,
-            help="Pixels to cut from each border first; super-resolution tables cut the scale.",
+            metavar="PIXELS",
+            help="Pixels to cut from each border before the metrics; the scale in "
+            "super-resolution.",
             rich_help_panel="Metrics",
         ),
     ] = 0,
@@ -108,81 +94,85 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Write records.jsonl, report.md, report.html and pictures there; an evaluation "
-            "that was interrupted goes on.",
+            help="Write records.jsonl, report.md, report.html and pictures to FOLDER; continue an "
+            "interrupted evaluation there.",
             rich_help_panel="Results",
             show_default=False,
         ),
     ] = None,
-    images: Annotated[
+    picture_count: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="How many images the report shows.", rich_help_panel="Results"
+            "--pictures",
+            min=0,
+            metavar="N",
+            help="Number of images that the report shows.",
+            rich_help_panel="Results",
         ),
     ] = 8,
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Begin anew where FOLDER holds records.", rich_help_panel="Results"
+            "--overwrite", help="Replace the records in FOLDER.", rich_help_panel="Results"
         ),
     ] = False,
     per_image: Annotated[
         bool,
-        typer.Option("--per-image", help="Print every image too.", rich_help_panel="Results"),
+        typer.Option(
+            "--per-image", help="Print a table of every image too.", rich_help_panel="Results"
+        ),
     ] = False,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel="Results"),
     ] = False,
 ) -> None:
-    """Compare full image, crop-and-stitch and TLC on a data set.
+    r"""Compare full image, crop-and-stitch and TLC on a data set.
 
-    For each: the metrics, the paired difference to the full image with its 95 % interval, seconds,
-    and peak memory. Images without targets are restored and timed only.
+    For each method: metrics, paired difference to the full image with its 95 % interval, seconds,
+    and peak memory. Images without targets are restored and timed only. Reports need
+    [bold]pip install "glocal\[plots]"[/bold].
     """
     from glocal.data.datasets import pairs
-    from glocal.data.pairing import evenly_spaced
+    from glocal.inference.options import Tiles
     from glocal.metrics import metric_named
     from glocal.study.evaluation.comparison import evaluate as evaluate_network
     from glocal.study.evaluation.pictures import Pictures
-    from glocal.study.report import write_report
+    from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
+    from glocal.study.report import require_jinja2, write_report
 
     metrics = metric or ["psnr", "ssim-3d"]
     for name in metrics:
         metric_named(name)
-    if out is not None and out.exists() and not out.is_dir():
-        raise ArgumentError(f"{out}: is a file; a report needs a folder")
-    found = evenly_spaced(pairs(data, layout, noise_sigma=noise_sigma), limit)
+    if out is not None:
+        require_jinja2()
+        if out.exists() and not out.is_dir():
+            raise ArgumentError(f"{out} is a file; choose a folder for the report")
+    found = pairs(data, layout, noise_sigma=noise_sigma)
     chosen_device = device_named(device)
     loaded = load_model(model)
     size = train_size_of(loaded, train_size)
-    pictures = None if out is None else Pictures(out / "images", images)
-    with Bar(str(data), files=len(found)) as bar:
+    pictures = None if out is None else Pictures(out / "images", picture_count)
+    with Bar(str(data), files=min(limit or len(found), len(found))) as bar:
         evaluation = evaluate_network(
             loaded.network,
             found,
             size,
             windows=window or (None,),
-            tile=tile,
-            overlap=overlap,
-            blend=blend,
-            keep_global=keep_global or (),
-            allow_global=allow_global,
-            metrics=metrics,
-            round8=round8,
-            border=border,
-            device=chosen_device,
-            dtype=None if dtype == "auto" else dtype,
-            output=output,
+            tiles=Tiles(tile or "auto", overlap=overlap, blend=blend),
+            conversion=ConversionOptions(keep_global or (), allow_global),
+            score=ScoreOptions(metrics, round8, border),
+            run=RunOptions(chosen_device, None if dtype == "auto" else dtype, output),
+            limit=limit,
             name=f"{loaded.name} ({loaded.architecture})",
             log=None if out is None else out / "records.jsonl",
             overwrite=overwrite,
             pictures=pictures,
             progress=lambda done, total: bar.file_done() if done else None,
-            tiles=bar.tiles,
+            tile_progress=bar.tiles,
         )
     if as_json:
-        typer.echo(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False))
+        typer.echo(evaluation.to_json())
     else:
         for part in printed(evaluation, per_image=per_image):
             console().print(part, soft_wrap=False)
@@ -193,14 +183,14 @@ def evaluate(
     for text in _warnings(evaluation):
         say(text, "yellow", "warning")
     for failure in evaluation.failures:
-        where = failure.image + (f", {failure.way}" if failure.way else "")
+        where = failure.image + (f", {failure.method}" if failure.method else "")
         say(f"{where}: {failure.error}", "bold red", "failed")
     if evaluation.failures:
         raise typer.Exit(1)
 
 
 def printed(evaluation: "Evaluation", *, per_image: bool = False) -> "Iterator[RenderableType]":
-    """The tables for a terminal, each with the protocol below it."""
+    """Yield the tables for a terminal, each followed by the protocol."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -224,7 +214,7 @@ def _rich_table(table: "Table") -> "RenderableType":
     )
     for index, column in enumerate(table.columns):
         side: JustifyMethod = "left" if index < table.texts else "right"
-        # a narrow terminal may break a number in two, but never cuts digits off
+        # on a narrow terminal a number is wrapped, not truncated
         made.add_column(Text(column), justify=side, overflow="fold")
     for row in table.rows:
         made.add_row(*map(Text, row))
@@ -232,10 +222,10 @@ def _rich_table(table: "Table") -> "RenderableType":
 
 
 def _warnings(evaluation: "Evaluation") -> list[str]:
-    """What the plans warn of, once for each window."""
+    """Return the warnings of the plans."""
     return [
-        f"{way}: {line.removeprefix('warning: ')}"
-        for way, plan in evaluation.protocol.plans.items()
+        f"{method}: {line.removeprefix('warning: ')}"
+        for method, plan in evaluation.protocol.plans.items()
         for line in plan.splitlines()
         if line.startswith("warning: ")
     ]

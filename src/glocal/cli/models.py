@@ -1,10 +1,10 @@
-"""``glocal models``: what can be restored with."""
+"""``glocal models``: list embedded models and supported architectures."""
 
 __all__ = ["models"]
 
 
 def models() -> None:
-    """List the embedded models and the architectures whose checkpoints are recognised."""
+    """List the embedded models and the architectures of supported checkpoints."""
     from importlib.resources import files
 
     from rich.markup import escape
@@ -15,7 +15,7 @@ def models() -> None:
     from glocal.networks.detect import ARCHITECTURES
     from glocal.texts import size_text
 
-    # what is typed or counted stays whole on narrow terminals; the task takes the room that is left
+    # on narrow terminals only the task is wrapped: names and numbers must stay readable
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     for head in ("name", "architecture", "task", "train size", "parameters", "file size"):
         table.add_column(head, no_wrap=head != "task")
@@ -36,11 +36,11 @@ def models() -> None:
     out = console()
     if table.row_count:
         out.print("Embedded models, for [bold]--model NAME[/bold]")
-        out.print(f"({escape(DEFAULT_MODEL)} where none is given)", end="\n\n")
+        out.print(f"(default: {escape(DEFAULT_MODEL)})", end="\n\n")
         out.print(table)
         out.print()
     else:
         out.print("No embedded models in this installation.", end="\n\n")
     names = ", ".join(architecture.name for architecture in ARCHITECTURES)
-    out.print(f"Checkpoints are recognised of: {names}")
+    out.print(f"Architectures of supported checkpoints: {names}")
     out.print("Any other network: [bold]--model package.module:factory[/bold]")

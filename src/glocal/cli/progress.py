@@ -1,4 +1,4 @@
-"""A progress bar on stderr that is quiet when nobody watches."""
+"""A progress bar on stderr; silent if stderr is not a terminal."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ __all__ = ["Bar", "run_through"]
 
 
 class Outcome(Protocol):
-    """What became of one file; ends in an error where the status is "failed"."""
+    """The result for one file."""
 
     @property
     def source(self) -> Path:
@@ -34,22 +34,22 @@ class Outcome(Protocol):
 
     @property
     def status(self) -> str:
-        """What became of it."""
+        """Such as "restored", "skipped" or "failed"."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its format could not hold."""
+        """What its format could not store."""
 
     @property
     def error(self) -> str | None:
-        """Why it failed."""
+        """Why it failed, None otherwise."""
 
 
 class _Rate(ProgressColumn):
-    """Seconds a step, or steps a second, whichever is above 1."""
+    """Seconds per step, or steps per second, whichever is above 1."""
 
     def render(self, task: Task) -> Text:
-        """The rate of a task, nothing until there is one."""
+        """Return the rate of a task, empty before the first step."""
         speed = task.finished_speed or task.speed
         unit = task.fields["unit"]
         if not speed:
@@ -58,10 +58,10 @@ class _Rate(ProgressColumn):
 
 
 class Bar:
-    """Files done of all, and the tiles of the file at work; use it as a context manager."""
+    """Shows files done and tiles of the current file; a context manager."""
 
     def __init__(self, name: str, files: int, console: Console | None = None) -> None:
-        """Of ``files`` files, called ``name`` in the bar."""
+        """Count ``files`` files under the label ``name``."""
         console = console or Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
@@ -87,7 +87,7 @@ class Bar:
         )
 
     def __enter__(self) -> Self:
-        """Begin to show it, on a terminal."""
+        """Show the bar, on a terminal."""
         self._progress.__enter__()
         return self
 
@@ -97,24 +97,24 @@ class Bar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Take it off the screen."""
+        """Remove the bar from the screen."""
         self._progress.__exit__(kind, error, traceback)
 
     def tiles(self, done: int, total: int) -> None:
-        """Show how many tiles of the image at work are done."""
+        """Show how many tiles of the current image are done."""
         if done == 0:
             self._progress.reset(
                 self._tile_task,
-                total=total if total > 1 else None,  # a whole image: busy, no telling how far
+                total=total if total > 1 else None,  # a whole image: no measure of progress
                 visible=self._files == 1 or total > 1,
-                unit="tile",  # a reset takes all fields anew
+                unit="tile",  # a reset clears all fields
                 count=f"0/{total}" if total > 1 else "",
             )
         elif total > 1:
             self._progress.update(self._tile_task, completed=done, count=f"{done}/{total}")
 
     def file_done(self, *, skipped: bool = False) -> None:
-        """One file is done; one that was not restored leaves the count, and so the rate, alone."""
+        """Count a file as done; a skipped one is left out of count and rate."""
         if self._file_task is None:
             return
         task = self._progress.tasks[0]
@@ -128,18 +128,18 @@ class Bar:
 def run_through(
     results: Iterable[Outcome], bar: Bar, statuses: tuple[str, ...], count: int
 ) -> tuple[str, bool]:
-    """Go through the files of a folder while a bar shows it, then say notes and failures.
+    """Process files with a progress bar, then print notes and failures.
 
-    Those that were met are said, too, where the run ends early.
+    Notes and failures are also printed if the run is interrupted.
 
     Args:
-        results: of the files, as they are made.
-        bar: not begun yet.
-        statuses: in which order they are told; the first is that of a file that was worked on.
-        count: how many files there are.
+        results: of the files, one by one.
+        bar: not yet entered.
+        statuses: all statuses in the order to print; the first is that of a processed file.
+        count: number of files.
 
     Returns:
-        How many files have which status, in words, and whether one failed.
+        The number of files of each status as text, and True if one failed.
     """
     tally, notes, failures = Counter[str](), Counter[str](), []
     try:
@@ -150,12 +150,12 @@ def run_through(
                 if result.status == "failed":
                     failures.append(result)
                 bar.file_done(skipped=result.status != statuses[0])
-    finally:  # whoever interrupts a run wants to know them, too
+    finally:
         for note, times in notes.items():
             say(f"{note} (in {times} of {count} files)", "yellow", "note")
         for failure in failures:
-            # most errors begin with the path already
+            # most errors start with the path
             text = (failure.error or "").removeprefix(f"{failure.source}: ")
             say(f"{failure.source}: {text}", "bold red", "failed")
-    told = ", ".join(f"{tally[status]} {status}" for status in statuses if tally[status])
-    return told, bool(failures)
+    tally_text = ", ".join(f"{tally[status]} {status}" for status in statuses if tally[status])
+    return tally_text, bool(failures)

@@ -1,4 +1,4 @@
-"""What the commands say: errors, warnings, notes and results."""
+"""Print errors, warnings, notes and results."""
 
 import sys
 import warnings
@@ -15,7 +15,7 @@ __all__ = ["ReportingGroup", "console", "say", "say_facts"]
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on today's sys.stdout or sys.stderr that neither highlights nor breaks lines."""
+    """Return a console that neither highlights nor wraps lines."""
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
@@ -33,7 +33,7 @@ def say_facts(facts: dict[str, str]) -> None:
 
 
 class ReportingGroup(TyperGroup):
-    """Prints glocal's errors without a traceback, and its warnings without a source line."""
+    """Prints glocal's errors and warnings without traceback and source line."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command; exit with 1 for a GlocalError and 130 for Ctrl-C."""

@@ -1,4 +1,4 @@
-"""``glocal restore``: a photograph or a folder of them."""
+"""``glocal restore``: restore a photograph or a folder of them."""
 
 import time
 from pathlib import Path
@@ -16,13 +16,14 @@ from glocal.cli.arguments import (
     PrecisionOption,
     TrainSize,
     Window,
+    check_new_file,
     device_named,
     load_model,
     train_size_of,
 )
 from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import console, say, say_facts
-from glocal.cli.tiling import Blended, Halo, Memory, Overlapping, Tile
+from glocal.cli.tiling import Blend, Halo, Memory, Overlap, Tile
 from glocal.errors import ArgumentError
 from glocal.texts import size_text
 
@@ -35,7 +36,7 @@ __all__ = ["restore"]
 
 
 def parse_batch(text: str) -> int | Literal["auto"]:
-    """A number of images, or "auto".
+    """Return a number of images, or "auto".
 
     >>> parse_batch("auto"), parse_batch("4")
     ('auto', 4)
@@ -43,7 +44,7 @@ def parse_batch(text: str) -> int | Literal["auto"]:
     if text == "auto":
         return "auto"
     if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"{text!r} is no number of images; give one, or auto")
+        raise typer.BadParameter(f"{text!r} is not a number of images; give one or auto")
     return int(text)
 
 
@@ -51,15 +52,15 @@ def restore(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="A photograph, or a folder of them.", show_default=False
+            metavar="SOURCE", help="A photograph or a folder of them.", show_default=False
         ),
     ],
     target: Annotated[
         Path | None,
         typer.Argument(
             metavar="TARGET",
-            help="Where to write; its ending chooses the format. Required for a folder.  "
-            "[dim]\\[default: NAME-restored beside the photograph][/dim]",
+            help="Output file, whose ending selects the format, or folder. Required if SOURCE is "
+            "a folder.  [dim]\\[default: NAME-restored beside the photograph][/dim]",
             show_default=False,
         ),
     ] = None,
@@ -72,7 +73,7 @@ def restore(
         bool,
         typer.Option(
             "--global",
-            help="No TLC: run the network as it is.",
+            help="Run the original network, without TLC.",
             rich_help_panel="Local operations (TLC)",
         ),
     ] = False,
@@ -81,15 +82,15 @@ def restore(
     tile: Tile = "auto",
     memory: Memory = None,
     halo: Halo = None,
-    overlap: Overlapping = None,
-    blend: Blended = None,
+    overlap: Overlap = None,
+    blend: Blend = None,
     batch: Annotated[
         Any,
         typer.Option(
             parser=parse_batch,
             metavar="N|auto",
-            help="How many of a folder's images of one size share a call of the network, at most; "
-            "auto is 16, fewer where that would be slow or memory short.",
+            help="Largest number of a folder's images of one size in a batch. auto is 16, fewer if "
+            "that is slow or memory is short.",
             rich_help_panel="Running",
         ),
     ] = "auto",
@@ -97,41 +98,44 @@ def restore(
     dtype: DType = "auto",
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel="Files"),
+        typer.Option("--overwrite", help="Replace existing results.", rich_help_panel="Files"),
     ] = False,
     resume: Annotated[
         bool,
         typer.Option(
-            help="Skip a folder's files that are restored; go on with a large photograph that "
-            "was interrupted.",
+            help="Skip files of a folder whose results exist; continue an interrupted large "
+            "photograph.",
             rich_help_panel="Files",
         ),
     ] = True,
     recursive: Annotated[
-        bool, typer.Option(help="Go into the folders of a folder.", rich_help_panel="Files")
+        bool, typer.Option(help="Include subfolders.", rich_help_panel="Files")
     ] = True,
     suffix: Annotated[
         str | None,
         typer.Option(
             "--format",
             metavar="SUFFIX",
-            help="Format of a folder's outputs, say png.  [dim]\\[default: as each input][/dim]",
+            help="Format of a folder's results, such as png.  [dim]\\[default: as the input][/dim]",
             rich_help_panel="Files",
         ),
     ] = None,
     quality: Annotated[
         int,
-        typer.Option(min=1, max=100, help="Of JPEG and WebP outputs.", rich_help_panel="Files"),
+        typer.Option(
+            min=1, max=100, metavar="N", help="Quality of JPEG and WebP.", rich_help_panel="Files"
+        ),
     ] = 95,
 ) -> None:
     """Restore a photograph, or every photograph of a folder.
 
-    The network runs with TLC: its global operations see the window they were trained for.
-    PNG, JPEG, TIFF and WebP; 8 and 16 bits, alpha, colour profile and EXIF are kept.
+    The network runs with TLC: its global operations use local windows instead of the whole
+    image. Reads and writes PNG, JPEG, TIFF and WebP; keeps bit depth, alpha, colour profile
+    and EXIF.
     """
     folder = source.is_dir()
     if folder and target is None:
-        raise typer.BadParameter("a folder's results need an output folder", param_hint="TARGET")
+        raise typer.BadParameter("give an output folder, as SOURCE is one", param_hint="TARGET")
     target = target or source.with_name(f"{source.stem}-restored{source.suffix}")
     if not folder:
         if target.is_dir():
@@ -146,7 +150,7 @@ def restore(
     chosen_device = device_named(device)
     loaded = load_model(model)
     if run_global:
-        network, how = loaded.network, {"TLC": "off: global operations run over the whole image"}
+        network, how = loaded.network, {"TLC": "off, global operations run over the whole image"}
     else:
         network, how = _localized(
             loaded,
@@ -228,19 +232,20 @@ def _restore_folder(
 
 
 def _check_file(source: Path, target: Path, overwrite: bool) -> None:
-    """Refuse what would fail after the work is done."""
+    """Check before the work that the result can be written.
+
+    Raises:
+        ArgumentError: it cannot.
+    """
     from glocal.images.images import SUFFIXES
 
     if not source.exists():
         raise ArgumentError(f"{source}: no such file or folder")
     if target.suffix.lower() not in SUFFIXES:
-        raise ArgumentError(f"{target}: cannot be written; its name must end in {SUFFIXES}")
+        raise ArgumentError(f"{target}: the name must end in {', '.join(SUFFIXES)}")
     if target.exists() and target.samefile(source):
-        raise ArgumentError(f"{target}: is the input itself; name another output")
-    if target.exists() and not overwrite:
-        raise ArgumentError(f"{target}: exists already; name another output or give --overwrite")
-    if not target.parent.is_dir():
-        raise ArgumentError(f"{target.parent}: no such folder to write to")
+        raise ArgumentError(f"{target} is the input file; choose another output name")
+    check_new_file(target, overwrite)
 
 
 def _describe(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> str:
@@ -252,7 +257,7 @@ def _describe(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> str:
 def _localized(
     loaded: "LoadedNetwork", train_size: tuple[int, int] | None, **options: Any
 ) -> tuple["nn.Module", dict[str, str]]:
-    """The converted network, and what there is to say about it."""
+    """Return the converted network, and a summary of its plan."""
     from glocal.conversion.localize import localize, plan_of
 
     with console(stderr=True).status("Looking for global operations …"):
@@ -260,9 +265,9 @@ def _localized(
     plan = plan_of(local)
     for text in plan.warnings():
         say(text, "yellow", "warning")
-    said = (
+    summary = (
         f"{plan.summary()}; window {size_text(plan.window)}"
         if plan.rows
-        else ("nothing to convert: the network has no global operations")
+        else "nothing to convert, the network has no global operations"
     )
-    return local, {"TLC": said}
+    return local, {"TLC": summary}

@@ -1,4 +1,4 @@
-"""Options that say what a network sees at once, and how its tiles become one image."""
+"""Options for the tiles of an image: size, memory, overlap, blending."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -7,11 +7,20 @@ import typer
 
 from glocal.cli.arguments import parse_size
 
-__all__ = ["Blended", "Halo", "Memory", "Overlapping", "Tile"]
+__all__ = [
+    "Blend",
+    "Halo",
+    "Memory",
+    "Overlap",
+    "StitchBlend",
+    "StitchOverlap",
+    "StitchTile",
+    "Tile",
+]
 
 
 def parse_tile(text: str) -> tuple[int, int] | Literal["auto"]:
-    """A size, or "auto".
+    """Return a size, or "auto".
 
     >>> parse_tile("auto"), parse_tile("512")
     ('auto', (512, 512))
@@ -20,17 +29,17 @@ def parse_tile(text: str) -> tuple[int, int] | Literal["auto"]:
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of "6GB", "6000MB" or "5.5GiB".
+    """Return the bytes of "6GB", "6000MB" or "5.5GiB".
 
     >>> parse_memory("6GB"), parse_memory("512MiB")
     (6000000000, 536870912)
 
     Raises:
-        typer.BadParameter: the text is no size of memory.
+        typer.BadParameter: the text is not an amount of memory.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B?", text, re.IGNORECASE)
     if match is None:
-        raise typer.BadParameter(f"{text!r} is no size of memory; give it as 6GB or 800MB")
+        raise typer.BadParameter(f"{text!r} is not an amount of memory; give it as 6GB or 800MB")
     unit = 1024 if match[3] else 1000
     return int(float(match[1]) * unit ** (1 + "KMGT".index(match[2].upper())))
 
@@ -41,8 +50,8 @@ Tile = Annotated[
         "--tile",
         parser=parse_tile,
         metavar="N|HxW|auto",
-        help="What the network sees at once. auto is the whole photograph where memory is "
-        "enough for it, and else the largest tile that is.",
+        help="Size of the tiles. auto takes the whole photograph if it fits into memory, else "
+        "the largest tile that fits.",
         rich_help_panel="Running",
     ),
 ]
@@ -52,8 +61,8 @@ Memory = Annotated[
         "--memory",
         parser=parse_memory,
         metavar="SIZE",
-        help="Memory that may be taken, such as 6GB; chooses the tiles.  "
-        "[dim]\\[default: most of what is free][/dim]",
+        help="Memory to use at most, such as 6GB; auto tiles are chosen to fit.  "
+        "[dim]\\[default: most of the free memory][/dim]",
         rich_help_panel="Running",
     ),
 ]
@@ -62,27 +71,58 @@ Halo = Annotated[
     typer.Option(
         "--halo",
         min=0,
-        help="Pixels around a tile that are thrown away.  [dim]\\[default: measured][/dim]",
+        metavar="PIXELS",
+        help="Pixels around each tile to compute and discard.  [dim]\\[default: measured][/dim]",
         rich_help_panel="Running",
     ),
 ]
-Overlapping = Annotated[
+Overlap = Annotated[
     int | None,
     typer.Option(
         "--overlap",
         min=0,
-        help="Blend tiles that overlap by so many pixels at least.  [dim]\\[default: no "
-        "blending with TLC, else an eighth of the tile][/dim]",
+        metavar="PIXELS",
+        help="Blend tiles, with at least this overlap in pixels.  [dim]\\[default: no blending "
+        "with TLC, else an eighth of the tile][/dim]",
         rich_help_panel="Running",
     ),
 ]
-Blended = Annotated[
+Blend = Annotated[
     Literal["linear", "mean", "cut"] | None,
     typer.Option(
         "--blend",
-        help="Blend tiles: linear fades them into each other, mean averages where they "
-        "overlap, cut takes each pixel from one tile.  [dim]\\[default: no blending with TLC, "
-        "else linear][/dim]",
+        help="Blend tiles: linear fades them into each other, mean averages them, cut takes "
+        "each pixel from one tile.  [dim]\\[default: no blending with TLC, else linear][/dim]",
         rich_help_panel="Running",
+    ),
+]
+
+StitchTile = Annotated[
+    Any,
+    typer.Option(
+        "--tile",
+        parser=parse_size,
+        metavar="N|HxW",
+        help="Size of the tiles.  [dim]\\[default: the train size][/dim]",
+        rich_help_panel="Crop-and-stitch",
+    ),
+]
+StitchOverlap = Annotated[
+    int | None,
+    typer.Option(
+        "--overlap",
+        min=0,
+        metavar="PIXELS",
+        help="Least overlap of tiles in pixels.  [dim]\\[default: an eighth of the tile][/dim]",
+        rich_help_panel="Crop-and-stitch",
+    ),
+]
+StitchBlend = Annotated[
+    Literal["linear", "mean", "cut"],
+    typer.Option(
+        "--blend",
+        help="linear fades tiles into each other, mean averages them, cut takes each pixel from "
+        "one tile.",
+        rich_help_panel="Crop-and-stitch",
     ),
 ]

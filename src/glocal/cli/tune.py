@@ -1,4 +1,4 @@
-"""``glocal tune``: the window, and the operations to convert, that serve a few images best."""
+"""``glocal tune``: choose the window and the operations to convert."""
 
 import shlex
 from pathlib import Path
@@ -19,6 +19,7 @@ from glocal.cli.arguments import (
     NoiseSigma,
     Output,
     TrainSize,
+    check_new_file,
     device_named,
     load_model,
     parse_size,
@@ -48,8 +49,8 @@ def tune(
         typer.Option(
             parser=parse_size,
             metavar="N|HxW",
-            help="Take the centre of each image only, at least 3 × the train size: faster, but "
-            "crops smaller than the photographs in use understate the effect.",
+            help="Use only the centre of each image, at least 3 × the train size. Faster, but a "
+            "smaller image shows a smaller effect.",
             rich_help_panel="Data",
         ),
     ] = None,
@@ -59,21 +60,19 @@ def tune(
         bool,
         typer.Option(
             "--per-axis",
-            help="Refine the window's height and width alone, too.",
+            help="Refine the height and the width of the window separately.",
             rich_help_panel="Search",
         ),
     ] = False,
     operations: Annotated[
         bool,
-        typer.Option(
-            help="Try to leave groups of operations global, too.", rich_help_panel="Search"
-        ),
+        typer.Option(help="Try to leave groups of operations global.", rich_help_panel="Search"),
     ] = True,
     metric: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="psnr, psnr-y, ssim-3d, ssim or ssim-y.",
+            help="Metric to decide by: psnr, psnr-y, ssim-3d, ssim or ssim-y.",
             rich_help_panel="Search",
         ),
     ] = "psnr",
@@ -85,7 +84,7 @@ def tune(
         Path | None,
         typer.Option(
             metavar="FILE.json",
-            help="Write all that was found there.",
+            help="Write all trials and the recommendation to FILE.json.",
             rich_help_panel="Results",
             show_default=False,
         ),
@@ -94,7 +93,7 @@ def tune(
         Path | None,
         typer.Option(
             metavar="FILE.jsonl",
-            help="Note every measurement there; a search that was interrupted goes on.",
+            help="Append every measurement to FILE.jsonl; continue an interrupted search.",
             rich_help_panel="Results",
             show_default=False,
         ),
@@ -102,7 +101,7 @@ def tune(
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Begin the log anew; replace FILE.json.", rich_help_panel="Results"
+            "--overwrite", help="Replace FILE.json and FILE.jsonl.", rich_help_panel="Results"
         ),
     ] = False,
     as_json: Annotated[
@@ -110,20 +109,19 @@ def tune(
         typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel="Results"),
     ] = False,
 ) -> None:
-    """Choose the window of a network, and which operations to convert, from a few images.
+    """Choose the window, and the operations to convert, on a few images.
 
-    Windows of 0.3 to 3 × the train size are compared with the original network on the full image.
-    The gain to expect is that on images that did not choose. Where TLC does not help, this is
-    said, and the original is recommended. Without targets the statistics decide, as a proxy.
+    Compares windows of 0.3 to 3 × the train size with the original network on the full image.
+    The expected gain is validated on held-out images. If TLC does not help, the original network
+    is recommended. Without targets the statistics of global operations decide, as a proxy.
     """
     from glocal.data.datasets import pairs
     from glocal.images.files import write_whole
+    from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
     from glocal.study.tuning.search import tune as tune_network
 
-    if out is not None and out.exists() and not overwrite:
-        raise ArgumentError(f"{out}: exists already; name another output or give --overwrite")
-    if out is not None and not out.parent.is_dir():
-        raise ArgumentError(f"{out.parent}: no such folder to write to")
+    if out is not None:
+        check_new_file(out, overwrite)
     found = pairs(data, layout, noise_sigma=noise_sigma)
     chosen_device = device_named(device)
     loaded = load_model(model)
@@ -133,16 +131,13 @@ def tune(
             loaded.network,
             found,
             size,
-            metric=metric,
             per_axis=per_axis,
             operations=operations,
-            limit=limit,
             crop=crop,
-            keep_global=keep_global or (),
-            allow_global=allow_global,
-            device=chosen_device,
-            dtype=None if dtype == "auto" else dtype,
-            output=output,
+            conversion=ConversionOptions(keep_global or (), allow_global),
+            score=ScoreOptions((metric,)),
+            run=RunOptions(chosen_device, None if dtype == "auto" else dtype, output),
+            limit=limit,
             log=log,
             overwrite=overwrite,
             progress=stages.show,
@@ -151,30 +146,30 @@ def tune(
         typer.echo(tuning.to_json())
     else:
         name = f"{loaded.name} ({loaded.architecture}, trained on crops of {size_text(size)})"
-        centre = f", {size_text(crop)} of their centre" if crop else ""
+        centre = f", centre of {size_text(crop)} each" if crop else ""
         say_facts(
             {"network": name, "images": f"{len(tuning.images)} of {len(found)} in {data}{centre}"}
         )
-        _say_found(tuning, _command(model, train_size, output, tuning, allow_global))
-    # last, so that a disk that refuses the file takes nothing away
+        _print_result(tuning, _command(model, train_size, output, tuning, allow_global))
+    # last, so that nothing is lost if the file cannot be written
     if out is not None:
         write_whole(out, tuning.to_json() + "\n", ArgumentError)
         if not as_json:
             say_facts({"result": str(out)})
 
 
-def _say_found(tuning: "Tuning", words: list[str]) -> None:
-    """The table with its protocol, and the recommendation with the command that follows it."""
+def _print_result(tuning: "Tuning", words: list[str]) -> None:
+    """Print the table, its protocol, the recommendation, and the command for it."""
     if tuning.trials:
         console().print(_table(tuning), soft_wrap=False)
         say_facts({"protocol": tuning.protocol})
     notes = {f"note {n}" if n > 1 else "note": text for n, text in enumerate(tuning.notes, 1)}
-    advice = " ".join(filter(None, [tuning.advice(), tuning.proxy]))
+    advice = " ".join(filter(None, [tuning.advice(), tuning.proxy_note]))
     say_facts({**notes, "advice": advice, "use": shlex.join(words)})
 
 
 class _Stages:
-    """A bar for each stage of the search, one after the other."""
+    """Shows a progress bar for each stage of the search in turn."""
 
     def __init__(self) -> None:
         self._bar: Bar | None = None
@@ -208,7 +203,7 @@ def _table(tuning: "Tuning") -> "Table":
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
-    for index, head in enumerate(tuning.heads):
+    for index, head in enumerate(tuning.columns):
         table.add_column(Text(head), justify="left" if index in (0, 2) else "right")
     for row in tuning.rows():
         style = "bold" if row[0].endswith("*") else ""
@@ -223,7 +218,7 @@ def _command(
     tuning: "Tuning",
     allow_global: bool,
 ) -> list[str]:
-    """The command that does what is recommended, with a photograph to fill in."""
+    """Return the command for the recommendation, with photo.jpg for the photograph."""
     words = ["glocal", "restore", "photo.jpg", "--model", model]
     if output is not None:
         words += ["--output", str(output)]

@@ -1,4 +1,4 @@
-"""Make a network local: find its global operations and put their local forms in their place."""
+"""Convert a network to local operations, or list what would be converted."""
 
 from collections.abc import Iterable, Sequence
 from typing import get_args
@@ -9,6 +9,7 @@ from torch import nn
 from glocal.conversion.converter import Conversion
 from glocal.conversion.rules import DEFAULT_RULES, Rule
 from glocal.conversion.rules.rule import Local
+from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError, ConversionError
 from glocal.ops.windows import LEAST, Overlap, Precision, Size, as_size
 from glocal.scanning.example import Example, scan_network
@@ -21,21 +22,21 @@ _PLAN = "glocal_plan"
 
 def localize(
     model: nn.Module,
-    train_size: int | Size,
+    train_size: int | Size | None = None,
     *,
     window_scale: float = 1.5,
     window: int | Size | None = None,
-    overlap: Overlap = LEAST,
+    window_overlap: Overlap = LEAST,
     precision: Precision = "exact",
     keep_global: str | Iterable[str] = (),
     rules: Sequence[Rule] = DEFAULT_RULES,
     example: Example | None = None,
     allow_global: bool = False,
 ) -> nn.Module:
-    """A copy of a network whose global operations run over local windows (TLC).
+    """Return a copy of a network whose global operations run locally (TLC).
 
-    The copy shares all parameters with `model`, which stays as it is, has the same state-dict
-    keys, and serves images of every size. Its `Plan` is `plan_of(copy)`.
+    The copy shares all parameters with `model`, which is not changed. It has the same state-dict
+    keys and accepts images of every size. `plan_of(copy)` returns its `Plan`.
 
     >>> class Gate(nn.Module):
     ...     def __init__(self):
@@ -49,63 +50,68 @@ def localize(
 
     Args:
         model: any network that maps an image to an image.
-        train_size: side or (height, width) of the crops it was trained on, in pixels.
+        train_size: side or (height, width) of its training crops, in pixels. By default the size
+            that the model carries as `model.glocal_train_size`; `glocal.load` sets it where the
+            checkpoint or its architecture states one.
         window_scale: window ÷ training size; 1.5 is the paper's.
         window: side or (height, width) of the window in input pixels, instead of `window_scale`.
-        overlap: of the windows of rewritten operations that mix pixels, such as grids and spatial
-            attention; more of it costs more and shows fewer seams. Transposed attention that a
-            rule converts always has the least.
+        window_overlap: how the windows of rewritten operations that mix pixels (grids, spatial
+            attention) overlap. More overlap costs time and shows fewer seams. Transposed
+            attention that a rule converts always has the least overlap.
         precision: of window statistics. "fast" evaluates means and moments on a coarse grid and
-            interpolates: quicker where statistics meet large maps, within 1/16 of the range of a
-            map of the exact ones, see `glocal.ops`. Attention and maxima are exact anyway, and so
-            is what is compiled or exported.
-        keep_global: module paths, or patterns such as "encoder.*", that are to stay global.
-        rules: the forms to convert, first match wins.
-        example: what to call the model with, if not one image tensor: a tensor, a sequence of
-            arguments, or a function of (height, width) that makes them. Only shapes and types
-            count; the last two dims of tensors are adapted to the sizes that are tried.
-        allow_global: leave what cannot be converted global instead of raising; the plan lists it.
+            interpolates. It is quicker on large maps and differs from "exact" by at most 1/16 of
+            the range of a map, see `glocal.ops`. Attention, maxima, and compiled or exported
+            networks are always exact.
+        keep_global: module paths, or patterns such as "encoder.*", to leave global.
+        rules: the forms to convert; the first match wins.
+        example: what to call the model with if it takes more than one image tensor: a tensor, a
+            sequence of arguments, or a function of (height, width) that returns them. Only shapes
+            and types matter; the last two dims of its tensors are resized for the scan.
+        allow_global: leave an operation that cannot be converted global instead of raising; the
+            plan lists it.
 
     Returns:
         The converted copy, in the mode (training or not) of `model`.
 
     Raises:
-        ArgumentError: a size, window or pattern is wrong, or the model is converted already.
+        ArgumentError: a size, window or pattern is wrong, the training size is unknown, or the
+            model is converted already.
         ScanError: the model does not run at the training size.
         ConversionError: an operation cannot be converted and `allow_global` is not set.
 
     Source: Chu et al., Improving Image Restoration by Revisiting Global Information
     Aggregation, ECCV 2022 (arXiv 2112.04491).
     """
-    train = as_size(train_size, "train_size")
+    if hasattr(model, _PLAN):
+        raise ArgumentError("the model is converted already; convert the original instead")
+    train = resolve_train_size(model, train_size)
     if window is None:
         if not window_scale > 0:
             raise ArgumentError(f"window_scale must be above 0, got {window_scale!r}")
         pixels = (max(1, int(train[0] * window_scale)), max(1, int(train[1] * window_scale)))
     else:
         pixels = as_size(window, "window")
-    if hasattr(model, _PLAN):
-        raise ArgumentError("the model is converted already: convert the original instead")
     if precision not in get_args(Precision):
-        raise ArgumentError(f'precision is "exact" or "fast", got {precision!r}')
+        raise ArgumentError(f'precision must be "exact" or "fast", got {precision!r}')
     patterns = (keep_global,) if isinstance(keep_global, str) else tuple(keep_global)
 
     with torch.inference_mode(False):  # inside, torch shows a scan other operations
         found = scan_network(model, train, example)
-        conversion = Conversion(model, found, train, pixels, rules, overlap)
+        conversion = Conversion(model, found, train, pixels, rules, window_overlap)
         rows = conversion.run(patterns)
     for module in conversion.root.modules():
         if isinstance(module, Local):
             module.precision = precision
     plan = Plan(train, pixels, rows, precision)
-    left = plan.with_status("global")
-    if left and not allow_global:
-        shown = "; ".join(
-            f"{row.operation} in '{row.path}' ({row.line}): {row.how}" for row in left[:3]
+    unconverted = plan.with_status("global")
+    if unconverted and not allow_global:
+        listed = "; ".join(
+            f"{row.operation} in '{row.path}' ({row.line}): {row.how}" for row in unconverted[:3]
         )
-        more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
+        more = f"; and {len(unconverted) - 3} more" if len(unconverted) > 3 else ""
         raise ConversionError(
-            f"{len(left)} of {len(rows)} global operations cannot be made local: {shown}{more}\n"
+            f"{len(unconverted)} of {len(rows)} global operations cannot be made local: "
+            f"{listed}{more}\n"
             "Pass allow_global=True to leave them global, or name them in keep_global."
         )
     root = conversion.root
@@ -115,24 +121,38 @@ def localize(
 
 def scan(
     model: nn.Module,
-    train_size: int | Size,
+    train_size: int | Size | None = None,
     *,
     window_scale: float = 1.5,
     window: int | Size | None = None,
+    window_overlap: Overlap = LEAST,
+    precision: Precision = "exact",
     keep_global: str | Iterable[str] = (),
     rules: Sequence[Rule] = DEFAULT_RULES,
     example: Example | None = None,
+    allow_global: bool = False,
 ) -> Plan:
-    """What is global in a network and what `localize` would make of it; arguments as there.
+    """Return what `localize` would do with each global operation of a network.
+
+    Takes the arguments of `localize`, so `scan(model, **options)` shows what
+    `localize(model, **options)` does. Operations that cannot be converted are listed whether or
+    not `allow_global` is set.
 
     >>> print(scan(nn.Sequential(nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8)), 64).summary())
     1 local, 0 left global
+
+    Raises:
+        ArgumentError: as in `localize`.
+        ScanError: the model does not run at the training size.
     """
+    del allow_global  # accepted so that the same options serve `localize`
     converted = localize(
         model,
         train_size,
         window_scale=window_scale,
         window=window,
+        window_overlap=window_overlap,
+        precision=precision,
         keep_global=keep_global,
         rules=rules,
         example=example,
@@ -142,12 +162,12 @@ def scan(
 
 
 def plan_of(converted: nn.Module) -> Plan:
-    """The plan that a converted network carries.
+    """Return the plan of a converted network.
 
     Raises:
-        ArgumentError: the network comes from no conversion.
+        ArgumentError: `localize` did not make the network.
     """
     plan = getattr(converted, _PLAN, None)
     if not isinstance(plan, Plan):
-        raise ArgumentError("the network was not made by localize: it carries no plan")
+        raise ArgumentError("the network carries no plan; pass a network that localize returned")
     return plan

@@ -1,4 +1,4 @@
-"""Whatever names a network, to the network: a file, an embedded model, a repository, a factory."""
+"""Load networks: checkpoint files, embedded models, Hugging Face Hub, factories."""
 
 import importlib.resources
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from glocal.conversion.train_size import ATTRIBUTE, carried_train_size
 from glocal.errors import CheckpointError
 from glocal.networks.checkpoint import SUFFIXES, read_checkpoint, read_metadata
 from glocal.networks.detect import NearMissError, known_network
@@ -17,15 +18,20 @@ from glocal.networks.external import download, is_repository, made_by, recognise
 __all__ = ["DEFAULT_MODEL", "LoadedNetwork", "embedded_models", "load", "load_checkpoint"]
 
 DEFAULT_MODEL = "nafnet-motion-blur"
-"""Name of the embedded model that is used where none is named."""
+"""The embedded model that is used by default."""
 
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with its weights, in eval mode on the CPU, and what is known about it.
+    """A network with its weights, in eval mode on the CPU, and its description.
 
-    `train_size` is the (height, width) of the crops it was trained on and `task` what it was
-    trained for; both are None where neither the file nor the release says.
+    Attributes:
+        network: carries its training size as `network.glocal_train_size` where that is known.
+        architecture: its name, such as "NAFNet"; the class name for a factory.
+        hyperparameters: constructor arguments of the network.
+        train_size: (height, width) of its training crops in pixels; None if unknown.
+        name: of the embedded model or of the checkpoint.
+        task: what it was trained for, such as "deblurring"; None if unknown.
     """
 
     network: nn.Module
@@ -35,37 +41,49 @@ class LoadedNetwork:
     name: str
     task: str | None
 
+    def __post_init__(self) -> None:
+        if self.train_size is not None:
+            setattr(self.network, ATTRIBUTE, self.train_size)
+
 
 def load(source: str | Path) -> nn.Module:
-    """The network of a checkpoint file or of an embedded model, in eval mode on the CPU.
+    """Return the network of a checkpoint or an embedded model, in eval mode.
 
-    Checkpoints of networks that are not glocal's own are recognised where spandrel is installed.
+    The network is on the CPU. It carries its training size as `network.glocal_train_size` where
+    the checkpoint or the architecture states it, so `glocal.localize(glocal.load(source))` needs
+    no number. With spandrel installed, checkpoints of its architectures are recognised too.
+
+    >>> load("nafnet-motion-blur").glocal_train_size
+    (64, 64)
 
     Args:
-        source: path of a `.pth`, `.pt`, `.ckpt` or `.safetensors` file; the name of an
-            embedded model (see `embedded_models`), which goes before a file of that very name;
-            "owner/name" or "owner/name:file" on the Hugging Face Hub; or
-            "package.module:factory", a Python function that makes the network.
+        source: one of
+
+            - path of a `.pth`, `.pt`, `.ckpt` or `.safetensors` file;
+            - name of an embedded model, see `embedded_models`; it takes precedence over a file
+              of that name;
+            - "owner/name" or "owner/name:file" on the Hugging Face Hub;
+            - "package.module:factory", a Python function that returns the network.
 
     Raises:
-        CheckpointError: the file cannot be read, or fits no known network.
-        ArgumentError: the factory fails, or makes no network.
+        CheckpointError: the file cannot be read, or matches no known network.
+        ArgumentError: the factory fails, or returns no network.
     """
     return load_checkpoint(source).network
 
 
 def load_checkpoint(source: str | Path) -> LoadedNetwork:
-    """The network of a checkpoint file or of an embedded model, with what is known about it.
+    """Return a network with what is known about it: training size, task, name.
 
-    The weights are loaded in float32 (whatever the file holds) and the global random state is
-    left alone.
+    Weights are loaded in float32, whatever the file stores. The global random state is not
+    changed.
 
     Args:
         source: as in `load`.
 
     Raises:
-        CheckpointError: the file cannot be read, or fits no known network.
-        ArgumentError: the factory fails, or makes no network.
+        CheckpointError: the file cannot be read, or matches no known network.
+        ArgumentError: the factory fails, or returns no network.
     """
     embedded = _embedded_files()
     if isinstance(source, str) and source in embedded:
@@ -75,7 +93,8 @@ def load_checkpoint(source: str | Path) -> LoadedNetwork:
     if isinstance(source, str) and not path.exists():
         if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", source):
             network = made_by(source)
-            return LoadedNetwork(network, type(network).__name__, {}, None, source, None)
+            size = carried_train_size(network)
+            return LoadedNetwork(network, type(network).__name__, {}, size, source, None)
         if is_repository(source) and (":" in source or path.suffix not in SUFFIXES):
             return _load_file(download(source), name=source)
     if not path.exists() and not path.suffix:
@@ -87,7 +106,7 @@ def load_checkpoint(source: str | Path) -> LoadedNetwork:
 
 
 def embedded_models() -> dict[str, dict[str, str]]:
-    """The models that come with the package: name → metadata of its safetensors header."""
+    """Return the metadata of the models in the package, by their names."""
     models: dict[str, dict[str, str]] = {}
     for name, file in _embedded_files().items():
         with importlib.resources.as_file(file) as path:
@@ -99,18 +118,18 @@ def _load_file(path: Path, name: str) -> LoadedNetwork:
     state_dict, metadata = read_checkpoint(path)
     try:
         network, architecture, hyperparameters = known_network(path, state_dict, metadata)
-    except CheckpointError as unfit:
+    except CheckpointError as mismatch:
         if "architecture" in metadata:
             raise
-        external, why = None, "spandrel knows none either"
+        external, why = None, "spandrel does not recognise it either"
         try:
             external = recognised(state_dict)
         except CheckpointError as error:
             why = str(error)
-        if external is None and isinstance(unfit, NearMissError):
+        if external is None and isinstance(mismatch, NearMissError):
             raise
         if external is None:
-            raise CheckpointError(f"{unfit}; {why}") from None
+            raise CheckpointError(f"{mismatch}; {why}") from None
         return LoadedNetwork(
             network=external.network,
             architecture=external.architecture,
@@ -136,7 +155,7 @@ def _train_size(path: Path, metadata: Mapping[str, str]) -> tuple[int, int] | No
     match = re.fullmatch(r"[\[(]?\s*(\d+)\s*(?:[,x×]\s*(\d+)\s*)?[\])]?", text)
     if match is None:
         raise CheckpointError(
-            f"{path}: the train_size in its metadata is neither one size nor two: {text[:80]!r}"
+            f"{path}: train_size in the metadata must be one or two integers, got {text[:80]!r}"
         )
     return int(match[1]), int(match[2] or match[1])
 

@@ -1,4 +1,6 @@
-"""Does local inference help, why, and with which window: `evaluate`, `analyze`, `tune`.
+"""Measure whether TLC helps, why, and with which window.
+
+Contains `evaluate`, `analyze` and `tune`.
 
 Imports every room below the command line.
 """

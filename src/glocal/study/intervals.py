@@ -1,4 +1,4 @@
-"""How sure the mean of a few measurements is: Student's intervals, also of paired differences."""
+"""Student's confidence intervals of means and of paired differences."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ __all__ = ["Interval", "interval_of", "paired", "student_quantile"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its two-sided interval, mean ± half_width.
+    """A mean with its two-sided confidence interval, mean ± half_width.
 
     Attributes:
         mean: of the values.
-        half_width: NaN where one value says nothing about its spread.
-        count: how many values.
-        level: how often such an interval holds the true mean, where the values are independent
-            draws of a normal distribution.
+        half_width: of the interval; NaN for a single value.
+        count: number of values.
+        level: share of such intervals that contain the true mean, if the values are independent
+            draws from a normal distribution.
     """
 
     mean: float
@@ -37,7 +37,7 @@ class Interval:
         return self.mean + self.half_width
 
     def text(self, digits: int = 3, *, sign: bool = True) -> str:
-        """Mean and half-width.
+        """Format mean and half-width.
 
         >>> interval_of([0.1, 0.2, 0.3]).text()
         '+0.200 ± 0.248'
@@ -49,17 +49,17 @@ class Interval:
 
 
 def interval_of(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Student's interval of the mean of independent values.
+    """Return Student's interval of the mean of independent values.
 
     Raises:
-        ArgumentError: there are no values, or the level does not lie between 0 and 1.
+        ArgumentError: there are no values, or the level is not between 0 and 1.
     """
     if not values:
         raise ArgumentError("an interval needs at least one value")
     count = len(values)
     mean = math.fsum(values) / count
     if count == 1:
-        student_quantile(level, 1)  # the level is judged whatever the count
+        student_quantile(level, 1)  # raises for a wrong level
         return Interval(mean, math.nan, 1, level)
     variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
     half = student_quantile(level, count - 1) * math.sqrt(variance / count)
@@ -67,24 +67,26 @@ def interval_of(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def paired(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Interval:
-    """The interval of first − second, taken pair by pair.
+    """Return Student's interval of the mean of first − second, pair by pair.
 
-    What two ways of restoring one image have in common (how hard the image is) cancels, which
-    makes the interval far narrower than those of the two means.
+    What two restorations of one image share (how hard the image is) cancels, so the interval is
+    much narrower than those of the two means.
 
     >>> paired([30.2, 25.3, 28.1], [30.0, 25.0, 28.0]).text()
     '+0.200 ± 0.248'
 
     Raises:
-        ArgumentError: as for `interval_of`, or the lengths differ.
+        ArgumentError: as in `interval_of`, or the lengths differ.
     """
     if len(first) != len(second):
-        raise ArgumentError(f"{len(first)} values cannot be paired with {len(second)}")
+        raise ArgumentError(
+            f"cannot pair {len(first)} values with {len(second)}; give equally many"
+        )
     return interval_of([a - b for a, b in zip(first, second, strict=True)], level)
 
 
 def student_quantile(level: float, degrees: int) -> float:
-    """The t that |T| stays below with probability `level`, for Student's T.
+    """Return the t with P(|T| < t) = `level`, for Student's T.
 
     >>> round(student_quantile(0.95, 9), 4)
     2.2622
@@ -92,11 +94,11 @@ def student_quantile(level: float, degrees: int) -> float:
     Source: the finite sums for a whole number of degrees, Abramowitz and Stegun 26.7.3 and 26.7.4.
 
     Raises:
-        ArgumentError: the level does not lie between 0 and 1, or the degrees are below 1.
+        ArgumentError: the level is not between 0 and 1, or the degrees are below 1.
     """
     if not 0 < level < 1 or degrees < 1:
         raise ArgumentError(
-            f"a level between 0 and 1 and at least 1 degree are needed, got {level} and {degrees}"
+            f"level must be between 0 and 1 and degrees at least 1, got {level} and {degrees}"
         )
     low, high = 0.0, math.pi / 2
     while low < (middle := (low + high) / 2) < high:
@@ -108,7 +110,7 @@ def student_quantile(level: float, degrees: int) -> float:
 
 
 def _probability(theta: float, degrees: int) -> float:
-    """P(|T| < t) of t = tan(θ) √degrees."""
+    """Return P(|T| < t) for t = tan(θ) √degrees."""
     cosine, odd = math.cos(theta), degrees % 2
     term = total = cosine if odd else 1.0
     for k in range(2 + odd, degrees, 2):

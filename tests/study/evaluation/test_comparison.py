@@ -17,15 +17,16 @@ from glocal.images import images
 from glocal.images.images import Image
 from glocal.metrics import psnr, ssim_3d
 from glocal.study.evaluation.comparison import evaluate
+from glocal.study.evaluation.methods import Method
 from glocal.study.evaluation.pictures import Pictures
 from glocal.study.evaluation.records import DEGRADED
-from glocal.study.evaluation.ways import Way
+from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
 
 TRAIN = 32
 NAMES = ("full image", "crop-and-stitch 32/4 linear", "TLC 48")
 
 
-measured = partial(evaluate, metrics=("psnr",))
+measured = partial(evaluate, score=ScoreOptions(("psnr",)))
 
 
 @pytest.fixture
@@ -42,62 +43,64 @@ def data(tmp_path: Path) -> Path:
 def restores(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...]]]:
     """Name and size of every restoration of a whole image, warm-ups left out."""
     calls: list[tuple[str, tuple[int, ...]]] = []
-    original: Callable[..., Any] = Way.restore
+    original: Callable[..., Any] = Method.restore
 
-    def restore(self: Way, image: Any, **options: Any) -> Any:
+    def restore(self: Method, image: Any, **options: Any) -> Any:
         if image.shape[:2] != (TRAIN, TRAIN):
             calls.append((self.name, image.shape))
         return original(self, image, **options)
 
-    monkeypatch.setattr(Way, "restore", restore)
+    monkeypatch.setattr(Method, "restore", restore)
     return calls
 
 
 def test_records_are_the_metrics_of_what_restore_gives(model: Gate, data: Path) -> None:
     evaluation = evaluate(model, data, TRAIN)
     assert evaluation.failures == ()
-    assert evaluation.names == evaluation.images == ("a", "b")
-    assert evaluation.ways == (DEGRADED, *NAMES)
+    assert evaluation.images == evaluation.compared == ("a", "b")
+    assert evaluation.methods == (DEGRADED, *NAMES)
     networks = {"full image": model, "TLC 48": glocal.localize(model, TRAIN)}
-    records = {(record.image, record.way): record for record in evaluation.records}
+    records = {(record.image, record.method): record for record in evaluation.records}
     assert len(records) == len(evaluation.records) == 8
     for pair in pairs(data):
         degraded, target = read_pair(pair)
-        restored = {way: glocal.restore(net, degraded) for way, net in networks.items()}
+        restored = {method: glocal.restore(net, degraded) for method, net in networks.items()}
         restored[DEGRADED] = degraded
         restored[NAMES[1]] = glocal.restore(model, degraded, tiles=TRAIN)
-        for way, image in restored.items():
-            record = records[pair.name, way]
+        for method, image in restored.items():
+            record = records[pair.name, method]
             assert record.size == (56, 72)
             assert record.metrics["psnr"] == psnr(image, target, round8=True)
             assert record.metrics["ssim-3d"] == ssim_3d(image, target, round8=True)
-            assert (record.seconds is None) == (way == DEGRADED)
+            assert (record.seconds is None) == (method == DEGRADED)
             assert record.seconds is None or record.seconds > 0
 
 
-def test_metrics_are_prepared_as_asked(model: Gate, data: Path) -> None:
-    found = evaluate(model, str(data), TRAIN, metrics=("psnr-y", "psnr"), round8=False, border=8)
+def test_images_are_prepared_for_metrics_by_the_options(model: Gate, data: Path) -> None:
+    found = evaluate(
+        model, str(data), TRAIN, score=ScoreOptions(("psnr-y", "psnr"), round8=False, border=8)
+    )
     degraded, target = read_pair(pairs(data)[0])
     restored = glocal.restore(model, degraded)
-    record = next(each for each in found.records if each.way == "full image")
+    record = next(each for each in found.records if each.method == "full image")
     assert list(record.metrics) == ["psnr-y", "psnr"]
     assert record.metrics["psnr"] == psnr(restored, target, border=8)
     assert found.protocol.border == 8
 
 
-def test_where_nothing_is_global_tlc_is_the_full_image(data: Path) -> None:
+def test_without_global_operations_tlc_equals_the_full_image(data: Path) -> None:
     torch.manual_seed(0)
     evaluation = measured(nn.Conv2d(3, 3, 3, padding=1), data, TRAIN)
     gain = evaluation.paired("TLC 48", "psnr")
     assert gain.mean == gain.half_width == 0
     assert "nothing to convert" in evaluation.protocol.plans["TLC 48"]
-    assert "it has no global operations" in evaluation.protocol.ways["TLC 48"]
+    assert "it has no global operations" in evaluation.protocol.methods["TLC 48"]
 
 
-def test_several_windows_stand_side_by_side(model: Gate, data: Path) -> None:
+def test_several_windows_are_compared(model: Gate, data: Path) -> None:
     evaluation = measured(model, data, TRAIN, windows=(24, 1000))
-    assert evaluation.ways[-2:] == ("TLC 24", "TLC 1000")
-    # a window that covers the image makes a global operation of a local one
+    assert evaluation.methods[-2:] == ("TLC 24", "TLC 1000")
+    # a window that covers the image makes the operation global
     assert evaluation.paired("TLC 1000", "psnr").mean == pytest.approx(0, abs=1e-4)
     assert abs(evaluation.paired("TLC 24", "psnr").mean) > 1e-3
 
@@ -105,12 +108,12 @@ def test_several_windows_stand_side_by_side(model: Gate, data: Path) -> None:
 def test_images_without_targets_are_timed_only(model: Gate, data: Path) -> None:
     evaluation = measured(model, pairs(data / "input", "dnd"), TRAIN)
     assert evaluation.metrics == ()
-    assert evaluation.ways == NAMES
+    assert evaluation.methods == NAMES
     assert [dict(record.metrics) for record in evaluation.records] == [{}] * 6
     assert evaluation.seconds("TLC 48") > 0
 
 
-def test_a_run_goes_on_where_it_stopped(model: Gate, data: Path, tmp_path: Path, restores) -> None:
+def test_an_interrupted_run_continues(model: Gate, data: Path, tmp_path: Path, restores) -> None:
     log = tmp_path / "out/records.jsonl"
     whole = measured(model, data, TRAIN, log=log)
     assert len(restores) == 6
@@ -139,9 +142,9 @@ def test_a_run_goes_on_where_it_stopped(model: Gate, data: Path, tmp_path: Path,
     ("change", "message"),
     [
         ({"train_size": 64}, r"train_size \[32, 32\], not \[64, 64\]"),
-        ({"metrics": ("ssim",)}, "metrics"),
-        ({"blend": "cut"}, "ways"),
-        ({"keep_global": "gate.0"}, "ways .* plans"),
+        ({"score": ScoreOptions(("ssim",))}, "metrics"),
+        ({"tiles": glocal.Tiles(blend="cut")}, "methods"),
+        ({"conversion": ConversionOptions("gate.0")}, "methods .* plans"),
     ],
 )
 def test_another_protocol_is_refused(
@@ -173,13 +176,15 @@ def test_a_bad_image_is_a_failure_and_the_others_are_measured(model: Gate, data:
     (data / "input/a.png").write_bytes(b"nothing")
     evaluation = measured(model, data, TRAIN)
     (failure,) = evaluation.failures
-    assert (failure.image, failure.way) == ("a", "")
+    assert (failure.image, failure.method) == ("a", "")
     assert "is not a PNG" in failure.error
-    assert evaluation.names == ("a", "b")
-    assert evaluation.images == ("b",)
+    assert evaluation.images == ("a", "b")
+    assert evaluation.compared == ("b",)
 
 
-def test_a_way_that_fails_leaves_the_others(model: Gate, data: Path, tmp_path: Path) -> None:
+def test_a_method_that_fails_does_not_stop_the_others(
+    model: Gate, data: Path, tmp_path: Path
+) -> None:
     class Small(Gate):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             if min(x.shape[-2:]) > 40:
@@ -189,16 +194,16 @@ def test_a_way_that_fails_leaves_the_others(model: Gate, data: Path, tmp_path: P
     model.__class__ = Small
     log = tmp_path / "records.jsonl"
     evaluation = measured(model, data, TRAIN, log=log)
-    assert {(each.way, each.error) for each in evaluation.failures} == {
+    assert {(each.method, each.error) for each in evaluation.failures} == {
         ("full image", "of its own"),
         ("TLC 48", "of its own"),
     }
-    assert evaluation.ways == (DEGRADED, NAMES[1])
-    assert len(evaluation.images) == 2
-    assert "its own" not in log.read_text()  # it is tried again
+    assert evaluation.methods == (DEGRADED, NAMES[1])
+    assert len(evaluation.compared) == 2
+    assert "its own" not in log.read_text()  # the next run tries again
 
 
-def test_pictures_are_kept_and_made_good(model: Gate, data: Path, tmp_path: Path, restores) -> None:
+def test_missing_pictures_are_written(model: Gate, data: Path, tmp_path: Path, restores) -> None:
     log, pictures = tmp_path / "records.jsonl", Pictures(tmp_path / "images", 1)
     whole = measured(model, data, TRAIN, log=log, pictures=pictures)
     folder = tmp_path / "images/1-a"
@@ -241,22 +246,22 @@ def test_super_resolution_is_measured_without_a_degraded_row(data: Path) -> None
     network = nn.Sequential(
         nn.Conv2d(3, 12, 3, padding=1), nn.InstanceNorm2d(12), nn.PixelShuffle(2)
     )
-    evaluation = measured(network, data, TRAIN, border=2)
-    assert evaluation.ways == NAMES
+    evaluation = evaluate(network, data, TRAIN, score=ScoreOptions("psnr", border=2))
+    assert evaluation.methods == NAMES
     assert evaluation.mean("TLC 48", "psnr").count == 2
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"metrics": ("lpips",)}, ArgumentError, "no metric is called 'lpips'"),
+        ({"score": ScoreOptions(("lpips",))}, ArgumentError, "no metric is called 'lpips'"),
         ({"data": []}, ArgumentError, "no images"),
         ({"data": "none"}, ArgumentError, "none: no such folder"),
-        ({"output": 1, "model": lambda: Two()}, ArgumentError, "output=1"),
+        ({"run": RunOptions(output=1), "model": lambda: Two()}, ArgumentError, "output=1"),
         ({"model": lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Median())}, ConversionError, "2 of 2"),
     ],
 )
-def test_impossible_evaluations(
+def test_wrong_arguments_are_refused(
     model: Gate, data: Path, change: dict[str, Any], error: type, message: str
 ) -> None:
     chosen = change.pop("model", lambda: model)()
@@ -266,7 +271,7 @@ def test_impossible_evaluations(
 
 
 def test_two_images_of_one_name_are_refused(model: Gate, data: Path) -> None:
-    with pytest.raises(ArgumentError, match="have the same name"):
+    with pytest.raises(ArgumentError, match="two images of the data have the same name"):
         measured(model, pairs(data) * 2, TRAIN)
 
 

@@ -13,7 +13,7 @@ def test_the_report_is_the_golden_one() -> None:
     assert markdown(constructed(failure)) == GOLDEN.read_text("utf-8")
 
 
-def test_the_protocol_stands_in_every_table() -> None:
+def test_every_table_has_the_protocol() -> None:
     text = markdown(constructed())
     for sentence in ("rounded to 8 bits", "weights 0123456789ab", "fade into each other there"):
         assert text.count(sentence) == text.count("\n|---") == 3

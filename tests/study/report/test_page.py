@@ -58,7 +58,7 @@ def written(tmp_path: Path) -> tuple[Path, Reader]:
     return tmp_path, Reader((tmp_path / "report.html").read_text("utf-8"))
 
 
-def test_all_files_are_there_and_none_lies_elsewhere(written: tuple[Path, Reader]) -> None:
+def test_all_files_exist_inside_the_folder(written: tuple[Path, Reader]) -> None:
     folder, read = written
     crops = list(folder.glob("images/*/crop-*/*.png"))
     assert len(crops) >= 2 * 5
@@ -89,7 +89,7 @@ def test_names_are_escaped(written: tuple[Path, Reader]) -> None:
     assert read.open == []
 
 
-def test_the_protocol_stands_in_every_table(written: tuple[Path, Reader]) -> None:
+def test_every_table_has_the_protocol(written: tuple[Path, Reader]) -> None:
     _, read = written
     assert read.tags["table"] == 3
     for sentence in constructed().protocol.sentences():
@@ -115,7 +115,7 @@ def test_an_image_that_lacks_a_picture_is_not_shown(tmp_path: Path) -> None:
     write_report(constructed(), tmp_path, pictures)
     read = Reader((tmp_path / "report.html").read_text("utf-8"))
     assert read.tags["input"] == 1
-    assert not list((tmp_path / "images").glob("*/crop-1"))  # the ways are all alike
+    assert not list((tmp_path / "images").glob("*/crop-1"))  # the methods give equal images
 
 
 def test_a_page_needs_no_pictures_and_no_targets() -> None:

@@ -6,7 +6,7 @@ from glocal.study.evaluation.records import DEGRADED
 from glocal.study.report.tables import comparison_table, image_table, summary_table
 
 
-def test_every_way_has_a_row_of_means() -> None:
+def test_every_method_has_a_row_of_means() -> None:
     evaluation = constructed()
     table = summary_table(evaluation)
     rows = {row[0]: dict(zip(table.columns[1:], row[1:], strict=False)) for row in table.rows}
@@ -19,7 +19,7 @@ def test_every_way_has_a_row_of_means() -> None:
     assert table.rows[1][-2:] == ("0.510", "300")
 
 
-def test_tlc_is_compared_with_every_other_way() -> None:
+def test_tlc_is_compared_with_every_other_method() -> None:
     table = comparison_table(constructed())
     assert [row[0] for row in table.rows] == ["TLC 96 − full image", f"TLC 96 − {STITCHED}"]
     assert table.rows[1][1:3] == (
@@ -31,7 +31,7 @@ def test_tlc_is_compared_with_every_other_way() -> None:
 
 def test_without_targets_there_is_no_metric_and_no_comparison() -> None:
     evaluation = constructed(targets=False)
-    assert summary_table(evaluation).columns == ("way", "seconds", "memory, MiB")
+    assert summary_table(evaluation).columns == ("method", "seconds", "memory, MiB")
     assert comparison_table(evaluation) is None
 
 

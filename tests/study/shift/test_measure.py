@@ -13,8 +13,9 @@ from torch import Tensor, nn
 import glocal
 from glocal.conversion.localize import plan_of
 from glocal.errors import ArgumentError, GlocalError
+from glocal.study.options import ConversionOptions, RunOptions
 from glocal.study.shift.distances import distance, mean_shift, varying, wasserstein
-from glocal.study.shift.measure import Shift, StatisticsShift, analyze, statistics_shift
+from glocal.study.shift.measure import Shift, StatisticsShift, analyze, window_shifts
 
 Values = np.ndarray
 
@@ -50,7 +51,7 @@ def test_channels_that_do_not_vary_are_left_out() -> None:
     silence = 1e-9 * random.normal(size=(50, 1))
     wide = np.hstack([crops, constant, rounding, silence])
     shift = Shift("", "mean", "", "mean", wide, np.pad(full, ((0, 0), (0, 3))), wide)
-    assert shift.left_out == 3
+    assert shift.constant_channels == 3
     assert shift.distance(shift.full) == pytest.approx(distance(crops, full))
     assert shift.mean_shift(shift.full) == pytest.approx(mean_shift(crops, full))
     assert shift.standardised(shift.crops).shape == (50, 4)
@@ -93,11 +94,11 @@ def photo(height: int, width: int, seed: int = 0) -> Values:
 
 def test_every_operation_is_measured_on_crops_full_images_and_under_tlc(net: Net) -> None:
     shifts = analyze(net, [photo(48, 64), photo(40, 72, 1)], 16, crops_per_image=5)
-    assert (shifts.train_size, shifts.window, shifts.images) == ((16, 16), (24, 24), 2)
+    assert (shifts.train_size, shifts.window, shifts.image_count) == ((16, 16), (24, 24), 2)
     assert [s.path for s in shifts.shifts] == ["pool", "norm", "groups"]
     operations = ["adaptive_avg_pool2d", "instance_norm", "group_norm"]
     assert [s.operation for s in shifts.shifts] == operations
-    assert [s.how for s in shifts.shifts] == ["mean", *["mean, inverse deviation"] * 2]
+    assert [s.statistic for s in shifts.shifts] == ["mean", *["mean, inverse deviation"] * 2]
     assert all(s.line.startswith("test_measure.py:") for s in shifts.shifts)
     for shift, channels in zip(shifts.shifts, (6, 12, 6), strict=True):
         assert shift.crops.shape == (10, channels)
@@ -181,7 +182,9 @@ def test_all_kinds_of_images_are_one(net: Net) -> None:
 
 
 def test_what_stays_global_is_told(net: Net) -> None:
-    shifts = analyze(net, [photo(48, 64)], 16, keep_global="pool", crops_per_image=4)
+    shifts = analyze(
+        net, [photo(48, 64)], 16, conversion=ConversionOptions("pool"), crops_per_image=4
+    )
     pool, norm, _ = shifts.shifts
     assert (pool.status, norm.status) == ("kept", "local")
     np.testing.assert_allclose(pool.local, pool.full)
@@ -191,8 +194,8 @@ def test_what_stays_global_is_told(net: Net) -> None:
 
 def test_windows_are_measured_side_by_side(net: Net) -> None:
     images = [photo(48, 64), photo(40, 72, 1)]
-    windows = [None, (16, 16), (24, 24), (200, 200)]
-    found = statistics_shift(net, images, 16, windows=windows, crops_per_image=5, seed=3)
+    windows = [(16, 16), (24, 24), (200, 200)]
+    found = window_shifts(net, images, 16, windows=windows, crops_per_image=5, seed=3)
     assert list(found.local) == [(16, 16), (24, 24), (200, 200)]
     for window, far in found.local.items():
         alone = analyze(net, images, 16, window=window, crops_per_image=5, seed=3)
@@ -201,7 +204,7 @@ def test_windows_are_measured_side_by_side(net: Net) -> None:
 
 
 def test_no_windows_are_the_full_image(net: Net) -> None:
-    found = statistics_shift(net, [photo(48, 64)], 16, windows=[None], crops_per_image=4)
+    found = window_shifts(net, [photo(48, 64)], 16, windows=[], crops_per_image=4)
     assert found.local == {}
     assert found.full > 0
 
@@ -213,21 +216,23 @@ def test_the_embedded_network() -> None:
     assert len(shifts.shifts) == len(plan_of(glocal.localize(model, 64)).rows) == 8
     assert all(0 < s.distance(s.local) < 20 for s in shifts.shifts)
     same = analyze(model, images, 64, window=96, crops_per_image=3)
-    assert same.verdict().startswith("TLC changes no statistic: the window covers the images")
+    assert same.verdict().startswith(
+        "TLC changes no statistic because the window covers the images"
+    )
 
 
 def test_a_network_without_global_operations() -> None:
     plain = nn.Conv2d(3, 3, 1)
     shifts = analyze(plain, [photo(24, 24)], 16)
-    assert str(shifts).endswith("no global operations: nothing to analyse")
+    assert str(shifts).endswith("the network has no global operations; there is nothing to analyze")
     assert shifts.verdict().endswith("TLC changes nothing")
     assert json.loads(shifts.to_json())["mean_distance"] == {"full": None, "local": None}
-    assert math.isnan(statistics_shift(plain, [photo(24, 24)], 16, windows=[]).full)
+    assert math.isnan(window_shifts(plain, [photo(24, 24)], 16, windows=[]).full)
 
 
 def test_one_crop_says_nothing_of_tlc(net: Net) -> None:
     verdict = analyze(net, [photo(40, 72)], 16, crops_per_image=1).verdict()
-    assert verdict.startswith("one training crop has no deviation")
+    assert verdict.startswith("a single training crop has no deviation")
 
 
 def test_impossible_wishes(net: Net) -> None:
@@ -240,7 +245,7 @@ def test_impossible_wishes(net: Net) -> None:
     with pytest.raises(ArgumentError, match=r"shape \(2, 3, 24, 24\)"):
         analyze(net, [torch.zeros(2, 3, 24, 24)], 16)
     with pytest.raises(ArgumentError, match="window"):
-        statistics_shift(net, [photo(24, 24)], 16, windows=[(0, 3)])
+        window_shifts(net, [photo(24, 24)], 16, windows=[(0, 3)])
 
 
 def test_too_little_memory_is_said(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,22 +278,23 @@ def report(*distances: tuple[float, float]) -> StatisticsShift:
     [
         (
             [(1, 0.25), (3, 0.25)],
-            "TLC brings the statistics of 2 of 2 operations nearer to training: "
+            "TLC brings the statistics of 2 of 2 operations closer to training: "
             "mean distance 2.00 → 0.25",
         ),
         (
             [(1, 0.5), (1, 1.25)],
-            "TLC brings the statistics of 1 of 2 operations nearer to training: "
+            "TLC brings the statistics of 1 of 2 operations closer to training: "
             "mean distance 1.00 → 0.88",
         ),
         (
             [(1, 0.5), (1, 2.5)],
-            "TLC does not help here: it brings the statistics of 1 of 2 operations nearer to "
+            "TLC does not help here; it brings the statistics of 1 of 2 operations closer to "
             "training and of 1 farther away: mean distance 1.00 → 1.50",
         ),
         (
             [(1, 1)],
-            "TLC changes no statistic: the window covers the images (mean distance 1.00 → 1.00)",
+            "TLC changes no statistic because the window covers the images "
+            "(mean distance 1.00 → 1.00)",
         ),
     ],
 )
@@ -299,11 +305,11 @@ def test_the_verdict_is_true(distances: list[tuple[float, float]], verdict: str)
 def test_the_table() -> None:
     assert str(report((1, 0.5), (2, 0.25))).splitlines() == [
         "training size 64x64, window 96x96 (input pixels), 2 images",
-        "module    operation  full image  TLC   mean shift  TLC   how",
-        "--------  ---------  ----------  ----  ----------  ----  ----",
+        "module    operation  full image  TLC   mean shift  TLC   statistic",
+        "--------  ---------  ----------  ----  ----------  ----  ---------",
         "blocks.1  mean       2.00        0.25  2.00        0.25  mean",
         "blocks.0  mean       1.00        0.50  1.00        0.50  mean",
-        "TLC brings the statistics of 2 of 2 operations nearer to training: "
+        "TLC brings the statistics of 2 of 2 operations closer to training: "
         "mean distance 1.50 → 0.38",
     ]
 
@@ -316,11 +322,20 @@ def test_json_tells_the_distances() -> None:
         "path": "blocks.1",
         "operation": "mean",
         "line": "net.py:3",
-        "how": "mean",
+        "statistic": "mean",
         "status": "local",
         "channels": 1,
-        "left_out": 0,
+        "constant_channels": 0,
         "samples": {"crops": 2, "full": 2, "local": 2},
         "distance": {"full": 2.0, "local": 0.25},
         "mean_shift": {"full": 2.0, "local": 0.25},
     }
+
+
+def test_statistics_can_be_measured_in_another_type(net: Net) -> None:
+    image = photo(40, 48)
+    wanted = analyze(net, [image], 16, crops_per_image=2)
+    got = analyze(net, [image], 16, crops_per_image=2, run=RunOptions(dtype="bfloat16"))
+    for ours, theirs in zip(got.shifts, wanted.shifts, strict=True):
+        np.testing.assert_allclose(ours.full, theirs.full, rtol=0.05, atol=0.02)
+        assert not np.array_equal(ours.full, theirs.full)

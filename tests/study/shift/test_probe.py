@@ -58,7 +58,7 @@ def test_instance_norm_shows_mean_and_inverse_deviation() -> None:
     probe = Probe(model, scan)
     (values,) = probe(photo(40, 52))
     assert values[0] == pytest.approx(moments(features(model, photo(40, 52))), rel=1e-4, abs=1e-6)
-    assert probe.statistics[0].how == "mean, inverse deviation"
+    assert probe.statistics[0].name == "mean, inverse deviation"
 
 
 def test_group_norm_shows_mean_and_inverse_deviation_of_groups() -> None:
@@ -98,7 +98,7 @@ def test_fused_attention_is_spelled_out() -> None:
 def test_weights_of_pixels_show_their_spread_whatever_their_number() -> None:
     model, scan = build(GlobalContext)
     probe = Probe(model, scan)
-    assert probe.statistics[0].how == "deviation ÷ mean of the output"
+    assert probe.statistics[0].name == "deviation ÷ mean of the output"
     spread, context = probe(photo(40, 52))
     x = features(model, photo(40, 52))
     with torch.no_grad():
@@ -157,5 +157,5 @@ class OtherPathWhenLarge(Block):
 
 def test_another_path_on_the_image_is_an_error() -> None:
     model, scan = build(OtherPathWhenLarge)
-    with pytest.raises(ScanError, match=r"another path on an image of 256x8 .*mean in ''"):
+    with pytest.raises(ScanError, match=r"other calls on an image of 256x8 .*mean in ''"):
         Probe(model, scan)(photo(256, 8))

@@ -78,7 +78,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ArgumentError, match="no border"):
         seam_ratio(noise(4, 4), noise(4, 4), [], [])
     for border in (0, 4):
-        with pytest.raises(ArgumentError, match="do not lie inside an axis of 4 pixels"):
+        with pytest.raises(ArgumentError, match="must be inside an axis of 4 pixels"):
             seam_ratio(noise(4, 4), noise(4, 4), [border], [])
 
 

@@ -13,9 +13,9 @@ from glocal.study.tuning.trials import Trial, choose
 GROUPS = (Group("a", ("a",), 1), Group("b", ("b",), 1), Group("c", ("c",), 1))
 
 
-def drive(score, train=(64, 64), needless=lambda window: False, **options):
-    """Run a search; `score` is a function of a window and what is kept."""
-    search = Search(train, needless, **options)
+def drive(score, train=(64, 64), covers_images=lambda window: False, **options):
+    """Run a search; `score` is a function of a window and what is keep_global."""
+    search = Search(train, covers_images, **options)
     steps, answer, asked = search.run(), None, []
     while True:
         try:
@@ -29,7 +29,7 @@ def drive(score, train=(64, 64), needless=lambda window: False, **options):
 
 
 def peak(at):
-    return lambda window, kept=(): (
+    return lambda window, keep_global=(): (
         -sum(math.log(w / a) ** 2 for w, a in zip(window, at, strict=True))
     )
 
@@ -46,17 +46,17 @@ def test_the_best_window_is_found(side):
 @given(st.tuples(st.integers(8, 300), st.integers(8, 300)), st.booleans())
 def test_nothing_is_tried_twice_or_out_of_range(train, per_axis):
     trials, _ = drive(peak((50, 60)), train, groups=GROUPS, per_axis=per_axis)
-    keys = [(trial.window, trial.kept) for trial in trials]
+    keys = [(trial.window, trial.keep_global) for trial in trials]
     assert len(set(keys)) == len(keys)
     for trial in trials:
         for side, size in zip(trial.window, train, strict=True):
             assert int(0.3 * size) <= side <= 3 * size
 
 
-def test_needless_windows_are_not_tried():
-    trials, _ = drive(peak((150, 150)), needless=lambda window: window[0] > 100)
+def test_covers_images_windows_are_not_tried():
+    trials, _ = drive(peak((150, 150)), covers_images=lambda window: window[0] > 100)
     assert max(trial.window for trial in trials) <= (100, 100)
-    assert drive(peak((9, 9)), needless=lambda window: True) == ([], [])
+    assert drive(peak((9, 9)), covers_images=lambda window: True) == ([], [])
 
 
 def test_each_axis_alone():
@@ -71,20 +71,22 @@ def test_each_axis_alone():
 
 @pytest.mark.parametrize("harmful", [(), ("b",), ("a", "c")])
 def test_groups_that_hurt_stay_global(harmful):
-    def score(window, kept):
-        best = 64 if set(harmful) <= set(kept) else 128  # another window, as soon as they are out
-        return peak((best, best))(window) - 3 * len(set(harmful) ^ set(kept))
+    def score(window, keep_global):
+        best = (
+            64 if set(harmful) <= set(keep_global) else 128
+        )  # another window, as soon as they are out
+        return peak((best, best))(window) - 3 * len(set(harmful) ^ set(keep_global))
 
     trials, _ = drive(score, groups=GROUPS)
     found = choose(trials)
-    assert set(found.kept) == set(harmful)
+    assert set(found.keep_global) == set(harmful)
     assert found.window[0] == pytest.approx(64, rel=0.1)
 
 
 def test_not_everything_stays_global_unless_more_is_local():
-    def score(window, kept):
-        return len(kept)
+    def score(window, keep_global):
+        return len(keep_global)
 
-    assert max(len(t.kept) for t in drive(score, groups=GROUPS)[0]) == 2
-    assert max(len(t.kept) for t in drive(score, groups=GROUPS, ungrouped=True)[0]) == 3
-    assert max(len(t.kept) for t in drive(score, groups=GROUPS[:1])[0]) == 0
+    assert max(len(t.keep_global) for t in drive(score, groups=GROUPS)[0]) == 2
+    assert max(len(t.keep_global) for t in drive(score, groups=GROUPS, ungrouped=True)[0]) == 3
+    assert max(len(t.keep_global) for t in drive(score, groups=GROUPS[:1])[0]) == 0

@@ -1,7 +1,7 @@
 from fnmatch import fnmatchcase
 
 from glocal.scanning.plan import Plan, Row
-from glocal.study.tuning.groups import MOST, groups_of
+from glocal.study.tuning.groups import MOST_GROUPS, groups_of
 
 
 def plan(*rows):
@@ -86,7 +86,7 @@ def test_groups_are_few():
             *(local(f"n{i}", "mean", f"rule {i}") for i in range(10)), local("m", "mean", "rule 7")
         )
     )
-    assert len(groups) == MOST
+    assert len(groups) == MOST_GROUPS
     assert groups[0].name == "rule 7"
     assert groups[-1].name == "the others"
     assert sum(group.count for group in groups) == 11

@@ -1,4 +1,4 @@
-"""What is measured, how often, and on what."""
+"""What is measured, how often, and on which images."""
 
 import warnings
 from pathlib import Path
@@ -9,10 +9,11 @@ from torch import nn
 from tunings import TRAIN, Gate, dataset_in, photo
 
 import glocal
-from glocal.data.datasets import pairs
 from glocal.errors import ArgumentError, GlocalWarning
 from glocal.inference.restore import restore
 from glocal.metrics import metric_named
+from glocal.study.dataset import open_dataset
+from glocal.study.options import ConversionOptions, ScoreOptions
 from glocal.study.tuning.measuring import Measuring, Quality
 from glocal.study.tuning.search import tune
 
@@ -22,7 +23,7 @@ def dataset(tmp_path):
     return dataset_in(tmp_path / "set")
 
 
-def test_a_log_is_gone_on_with(dataset, tmp_path: Path, monkeypatch) -> None:
+def test_a_log_is_continued(dataset, tmp_path: Path, monkeypatch) -> None:
     model, log = Gate(), tmp_path / "log.jsonl"
     data = dataset(glocal.localize(model, TRAIN, window=40), 2)
     restored = []
@@ -31,7 +32,7 @@ def test_a_log_is_gone_on_with(dataset, tmp_path: Path, monkeypatch) -> None:
         restored.append(image.shape)
         return restore(network, image, **options)
 
-    monkeypatch.setattr("glocal.study.evaluation.ways.restore", counting)
+    monkeypatch.setattr("glocal.study.evaluation.methods.restore", counting)
 
     def interrupt(stage, done, total):
         if (stage, done) == ("windows", 5):
@@ -49,7 +50,7 @@ def test_a_log_is_gone_on_with(dataset, tmp_path: Path, monkeypatch) -> None:
     assert len(restored) == lines
     assert resumed == tune(model, data, TRAIN)
     with pytest.raises(ArgumentError, match=r"was made with metric psnr, not ssim"):
-        tune(model, data, TRAIN, log=log, metric="ssim")
+        tune(model, data, TRAIN, log=log, score=ScoreOptions(("ssim",)))
 
 
 def test_equal_plans_run_once(dataset, monkeypatch) -> None:
@@ -58,7 +59,7 @@ def test_equal_plans_run_once(dataset, monkeypatch) -> None:
     model.append(nn.Conv2d(12, 3, 1))
     calls = []
     monkeypatch.setattr(
-        "glocal.study.evaluation.ways.restore",
+        "glocal.study.evaluation.methods.restore",
         lambda network, image, **options: calls.append(0) or restore(network, image, **options),
     )
     found = tune(model, dataset(nn.Identity(), 1), TRAIN)
@@ -75,7 +76,7 @@ def test_crops_are_the_centres(dataset, monkeypatch) -> None:
         seen.append(image)
         return restore(network, image, **options)
 
-    monkeypatch.setattr("glocal.study.evaluation.ways.restore", spy)
+    monkeypatch.setattr("glocal.study.evaluation.methods.restore", spy)
     found = tune(Gate(), dataset(Gate(), 1, (201, 100)), TRAIN, crop=(97, 300))
     assert {image.shape for image in seen} == {(97, 100, 3)}
     np.testing.assert_allclose(seen[0], photo(0, (201, 100))[52:149], atol=1e-5)
@@ -100,10 +101,10 @@ def test_a_part_of_a_rewritten_block_cannot_stay_global_alone(dataset):
         def forward(self, x):
             return x + self.pool(x) + self.body(x)
 
-    model, conversion = Network(), {"keep_global": (), "allow_global": True}
+    model, conversion = Network(), ConversionOptions(allow_global=True)
     plan = glocal.scan(model, TRAIN)
-    score = Quality(metric_named("psnr"), True, 0, {})
-    images = pairs(dataset(nn.Identity(), 1))
+    score = Quality(metric_named("psnr"))
+    images = open_dataset(dataset(nn.Identity(), 1), purpose="test").samples
     measuring = Measuring(model, (TRAIN, TRAIN), images, None, conversion, plan, score)
     assert measuring.scores((None, ())) is not None
     assert measuring.scores(((40, 40), ("body.norm",))) is None
@@ -112,9 +113,9 @@ def test_a_part_of_a_rewritten_block_cannot_stay_global_alone(dataset):
 
 def test_crops_of_larger_targets_fit(dataset):
     model = nn.Upsample(scale_factor=2)
-    images = pairs(dataset(model, 1, (131, 100)))
-    score = Quality(metric_named("psnr"), True, 0, {})
-    measuring = Measuring(model, (TRAIN, TRAIN), images, (96, 97), {}, None, score)
+    images = open_dataset(dataset(model, 1, (131, 100)), purpose="test").samples
+    score = Quality(metric_named("psnr"))
+    measuring = Measuring(model, (TRAIN, TRAIN), images, (96, 97), ConversionOptions(), None, score)
     (value,) = measuring.scores((None, ()))
     assert value > 45  # one pixel aside it is below 35
     assert measuring.sizes == {"0": (96, 97)}
@@ -126,7 +127,7 @@ def test_scores_are_finite(value, score):
         def forward(self, x):
             return x * value
 
-    quality = Quality(metric_named("psnr"), True, 0, {})
+    quality = Quality(metric_named("psnr"))
     image = photo(0, (40, 40))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GlocalWarning)

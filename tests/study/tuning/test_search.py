@@ -10,6 +10,7 @@ from tunings import TRAIN, Gate, GateAndNorm, dataset_in
 import glocal
 from glocal.data.datasets import Pair, pairs
 from glocal.errors import ArgumentError, ConversionError
+from glocal.study.options import ConversionOptions, ScoreOptions
 from glocal.study.tuning.search import tune
 
 
@@ -24,9 +25,9 @@ def test_where_global_is_right_the_original_is_recommended(dataset):
     assert found.use_original
     assert found.verdict == "worse"
     assert found.window is None
-    assert found.fitted.mean < -3
-    assert found.advice().startswith("Run the original network on the whole image: even with the")
-    assert f"TLC is worse by {-found.fitted.mean:.2f} ± " in found.advice()
+    assert found.fitted_gain.mean < -3
+    assert found.advice().startswith("Use the original network on the whole image: even with the")
+    assert f"TLC is worse by {-found.fitted_gain.mean:.2f} ± " in found.advice()
     kept = glocal.localize(model, **found.arguments)
     assert not glocal.plan_of(kept).with_status("local")
     x = torch.rand(1, 3, 100, 100)
@@ -44,7 +45,7 @@ def test_where_local_is_right_its_window_is_found(dataset, window):
     assert found.keep_global == ()
     assert found.window == glocal.plan_of(glocal.localize(model, **found.arguments)).window
     assert found.advice().startswith(f"Use TLC with a window of {found.window[0]}x")
-    assert found.advice().endswith("on images that did not choose it.")
+    assert found.advice().endswith("on held-out images.")
 
 
 def test_what_is_best_global_stays_global(dataset):
@@ -63,8 +64,8 @@ def test_operations_may_be_left_as_they_are(dataset):
     model = GateAndNorm()
     data = dataset(glocal.localize(model, TRAIN, window=40, keep_global="norm"))
     found = tune(model, data, TRAIN, operations=False)
-    assert {trial.kept for trial in found.trials} == {()}
-    kept = tune(model, data, TRAIN, keep_global="norm", limit=2)
+    assert {trial.keep_global for trial in found.trials} == {()}
+    kept = tune(model, data, TRAIN, conversion=ConversionOptions("norm"), limit=2)
     assert kept.keep_global == ("norm",)
     assert kept.verdict in ("better", "not significant")
 
@@ -79,14 +80,14 @@ def test_no_operations_no_effect(dataset):
 
 
 def test_nothing_is_left_where_all_is_kept_global(dataset):
-    found = tune(Gate(), dataset(Gate(), 1), TRAIN, keep_global="*")
+    found = tune(Gate(), dataset(Gate(), 1), TRAIN, conversion=ConversionOptions("*"))
     assert found.verdict == "nothing to convert"
-    assert found.advice().startswith("No operation is left to convert besides those kept global")
+    assert found.advice().startswith("keep_global covers all operations that could be converted")
 
 
-def test_the_protocol_is_told(dataset):
+def test_the_protocol_is_stated(dataset):
     data = dataset(Gate(), 1)
-    found = tune(Gate(), data, TRAIN, round8=False, border=3)
+    found = tune(Gate(), data, TRAIN, score=ScoreOptions(round8=False, border=3))
     assert found.protocol.startswith("psnr: PSNR in dB over all pixels of R, G and B.")
     assert "neither clamped nor rounded, 3 pixels cut from each border" in found.protocol
     assert found.protocol in str(found).splitlines()
@@ -94,24 +95,24 @@ def test_the_protocol_is_told(dataset):
     assert blind.protocol.startswith("distance: Wasserstein")
 
 
-def test_images_within_every_window_tell_nothing(dataset):
+def test_images_smaller_than_every_window(dataset):
     found = tune(Gate(), dataset(Gate(), 2, (40, 40)), 256)
-    assert found.verdict == "nothing larger"
+    assert found.verdict == "images too small"
     assert found.use_original
-    assert found.advice().startswith("No image is larger than the windows")
+    assert found.advice().startswith("Every window covers every image")
     assert found.trials == ()
 
 
-def test_one_pair_confirms_nothing(dataset):
+def test_one_pair_validates_nothing(dataset):
     model = GateAndNorm()
     teacher = glocal.localize(model, TRAIN, window=40)
     found = tune(model, dataset(teacher, 1), TRAIN)
-    assert found.verdict == "not confirmed"
+    assert found.verdict == "single image"
     assert not found.use_original
-    assert found.gain == found.fitted
+    assert found.gain == found.fitted_gain
     assert 34 < found.window[0] < 46
     assert found.keep_global == ()
-    assert "This gain is not confirmed" in found.advice()
+    assert "The gain is not validated" in found.advice()
     assert json.loads(found.to_json())["gain"]["half_width"] is None
 
 
@@ -122,7 +123,7 @@ def test_without_targets_the_statistics_choose(dataset):
     # statistics of windows of the training size are those of crops, by definition
     assert 0.7 < found.window[0] / TRAIN < 1.4
     assert all(score <= 0 for trial in found.trials for score in trial.scores)
-    assert "nearer to the statistics of crops" in found.advice()
+    assert "closer to the statistics of crops" in found.advice()
     assert "proxy" in str(found)
     assert "proxy" in json.loads(found.to_json())["advice"]
 
@@ -138,41 +139,41 @@ def test_height_and_width_may_differ(dataset):
 
 
 def test_progress_counts_images(dataset):
-    told = []
+    calls = []
     model = GateAndNorm()
-    tune(model, dataset(model, 2), TRAIN, progress=lambda *each: told.append(each))
-    assert told[:3] == [("full image", 0, 2), ("full image", 1, 2), ("full image", 2, 2)]
-    assert told[3] == ("windows", 0, 14)
-    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    tune(model, dataset(model, 2), TRAIN, progress=lambda *each: calls.append(each))
+    assert calls[:3] == [("full image", 0, 2), ("full image", 1, 2), ("full image", 2, 2)]
+    assert calls[3] == ("windows", 0, 14)
+    stages = list(dict.fromkeys(stage for stage, _, _ in calls))
     assert stages[:4] == ["full image", "windows", "windows, finer", "operations"]
     for stage in stages[:2]:
-        counts = [(done, total) for name, done, total in told if name == stage]
+        counts = [(done, total) for name, done, total in calls if name == stage]
         assert counts == [(done, counts[0][1]) for done in range(counts[0][1] + 1)]
 
 
-def test_limits_spread_over_the_set(dataset):
+def test_limited_images_are_evenly_spaced(dataset):
     assert tune(Gate(), dataset(Gate(), 4), TRAIN, limit=2).images == ("0", "2")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": 95}, "crops of 95x95 are too small to tell windows apart; give at least 3 ×"),
-        ({"limit": 0}, "must be at least 1 image"),
-        ({"metric": "lpips"}, "no metric is called 'lpips'"),
+        ({"crop": 95}, "crops of 95x95 are too small to compare windows; give at least 3 ×"),
+        ({"limit": 0}, "limit must be at least 1 image"),
+        ({"score": ScoreOptions("lpips")}, "no metric is called 'lpips'"),
         ({"train_size": 0}, "train_size must be a positive int"),
-        ({"keep_global": "nothing"}, "no global operation lies at 'nothing'"),
+        ({"conversion": ConversionOptions("nothing")}, "no global operation .*'nothing'"),
     ],
 )
-def test_impossible_wishes(dataset, options, message):
+def test_wrong_arguments_are_refused(dataset, options, message):
     with pytest.raises(ArgumentError, match=message):
         tune(Gate(), dataset(Gate(), 1), **{"train_size": TRAIN, **options})
 
 
-def test_targets_are_had_by_all_or_none(dataset):
+def test_all_images_or_none_have_targets(dataset):
     data = dataset(Gate(), 2)
     lonely = Pair("lonely", pairs(data)[0].degraded, None)
-    with pytest.raises(ArgumentError, match="1 of 3 images have no target, lonely for one"):
+    with pytest.raises(ArgumentError, match="1 of 3 images have no target, such as lonely"):
         tune(Gate(), [*pairs(data), lonely], TRAIN)
     with pytest.raises(ArgumentError, match="two images of the data have the same name"):
         tune(Gate(), [*pairs(data), *pairs(data)], TRAIN)
@@ -180,7 +181,7 @@ def test_targets_are_had_by_all_or_none(dataset):
         tune(Gate(), [], TRAIN)
 
 
-def test_what_cannot_be_converted_needs_leave(dataset):
+def test_unconvertible_operations_need_allow_global(dataset):
     class Classifier(Gate):
         def forward(self, x):
             return super().forward(x) * (1 + self.pool(x).argmax(1, keepdim=True))
@@ -189,7 +190,7 @@ def test_what_cannot_be_converted_needs_leave(dataset):
         tune(Classifier(), dataset(Gate(), 1), TRAIN)
 
 
-def test_what_cannot_stay_global_alone_is_told(dataset, monkeypatch) -> None:
+def test_groups_that_cannot_stay_global_alone_are_noted(dataset, monkeypatch) -> None:
     model = GateAndNorm()
 
     def refusing(network, train, **options):
@@ -202,5 +203,5 @@ def test_what_cannot_stay_global_alone_is_told(dataset, monkeypatch) -> None:
     note = "Not tried: instance norm cannot be left global without other operations."
     assert found.notes == (note,)
     assert note in str(found)
-    assert {trial.kept for trial in found.trials} == {(), ("pool",)}
+    assert {trial.keep_global for trial in found.trials} == {(), ("pool",)}
     assert 34 < found.window[0] < 46

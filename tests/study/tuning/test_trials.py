@@ -3,8 +3,8 @@ import pytest
 from glocal.study.tuning.trials import Trial, choose, held_out_gain
 
 
-def trial(*scores, window=48, kept=()):
-    return Trial((window, window), kept, scores)
+def trial(*scores, window=48, keep_global=()):
+    return Trial((window, window), keep_global, scores)
 
 
 def test_the_highest_mean_is_chosen_and_the_first_of_equals():
@@ -15,9 +15,9 @@ def test_the_highest_mean_is_chosen_and_the_first_of_equals():
 
 def test_operations_stay_global_only_beyond_noise():
     plain = trial(30.0, 25.0, 28.0)
-    noisy = trial(33.0, 25.1, 27.9, kept=("a",))
-    clear = trial(30.2, 25.2, 28.3, kept=("b",))
-    both = trial(30.5, 25.4, 28.6, kept=("b", "c"))
+    noisy = trial(33.0, 25.1, 27.9, keep_global=("a",))
+    clear = trial(30.2, 25.2, 28.3, keep_global=("b",))
+    both = trial(30.5, 25.4, 28.6, keep_global=("b", "c"))
     assert choose([plain, noisy]) is plain
     assert choose([plain, noisy, clear]) is clear
     assert choose([plain, noisy, clear, both]) is both

@@ -1,6 +1,6 @@
-"""Measure the ways of running a network on whole images, side by side.
+"""Compare inference methods on whole images.
 
-`ways` are full image, crop-and-stitch and TLC; `comparison` restores every image in each of them
-and measures; `records` hold what was measured and how, and what follows; `pictures` are the
-restored images that are kept for looking at.
+`methods` defines full image, crop-and-stitch and TLC; `comparison` restores every image with each
+of them and measures; `records` holds the measurements, their protocol and their means; `pictures`
+stores restored images for the report.
 """

@@ -1,4 +1,4 @@
-"""Restored images that are kept for looking at: which ones, and where they lie."""
+"""Write restored images for the report: of which images, and to which files."""
 
 import re
 from collections.abc import Sequence
@@ -21,19 +21,19 @@ TARGET = "target"
 
 @dataclass(frozen=True)
 class Pictures:
-    """A folder of pictures, one folder in it for each image.
+    """A folder of pictures with one subfolder for each image.
 
     Attributes:
-        folder: made where it is missing.
-        count: how many images are kept, spread evenly over the data set: neighbours are often
-            frames of one scene.
+        folder: created if missing.
+        count: number of images, evenly spaced over the data set: neighbours are often frames of
+            one scene.
     """
 
-    folder: Path
+    folder: str | Path
     count: int = 8
 
     def folders(self, images: Sequence[str]) -> dict[str, Path]:
-        """The folders of the images that are kept, by name.
+        """Return the subfolders of the chosen images, by image name.
 
         >>> pictures = Pictures(Path("out"), 2)
         >>> [path.as_posix() for path in pictures.folders(["a/1", "a/2", "b/<1>"]).values()]
@@ -42,15 +42,15 @@ class Pictures:
         count = min(self.count, len(images))
         last = len(images) - 1
         chosen = [round(step * last / max(count - 1, 1)) for step in range(count)]
-        width = len(str(len(images)))
+        width, folder = len(str(len(images))), Path(self.folder)
         return {
-            images[index]: self.folder / f"{index + 1:0{width}d}-{slug(images[index])}"
+            images[index]: folder / f"{index + 1:0{width}d}-{slug(images[index])}"
             for index in chosen
         }
 
 
 def picture(folder: Path, name: str) -> Path:
-    """Where the picture of a way, of the degraded image or of the target lies.
+    """Return the file for a method, the degraded image or the target.
 
     >>> picture(Path("1-a"), "crop-and-stitch 64/8 linear").as_posix()
     '1-a/crop-and-stitch-64-8-linear.png'
@@ -59,7 +59,7 @@ def picture(folder: Path, name: str) -> Path:
 
 
 def slug(name: str) -> str:
-    """A name that every file system and address takes.
+    """Return a name that is valid in every file system and URL.
 
     >>> slug("GOPR0384/<1>.x"), slug("..")
     ('gopr0384-1-.x', 'image')
@@ -68,7 +68,10 @@ def slug(name: str) -> str:
 
 
 def to_pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """An (h, w, c) image in [0, 1] as 8-bit pixels, the first view of a dual-pixel pair."""
+    """Return 8-bit pixels of an (h, w, c) image in [0, 1].
+
+    Of more than three channels (a dual-pixel pair) the first three are shown.
+    """
     colours = image if image.shape[2] in (1, 3) else image[..., :3]
     levels: NDArray[np.uint8] = np.rint(np.nan_to_num(colours).clip(0, 1) * 255).astype(np.uint8)
     return levels
@@ -78,7 +81,7 @@ def write_picture(path: Path, image: NDArray[Any]) -> None:
     """Write an (h, w, c) image in [0, 1] as 8-bit PNG.
 
     Raises:
-        ImageError: the disk refuses it.
+        ImageError: the file cannot be written.
     """
     make_folder(path.parent, ImageError)
     write(path, Image(to_pixels(image)))

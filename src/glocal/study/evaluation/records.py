@@ -1,5 +1,6 @@
-"""What an evaluation measures, how, and what follows from it."""
+"""Measurements of an evaluation: protocol, records, means, differences."""
 
+import json
 import math
 import statistics
 from collections.abc import Mapping
@@ -8,46 +9,49 @@ from typing import Any
 
 from glocal.metrics import metric_named
 from glocal.ops.windows import Size
-from glocal.study.evaluation.ways import FULL_IMAGE
+from glocal.study.evaluation.methods import FULL_IMAGE
 from glocal.study.intervals import Interval, interval_of, paired
+from glocal.study.options import ScoreOptions
 
 __all__ = ["DEGRADED", "Evaluation", "Failure", "Protocol", "Record"]
 
 DEGRADED = "degraded"
-"""Name of the row of the images as they came."""
+"""Name of the table row of the images before restoration."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Whatever decides the numbers of an evaluation.
+    """Everything that determines the numbers of an evaluation.
 
     Attributes:
-        network: what it is called.
+        network: its name.
         weights_sha256: of all parameters and buffers.
-        train_size: (height, width) of the crops it was trained on.
-        ways: name and what is done, of every way.
-        plans: what became of each global operation, of every converted way.
-        metrics: name and protocol, of every metric.
-        round8, border: how images are prepared for the metrics, see `glocal.metrics`.
-        data: folder of the data set.
-        images: how many of its images.
-        data_sha256: of their names and the sizes of their files.
+        train_size: (height, width) of its training crops.
+        methods: what each method does, by name.
+        plans: the plan of each converted method, as text.
+        conversion: options of the conversion, as JSON values.
+        metrics: protocol of each metric, by name.
+        round8, border: how images are prepared for the metrics, see `ScoreOptions`.
+        data: label of the data set.
+        image_count: how many images are used.
+        data_sha256: of their names and the sizes of their files, or of the arrays.
         device, dtype: where the network runs and what it computes in.
         machine: processor, or graphics processor.
-        threads: how many processor threads torch uses.
+        threads: number of CPU threads of torch.
         versions: of glocal, Python and torch.
     """
 
     network: str
     weights_sha256: str
     train_size: Size
-    ways: Mapping[str, str]
+    methods: Mapping[str, str]
     plans: Mapping[str, str]
+    conversion: Mapping[str, Any]
     metrics: Mapping[str, str]
     round8: bool
     border: int
     data: str
-    images: int
+    image_count: int
     data_sha256: str
     device: str
     dtype: str
@@ -56,48 +60,49 @@ class Protocol:
     versions: Mapping[str, str]
 
     def sentences(self) -> tuple[str, ...]:
-        """The protocol in words, for below a table."""
+        """Return the protocol as sentences, to print below a table."""
         height, width = self.train_size
-        crop = f", {self.border} pixels cut from each border" if self.border else ""
-        rounded = "clamped and rounded to 8 bits" if self.round8 else "neither clamped nor rounded"
-        count = "1 image" if self.images == 1 else f"{self.images} images"
+        preparation = ScoreOptions(round8=self.round8, border=self.border).preparation()
+        count = "1 image" if self.image_count == 1 else f"{self.image_count} images"
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return (
             f"Network: {self.network}, trained on crops of {height}×{width} pixels, weights "
             f"{self.weights_sha256[:12]}. Data: {self.data}, {count}.",
-            *(f"{name}: {text}." for name, text in self.ways.items()),
+            *(f"{name}: {text}." for name, text in self.methods.items()),
             *(f"{name}: {text}" for name, text in self.metrics.items()),
-            f"For the metrics, restored image and target are {rounded}{crop}.",
-            "Differences are paired image by image: their mean with Student's 95 % interval.",
-            "Seconds: one run an image, after a warm-up, files not counted; the mean. Memory: the "
-            "most that is taken beyond what was there before the run; the largest.",
+            f"For the metrics, {preparation[0].lower()}{preparation[1:]}",
+            "Differences are means over images of paired differences, with Student's 95 % "
+            "interval.",
+            "Seconds: mean over images of one run each, after a warm-up, without reading and "
+            "writing files. Memory: largest peak over images, above what was in use before the "
+            "run.",
             f"Run on {self.machine}, {self.device}, {self.dtype}, {threads}; {versions}.",
         )
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image, restored in one way.
+    """The measurements of one image, restored with one method.
 
     Attributes:
         image: its name in the data set.
-        way: name of the way, or `DEGRADED`.
+        method: name of the method, or `DEGRADED`.
         size: (height, width) of the degraded image.
-        metrics: value of each metric, empty where there is no target.
-        seconds: for restoring it, None for the degraded image.
-        peak_memory_mib: what that took at most, see `inference.memory`; None where not measured.
+        metrics: value of each metric; empty without a target.
+        seconds: of the restoration; None for the degraded image.
+        peak_memory_mib: of the restoration, above what was in use before; None if not measured.
     """
 
     image: str
-    way: str
+    method: str
     size: Size
     metrics: Mapping[str, float]
     seconds: float | None = None
     peak_memory_mib: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON has it, which knows no infinity."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON values; infinity becomes a string."""
         values = {
             name: value if math.isfinite(value) else str(value)
             for name, value in self.metrics.items()
@@ -105,81 +110,81 @@ class Record:
         return {**asdict(self), "metrics": values}
 
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> "Record":
-        """What `to_json` made."""
-        height, width = line["size"]
-        metrics = {name: float(value) for name, value in line["metrics"].items()}
-        return cls(**{**line, "size": (height, width), "metrics": metrics})
+    def from_dict(cls, data: Mapping[str, Any]) -> "Record":
+        """Return the record that `to_dict` described."""
+        height, width = data["size"]
+        metrics = {name: float(value) for name, value in data["metrics"].items()}
+        return cls(**{**data, "size": (height, width), "metrics": metrics})
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be read, or not be restored in one way.
+    """An image that could not be read, or not be restored with one method.
 
     Attributes:
         image: its name in the data set.
-        way: name of the way, empty where it failed before any.
-        error: why, in one line.
+        method: name of the method; empty if the image failed before any method ran.
+        error: the reason, in one line.
     """
 
     image: str
-    way: str
+    method: str
     error: str
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured: records one by one, their means, and paired differences.
+    """The result of `evaluate`: records, their means, and paired differences.
 
-    Means and differences are of the images that every way restored, so that all rows of a table
-    speak of the same images. (A way that fails on all images has none, and does not count.)
+    Means and differences are over the `compared` images, so that all rows of a table refer to the
+    same images. A method that fails on all images does not count.
 
     Attributes:
-        protocol: how.
-        names: of all images, in order.
-        records: of every image and way, image by image.
-        failures: what went wrong.
+        protocol: how the numbers were measured.
+        images: names of all images, in order.
+        records: of every image and method, image by image.
+        failures: images that could not be read or restored.
     """
 
     protocol: Protocol
-    names: tuple[str, ...]
+    images: tuple[str, ...]
     records: tuple[Record, ...]
     failures: tuple[Failure, ...] = ()
 
     @property
-    def ways(self) -> tuple[str, ...]:
-        """Names of the rows: `DEGRADED`, where it can be compared with a target, and the ways."""
-        there = {record.way for record in self.records}
-        return tuple(way for way in (DEGRADED, *self.protocol.ways) if way in there)
+    def methods(self) -> tuple[str, ...]:
+        """Names of the table rows: the methods, after `DEGRADED` if that has metrics."""
+        present = {record.method for record in self.records}
+        return tuple(method for method in (DEGRADED, *self.protocol.methods) if method in present)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics, none where no image has a target."""
-        there = {name for record in self.records for name in record.metrics}
-        return tuple(name for name in self.protocol.metrics if name in there)
+        """Names of the metrics; empty if no image has a target."""
+        present = {name for record in self.records for name in record.metrics}
+        return tuple(name for name in self.protocol.metrics if name in present)
 
     @property
-    def images(self) -> tuple[str, ...]:
-        """Names of the images that every way restored, in order."""
-        ways = set(self.ways) - {DEGRADED}
+    def compared(self) -> tuple[str, ...]:
+        """Names of the images that every method restored, in order."""
+        methods = set(self.methods) - {DEGRADED}
         done: dict[str, set[str]] = {}
         for record in self.records:
-            done.setdefault(record.image, set()).add(record.way)
-        return tuple(image for image, there in done.items() if ways <= there)
+            done.setdefault(record.image, set()).add(record.method)
+        return tuple(image for image, present in done.items() if methods <= present)
 
-    def of(self, way: str) -> list[Record]:
-        """The records of a way that count for its mean."""
-        images = set(self.images)
-        return [each for each in self.records if each.way == way and each.image in images]
+    def of(self, method: str) -> list[Record]:
+        """Return the records of a method on the compared images."""
+        images = set(self.compared)
+        return [each for each in self.records if each.method == method and each.image in images]
 
-    def mean(self, way: str, metric: str) -> Interval | None:
-        """Mean of a metric over the images, with the interval; None where there are no values."""
-        values = list(self._values(way, metric).values())
+    def mean(self, method: str, metric: str) -> Interval | None:
+        """Return the mean of a metric with its interval; None without values."""
+        values = list(self._values(method, metric).values())
         return interval_of(values) if values else None
 
-    def paired(self, way: str, metric: str, other: str = FULL_IMAGE) -> Interval | None:
-        """Mean of way − other over the images, with the interval; None where there are none."""
-        first, second = self._values(way, metric), self._values(other, metric)
+    def paired(self, method: str, metric: str, other: str = FULL_IMAGE) -> Interval | None:
+        """Return the mean of method − other with its interval; None without values."""
+        first, second = self._values(method, metric), self._values(other, metric)
         common = [image for image in first if image in second]
         if not common:
             return None
@@ -188,30 +193,33 @@ class Evaluation:
             return Interval(math.nan, math.nan, len(common))
         return paired(ours, theirs)
 
-    def better(self, way: str, metric: str, other: str = FULL_IMAGE) -> tuple[int, int]:
-        """On how many images a way is better than another, and of how many."""
+    def better(self, method: str, metric: str, other: str = FULL_IMAGE) -> tuple[int, int]:
+        """Return on how many images a method beats another, and of how many."""
         sign = 1 if metric_named(metric).higher_is_better else -1
-        first, second = self._values(way, metric), self._values(other, metric)
+        first, second = self._values(method, metric), self._values(other, metric)
         common = [image for image in first if image in second]
         return sum(sign * first[image] > sign * second[image] for image in common), len(common)
 
-    def seconds(self, way: str) -> float | None:
-        """Mean seconds for an image."""
-        values = [each.seconds for each in self.of(way) if each.seconds is not None]
+    def seconds(self, method: str) -> float | None:
+        """Return the mean seconds for one image."""
+        values = [each.seconds for each in self.of(method) if each.seconds is not None]
         return statistics.fmean(values) if values else None
 
-    def peak_memory_mib(self, way: str) -> float | None:
-        """The largest peak of memory over the images."""
-        values = [each.peak_memory_mib for each in self.of(way)]
+    def peak_memory_mib(self, method: str) -> float | None:
+        """Return the largest memory peak over the images."""
+        values = [each.peak_memory_mib for each in self.of(method)]
         return max((value for value in values if value is not None), default=None)
 
-    def to_json(self) -> dict[str, Any]:
-        """Protocol, records and failures as JSON has them."""
-        return {
+    def to_json(self) -> str:
+        """Return protocol, records and failures as JSON text."""
+        data = {
             "protocol": asdict(self.protocol),
-            "records": [record.to_json() for record in self.records],
+            "records": [record.to_dict() for record in self.records],
             "failures": [asdict(failure) for failure in self.failures],
         }
+        return json.dumps(data, indent=2, ensure_ascii=False)
 
-    def _values(self, way: str, metric: str) -> dict[str, float]:
-        return {each.image: each.metrics[metric] for each in self.of(way) if metric in each.metrics}
+    def _values(self, method: str, metric: str) -> dict[str, float]:
+        return {
+            each.image: each.metrics[metric] for each in self.of(method) if metric in each.metrics
+        }

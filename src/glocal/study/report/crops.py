@@ -1,4 +1,4 @@
-"""The places of an image where several restorations of it differ most."""
+"""Find the parts of an image where several restorations differ most."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ class Box:
 
 
 def differing(images: Sequence[Pixels], count: int = 3, side: int = 120) -> list[Box]:
-    """The squares in which images of one size differ most, the most differing first.
+    """Return the squares in which images of one size differ most, largest first.
 
-    What counts is the mean over the square of the spread between the largest and the smallest of
-    the images' values, for each pixel and channel. The squares do not overlap, so that there may
-    be fewer of them than asked for; of images that are all alike there are none.
+    The difference at a pixel and channel is the range of the images' values, and that of a square
+    is its mean. The squares do not overlap, so there may be fewer than `count`. Equal images have
+    none.
 
     >>> first = np.zeros((100, 100, 3), np.uint8)
     >>> second = first.copy()
@@ -37,13 +37,13 @@ def differing(images: Sequence[Pixels], count: int = 3, side: int = 120) -> list
 
     Args:
         images: (h, w, c) each, of one shape.
-        count: how many squares, at most.
-        side: of a square in pixels; an image that is smaller is taken whole.
+        count: largest number of squares.
+        side: of a square in pixels; a smaller image is returned whole.
     """
     stack = np.stack(images)
-    spread = (stack.max(0).astype(np.int64) - stack.min(0)).sum(2)
-    height, width = (min(side, size) for size in spread.shape)
-    sums = _window_sums(spread, height, width)
+    ranges = (stack.max(0).astype(np.int64) - stack.min(0)).sum(2)
+    height, width = (min(side, size) for size in ranges.shape)
+    sums = _window_sums(ranges, height, width)
     found: list[Box] = []
     while len(found) < count and sums.max() > 0:
         top, left = (int(index) for index in np.unravel_index(sums.argmax(), sums.shape))
@@ -53,7 +53,13 @@ def differing(images: Sequence[Pixels], count: int = 3, side: int = 120) -> list
 
 
 def cut(image: NDArray[Any], box: Box, whole: tuple[int, int]) -> NDArray[Any]:
-    """A box of an image; one smaller than (height, width) `whole` is enlarged by repetition."""
+    """Return a box of an image, repeating pixels if it is smaller than `whole`.
+
+    Args:
+        image: (h, w, c).
+        box: in pixels of an image of size `whole`.
+        whole: (height, width), a multiple of the size of `image`.
+    """
     factor = whole[0] // image.shape[0]
     rows = np.arange(box.top, box.top + box.height) // factor
     columns = np.arange(box.left, box.left + box.width) // factor
@@ -61,7 +67,7 @@ def cut(image: NDArray[Any], box: Box, whole: tuple[int, int]) -> NDArray[Any]:
 
 
 def _window_sums(values: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
-    """Sums over all windows, by their first pixel."""
+    """Return the sum over each window, at the window's first pixel."""
     total = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     rows = total[height:] - total[:-height]
     return np.asarray(rows[:, width:] - rows[:, :-width])

@@ -1,4 +1,4 @@
-"""The report's files: report.md, report.html, and the crops beside the pictures."""
+"""Write report.md, report.html, and crops of the pictures."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,29 +16,36 @@ from glocal.study.evaluation.records import DEGRADED, Evaluation
 from glocal.study.report.crops import Box, cut, differing
 from glocal.study.report.markdown import markdown
 from glocal.study.report.page import Crop, Shown, page
+from glocal.study.report.render import require_jinja2
 
 __all__ = ["write_report"]
 
 Pixels = NDArray[np.uint8]
 
 
-def write_report(evaluation: Evaluation, folder: Path, pictures: Pictures) -> tuple[Path, Path]:
+def write_report(
+    evaluation: Evaluation, folder: str | Path, pictures: Pictures | None = None
+) -> tuple[Path, Path]:
     """Write report.md and report.html into a folder.
 
     Args:
-        evaluation: what to report.
-        folder: made where it is missing.
-        pictures: what `glocal.evaluate` was given, in a folder inside of `folder`. An image with
-            a picture of every way is shown; the places where they differ become files too.
+        evaluation: from `glocal.evaluate`.
+        folder: created if missing.
+        pictures: as passed to `glocal.evaluate`; its folder is inside `folder`. The page shows each
+            image that has a picture of every method. Crops where the methods differ are written
+            beside the pictures.
 
     Returns:
         The paths of both files.
 
     Raises:
-        ImageError: the disk refuses it.
+        ArgumentError: Jinja2 is not installed.
+        ImageError: a file cannot be written.
     """
+    require_jinja2()
+    folder = Path(folder)
     make_folder(folder, ImageError)
-    shown = list(_shown(evaluation, folder, pictures))
+    shown = list(_shown(evaluation, folder, pictures)) if pictures else []
     text, html = folder / "report.md", folder / "report.html"
     write_whole(text, markdown(evaluation), ImageError)
     write_whole(html, page(evaluation, shown), ImageError)
@@ -46,15 +53,15 @@ def write_report(evaluation: Evaluation, folder: Path, pictures: Pictures) -> tu
 
 
 def _shown(evaluation: Evaluation, folder: Path, pictures: Pictures) -> Iterator[Shown]:
-    for image, place in pictures.folders(evaluation.names).items():
-        names = [DEGRADED, *evaluation.protocol.ways, TARGET]
+    for image, place in pictures.folders(evaluation.images).items():
+        names = [DEGRADED, *evaluation.protocol.methods, TARGET]
         paths = {name: picture(place, name) for name in names if picture(place, name).exists()}
-        ways = [name for name in evaluation.protocol.ways if name in paths]
-        if DEGRADED not in paths or len(ways) < len(evaluation.protocol.ways):
+        methods = [name for name in evaluation.protocol.methods if name in paths]
+        if DEGRADED not in paths or len(methods) < len(evaluation.protocol.methods):
             continue
         pixels = {name: read(path).pixels for name, path in paths.items()}
-        whole = pixels[ways[0]].shape[:2]
-        boxes = differing([pixels[way] for way in ways])
+        whole = pixels[methods[0]].shape[:2]
+        boxes = differing([pixels[method] for method in methods])
         yield Shown(
             image,
             (whole[0], whole[1]),

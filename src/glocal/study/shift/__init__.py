@@ -1,6 +1,7 @@
-"""How far the statistics of a network's global operations are from those it was trained on.
+"""Measure the shift of statistics from training crops to full images.
 
-`statistic` names what is measured of each operation, `probe` catches it in the network as it is,
-`window_probe` in the converted one; `measure` collects it over crops and images, `distances`
-compares, `report` ranks. `seams` shows what crop-and-stitch leaves, `files` writes it all.
+`statistic` defines what is measured of each operation, `probe` records it in the original network
+and `window_probe` in the converted one; `measure` collects samples over crops and images,
+`distances` compares them, `report` ranks the operations. `seams` measures the seams of
+crop-and-stitch, `plots` draws, and `folder` writes the results.
 """

@@ -1,46 +1,46 @@
-"""The statistics of a network's global operations: in training, on full images, under TLC.
+"""`analyze`: statistics of global operations on crops, full images, under TLC.
 
-TLC's own explanation is that the statistics which global operations take of a whole image are not
-distributed as those of training crops are, and that local ones are (Chu et al., ECCV 2022, arXiv
-2112.04491, section 3 and figure 1). `analyze` measures that for any network.
+The paper explains TLC by a shift of distribution: statistics that global operations take of a full
+image differ from those of training crops, and local statistics do not (Chu et al., ECCV 2022,
+arXiv 2112.04491, section 3 and figure 1). `analyze` measures this shift for any network.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glocal.conversion.localize import localize, plan_of
-from glocal.conversion.rules import DEFAULT_RULES, Rule
+from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError
+from glocal.inference.runner import device_of
 from glocal.ops.windows import Size, as_size
 from glocal.scanning.example import Example, scan_network
 from glocal.scanning.modules import ancestors
 from glocal.scanning.plan import Plan, Status
 from glocal.scanning.sandbox import isolated_copy
+from glocal.study.dataset import AnyImage, Data, as_tensor, open_dataset
+from glocal.study.options import ConversionOptions, RunOptions
 from glocal.study.shift.distances import Values, distance
 from glocal.study.shift.probe import Probe
 from glocal.study.shift.report import Shift, StatisticsShift
 from glocal.study.shift.window_probe import WindowProbe
 
-__all__ = ["Shift", "StatisticsShift", "WindowShifts", "analyze", "statistics_shift"]
+__all__ = ["Shift", "StatisticsShift", "WindowShifts", "analyze", "window_shifts"]
 
-AnyImage: TypeAlias = Tensor | NDArray[Any]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class WindowShifts:
-    """How far statistics are from those of training crops, without TLC and with its windows.
+    """How far statistics are from those of training crops, for several windows.
 
     Attributes:
-        full: mean distance of all operations (see `Shift.distance`) on full images, in
-            deviations; nan where the network has no global operation that varies.
-        local: that under TLC, by window.
+        full: mean distance of all operations (see `Shift.distance`) on full images without TLC,
+            in deviations; nan if no operation has a statistic that varies.
+        local: the same under TLC, by window.
     """
 
     full: float
@@ -49,21 +49,20 @@ class WindowShifts:
 
 def analyze(
     model: nn.Module,
-    data: Sequence[AnyImage],
-    train_size: int | Size,
+    data: Data,
+    train_size: int | Size | None = None,
     *,
     window: int | Size | None = None,
     window_scale: float = 1.5,
-    crops: Sequence[AnyImage] | None = None,
+    crops: Data | None = None,
     crops_per_image: int = 24,
     seed: int = 0,
-    keep_global: str | Iterable[str] = (),
-    allow_global: bool = True,
-    rules: Sequence[Rule] = DEFAULT_RULES,
-    example: Example | None = None,
+    conversion: ConversionOptions = ConversionOptions(),
+    run: RunOptions = RunOptions(),
+    limit: int | None = None,
     progress: Progress | None = None,
 ) -> StatisticsShift:
-    """Where and how far a network's statistics shift from training crops to full images.
+    """Measure how far statistics shift from training crops to full images.
 
     >>> import numpy as np
     >>> from torch import nn
@@ -75,132 +74,131 @@ def analyze(
     True
 
     Args:
-        model: any network that takes one image tensor; it stays as it is.
-        data: degraded images, as the network gets them: arrays (h, w) or (h, w, c) of uint8,
-            uint16 or floats in [0, 1], or float tensors (c, h, w) or (1, c, h, w). They are
-            taken one at a time, so a sequence may read them as they are asked for.
-        train_size: side or (height, width) of the crops the network was trained on, in pixels.
-        window, window_scale, keep_global, allow_global, rules, example: as in `localize`; the
-            example serves the scan alone.
-        crops: images to take training crops from, best those of the training set; `data` itself
-            where there are none.
-        crops_per_image: how many random crops of an image; smaller images are taken whole.
-        seed: of the places of the crops.
-        progress: called with (images done, images in all), beginning with none done.
+        model: any network that takes one image tensor, not converted.
+        data: as in `glocal.evaluate`, without regard to targets; a folder of images without
+            pairs is accepted too.
+        train_size: as in `glocal.localize`.
+        window, window_scale: as in `glocal.localize`.
+        crops: images to take training crops from, preferably the training set; of the same kinds
+            as `data`, which is the default.
+        crops_per_image: number of random crops of each image. A smaller image is used whole.
+        seed: of the crop positions.
+        conversion: how the network is converted for TLC. An operation that cannot be converted
+            is measured as it is, whether or not `allow_global` is set.
+        run: device and dtype of the network. `output` has no effect: statistics do not depend on
+            it.
+        limit: number of images of `data` to use, evenly spaced; all by default.
+        progress: called with (images done, images in all), first with 0 done.
 
     Returns:
         The statistics of every global operation. Those under TLC are exact for pools and norms;
-        `WindowProbe` tells how near they are for blocks with convolutions in them.
+        `WindowProbe` documents their accuracy for blocks that contain convolutions.
 
     Raises:
-        ArgumentError: an argument cannot be used.
-        ScanError: the network does not run, or takes other paths at other sizes.
-        ConversionError: as in `localize`.
+        ArgumentError: an argument is wrong, or the data does not fit.
+        ScanError: the network does not run, or makes other calls at other sizes.
+        ConversionError: the conversion fails.
         GlocalError: an image does not fit into memory as a whole.
     """
-    train = as_size(train_size, "train_size")
-    network = isolated_copy(model)
+    images = open_dataset(data, limit, purpose="analyze", needs_targets=False).samples
+    sources = None
+    if crops is not None:
+        sources = open_dataset(crops, purpose="take crops from", needs_targets=False).samples
+    train = resolve_train_size(model, train_size)
+    network = _copy(model, run)
+    options = replace(conversion, allow_global=True)
     converted = localize(
-        network,
-        train,
-        window=window,
-        window_scale=window_scale,
-        keep_global=keep_global,
-        allow_global=allow_global,
-        rules=rules,
-        example=example,
+        network, train, window=window, window_scale=window_scale, **options.arguments()
     )
     plan = plan_of(converted)
-    found = _Measured(network, train, example, [converted])
-    found.measure(data, crops, crops_per_image, seed, progress)
+    sampling = _Sampling(network, train, options.example, [converted], run)
+    sampling.measure(
+        [each.degraded for each in images],
+        None if sources is None else [each.degraded for each in sources],
+        crops_per_image,
+        seed,
+        progress,
+    )
     shifts = []
-    for i, each in enumerate(found.statistics):
+    for i, each in enumerate(sampling.statistics):
         o = each.operation
         shifts.append(
             Shift(
                 o.path,
                 o.function,
                 o.line,
-                each.how,
-                np.concatenate(found.crops[i]),
-                np.concatenate(found.full[i]),
-                np.concatenate(found.local[0][i]),
+                each.name,
+                np.concatenate(sampling.crops[i]),
+                np.concatenate(sampling.full[i]),
+                np.concatenate(sampling.local[0][i]),
                 _status(plan, o.path),
             )
         )
-    return StatisticsShift(train, plan.window, len(data), tuple(shifts))
+    return StatisticsShift(train, plan.window, len(images), tuple(shifts))
 
 
-def statistics_shift(
+def window_shifts(
     model: nn.Module,
     images: Sequence[AnyImage],
-    train_size: int | Size,
+    train_size: int | Size | None = None,
     *,
-    windows: Sequence[Size | None],
-    seed: int = 0,
+    windows: Sequence[int | Size],
     crops_per_image: int = 24,
-    keep_global: str | Iterable[str] = (),
-    rules: Sequence[Rule] = DEFAULT_RULES,
-    example: Example | None = None,
+    seed: int = 0,
+    conversion: ConversionOptions = ConversionOptions(),
+    run: RunOptions = RunOptions(),
     progress: Progress | None = None,
 ) -> WindowShifts:
-    """The mean shift of a network's statistics for many windows; arguments as in `analyze`.
+    """Return the mean distance of a network's statistics for several windows.
 
-    Crops and full images are measured once for all windows.
+    Crops and full images are measured once for all windows; arguments as in `analyze`.
 
     >>> import numpy as np
     >>> from torch import nn
     >>> norm = nn.InstanceNorm2d(3)
     >>> ramp = np.linspace(0, 1, 64).reshape(1, 64, 1) * np.ones((64, 1, 3))
-    >>> shifts = statistics_shift(norm, [ramp], 16, windows=[None, (16, 16), (48, 48)])
+    >>> shifts = window_shifts(norm, [ramp], 16, windows=[(16, 16), (48, 48)])
     >>> shifts.local[16, 16] < shifts.local[48, 48] < shifts.full
     True
 
     Args:
-        windows: (height, width) in input pixels; None is the full image, which is always
+        windows: side or (height, width) in input pixels; full images without TLC are always
             measured.
 
     Returns:
-        The mean distance of all operations on full images and for each window. What cannot be
-        made local, or is kept global, counts with its statistic in the converted network.
+        The mean distance of all operations on full images and for each window. An operation that
+        stays global counts with its statistic in the converted network.
     """
-    train = as_size(train_size, "train_size")
-    network = isolated_copy(model)
-    sizes = list(dict.fromkeys(as_size(w, "window") for w in windows if w is not None))
-    converted = [
-        localize(
-            network,
-            train,
-            window=size,
-            keep_global=keep_global,
-            allow_global=True,
-            rules=rules,
-            example=example,
-        )
-        for size in sizes
-    ]
-    found = _Measured(network, train, example, converted)
-    found.measure(images, None, crops_per_image, seed, progress)
+    train = resolve_train_size(model, train_size)
+    network = _copy(model, run)
+    sizes = list(dict.fromkeys(as_size(window, "window") for window in windows))
+    options = replace(conversion, allow_global=True)
+    converted = [localize(network, train, window=size, **options.arguments()) for size in sizes]
+    sampling = _Sampling(network, train, options.example, converted, run)
+    readers = [lambda image=image: image for image in images]
+    sampling.measure(readers, None, crops_per_image, seed, progress)
 
-    def mean_distance(way: list[list[Values]]) -> float:
-        each = [
+    def mean_distance(samples: list[list[Values]]) -> float:
+        distances = [
             distance(np.concatenate(crops), np.concatenate(values))
-            for crops, values in zip(found.crops, way, strict=True)
+            for crops, values in zip(sampling.crops, samples, strict=True)
         ]
-        told = [d for d in each if not np.isnan(d)]
-        return float(np.mean(told)) if told else float("nan")
+        finite = [d for d in distances if not np.isnan(d)]
+        return float(np.mean(finite)) if finite else float("nan")
 
-    local = dict(zip(sizes, map(mean_distance, found.local), strict=True))
-    return WindowShifts(mean_distance(found.full), local)
+    local = dict(zip(sizes, map(mean_distance, sampling.local), strict=True))
+    return WindowShifts(mean_distance(sampling.full), local)
 
 
-class _Measured:
-    """Samples of every statistic, one array (samples, channels) for each image or crop.
+class _Sampling:
+    """Samples of every statistic: one array for each image or crop.
+
+    Arrays are (samples, channels).
 
     Attributes:
         statistics: what is measured.
         crops, full: samples by statistic.
-        local: likewise, for each of the converted networks.
+        local: samples by converted network and statistic.
     """
 
     def __init__(
@@ -209,12 +207,13 @@ class _Measured:
         train: Size,
         example: Example | None,
         converted: Sequence[nn.Module],
+        run: RunOptions,
     ) -> None:
         with torch.inference_mode(False):
             scan = scan_network(network, train, example)
         self._train = train
-        self._whole = Probe(network, scan)
-        self._windows = [WindowProbe(network, scan, each) for each in converted]
+        self._whole = Probe(network, scan, run.dtype)
+        self._windows = [WindowProbe(network, scan, each, run.dtype) for each in converted]
         self.statistics = self._whole.statistics
         self.crops: list[list[Values]] = [[] for _ in self.statistics]
         self.full: list[list[Values]] = [[] for _ in self.statistics]
@@ -222,30 +221,28 @@ class _Measured:
 
     def measure(
         self,
-        images: Sequence[AnyImage],
-        crops: Sequence[AnyImage] | None,
-        per_image: int,
+        images: Sequence[Callable[[], AnyImage]],
+        crops: Sequence[Callable[[], AnyImage]] | None,
+        crops_per_image: int,
         seed: int,
         progress: Progress | None,
     ) -> None:
-        """Take everything; arguments as in `analyze`."""
-        if per_image < 1:
-            raise ArgumentError(f"crops_per_image must be at least 1, got {per_image}")
-        if not len(images) or (crops is not None and not len(crops)):
-            raise ArgumentError("there are no images to take statistics of")
+        """Take all samples; images are functions that read them, else as in `analyze`."""
+        if crops_per_image < 1:
+            raise ArgumentError(f"crops_per_image must be at least 1, got {crops_per_image}")
         if not self.statistics:
             return
         random = np.random.default_rng(seed)
         total = len(images) + (0 if crops is None else len(crops))
         report = progress or (lambda done, total: None)
         report(0, total)
-        for done, image in enumerate(crops or ()):
-            self._take_crops(_as_tensor(image), per_image, random)
+        for done, read in enumerate(crops or ()):
+            self._take_crops(as_tensor(read()), crops_per_image, random)
             report(done + 1, total)
-        for done, image in enumerate(images, total - len(images)):
-            x = _as_tensor(image)
+        for done, read in enumerate(images, total - len(images)):
+            x = as_tensor(read())
             if crops is None:
-                self._take_crops(x, per_image, random)
+                self._take_crops(x, crops_per_image, random)
             _append(self.full, self._whole(x))
             for local, probe in zip(self.local, self._windows, strict=True):
                 _append(local, probe(x))
@@ -259,28 +256,17 @@ class _Measured:
             _append(self.crops, self._whole(x[..., top : top + height, left : left + width]))
 
 
+def _copy(model: nn.Module, run: RunOptions) -> nn.Module:
+    """Move a network to its device and return a copy that shares its parameters."""
+    return isolated_copy(model.to(device_of(model, run.device)))
+
+
 def _append(lists: list[list[Values]], found: list[Values]) -> None:
     for values, each in zip(lists, found, strict=True):
         values.append(each)
 
 
-def _as_tensor(image: AnyImage) -> Tensor:
-    """(1, c, h, w) floats in [0, 1]."""
-    x = image
-    if isinstance(x, np.ndarray):
-        peak = np.iinfo(x.dtype).max if x.dtype.kind == "u" else 1
-        x = torch.from_numpy(np.ascontiguousarray(x / np.float32(peak), np.float32))
-        x = x.permute(2, 0, 1) if x.ndim == 3 else x
-    x = x[(None,) * (4 - x.ndim)]
-    if not x.is_floating_point() or x.ndim != 4 or x.shape[0] != 1 or 0 in x.shape:
-        raise ArgumentError(
-            f"an image of shape {tuple(image.shape)} and type {image.dtype} was given; expected "
-            "an array (h, w) or (h, w, c), or a float tensor (c, h, w)"
-        )
-    return x
-
-
 def _status(plan: Plan, path: str) -> Status:
-    """What became of the operation at a path."""
+    """Return the status of the operation at a path, from the closest plan row."""
     rows = [row for row in plan.rows if row.path in ancestors(path)]
     return max(rows, key=lambda row: len(row.path)).status

@@ -1,4 +1,7 @@
-"""Figures of an analysis of statistics; the only module that imports matplotlib (extra `plots`)."""
+"""Draw the figures of an analysis; the only module that imports matplotlib.
+
+The extra `plots` installs it.
+"""
 
 import io
 import math
@@ -22,7 +25,7 @@ __all__ = ["SUFFIXES", "densities", "density", "ranking", "require_matplotlib"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 CROPS, FULL, LOCAL = "#8a8a8a", "#c0392b", "#1f6fb4"
-"""The colours of training crops, full images and TLC in all figures."""
+"""Colours of training crops, full images and TLC in all figures."""
 
 _INK, _PALE = "#333333", "#d9d9d9"
 _STYLE: Any = {  # a dict of matplotlib settings
@@ -38,14 +41,15 @@ _STYLE: Any = {  # a dict of matplotlib settings
     "svg.hashsalt": "glocal",
 }
 _PANELS_A_ROW = 4
-_REACH = (4.0, 7.0)  # least and largest half-width of a density's axis, in deviations
+_REACH = (4.0, 7.0)
+"""Smallest and largest half-width of a density's axis, in deviations."""
 
 
 def require_matplotlib() -> None:
-    """Make sure that figures can be drawn.
+    """Check that matplotlib is installed.
 
     Raises:
-        ArgumentError: matplotlib is not installed.
+        ArgumentError: it is not.
     """
     try:
         import matplotlib.figure  # noqa: F401
@@ -56,26 +60,27 @@ def require_matplotlib() -> None:
 
 
 def densities(shifts: Mapping[str, Shift], path: str | Path, title: str = "") -> None:
-    """Draw how statistics are distributed over training crops, full images and under TLC.
+    """Draw densities of statistics on crops, on full images, and under TLC.
 
-    The figure of the paper (TLC, arXiv 2112.04491, figure 1) for one or several operations, one
-    panel each. Channels are standardised by their mean and deviation over the training crops,
-    and the density is that of all channels together, by a Gaussian kernel of Silverman's width.
+    This is figure 1 of the paper (TLC, arXiv 2112.04491), with one panel for each operation.
+    Channels are standardised by their mean and deviation over the training crops. The density is
+    that of all channels together, by a Gaussian kernel of Silverman's width.
 
     Args:
         shifts: by the titles of their panels.
         path: the file to write, .png, .svg or .pdf.
-        title: of the whole figure.
+        title: of the figure.
 
     Raises:
-        ArgumentError: matplotlib is missing, nothing varies, or the file cannot be written.
+        ArgumentError: matplotlib is missing, a statistic is constant, or the file cannot be
+            written.
     """
     path = _checked(path)
     if not shifts:
         raise ArgumentError("there is no statistic to draw")
-    still = [name for name, shift in shifts.items() if shift.left_out == shift.channels]
-    if still:
-        raise ArgumentError(f"the statistic of {still[0]!r} does not vary over the crops")
+    constant = [name for name, shift in shifts.items() if shift.constant_channels == shift.channels]
+    if constant:
+        raise ArgumentError(f"the statistic of {constant[0]!r} does not vary over the crops")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -97,44 +102,45 @@ def densities(shifts: Mapping[str, Shift], path: str | Path, title: str = "") ->
 
 
 def ranking(report: StatisticsShift, path: str | Path, title: str = "", count: int = 30) -> None:
-    """Draw the distance of every operation on full images and under TLC, largest first.
+    """Draw the distance of each operation, with and without TLC, largest first.
 
     Args:
         report: from `analyze`.
         path: the file to write, .png, .svg or .pdf.
         title: of the figure.
-        count: how many operations to draw at most.
+        count: largest number of operations to draw.
 
     Raises:
-        ArgumentError: matplotlib is missing, nothing varies, or the file cannot be written.
+        ArgumentError: matplotlib is missing, all statistics are constant, or the file cannot be
+            written.
     """
     path = _checked(path)
-    told = [s for s in report.ranking() if s.left_out < s.channels][:count]
-    if not told:
+    varying = [s for s in report.ranking() if s.constant_channels < s.channels][:count]
+    if not varying:
         raise ArgumentError("there is no statistic to draw")
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.2, 0.27 * len(told) + 1.1))
+        figure = Figure(figsize=(6.2, 0.27 * len(varying) + 1.1))
         axes = figure.subplots()
-        places = np.arange(len(told))
-        full = [shift.distance(shift.full) for shift in told]
-        local = [shift.distance(shift.local) for shift in told]
+        places = np.arange(len(varying))
+        full = [shift.distance(shift.full) for shift in varying]
+        local = [shift.distance(shift.local) for shift in varying]
         axes.hlines(places, local, full, color=_PALE, linewidth=3.5, zorder=1)
         axes.scatter(full, places, 34, color=FULL, label="full image", zorder=2)
         axes.scatter(local, places, 34, color=LOCAL, label="full image, TLC", zorder=3)
-        names = [shift.path or "(the network)" for shift in told]
+        names = [shift.path or "(the network)" for shift in varying]
         repeated = {name for name in names if names.count(name) > 1}
         labels = [
             f"{name}  {shift.operation} {shift.line.rpartition(':')[2]}"
             if name in repeated
             else name
-            for name, shift in zip(names, told, strict=True)
+            for name, shift in zip(names, varying, strict=True)
         ]
         axes.set_axisbelow(True)
         axes.set_yticks(places, labels, fontsize=8)
-        axes.set_ylim(len(told) - 0.4, -0.6)
+        axes.set_ylim(len(varying) - 0.4, -0.6)
         axes.set_xlim(0)
         axes.set_xlabel("distance from training crops, in deviations")
         axes.grid(axis="x", color="#eeeeee")
@@ -145,7 +151,7 @@ def ranking(report: StatisticsShift, path: str | Path, title: str = "", count: i
 
 
 def density(values: Values, grid: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Kernel estimate of the density of all values at the points of an even grid.
+    """Return a kernel estimate of the density of all values at the points of a grid.
 
     >>> import numpy as np
     >>> grid = np.linspace(-6, 6, 601)
@@ -154,18 +160,18 @@ def density(values: Values, grid: NDArray[np.float64]) -> NDArray[np.float64]:
     (1.0, 0.4)
 
     Args:
-        values: any shape; what lies beyond the grid counts, and is not shown.
+        values: any shape; those outside the grid count towards the total.
         grid: evenly spaced points.
 
     Source: Silverman, Density Estimation (1986), equation 3.31.
     """
     flat = values.ravel()
-    spread = flat.std()
+    deviation = flat.std()
     quartiles = float(np.subtract(*np.quantile(flat, [0.75, 0.25]))) / 1.34
-    width = 0.9 * (min(spread, quartiles) or spread) * len(flat) ** -0.2
+    width = 0.9 * (min(deviation, quartiles) or deviation) * len(flat) ** -0.2
     step = grid[1] - grid[0]
     width = max(float(width), float(step))  # a single value shows as a peak
-    # Values are counted on a finer grid first: there may be millions of them.
+    # count the values on a finer grid first: there may be millions
     fine = step / 4
     reach = int(np.ceil(5 * width / fine))
     low = grid[0] - reach * fine
@@ -210,7 +216,7 @@ def _draw_density(axes: "Axes", name: str, shift: Shift) -> None:
 
 
 def _finish(figure: "Figure", title: str, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """The title above, the legend below it, the rest in what remains."""
+    """Place the title at the top, the legend below it, the panels in the rest."""
     inch = 1 / float(figure.get_figheight())
     top = 1 - 0.06 * inch
     if title:

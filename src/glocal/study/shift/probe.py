@@ -1,8 +1,8 @@
-"""Catch the statistic of each global operation of a network while it runs on an image.
+"""Record the statistic of each global operation while a network runs.
 
-What is global is told by a scan of shapes. Here the network runs with values, one image at a
-time, and the same aten calls are found again: by the module they run in, their name, and which
-of the calls of that name in that module they are.
+A scan of shapes finds the global operations. Here the network runs with values, one image at a
+time, and the same aten calls are identified by the module they run in, their name, and their index
+among the calls of that name in that module.
 """
 
 from collections import Counter
@@ -28,23 +28,24 @@ from glocal.scanning.discover import Scan
 from glocal.scanning.recorder import operation_name, source_line
 from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
 from glocal.study.shift.distances import Values
-from glocal.study.shift.statistic import Key, Statistic, canonical, statistics_of
+from glocal.study.shift.statistic import Key, OperationStatistic, canonical, statistics_of
 
 __all__ = ["Probe", "Recorder"]
 
 
 class Recorder(TorchDispatchMode):
-    """Catches statistics among the calls that are made while it is entered.
+    """Records statistics among the calls inside its context.
 
     Attributes:
-        paths: of the modules that run, kept by `sandbox.track_modules`.
-        count: of the calls of each name in each module.
-        found: the statistics that were made, (channels,), by their place in `statistics`.
-        lines: of the network's source that made them.
-        muted: above 0 while what runs is not to be heard.
+        statistics: what to record.
+        paths: of the running modules, the innermost last; `sandbox.track_modules` updates it.
+        count: number of calls of each name in each module.
+        found: the recorded statistics, (channels,), by their index in `statistics`.
+        lines: of the network's source that computed them, by the same index.
+        muted: nothing is recorded while this is above 0.
     """
 
-    def __init__(self, statistics: tuple[Statistic, ...]) -> None:
+    def __init__(self, statistics: tuple[OperationStatistic, ...]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.statistics = statistics
         self.opens: dict[Key, list[int]] = {}
@@ -57,7 +58,7 @@ class Recorder(TorchDispatchMode):
         self.restart()
 
     def restart(self, count: Counter[tuple[str, str]] | None = None) -> None:
-        """Forget what was found, and go back to a count."""
+        """Discard what was recorded and reset the count."""
         self.count: Counter[tuple[str, str]] = Counter(count)
         self.found: dict[int, Tensor] = {}
         self.lines: dict[int, str] = {}
@@ -82,39 +83,44 @@ class Recorder(TorchDispatchMode):
 
 
 class Probe:
-    """Runs a network on images and tells the statistics of its global operations.
+    """Runs a network on images and returns the statistics of its global operations.
 
     >>> from glocal.scanning.example import scan_network
     >>> norm = nn.InstanceNorm2d(3)
     >>> probe = Probe(norm, scan_network(norm, (8, 8), None))
-    >>> probe.statistics[0].how
+    >>> probe.statistics[0].name
     'mean, inverse deviation'
     >>> (values,) = probe(torch.tensor([[[[0.0, 1.0]]] * 3]))
     >>> values.round(3).tolist()
     [[0.5, 0.5, 0.5, 2.0, 2.0, 2.0]]
 
     Attributes:
-        statistics: what is measured, in the order of what a call returns.
+        statistics: what is measured, in the order of the results of a call.
     """
 
-    def __init__(self, model: nn.Module, scan: Scan) -> None:
+    def __init__(
+        self, model: nn.Module, scan: Scan, dtype: torch.dtype | str | None = None
+    ) -> None:
+        """Prepare a copy of `model`; `dtype` as in `glocal.restore`."""
         self.statistics = statistics_of(scan)
         self._recorder = Recorder(self.statistics)
         self._network = isolated_copy(model)
         track_modules(self._network, self._recorder.paths)
         device = device_of(self._network, None)
         restarting = _Restarting(self._network, self._restart)
-        self._runner = ModelRunner(restarting, resolve_dtype(restarting, None), device, None)
+        self._runner = ModelRunner(restarting, resolve_dtype(restarting, dtype), device, None)
         self._to_colour = channels_of(self._network) == 3
 
     def __call__(self, image: Tensor) -> list[Values]:
-        """The statistics of one image, each (samples, channels); a global one has one sample.
+        """Return the statistics of one image, each (samples, channels).
+
+        A global statistic has one sample.
 
         Args:
             image: (1, c, h, w) in [0, 1]; grey is replicated for a network of three channels.
 
         Raises:
-            ScanError: the network takes another path than it did in the scan.
+            ScanError: the network makes other calls than in the scan.
             GlocalError: the image does not fit into memory.
         """
         x = image.to(self._runner.device)
@@ -127,15 +133,15 @@ class Probe:
             if not is_out_of_memory(error):
                 raise
             raise GlocalError(
-                f"not enough memory on {self._runner.device} for a whole image of {size} pixels, "
-                "whose statistics are wanted: analyse smaller images"
+                f"not enough memory on {self._runner.device} for a whole image of {size} pixels; "
+                "analyze smaller images"
             ) from None
         for index, each in enumerate(self.statistics):
             o = each.operation
             if not self._samples(index) or self._recorder.lines.get(index) not in (None, o.line):
                 raise ScanError(
-                    f"the network takes another path on an image of {size} than at its training "
-                    f"size: {o.function} in '{o.path}' ({o.line}) is not found again"
+                    f"the network makes other calls on an image of {size} than at its training "
+                    f"size: {o.function} in '{o.path}' ({o.line}) was not called"
                 )
         return [torch.stack(self._samples(i)).numpy() for i in range(len(self.statistics))]
 
@@ -143,12 +149,15 @@ class Probe:
         self._recorder.restart()
 
     def _samples(self, index: int) -> list[Tensor]:
-        """What the last run has found of one statistic."""
+        """Return the samples of one statistic in the last run."""
         return [self._recorder.found[index]] if index in self._recorder.found else []
 
 
 class _Restarting(nn.Module):
-    """The network; every run begins a new record, as a run at a size it refuses does not count."""
+    """A network whose every call restarts the record.
+
+    The runner calls a network again with padding if it refuses a size; only the last call counts.
+    """
 
     def __init__(self, model: nn.Module, restart: Callable[[], None]) -> None:
         super().__init__()
@@ -158,19 +167,19 @@ class _Restarting(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.restart()
         results = [t for t in tree_leaves(self.model(x)) if isinstance(t, Tensor) and t.ndim == 4]
-        # Only whether the network takes the size matters, which its largest output tells.
+        # the runner only needs to see whether the network accepts the size: any output will do
         return max(results, key=Tensor.numel, default=x)
 
 
 @contextmanager
 def _as_scanned(recorder: Recorder) -> Iterator[None]:
-    """Run what is inside as it was scanned, with a recorder."""
+    """Run the body under the conditions of the scan, with a recorder."""
     with ExitStack() as stack:
-        # In inference mode torch shows other operations.
+        # in inference mode torch dispatches other operations
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(keep_random_state())
-        # Fused attention keeps its product to itself; the scan has seen it spelled out.
+        # fused attention hides its product; the scan has seen the separate operations
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(recorder)
         yield

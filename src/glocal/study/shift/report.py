@@ -1,4 +1,4 @@
-"""What an analysis of statistics has found: distances, ranking, verdict; printable, and JSON."""
+"""The result of `analyze`: distances, ranking and verdict."""
 
 import json
 import math
@@ -14,26 +14,30 @@ from glocal.texts import size_text, text_table
 
 __all__ = ["Shift", "StatisticsShift"]
 
-_EQUAL = 1e-9  # a smaller change of a distance is rounding
+_EQUAL = 1e-9
+"""A smaller change of a distance is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """The statistic of one global operation, (samples, channels) each.
+    """Samples of the statistic of one global operation.
 
     Attributes:
-        path, operation, line: module path, name and line of the network's source.
-        how: what is measured ("adaptive_avg_pool2d", "mean, inverse deviation").
-        crops: over training crops, the network global.
-        full: over full images, the network global; one sample an image.
-        local: over full images under TLC; 64 samples an image for a local operation.
-        status: "local", "kept" or "global", as in the plan of the conversion.
+        path: module path of the operation.
+        operation: its name, such as "instance_norm".
+        line: "file.py:12", the line of the network's source that calls it.
+        statistic: what is measured, such as "mean, inverse deviation".
+        crops: (samples, channels) of the original network on training crops.
+        full: (samples, channels) of the original network on full images, one sample for each.
+        local: (samples, channels) under TLC on full images; 64 samples for each image if the
+            operation is local.
+        status: "local", "kept" or "global", see `Row`.
     """
 
     path: str
     operation: str
     line: str
-    how: str
+    statistic: str
     crops: Values
     full: Values
     local: Values
@@ -41,28 +45,28 @@ class Shift:
 
     @property
     def channels(self) -> int:
-        """How many channels there are; `statistic.CHANNELS` at most, evenly spaced."""
+        """Number of channels: at most `statistic.CHANNELS`, evenly spaced."""
         return int(self.crops.shape[1])
 
     @property
-    def left_out(self) -> int:
-        """How many of them do not vary over the crops, and are in no distance."""
+    def constant_channels(self) -> int:
+        """Number of channels that are constant over the crops; no distance includes them."""
         return self.channels - int(varying(self.crops).sum())
 
     def distance(self, values: Values) -> float:
-        """How far `values` are from those over crops, in deviations over crops.
+        """Return the distance of `values` from the crops, in deviations over the crops.
 
-        Wasserstein-1 distance of each channel ÷ its standard deviation over crops, mean over
-        the channels that vary over crops; nan if none does.
+        It is the mean over channels of Wasserstein-1 distance ÷ standard deviation over the crops.
+        Constant channels are ignored; nan if all are constant.
         """
         return distance(self.crops, values)
 
     def mean_shift(self, values: Values) -> float:
-        """Mean over those channels of |mean − mean over crops| ÷ deviation over crops."""
+        """Return the mean of |mean − mean over crops| ÷ deviation over the same channels."""
         return mean_shift(self.crops, values)
 
     def standardised(self, values: Values) -> Values:
-        """`values` of the channels that vary, less the mean over crops, in deviations."""
+        """Return (`values` − mean over crops) ÷ deviation, without constant channels."""
         used = varying(self.crops)
         crops = self.crops[:, used]
         standard: Values = (values[:, used] - crops.mean(0)) / crops.std(0)
@@ -74,18 +78,19 @@ class StatisticsShift:
     """The shift of all statistics of a network; print it for a table.
 
     Attributes:
-        train_size, window: (height, width) in input pixels.
-        images: how many full images were measured.
+        train_size: (height, width) of the training crops in pixels.
+        window: (height, width) of the window in input pixels.
+        image_count: number of full images.
         shifts: one for each global operation, in the order in which they run.
     """
 
     train_size: Size
     window: Size
-    images: int
+    image_count: int
     shifts: tuple[Shift, ...]
 
     def ranking(self) -> tuple[Shift, ...]:
-        """Largest distance on full images first; what does not vary over crops last."""
+        """Return the shifts, largest distance on full images first, constant ones last."""
         distances = {id(shift): shift.distance(shift.full) for shift in self.shifts}
 
         def key(shift: Shift) -> float:
@@ -95,7 +100,7 @@ class StatisticsShift:
         return tuple(sorted(self.shifts, key=key))
 
     def mean_distances(self) -> tuple[float, float]:
-        """Mean distance of all operations on full images, and under TLC; nan if none varies."""
+        """Return the mean distance on full images and under TLC; nan if all are constant."""
         pairs = self._pairs(self.shifts)
         if not pairs:
             return math.nan, math.nan
@@ -103,34 +108,36 @@ class StatisticsShift:
         return float(full), float(local)
 
     def verdict(self) -> str:
-        """One sentence: whether TLC brings the statistics nearer to those of training."""
+        """Return one sentence: does TLC bring the statistics closer to those of training?"""
         converted = [s for s in self.shifts if s.status == "local"]
         pairs = self._pairs(converted)
         if any(len(shift.crops) < 2 for shift in converted):
-            return "one training crop has no deviation to measure distances in: take more crops"
+            return (
+                "a single training crop has no deviation to measure distances in; take more crops"
+            )
         if not pairs:
-            return "no local operation has a statistic that varies: TLC changes nothing"
-        nearer = sum(local < full - _EQUAL for full, local in pairs)
+            return "no local operation has a statistic that varies; TLC changes nothing"
+        closer = sum(local < full - _EQUAL for full, local in pairs)
         farther = sum(local > full + _EQUAL for full, local in pairs)
         full, local = self.mean_distances()
         change = f"mean distance {full:.2f} → {local:.2f}"
-        if not nearer and not farther:
-            return f"TLC changes no statistic: the window covers the images ({change})"
-        count = f"{nearer} of {len(pairs)} operations"
+        if not closer and not farther:
+            return f"TLC changes no statistic because the window covers the images ({change})"
+        count = f"{closer} of {len(pairs)} operations"
         if local < full:
-            return f"TLC brings the statistics of {count} nearer to training: {change}"
+            return f"TLC brings the statistics of {count} closer to training: {change}"
         return (
-            f"TLC does not help here: it brings the statistics of {count} nearer to training "
+            f"TLC does not help here; it brings the statistics of {count} closer to training "
             f"and of {farther} farther away: {change}"
         )
 
     def to_json(self) -> str:
-        """The distances as JSON text, without the samples; null for what does not vary."""
+        """Return the distances as JSON text; null for constant statistics."""
         full, local = self.mean_distances()
         data = {
             "train_size": self.train_size,
             "window": self.window,
-            "images": self.images,
+            "image_count": self.image_count,
             "verdict": self.verdict(),
             "mean_distance": {"full": _number(full), "local": _number(local)},
             "operations": [_as_dict(shift) for shift in self.ranking()],
@@ -138,8 +145,8 @@ class StatisticsShift:
         return json.dumps(data, indent=2, ensure_ascii=False)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table of the ranking as text, its head first."""
-        head = ("module", "operation", "full image", "TLC", "mean shift", "TLC", "how")
+        """Return the ranking as a table of text, headings first."""
+        head = ("module", "operation", "full image", "TLC", "mean shift", "TLC", "statistic")
         table: list[tuple[str, ...]] = [head]
         for shift in self.ranking():
             numbers = (
@@ -147,39 +154,39 @@ class StatisticsShift:
                 for measure in (shift.distance, shift.mean_shift)
                 for values in (shift.full, shift.local)
             )
-            how = shift.how if shift.status == "local" else f"{shift.how} (global)"
-            table.append((shift.path or "(the network)", shift.operation, *numbers, how))
+            name = shift.statistic + ("" if shift.status == "local" else " (global)")
+            table.append((shift.path or "(the network)", shift.operation, *numbers, name))
         return table
 
     def __str__(self) -> str:
         head = (
             f"training size {size_text(self.train_size)}, window {size_text(self.window)} "
-            f"(input pixels), {self.images} images\n"
+            f"(input pixels), {self.image_count} image{'s' * (self.image_count != 1)}\n"
         )
         if not self.shifts:
-            return head + "no global operations: nothing to analyse"
+            return head + "the network has no global operations; there is nothing to analyze"
         return f"{head}{text_table(self.rows())}\n{self.verdict()}"
 
     @staticmethod
     def _pairs(shifts: tuple[Shift, ...] | list[Shift]) -> list[tuple[float, float]]:
-        """(distance on full images, under TLC) of the operations whose statistic varies."""
+        """Return (distance on full images, under TLC) of non-constant statistics."""
         pairs = [(shift.distance(shift.full), shift.distance(shift.local)) for shift in shifts]
         return [pair for pair in pairs if not math.isnan(pair[0])]
 
 
 def _as_dict(shift: Shift) -> dict[str, Any]:
-    ways = {"full": shift.full, "local": shift.local}
+    samples = {"full": shift.full, "local": shift.local}
     return {
         "path": shift.path,
         "operation": shift.operation,
         "line": shift.line,
-        "how": shift.how,
+        "statistic": shift.statistic,
         "status": shift.status,
         "channels": shift.channels,
-        "left_out": shift.left_out,
-        "samples": {"crops": len(shift.crops)} | {way: len(v) for way, v in ways.items()},
-        "distance": {way: _number(shift.distance(values)) for way, values in ways.items()},
-        "mean_shift": {way: _number(shift.mean_shift(values)) for way, values in ways.items()},
+        "constant_channels": shift.constant_channels,
+        "samples": {"crops": len(shift.crops)} | {name: len(v) for name, v in samples.items()},
+        "distance": {name: _number(shift.distance(v)) for name, v in samples.items()},
+        "mean_shift": {name: _number(shift.mean_shift(v)) for name, v in samples.items()},
     }
 
 

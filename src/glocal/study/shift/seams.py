@@ -1,7 +1,7 @@
-"""Seams of crop-and-stitch: where an image that was restored in tiles differs from a whole one.
+"""Measure the seams of crop-and-stitch: steps across the borders of tiles.
 
-The paper's picture (TLC, Chu et al., ECCV 2022, arXiv 2112.04491) compares inference on the full
-image, in crops that are stitched together, and with TLC: crops leave seams.
+The paper (TLC, Chu et al., ECCV 2022, arXiv 2112.04491) shows inference on the full image, in
+stitched crops, and with TLC: the crops leave seams.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,9 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def tile_borders(size: int, tile: int) -> list[int]:
-    """First pixels of the second and all further tiles of an axis that is cut edge to edge.
+    """Return the first pixels of the second and all further tiles of an axis.
 
-    Where `restore(..., tiles=Tiles(tile, overlap=0, blend="cut"))` goes over from one tile to the
-    next.
+    The tiles are those of `restore(..., tiles=Tiles(tile, overlap=0, blend="cut"))`.
 
     >>> tile_borders(128, 64), tile_borders(100, 64), tile_borders(60, 64)
     ([64], [50], [])
@@ -35,7 +34,7 @@ def tile_borders(size: int, tile: int) -> list[int]:
 
 
 def seam_map(stitched: Image, whole: Image) -> Floats:
-    """|stitched − whole| of each pixel, mean over channels.
+    """Return |stitched − whole| of each pixel, mean over channels.
 
     >>> import numpy as np
     >>> seam_map(np.array([[[0.5, 0.7], [0, 0]]]), np.array([[[0.5, 0.5], [0, 1]]])).round(2)
@@ -43,10 +42,10 @@ def seam_map(stitched: Image, whole: Image) -> Floats:
 
     Args:
         stitched: (h, w) or (h, w, c), restored in tiles.
-        whole: of the same shape and type, restored as a whole, say with TLC.
+        whole: of the same shape and type, restored as a whole, such as with TLC.
 
     Returns:
-        (h, w) in the unit of the images, those of integers in [0, 1].
+        (h, w) in the unit of the images; images of integers are scaled to [0, 1].
 
     Raises:
         ArgumentError: the shapes or types differ.
@@ -59,10 +58,10 @@ def seam_map(stitched: Image, whole: Image) -> Floats:
 def seam_ratio(
     image: Image, reference: Image, rows: Sequence[int], columns: Sequence[int]
 ) -> float:
-    """How far the difference of two images jumps across the borders of tiles.
+    """Return how much larger the steps across tile borders are than elsewhere.
 
-    The mean absolute step of (image − reference) between the pixels on either side of a border,
-    divided by that between all other neighbours. An image without seams has about 1.
+    A step is |difference between two neighbours| in (image − reference). The ratio is the mean
+    step across a border divided by the mean of all other steps. An image without seams has about 1.
 
     >>> import numpy as np
     >>> noise = np.random.default_rng(0).random((32, 32, 3))
@@ -74,15 +73,15 @@ def seam_ratio(
 
     Args:
         image: (h, w) or (h, w, c).
-        reference: of the same shape and type: the sharp image, or one restored as a whole.
+        reference: of the same shape and type: the target, or an image restored as a whole.
         rows, columns: the first pixels after each border, as `tile_borders` gives them.
 
     Returns:
-        The ratio; 1 where the images are equal up to a constant, infinite where they step at
-        the borders alone.
+        The ratio; 1 if the images are equal up to a constant, infinite if only the borders have
+        steps.
 
     Raises:
-        ArgumentError: shapes or types differ, there is no border, or one lies outside.
+        ArgumentError: shapes or types differ, there is no border, or one is outside the image.
     """
     difference = _difference(image, reference)
     at_borders, elsewhere = [], []
@@ -91,7 +90,7 @@ def seam_ratio(
         steps = steps if axis == 0 else steps.T
         if any(not 0 < border <= len(steps) for border in borders):
             raise ArgumentError(
-                f"borders {list(borders)} do not lie inside an axis of {len(steps) + 1} pixels"
+                f"borders {list(borders)} must be inside an axis of {len(steps) + 1} pixels"
             )
         border = np.zeros(len(steps), bool)
         border[np.array(borders, int) - 1] = True
@@ -99,14 +98,14 @@ def seam_ratio(
         elsewhere.append(steps[~border].ravel())
     seams, others = np.concatenate(at_borders), np.concatenate(elsewhere)
     if not seams.size or not others.size:
-        raise ArgumentError("there is no border between tiles to measure")
+        raise ArgumentError("there is no border between tiles to measure; choose smaller tiles")
     if not others.mean():
         return float("inf") if seams.mean() else 1.0
     return float(seams.mean() / others.mean())
 
 
 def amplified(seams: Floats, quantile: float = 0.99) -> tuple[NDArray[np.uint8], int]:
-    """A seam map as a grey picture, and by how much it was multiplied.
+    """Return a seam map as a grey picture, and its amplification.
 
     >>> import numpy as np
     >>> picture, factor = amplified(np.array([[0.0, 0.02], [0.05, 0.1]]))
@@ -115,10 +114,10 @@ def amplified(seams: Floats, quantile: float = 0.99) -> tuple[NDArray[np.uint8],
 
     Args:
         seams: (h, w), differences in [0, 1].
-        quantile: of the values, which becomes white.
+        quantile: the quantile of the values that becomes white.
 
     Returns:
-        (h, w, 1), and a whole number of at least 1.
+        The picture (h, w, 1), and the integer factor, at least 1.
     """
     top = float(np.quantile(seams, quantile, method="higher"))
     factor = max(1, round(1 / top)) if top > 1 / 65536 else 1
@@ -129,7 +128,7 @@ def amplified(seams: Floats, quantile: float = 0.99) -> tuple[NDArray[np.uint8],
 def _difference(a: Image, b: Image) -> Floats:
     if a.shape != b.shape or a.dtype != b.dtype or a.ndim not in (2, 3) or a.size == 0:
         raise ArgumentError(
-            f"two images of one shape and type are compared, got {a.shape} of {a.dtype} and "
+            f"the images must have the same shape and type, got {a.shape} of {a.dtype} and "
             f"{b.shape} of {b.dtype}"
         )
     peak = np.iinfo(a.dtype).max if a.dtype.kind == "u" else 1

@@ -1,4 +1,4 @@
-"""What is measured of each global operation: its statistic, found among the calls of a scan."""
+"""Define the statistic of each global operation by the calls of a scan."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from glocal.scanning.analysis import Global, Traces
 from glocal.scanning.discover import Scan
 from glocal.scanning.trace import Call, Trace
 
-__all__ = ["CHANNELS", "Key", "Statistic", "canonical", "statistics_of"]
+__all__ = ["CHANNELS", "Key", "OperationStatistic", "canonical", "statistics_of"]
 
 CHANNELS = 256
-"""Channels of a statistic that are kept, evenly spaced, where it has more."""
+"""Largest number of channels of a statistic; of more, this many are used, evenly spaced."""
 
 Key = tuple[str, str, int]
-"""Module path, canonical aten name, which of these calls in a run: what tells a call again."""
+"""Identifies a call in a run: module path, canonical aten name, index among such calls."""
 
 _SUMS = frozenset("sum nansum".split())
 _NORMS = {"linalg_vector_norm": "ord", "norm": "p"}
@@ -38,31 +38,33 @@ _SAME = dict.fromkeys(
 
 
 def canonical(name: str) -> str:
-    """One name for an operation that has others on other devices."""
+    """Return one name for an operation that has different names on other devices."""
     return _SAME.get(name, name)
 
 
 @dataclass(frozen=True)
-class Statistic:
+class OperationStatistic:
     """What is measured of one global operation.
 
-    Its outputs that hold neither height nor width; where it has none (a softmax over the pixels,
-    a grid that is mixed) the mean and deviation of its output over the map. Sums and norms are
-    divided by what they are of pixels all alike, so that they do not grow with the map: a network
-    that sums divides by the area, or normalises, later on.
+    The statistic consists of the outputs whose size does not depend on height and width. An
+    operation without such outputs (a softmax over the pixels, mixing over a grid) is described by
+    the mean and deviation of its output over the map. Sums and norms are divided by their value
+    for a map of ones, so that they do not grow with the map: networks that sum divide by the area,
+    or normalise, later.
 
     Attributes:
         operation: as the scan found it.
-        how: what is measured, in words.
+        name: what is measured, such as "mean, inverse deviation".
         opens: the call that reads the map.
-        closes: the call that makes the statistic; another one in `x.mean(3).mean(2)`.
-        outputs: which outputs are the statistic; empty where moments of the first one are.
-        along: the dims of the first output that moments are taken over.
-        order: of the norm (a sum has 1) that the statistic is; None for what is no sum.
+        closes: the call that returns the statistic; a later one in `x.mean(3).mean(2)`.
+        outputs: indices of the outputs that form the statistic; empty if it consists of moments
+            of the first output.
+        along: dims of the first output over which moments are taken.
+        order: of the norm, 1 for a sum; None for other operations.
     """
 
     operation: Global
-    how: str
+    name: str
     opens: Key
     closes: Key
     outputs: tuple[int, ...]
@@ -70,11 +72,11 @@ class Statistic:
     order: float | None
 
     def of(self, outputs: list[Tensor], pixels: int) -> Tensor:
-        """(channels,) float64, from the outputs of one call for one image.
+        """Return the statistic of one image, (channels,) float64.
 
         Args:
-            outputs: of the call that closes.
-            pixels: values of the map that went into each value of the statistic.
+            outputs: of the call `closes`.
+            pixels: number of map values that each value of the statistic summarises.
         """
         if self.outputs:
             parts = [outputs[i] for i in self.outputs]
@@ -85,9 +87,9 @@ class Statistic:
         else:
             moments = torch.var_mean(_real(outputs[0]), self.along, correction=0)
             variance, mean = (t.flatten() for t in moments)
-            spread = variance.sqrt()
-            # The mean of a softmax is 1 ÷ the number of pixels, whatever they show.
-            parts = [spread / mean] if self.closes[1] in _SOFTMAX else [mean, spread]
+            deviation = variance.sqrt()
+            # the mean of a softmax is 1 ÷ the number of pixels for every image
+            parts = [deviation / mean] if self.closes[1] in _SOFTMAX else [mean, deviation]
         return _few(torch.cat(parts).cpu())
 
 
@@ -102,8 +104,8 @@ def _few(values: Tensor) -> Tensor:
     return values[torch.linspace(0, len(values) - 1, CHANNELS, dtype=torch.float64).round().long()]
 
 
-def statistics_of(scan: Scan) -> tuple[Statistic, ...]:
-    """What to measure of each global operation of a scan, in order."""
+def statistics_of(scan: Scan) -> tuple[OperationStatistic, ...]:
+    """Return what to measure of each global operation of a scan, in order."""
     keys: list[Key] = []
     count: Counter[tuple[str, str]] = Counter()
     for call in scan.traces[0].calls:
@@ -113,9 +115,9 @@ def statistics_of(scan: Scan) -> tuple[Statistic, ...]:
     return tuple(_statistic(scan.traces, keys, operation) for operation in scan.operations)
 
 
-def _statistic(traces: Traces, keys: list[Key], operation: Global) -> Statistic:
+def _statistic(traces: Traces, keys: list[Key], operation: Global) -> OperationStatistic:
     def constant(index: int) -> tuple[int, ...]:
-        """The outputs of a call that are alike in the three runs."""
+        """Return the outputs of a call whose shape is equal in the three runs."""
         shapes = zip(*(t.calls[index].outputs for t in traces), strict=True)
         return tuple(place for place, (a, b, c) in enumerate(shapes) if a == b == c)
 
@@ -127,18 +129,19 @@ def _statistic(traces: Traces, keys: list[Key], operation: Global) -> Statistic:
     name = keys[last][1]
     if outputs := constant(last):
         order = _order(call) if name == keys[first][1] else None
-        how = _PARTS.get(name, name)
+        measured = _PARTS.get(name, name)
         if order is not None:
-            how += " ÷ pixels" if order == 1 else f" ÷ pixels^(1/{order:g})"
-        return Statistic(operation, how, keys[first], keys[last], outputs, (), order)
+            measured += " ÷ pixels" if order == 1 else f" ÷ pixels^(1/{order:g})"
+        return OperationStatistic(operation, measured, keys[first], keys[last], outputs, (), order)
     shapes = [t.calls[last].outputs[0] for t in traces]
     along = tuple(d for d, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1)
-    how = "deviation ÷ mean" if name in _SOFTMAX else "mean, deviation"
-    return Statistic(operation, f"{how} of the output", keys[first], keys[last], (), along, None)
+    moments = "deviation ÷ mean" if name in _SOFTMAX else "mean, deviation"
+    measured = f"{moments} of the output"
+    return OperationStatistic(operation, measured, keys[first], keys[last], (), along, None)
 
 
 def _after(trace: Trace, index: int) -> Iterator[int]:
-    """The calls that work on what a call has made, directly or through others."""
+    """Yield the calls that use the result of a call, directly or through others."""
     reached = {index}
     for later in range(index + 1, len(trace.calls)):
         if any(reached.intersection(ref.sources) for ref in trace.calls[later].refs()):

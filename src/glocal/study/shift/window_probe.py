@@ -1,8 +1,8 @@
-"""The statistics of a network's global operations under TLC, by the law of windows.
+"""Record the statistics of global operations under TLC, by the law of windows.
 
-A local statistic at a pixel is the global one of the pixel's window. So the converted network
-runs on the whole image, what its local modules are called with is caught, and the *original*
-modules run on windows of that.
+A local statistic at a pixel is the global one of the pixel's window. So the converted network runs
+on the whole image, the arguments of its local modules are intercepted, and the *original* modules
+run on windows of these arguments.
 """
 
 from collections import Counter
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -28,17 +29,18 @@ from glocal.study.shift.probe import Probe
 __all__ = ["PIXELS_AN_AXIS", "WindowProbe", "sampled_pixels"]
 
 PIXELS_AN_AXIS = 8
-"""Local statistics are taken at so many rows and columns of pixels."""
+"""Local statistics are sampled at this many rows and columns of pixels."""
 
 
 class WindowProbe(Probe):
-    """Tells the local statistics at 8x8 pixels, evenly spread over each map.
+    """Returns the local statistics at 8x8 pixels, evenly spaced over each map.
 
-    Exact where the local module is a mere pool or norm. Where convolutions lie between the input
-    of the module and the operation (in transposed attention, in a rewritten block), they see the
-    padding at the border of every window: a few rows of pixels. Operations that mix pixels, which
-    run on few overlapping windows, are told for the windows of these pixels all the same. What
-    the plan leaves global has one sample, the global statistic in the converted network.
+    They are exact if the local module is a pool or norm. Convolutions between the input of the
+    module and the operation (in transposed attention, in a rewritten block) see padding at the
+    border of each window, which affects a few rows of pixels. Operations that mix pixels run on
+    few overlapping windows in the converted network; here they too run on the windows of the 8x8
+    pixels. An operation that the plan leaves global has one sample, its statistic in the converted
+    network.
 
     >>> import torch
     >>> from glocal.conversion.localize import localize
@@ -51,8 +53,15 @@ class WindowProbe(Probe):
     ((64, 6), [1.5, 3.5, 5.5, 7.5, 9.5, 11.5, 13.5, 13.5])
     """
 
-    def __init__(self, model: nn.Module, scan: Scan, converted: nn.Module) -> None:
-        super().__init__(converted, scan)
+    def __init__(
+        self,
+        model: nn.Module,
+        scan: Scan,
+        converted: nn.Module,
+        dtype: torch.dtype | str | None = None,
+    ) -> None:
+        """Prepare copies of `model` and of its converted form."""
+        super().__init__(converted, scan, dtype)
         self._scan = scan
         self._plan = plan_of(converted)
         self._original = isolated_copy(model)
@@ -78,7 +87,7 @@ class WindowProbe(Probe):
         return self._found.get(index) or super()._samples(index)
 
     def _listen(self, path: str) -> None:
-        """Run the original on windows of whatever the local module at a path is called with."""
+        """Make calls of the local module at a path run the original on windows, too."""
 
         def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
             if not self._recorder.muted:
@@ -111,9 +120,9 @@ class WindowProbe(Probe):
                     if isinstance(error, GlocalError) or is_out_of_memory(error):
                         raise
                     raise ScanError(
-                        f"'{path}' does not run on the windows of a {window[0]}x{window[1]} "
-                        f"window: {' '.join(str(error).split())[:200]}\n"
-                        "Take another window, or name the module in keep_global."
+                        f"'{path}' does not run on windows of {window[0]}x{window[1]} pixels: "
+                        f"{' '.join(str(error).split())[:200]}\n"
+                        "Choose another window, or name the module in keep_global."
                     ) from error
                 for index, values in recorder.found.items():
                     if windows.get(index) == window:
@@ -121,7 +130,7 @@ class WindowProbe(Probe):
         recorder.found, recorder.lines = outside
 
     def _read(self, path: str) -> Arguments:
-        """How the scan has seen this call of the module."""
+        """Return how the scan read the arguments of this call of the module."""
         call = path, self._calls[path]
         self._calls[path] += 1
         if call not in self._arguments:
@@ -130,14 +139,14 @@ class WindowProbe(Probe):
                 self._arguments[call] = read_arguments(runs)
             except (ConversionError, IndexError) as error:
                 raise ScanError(
-                    f"'{path}' cannot be run on windows of what it is called with: {error}\n"
-                    "Name it in keep_global to leave it out."
+                    f"'{path}' cannot run on windows of its arguments: {error}\n"
+                    "Name it in keep_global to skip it."
                 ) from error
         return self._arguments[call]
 
 
 def sampled_pixels(size: int) -> list[int]:
-    """Pixels of an axis at which local statistics are taken, evenly spread.
+    """Return the pixels of an axis at which local statistics are sampled.
 
     >>> sampled_pixels(16)
     [1, 3, 5, 7, 9, 11, 13, 15]
@@ -148,12 +157,16 @@ def sampled_pixels(size: int) -> list[int]:
 def _windows(
     arguments: Arguments, args: Any, kwargs: Any, window: Size, scanned: Size
 ) -> Iterator[tuple[int, Any]]:
-    """(how many of the pixels have this window, (args, kwargs) in it).
+    """Yield the arguments of a call in each window of the sampled pixels.
 
     Args:
         arguments: how to read args and kwargs.
+        args, kwargs: of the call on the whole map.
         window: (height, width) in input pixels.
         scanned: (height, width) of the input that `arguments` come from.
+
+    Yields:
+        How many of the sampled pixels have this window, and (args, kwargs) in it.
     """
     leaves, structure = tree_flatten((args, kwargs))
     tensors = []
@@ -166,14 +179,14 @@ def _windows(
         [role((a, b, c)) for a, b, c in zip(*given.shapes, strict=True)]
         for given in arguments.tensors
     ]
-    # Lengths and starts are told for the smallest map, so that they fit the others too.
+    # lengths and starts are computed for the smallest map, so that they fit the others too
     maps = [
         [(given.shapes[0][roles.index(axis)], t.shape[roles.index(axis)]) for axis in "HW"]
         for given, roles, t in zip(arguments.tensors, follows, tensors, strict=True)
         if {"H", "W"} <= set(roles)
     ]
     if not maps:
-        raise ConversionError("none of its arguments is a map")
+        raise ConversionError("none of its arguments has height and width")
     (h, height), (w, width) = min(maps)
     lengths = scale_window((h, w), window, scanned)
     lengths = (min(lengths[0], height), min(lengths[1], width))
@@ -197,7 +210,7 @@ def _windows(
 
 
 def _replaced(arguments: Arguments, leaves: list[Any], tensors: list[Tensor]) -> list[Any]:
-    """The leaves of a call with other tensors, and the sizes of those."""
+    """Return the leaves of a call with its tensors, and their sizes, replaced."""
     queue = iter(tensors)
     made = []
     for place, (leaf, given) in enumerate(zip(leaves, arguments.inputs, strict=True)):

@@ -1,6 +1,6 @@
-"""Choose the window, and what to convert, on a few images, doing no harm.
+"""Choose the window, and the operations to convert, on a few images.
 
-`candidates` says what is worth trying, `groups` which operations may be left global together,
-`measuring` scores a candidate, `trials` chooses and judges on images that did not choose,
-`recommendation` puts it into words, and `search` is `tune` itself.
+`candidates` generates what to try, `groups` finds operations that can be left global together,
+`measuring` scores a candidate, `trials` chooses the best and validates it on held-out images,
+`recommendation` explains the result, and `search` contains `tune` itself.
 """

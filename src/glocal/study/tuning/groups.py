@@ -1,4 +1,4 @@
-"""The groups of global operations that may be left global together, and the patterns for them."""
+"""Group operations that can be left global together, and find patterns."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from glocal.scanning.plan import Plan, Row
 
 __all__ = ["Group", "groups_of"]
 
-MOST = 6
-"""Groups at most: each costs a run over all images."""
+MOST_GROUPS = 6
+"""Largest number of groups: each costs a run over all images."""
 
 _REWRITTEN = "rewrite of "
 
 
 @dataclass(frozen=True)
 class Group:
-    """Operations that are converted, or left global, together.
+    """Operations that are converted or left global together.
 
     Attributes:
-        name: what they have in common ("instance norm", "maps of 16x16").
-        patterns: what `keep_global` takes for them.
-        count: rows of the plan.
+        name: their common property, such as "instance norm" or "maps of 16x16".
+        patterns: for `keep_global`.
+        count: number of rows of the plan.
     """
 
     name: str
@@ -32,11 +32,11 @@ class Group:
 
 
 def groups_of(plan: Plan) -> tuple[tuple[Group, ...], tuple[str, ...]]:
-    """The plan's local operations in a few groups: by what they are, or else by map size.
+    """Return a plan's local operations in a few groups, by kind or else by map size.
 
     Returns:
-        The groups, and the names of those that no patterns tell from the others: what a module
-        itself calls cannot stay global without all that is inside of the module.
+        The groups, and the names of those that no pattern separates from the others: an operation
+        that a module calls itself cannot stay global without all operations inside the module.
 
     >>> rows = [
     ...     Row(f"blocks.{n}.{name}", name, "net.py:1", (64, 64), (96, 96), "local", name)
@@ -54,7 +54,7 @@ def groups_of(plan: Plan) -> tuple[tuple[Group, ...], tuple[str, ...]]:
         blocks.setdefault(row.how, {})[row.operation] = None
 
     def kind(row: Row) -> str:
-        # every rewritten block is a "how" of its own: they are told apart by what is in them
+        # each rewritten block has its own `how`; name it by the operations inside
         return ", ".join(blocks[row.how]) if row.how.startswith(_REWRITTEN) else row.how
 
     def depth(row: Row) -> str:
@@ -83,16 +83,16 @@ def _split(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row
 
 
 def _few(parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """The largest groups, and all the others as one."""
-    if len(parts) <= MOST:
+    """Return the largest groups, with all others merged into one."""
+    if len(parts) <= MOST_GROUPS:
         return parts
     names = sorted(parts, key=lambda name: -len(parts[name]))
-    rest = [row for name in names[MOST - 1 :] for row in parts[name]]
-    return {**{name: parts[name] for name in names[: MOST - 1]}, "the others": rest}
+    rest = [row for name in names[MOST_GROUPS - 1 :] for row in parts[name]]
+    return {**{name: parts[name] for name in names[: MOST_GROUPS - 1]}, "the others": rest}
 
 
 def _patterns(rows: Sequence[Row], others: Sequence[Row]) -> tuple[str, ...] | None:
-    """Few patterns that match all these rows and none of the others."""
+    """Return few patterns that match these rows only; None if impossible."""
     reserved = {path for row in others for path in ancestors(row.path)}
     found: list[str] = []
     for row in rows:
@@ -112,7 +112,7 @@ def _patterns(rows: Sequence[Row], others: Sequence[Row]) -> tuple[str, ...] | N
 
 
 def _candidates(path: str) -> list[str]:
-    """Patterns for a path, the most general first, the path itself last.
+    """Return patterns for a path, the most general first, the path itself last.
 
     >>> _candidates("encoders.0.1.sca.0")
     ['*.sca.*', 'encoders.*.*.sca.*', 'encoders.0.1.sca.0']

@@ -1,116 +1,118 @@
-"""`tune`: the window and the operations to convert, chosen on a few images, doing no harm."""
+"""`tune`: choose the window and the operations to convert on a few images."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
 from glocal.conversion.localize import localize, plan_of
-from glocal.conversion.rules import DEFAULT_RULES, Rule
-from glocal.data.datasets import pairs
-from glocal.data.pairing import Pair, check_names, data_sha256, evenly_spaced
+from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError
 from glocal.inference.runner import device_of, resolve_dtype
 from glocal.metrics import Metric, metric_named
 from glocal.ops.windows import Size, as_size, covers
 from glocal.runs.journal import Journal
 from glocal.runs.provenance import versions, weights_sha256
+from glocal.study.dataset import Data, Dataset, open_dataset
+from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
 from glocal.study.tuning.candidates import Batch, Search
 from glocal.study.tuning.groups import groups_of
-from glocal.study.tuning.measuring import Measuring, Nearness, Quality, Score, covers_all
+from glocal.study.tuning.measuring import Measuring, Nearness, Quality, Score, covers_padded
 from glocal.study.tuning.recommendation import DISTANCE, Tuning
 from glocal.study.tuning.trials import Trial
 
 __all__ = ["LEAST_CROP", "Trial", "Tuning", "tune"]
 
 LEAST_CROP = 3
-"""Times the training size that a crop of an image measures at least: the largest window tried."""
+"""Least side of a crop ÷ training size: the largest window that is tried."""
 
 Progress = Callable[[str, int, int], None]
 
 
 def tune(
     model: nn.Module,
-    data: str | Path | Sequence[Pair],
-    train_size: int | Size,
+    data: Data,
+    train_size: int | Size | None = None,
     *,
-    metric: str = "psnr",
     per_axis: bool = False,
     operations: bool = True,
-    limit: int | None = None,
     crop: int | Size | None = None,
-    round8: bool = True,
-    border: int = 0,
-    keep_global: str | Iterable[str] = (),
-    allow_global: bool = False,
-    rules: Sequence[Rule] = DEFAULT_RULES,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | str | None = None,
-    output: int | None = None,
-    log: Path | None = None,
+    conversion: ConversionOptions = ConversionOptions(),
+    score: ScoreOptions = ScoreOptions(),
+    run: RunOptions = RunOptions(),
+    limit: int | None = None,
+    log: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Tuning:
-    """Choose the window of a network, and which operations to convert, from a few images.
+    """Choose the window, and the operations to convert, on a few images.
 
-    Windows of 0.3 to 3 × the training size are tried, coarse to fine; then leaving one group of
-    operations after the other global. With targets, the metric of the restored images decides;
-    without, how near the statistics of the global operations come to those of crops of the
-    training size, which is a proxy. The recommendation is judged on images that did not choose
-    it, each being left out in turn, and is the original network where TLC does not help.
+    `tune` tries windows of 0.3 to 3 × the training size, from coarse to fine. Then it tries to
+    leave one group of operations after the other global. With targets it compares the metric of
+    the restored images. Without targets it compares, as a proxy, how close the statistics of the
+    global operations come to those of crops of the training size. The gain is validated on
+    held-out images by leave-one-out. The original network is recommended if TLC does not help.
+
+    >>> import numpy as np
+    >>> image = np.linspace(0, 1, 80 * 80 * 3).reshape(80, 80, 3)
+    >>> tuning = tune(nn.Conv2d(3, 3, 3, padding=1), [(image, image)], 16)
+    >>> tuning.verdict, tuning.use_original
+    ('nothing to convert', True)
 
     Args:
         model: the network, not converted.
-        data: folder of a data set, see `glocal.data.datasets.pairs`, or its pairs; all with targets
-            or all without. Images as large as those in use, far larger than the crops.
-        train_size: side or (height, width) of the crops it was trained on, in pixels.
-        metric: name, see `glocal.metrics.METRICS`; ignored where there are no targets.
-        per_axis: refine the window's height and width alone in the end.
-        operations: whether to try leaving groups of operations global; it takes two images.
-        limit: use so many images, spread evenly over the data set.
-        crop: use the centre of each image alone, side or (height, width), which is faster. The
-            smaller the crop, the smaller the effect of TLC: the gain is understated.
-        round8, border: how images are prepared for the metric, see `glocal.metrics`.
-        keep_global, allow_global, rules: see `glocal.localize`.
-        device, dtype, output: see `glocal.restore`.
-        log: file of JSON lines, see `glocal.runs.journal`. What it holds is not measured again.
-        overwrite: begin the log anew, whatever is there.
-        progress: called with (what is tried, images done, images in all), beginning with none
-            done, once for each stage of the search.
+        data: as in `glocal.evaluate`; all images with targets, or all without. Use images as
+            large as those you restore, much larger than the crops.
+        train_size: as in `glocal.localize`.
+        per_axis: refine the height and the width of the window separately at the end.
+        operations: try to leave groups of operations global; this needs two images.
+        crop: use only the centre of each image: side or (height, width). It is faster, but a
+            smaller crop shows a smaller effect of TLC, so the gain is underestimated.
+        conversion: options of every conversion.
+        score: `tune` decides by the first of its metrics; without targets it is ignored.
+        run: device, dtype and output of the network.
+        limit: number of images to use, evenly spaced over the data set; all by default.
+        log: file of JSON lines. Measurements it contains are not repeated.
+        overwrite: replace the log instead of continuing it.
+        progress: called with (stage, images done, images in all), first with 0 done, in each
+            stage of the search.
 
     Raises:
-        ArgumentError: an argument cannot be used, the data does not fit, or the log was made by
-            another tuning.
+        ArgumentError: an argument is wrong, the data does not fit, or the log belongs to another
+            run.
         ScanError: the model does not run at the training size.
         ConversionError: an operation cannot be converted and `allow_global` is not set.
     """
-    train = as_size(train_size, "train_size")
+    if not score.names:
+        raise ArgumentError("score.metrics is empty; name the metric to decide by")
+    metric = metric_named(score.names[0])
+    train = resolve_train_size(model, train_size)
     part = None if crop is None else as_size(crop, "crop")
     if part is not None and not covers(part, (LEAST_CROP * train[0], LEAST_CROP * train[1])):
         raise ArgumentError(
-            f"crops of {part[0]}x{part[1]} are too small to tell windows apart; give at least "
+            f"crops of {part[0]}x{part[1]} are too small to compare windows; give at least "
             f"{LEAST_CROP} × the training size, {LEAST_CROP * train[0]}x{LEAST_CROP * train[1]}"
         )
-    images = _images(data, limit)
-    kept = (keep_global,) if isinstance(keep_global, str) else tuple(keep_global)
-    conversion: dict[str, Any] = {
-        "keep_global": kept, "allow_global": allow_global, "rules": tuple(rules),
-    }  # fmt: skip
-    proxy = images[0].target is None
-    measure = metric_named(metric)
-    plan = plan_of(localize(model, train, **conversion))
-    # what stays global stays far from the statistics of crops: that proxy cannot judge it
-    grouped = operations and len(images) > 1 and not proxy
+    dataset = open_dataset(data, limit, purpose="tune on")
+    proxy = not _have_targets(dataset)
+    plan = plan_of(localize(model, train, **conversion.arguments()))
+    # operations left global keep their distance from the crops, so the proxy cannot compare them
+    grouped = operations and len(dataset.samples) > 1 and not proxy
     groups, inseparable = groups_of(plan) if grouped else ((), ())
     found = Tuning(
-        train, DISTANCE if proxy else metric, tuple(pair.name for pair in images), (), (),
-        groups, kept, len(plan.with_status("local")), tuple(map(_not_tried, inseparable)),
-        _protocol(None if proxy else measure, round8, border),
-    )  # fmt: skip
+        train_size=train,
+        metric=DISTANCE if proxy else metric.name,
+        images=dataset.names,
+        original=(),
+        trials=(),
+        groups=groups,
+        always_global=conversion.patterns,
+        convertible=len(plan.with_status("local")),
+        notes=tuple(map(_not_tried, inseparable)),
+        protocol=_protocol(None if proxy else metric, score),
+    )
     if not found.convertible:
         return found
     header = {
@@ -118,36 +120,31 @@ def tune(
         "weights_sha256": weights_sha256(model),
         "train_size": train,
         "metric": found.metric,
-        "round8": round8,
-        "border": border,
+        "round8": score.round8,
+        "border": score.border,
         "crop": part,
         "images": found.images,
-        "data_sha256": data_sha256(images),
-        "device": str(device_of(model, device)),
-        "dtype": str(resolve_dtype(model, dtype)).removeprefix("torch."),
-        "output": output,
-        "keep_global": kept,
-        "allow_global": allow_global,
-        "rules": [rule.name for rule in rules],
+        "data_sha256": dataset.digest(),
+        "device": str(device_of(model, run.device)),
+        "dtype": str(resolve_dtype(model, run.dtype)).removeprefix("torch."),
+        "output": run.output,
+        **conversion.record(),
         "versions": versions(),
     }
-    opened = None if log is None else Journal(log, header, overwrite=overwrite)
+    opened = None if log is None else Journal(Path(log), header, overwrite=overwrite)
     with opened or nullcontext() as journal:
-        running = {"device": device, "dtype": dtype, "output": output}
-        score: Score = (
-            Nearness(model, train, conversion, device)
-            if proxy
-            else Quality(measure, round8, border, running)
+        judge: Score = (
+            Nearness(model, train, conversion, run) if proxy else Quality(metric, score, run)
         )
-        measuring = Measuring(model, train, images, part, conversion, plan, score, journal)
-        return _searched(found, measuring, per_axis, progress or (lambda stage, done, total: None))
+        measuring = Measuring(model, train, dataset.samples, part, conversion, plan, judge, journal)
+        return _search(found, measuring, per_axis, progress or (lambda stage, done, total: None))
 
 
-def _searched(found: Tuning, measuring: Measuring, per_axis: bool, progress: Progress) -> Tuning:
-    """The original network first, then whatever the search asks for."""
+def _search(found: Tuning, measuring: Measuring, per_axis: bool, progress: Progress) -> Tuning:
+    """Measure the original network, then every candidate of the search."""
     notes = list(found.notes)
 
-    def measured(batch: Batch) -> list[Trial]:
+    def measure(batch: Batch) -> list[Trial]:
         count = len(measuring.images)
         total, done = len(batch.candidates) * count, 0
 
@@ -158,13 +155,13 @@ def _searched(found: Tuning, measuring: Measuring, per_axis: bool, progress: Pro
 
         progress(batch.stage, 0, total)
         trials = []
-        for window, kept in batch.candidates:
-            scores = measuring.scores((window, kept), image_done)
+        for window, keep in batch.candidates:
+            scores = measuring.scores((window, keep), image_done)
             if scores is None:
                 total -= count
-                notes.append(_not_tried(" and ".join(found.names(kept))))
+                notes.append(_not_tried(" and ".join(found.group_names(keep))))
             else:
-                trials.append(Trial(window, kept, scores))
+                trials.append(Trial(window, keep, scores))
         return trials
 
     count = len(measuring.images)
@@ -173,16 +170,16 @@ def _searched(found: Tuning, measuring: Measuring, per_axis: bool, progress: Pro
     original = measuring.scores((None, ()), lambda: progress("full image", next(done), count))
     assert original is not None
 
-    def needless(window: Size) -> bool:
-        return all(covers_all(window, size) for size in measuring.sizes.values())
+    def covers_images(window: Size) -> bool:
+        return all(covers_padded(window, size) for size in measuring.sizes.values())
 
     ungrouped = found.convertible > sum(group.count for group in found.groups)
-    search = Search(found.train_size, needless, found.groups, ungrouped, per_axis)
+    search = Search(found.train_size, covers_images, found.groups, ungrouped, per_axis)
     steps = search.run()
     try:
         batch = next(steps)
         while True:
-            batch = steps.send(measured(batch))
+            batch = steps.send(measure(batch))
     except StopIteration:
         pass
     return replace(
@@ -190,40 +187,32 @@ def _searched(found: Tuning, measuring: Measuring, per_axis: bool, progress: Pro
     )
 
 
-def _protocol(metric: Metric | None, round8: bool, border: int) -> str:
-    """How scores are computed, for below the table."""
-    intervals = "Gains are paired image by image: their mean with Student's 95 % interval."
+def _protocol(metric: Metric | None, score: ScoreOptions) -> str:
+    """Describe how scores are computed; no metric means the proxy."""
+    intervals = "Gains are means over images of paired differences, with Student's 95 % interval."
     if metric is None:
         return (
-            f"{DISTANCE}: Wasserstein, of each statistic on the image from that over its crops of "
-            "the training size, in deviations over these; mean over channels and operations. "
-            f"{intervals}"
+            f"{DISTANCE}: Wasserstein distance of each statistic on the image from that on crops "
+            "of the training size, in deviations over the crops; mean over channels and "
+            f"operations. {intervals}"
         )
-    rounded = "clamped and rounded to 8 bits" if round8 else "neither clamped nor rounded"
-    cut = f", {border} pixels cut from each border" if border else ""
-    return (
-        f"{metric.name}: {metric.protocol} Restored image and target are {rounded}{cut}. "
-        f"{intervals}"
-    )
+    return f"{metric.name}: {metric.protocol} {score.preparation()} {intervals}"
 
 
 def _not_tried(names: str) -> str:
     return f"Not tried: {names} cannot be left global without other operations."
 
 
-def _images(data: str | Path | Sequence[Pair], limit: int | None) -> list[Pair]:
-    """The pairs to measure on.
+def _have_targets(dataset: Dataset) -> bool:
+    """Return True if all images have targets, False if none has.
 
     Raises:
-        ArgumentError: there are none, or not all of them have targets, or none has.
+        ArgumentError: only some have targets.
     """
-    found = pairs(data) if isinstance(data, str | Path) else list(data)
-    found = evenly_spaced(found, limit)
-    check_names(found, "tune on")
-    lacking = [pair.name for pair in found if pair.target is None]
-    if 0 < len(lacking) < len(found):
+    lacking = [sample.name for sample in dataset.samples if not sample.has_target]
+    if 0 < len(lacking) < len(dataset.samples):
         raise ArgumentError(
-            f"{len(lacking)} of {len(found)} images have no target, {lacking[0]} for one; give all "
-            "with targets, or all without"
+            f"{len(lacking)} of {len(dataset.samples)} images have no target, such as "
+            f"{lacking[0]}; give targets for all images, or for none"
         )
-    return found
+    return not lacking

@@ -1,6 +1,7 @@
-"""What was tried on a few images, which of it serves best, and what that is worth on others.
+"""Choose the best of several trials, and estimate its gain on held-out images.
 
-Scores are better when higher, one for each image, in one order for all trials.
+A trial has one score for each image; all trials have the images in the same order. Higher scores
+are better.
 """
 
 import math
@@ -15,39 +16,39 @@ __all__ = ["Trial", "choose", "held_out_gain"]
 
 @dataclass(frozen=True)
 class Trial:
-    """One way to make a network local, and how it served.
+    """One conversion of a network and its scores.
 
     Attributes:
         window: (height, width) in input pixels.
-        kept: patterns of the operations that stayed global for it.
+        keep_global: patterns of the operations that this trial left global.
         scores: one for each image.
     """
 
     window: Size
-    kept: tuple[str, ...]
+    keep_global: tuple[str, ...]
     scores: tuple[float, ...]
 
     @property
     def mean(self) -> float:
-        """Of the scores."""
+        """Mean of the scores."""
         return _mean(self.scores)
 
     def gain(self, original: Sequence[float]) -> Interval:
-        """Over the original network, image by image."""
+        """Return the paired gain over the original network."""
         return paired(self.scores, original)
 
 
 def choose(trials: Sequence[Trial], images: Sequence[int] | None = None) -> Trial:
-    """The trial that serves these images best, all of them by default.
+    """Return the best trial on some images, by default on all.
 
-    The window is the one of the highest mean; the first of equals. Operations stay global only
-    where that gains more than the noise of the paired differences: it is the larger departure,
-    and each group of operations that is tried is one more chance to be misled.
+    The window of the highest mean wins, the first of equals. Operations are left global only if
+    the gain exceeds the noise of the paired differences: it is the larger change, and each group
+    that is tried is one more chance of a false positive.
 
     >>> plain = Trial((96, 96), (), (30.0, 25.0, 28.0))
     >>> noisy = Trial((96, 96), ("norm",), (31.0, 25.1, 27.9))
     >>> clear = Trial((96, 96), ("pool",), (30.2, 25.2, 28.3))
-    >>> choose([plain, noisy]).kept, choose([plain, noisy, clear]).kept
+    >>> choose([plain, noisy]).keep_global, choose([plain, noisy, clear]).keep_global
     ((), ('pool',))
     """
     chosen = range(len(trials[0].scores)) if images is None else images
@@ -58,13 +59,14 @@ def choose(trials: Sequence[Trial], images: Sequence[int] | None = None) -> Tria
     def mean(trial: Trial) -> float:
         return _mean(scores(trial))
 
-    fewest = min(len(trial.kept) for trial in trials)
-    best = max((trial for trial in trials if len(trial.kept) == fewest), key=mean)
+    fewest = min(len(trial.keep_global) for trial in trials)
+    best = max((trial for trial in trials if len(trial.keep_global) == fewest), key=mean)
     while True:
         better = [
             trial
             for trial in trials
-            if len(trial.kept) > len(best.kept) and paired(scores(trial), scores(best)).low > 0
+            if len(trial.keep_global) > len(best.keep_global)
+            and paired(scores(trial), scores(best)).low > 0
         ]
         if not better:
             return best
@@ -72,10 +74,14 @@ def choose(trials: Sequence[Trial], images: Sequence[int] | None = None) -> Tria
 
 
 def held_out_gain(trials: Sequence[Trial], original: Sequence[float]) -> Interval:
-    """The gain over the original on images that did not choose: each is left out in turn.
+    """Return the gain over the original by leave-one-out validation.
 
-    A trial that was chosen for its score on an image is flattered by that score. Here the others
-    choose, and the image that is left out only judges. At least two images.
+    A trial chosen for its score on an image has an inflated score there. So each image in turn is
+    held out, the others choose, and the held-out image gives the score.
+
+    Args:
+        trials: with at least two images.
+        original: scores of the original network.
     """
     images = range(len(original))
     held_out = [
