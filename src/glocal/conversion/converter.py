@@ -182,7 +182,7 @@ class Conversion:
         program = rewrite(block, self._window_of, self._at_train_size, self.overlap)
         feature = next((o.feature for o in inside if o.feature), self.found.size)
         problem = disagreement(build, module, inputs, feature, sizes=2)
-        if program.one_statistic:
+        if program.follows_law_of_windows:
             problem = problem or breaks_law_of_windows(build, module, inputs, feature)
         if problem:
             raise ConversionError(problem)
