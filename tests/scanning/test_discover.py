@@ -234,7 +234,7 @@ def test_each_kind_has_its_reason():
     assert "Fourier" in how[fourier]
     assert "one axis" in how[one_axis]
     assert "selects" in how[top_k]
-    assert "leaves the block" in how[classifier]
+    assert "is returned by the block" in how[classifier]
 
 
 def test_features_follow_the_map_on_both_axes():

@@ -50,7 +50,7 @@ def test_ways_are_those_of_restore_and_localize(model: Gate) -> None:
         ({"windows": (None, 48)}, ArgumentError, "TLC 48 more than once"),
         ({"tile": 8, "overlap": 8}, ArgumentError, "tiles of 8 cannot overlap by 8 pixels"),
         ({"blend": "soft"}, ArgumentError, "blend is one of linear, mean, cut, got 'soft'"),
-        ({"keep_global": "nothing"}, ArgumentError, "no global operation lies at 'nothing'"),
+        ({"keep_global": "nothing"}, ArgumentError, "no global operation in 'nothing'"),
     ],
 )
 def test_impossible_ways(model: Gate, options: Any, error: type, message: str) -> None:

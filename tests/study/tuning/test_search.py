@@ -161,7 +161,7 @@ def test_limits_spread_over_the_set(dataset):
         ({"limit": 0}, "at least one image is needed"),
         ({"metric": "lpips"}, "no metric is called 'lpips'"),
         ({"train_size": 0}, "train_size must be a positive int"),
-        ({"keep_global": "nothing"}, "no global operation lies at 'nothing'"),
+        ({"keep_global": "nothing"}, "no global operation in 'nothing'"),
     ],
 )
 def test_impossible_wishes(dataset, options, message):
