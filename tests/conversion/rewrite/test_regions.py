@@ -41,7 +41,7 @@ def test_attention_runs_on_windows_from_map_to_map():
     assert operations_of(region, block) == (
         "matmul softmax matmul transpose view".split()  # tokens (n, h * w, c) are maps
     )
-    assert region.feature == (12, 16)
+    assert region.map_size == (12, 16)
     assert not region.grid
     assert region.cell(block) == (1, 1)
 

@@ -1,4 +1,4 @@
-"""What rewritten blocks compute with."""
+"""The functions that rewritten blocks call."""
 
 import oracles
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from glocal.conversion.rewrite import runtime
 
-MAPS = [  # shape of a tensor with a 6x5 map of 4 channels, and where the map lies in it
+MAPS = [  # shape of a tensor with a 6x5 map of 4 channels, and its dims as in `MapDims`
     ((2, 4, 6, 5), (2, 3, 1)),
     ((2, 6, 5, 4), (1, 2, 1)),
     ((2, 6, 4, 5), (1, 3, 1)),
@@ -21,7 +21,7 @@ MAPS = [  # shape of a tensor with a 6x5 map of 4 channels, and where the map li
 
 
 @pytest.mark.parametrize(("shape", "where"), MAPS)
-def test_maps_come_back_from_every_where(shape, where):
+def test_from_map_undoes_as_map(shape, where):
     x = torch.randn(shape)
     m = runtime.as_map(x, where, (6, 5))
     assert m.shape[-2:] == (6, 5)
@@ -30,22 +30,22 @@ def test_maps_come_back_from_every_where(shape, where):
 
 @pytest.mark.parametrize(("shape", "where"), MAPS)
 @pytest.mark.parametrize("window", [(3, 2), (6, 2), (9, 9)])
-def test_a_statistic_spreads_over_the_pixels_whose_windows_it_is_of(shape, where, window):
+def test_stacked_statistics_broadcast_to_the_pixels_of_their_windows(shape, where, window):
     x = torch.randn(shape, dtype=torch.float64)
     m = runtime.as_map(x, where, (6, 5))
     grid = runtime.window_statistic(m, "mean", window)
     rows, columns, channels = where
-    tail = [1 if d in (rows, columns) else n for d, n in enumerate(shape)][1:]
-    if channels > 1:  # such a statistic runs over those channels too
+    item_shape = [1 if d in (rows, columns) else n for d, n in enumerate(shape)][1:]
+    if channels > 1:  # the statistic reduces those channels too
         grid = runtime.window_statistic(m, "mean", window, over=[rows])
-    spread = runtime.broadcastable(
-        runtime.stack_windows(grid, grid, tail), grid, where, (6, 5), False
+    made = runtime.broadcastable(
+        runtime.stack_windows(grid, grid, item_shape), grid, where, (6, 5), False
     )
     flat = m.reshape(2, -1, 6, 5)
     wanted = oracles.local_mean(flat, window).reshape(m.shape)
     if channels > 1:
         wanted = wanted.mean(rows, keepdim=True).expand(m.shape)
-    got = runtime.as_map(spread.expand(shape), where, (6, 5))
+    got = runtime.as_map(made.expand(shape), where, (6, 5))
     torch.testing.assert_close(got, wanted)
 
 
@@ -77,7 +77,7 @@ def test_statistics_against_their_definitions(seed, window):
             torch.testing.assert_close(got.expand(wanted.shape), wanted, rtol=1e-9, atol=1e-9)
 
 
-def test_exponentials_neither_vanish_nor_overflow():
+def test_exponentials_neither_underflow_nor_overflow():
     x = torch.tensor([[[[-3000.0, 0.0, 3000.0, 2999.0]]]])
     shift, powers = runtime.exponentials(x)
     assert shift == 3000

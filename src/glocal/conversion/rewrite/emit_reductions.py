@@ -197,8 +197,8 @@ class DeferredValues:
         mean = self._reduce(value, chain.base, Reduction.over_pixels("mean", where))
         result, deviation = stacked(emission, mean), None
         if chain.has_square:
-            spread = self._reduce(value, chain.base, Reduction.over_pixels("std", where))
-            deviation = stacked(emission, spread)
+            std = self._reduce(value, chain.base, Reduction.over_pixels("std", where))
+            deviation = stacked(emission, std)
         previous = chain.root
         for step in chain.steps:
             if step in chain.factors:  # is in the value already

@@ -37,12 +37,12 @@ class Region:
 
     Attributes:
         nodes: the nodes.
-        feature: (height, width) of the map at the training size.
+        map_size: (height, width) of the map at the training size.
         grid: True if it mixes the cells of a grid; its windows have the training size.
     """
 
     nodes: set[fx.Node]
-    feature: Size
+    map_size: Size
     grid: bool
 
     def cell(self, block: Block) -> Size:
@@ -68,7 +68,7 @@ def regions(block: Block) -> list[Region]:
         _grow(block, region, dependent)
     while pair := _pair_to_join(block, found):
         first, second = pair
-        if first.grid != second.grid or first.feature != second.feature:
+        if first.grid != second.grid or first.map_size != second.map_size:
             raise ConversionError(
                 "it mixes the pixels of maps of different sizes, or of a grid and a map"
             )

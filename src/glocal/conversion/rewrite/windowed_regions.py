@@ -73,10 +73,10 @@ class WindowedRegions:
     def _unfolded(self, region: Region, node: fx.Node, value: Value) -> Value:
         """Cut a map into the windows of a region, whole cells of a grid each."""
         emission, block = self.emission, self.emission.block
-        if block.map_size(node) != region.feature:
+        if block.map_size(node) != region.map_size:
             raise ConversionError("it mixes the pixels of maps of different sizes")
         window_of = self.train_window_of if region.grid else emission.window_of
-        window = _in_cells(window_of(region.feature), region.cell(block))
+        window = _in_cells(window_of(region.map_size), region.cell(block))
         made = emission.call(
             runtime.unfold_windows,
             value,
@@ -89,7 +89,7 @@ class WindowedRegions:
         if id(region) not in self._windows:
             lengths = (emission.call(runtime.length, v, 0) for v in (made, value))
             count = emission.call(operator.floordiv, *lengths)
-            self._windows[id(region)] = StackedWindows(window, region.feature, count)
+            self._windows[id(region)] = StackedWindows(window, region.map_size, count)
         return made
 
     def _folded(self, node: fx.Node, region: Region) -> Value:
@@ -98,7 +98,7 @@ class WindowedRegions:
         name = operation(node)
         if not block.is_map(node):
             raise TooSmallError(f"it mixes pixels, and {name} ends the block before it has a map")
-        if block.map_size(node) != region.feature:
+        if block.map_size(node) != region.map_size:
             raise ConversionError(f"it mixes pixels, and {name} changes the size of the map")
         windows = self._windows[id(region)]
         return emission.call(
