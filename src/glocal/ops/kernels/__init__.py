@@ -1,1 +1,4 @@
-"""Compiled versions of window operations; see `native`."""
+"""Compiled operations on float32 maps in CPU memory: windows (`native`), `attention`.
+
+`build` compiles the C++ sources at installation, `library` loads the result.
+"""
