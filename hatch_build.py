@@ -64,6 +64,8 @@ def _load(path: Path) -> ModuleType:
 
 
 def _platform() -> str:
-    """The platform tag; on macOS of the architecture that is compiled for."""
-    name = sysconfig.get_platform().replace("universal2", platform.machine())
+    """The platform tag of what the compiler builds."""
+    name = sysconfig.get_platform()
+    if name.endswith("universal2"):  # of the two architectures, the compiler builds this one
+        name = f"macosx-11.0-{platform.machine()}"
     return re.sub(r"[-.]", "_", name)

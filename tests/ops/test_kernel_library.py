@@ -233,3 +233,18 @@ def test_a_wheel_with_kernels_serves_one_platform(monkeypatch, tmp_path, hook):
     assert data["tag"] != "py3-none-any"
     assert included == {build.file_name(variant): b"library\n" for variant in build.VARIANTS}
     assert not hook.said
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("linux-x86_64", "linux_x86_64"),
+        ("win-amd64", "win_amd64"),
+        ("macosx-11.0-arm64", "macosx_11_0_arm64"),
+        ("macosx-10.9-universal2", "macosx_11_0_arm64"),
+    ],
+)
+def test_a_wheel_is_tagged_with_what_is_compiled(monkeypatch, hook, name, tag):
+    monkeypatch.setattr("sysconfig.get_platform", lambda: name)
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert hook.initialize.__globals__["_platform"]() == tag

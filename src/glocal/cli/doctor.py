@@ -18,6 +18,9 @@ def doctor(
 
     Run it when restoration is slower than expected or a format or a command is unavailable, and
     add its output to a bug report.
+
+    The environment variable GLOCAL_KERNELS selects the kernels: baseline, avx2 or avx512, or 0 for
+    none.
     """
     import json
 
