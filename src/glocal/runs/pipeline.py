@@ -4,12 +4,11 @@ The pipeline knows neither files nor networks. One pool of threads reads and ano
 the calling thread computes; stages overlap where reading and writing release the GIL.
 """
 
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -22,7 +21,7 @@ _Outcome: TypeAlias = Outcome[Any, Any]
 
 
 def run(
-    items: Sequence[Item],
+    items: Iterable[Item],
     stages: Stages[Item, Loaded, Computed, Result],
     limits: Limits | None = None,
     usage: Usage | None = None,
@@ -52,13 +51,9 @@ def run(
         Exception: one of `stages.fatal`, after the outcomes of all earlier items; later items may
             have been written by then.
     """
-    limits, usage = limits or Limits(), usage or Usage()
+    usage = usage or Usage()
     began = time.perf_counter()
-    if limits.count:
-        outcomes = _Overlapped(items, stages, limits, usage).outcomes()
-    else:
-        outcomes = _in_turn(items, stages, usage)
-    with closing(outcomes):
+    with closing(_Run(items, stages, limits or Limits(), usage).outcomes()) as outcomes:
         for outcome in outcomes:
             usage.elapsed_s = time.perf_counter() - began
             error = outcome.error
@@ -98,6 +93,128 @@ class _Work:
         self.outcome = Outcome(self.item, result, error, self.elapsed_s)
 
 
+class _InTurn(Executor):
+    """Runs a call when it is submitted: the executor of a run without threads."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class _Run:
+    """One run. All state belongs to the calling thread; threads only fill in their `_Work`."""
+
+    def __init__(self, items: Iterable[Any], stages: _Stages, limits: Limits, usage: Usage) -> None:
+        self._stages, self._limits, self._usage = stages, limits, usage
+        self._unread = deque(map(_Work, items))
+        self._pending = deque[_Work]()  # outcomes not yielded yet, in order
+        self._reading = deque[_Work]()  # in order, some of them finished
+        self._loaded: list[_Work] = []  # in order, waiting for a batch
+        self._writing: list[_Work] = []
+        self._largest = 0  # bytes of a loaded item so far
+
+    def outcomes(self) -> Generator[_Outcome, None, None]:
+        """The outcomes in order. The threads live as long as this generator."""
+        with ExitStack() as pools:
+            self._readers, self._writers = (
+                pools.enter_context(_executor(self._limits, f"glocal-{what}"))
+                for what in ("read", "write")
+            )
+            self._start_reads()
+            while self._reading or self._loaded:
+                batch = self._next_batch()
+                if self._limits.count:  # the next reads overlap with the computation
+                    self._start_reads()
+                while batch and not self._has_room(self._writing):
+                    with self._spent("output_s"):
+                        self._writing.pop(0).future.result()
+                if batch:
+                    self._compute(batch)
+                yield from self._finished()
+                self._start_reads()
+            yield from self._finished(wait=True)
+
+    def _start_reads(self) -> None:
+        """Start as many reads as the limits allow."""
+        while self._unread and self._has_room([*self._loaded, *self._reading]):
+            work = self._unread.popleft()
+            with self._spent("input_s"):
+                work.future = self._readers.submit(work.read, self._stages)
+            self._reading.append(work)
+            self._pending.append(work)
+
+    def _has_room(self, works: list[_Work]) -> bool:
+        """True if one more item may follow. An item being read counts as the largest so far."""
+        assumed = self._largest or self._limits.nbytes
+        nbytes = sum(assumed if work.nbytes is None else work.nbytes for work in works)
+        return len(works) < max(1, self._limits.count) and nbytes < self._limits.nbytes
+
+    def _next_batch(self) -> list[_Work]:
+        """The oldest loaded item with others of its group; empty after a skipped item.
+
+        Waits for reads in order, and for no more than the batch needs or the limits allow: it
+        depends on the items only, however long each read takes.
+        """
+        while True:
+            batch, most = [], 1
+            if self._loaded:
+                key, most = self._stages.group(self._loaded[0].loaded)
+                batch = [w for w in self._loaded if self._stages.group(w.loaded)[0] == key]
+            if len(batch) >= most or not self._reading or not self._has_room(self._loaded):
+                batch = batch[: max(1, most)]
+                self._loaded = [work for work in self._loaded if work not in batch]
+                return batch
+            work = self._reading.popleft()
+            with self._spent("input_s"):
+                work.future.result()  # raises errors of this module, which are no item's outcome
+            self._largest = max(self._largest, work.nbytes or 0)
+            if work.outcome is None:
+                self._loaded.append(work)
+            elif not self._loaded:
+                return []
+            self._start_reads()
+
+    def _compute(self, batch: list[_Work]) -> None:
+        _compute(self._stages, batch, self._usage)
+        for work in batch:
+            if work.outcome is None:
+                work.nbytes = (work.nbytes or 0) + self._stages.nbytes(work.computed)
+                with self._spent("output_s"):
+                    work.future = self._writers.submit(work.write, self._stages)
+                self._writing.append(work)
+        self._writing = [work for work in self._writing if work.outcome is None]
+
+    def _finished(self, wait: bool = False) -> Iterator[_Outcome]:
+        """The outcomes that follow in order, as far as they are known."""
+        while self._pending and (wait or self._pending[0].outcome is not None):
+            work = self._pending.popleft()
+            with self._spent("output_s"):
+                work.future.result()
+            assert work.outcome is not None
+            yield work.outcome
+
+    @contextmanager
+    def _spent(self, what: str) -> Iterator[None]:
+        """Add the time in the `with` to a figure of the usage."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent_s = time.perf_counter() - began
+            setattr(self._usage, what, getattr(self._usage, what) + spent_s)
+
+
+@contextmanager
+def _executor(limits: Limits, name: str) -> Iterator[Executor]:
+    """Threads, whose queued calls are dropped in the end, or none where nothing may overlap."""
+    pool = ThreadPoolExecutor(limits.workers, name) if limits.count else _InTurn()
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _timed(call: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None, float]:
     """The value of a call, its error, and its duration in seconds."""
     began = time.perf_counter()
@@ -124,121 +241,3 @@ def _compute(stages: _Stages, batch: list[_Work], usage: Usage) -> None:
         del error  # its traceback holds the memory of the call
         for work in batch:
             _compute(stages, [work], usage)
-
-
-def _in_turn(
-    items: Iterable[Any], stages: _Stages, usage: Usage
-) -> Generator[_Outcome, None, None]:
-    for work in map(_Work, items):
-        work.read(stages)
-        usage.input_s += work.elapsed_s
-        if work.outcome is None:
-            _compute(stages, [work], usage)
-        if work.outcome is None:
-            before_s = work.elapsed_s
-            work.write(stages)
-            usage.output_s += work.elapsed_s - before_s
-        assert work.outcome is not None
-        yield work.outcome
-
-
-class _Overlapped:
-    """One run with threads. The lock guards what the reading threads change."""
-
-    def __init__(self, items: Iterable[Any], stages: _Stages, limits: Limits, usage: Usage) -> None:
-        self._stages, self._limits, self._usage = stages, limits, usage
-        self._lock = threading.Lock()
-        self._unread = deque(map(_Work, items))
-        self._reading = deque[_Work]()  # in order, some of them finished
-        self._loaded: list[_Work] = []  # in order, waiting for a batch
-        self._writing: list[_Work] = []
-        self._largest = 0  # bytes of a loaded item so far
-
-    def outcomes(self) -> Generator[_Outcome, None, None]:
-        """The outcomes in order. The threads live as long as this generator."""
-        self._readers = ThreadPoolExecutor(self._limits.workers, "glocal-read")
-        self._writers = ThreadPoolExecutor(self._limits.workers, "glocal-write")
-        works = self._unread.copy()
-        try:
-            while works:
-                work = works.popleft()
-                while work.outcome is None:
-                    self._advance()
-                yield work.outcome
-        finally:
-            with self._lock:
-                self._unread.clear()
-            self._readers.shutdown(wait=False, cancel_futures=True)
-            self._writers.shutdown(cancel_futures=True)
-            self._readers.shutdown()
-
-    def _advance(self) -> None:
-        """Compute a batch, or wait for a read or a write to finish."""
-        self._writing = [work for work in self._writing if work.outcome is None]
-        with self._lock:
-            batch = self._next_batch()
-            reads = [work.future for work in self._reading][:1]
-        if batch and self._is_room_after(self._writing):
-            self._compute(batch)
-            return
-        writes = [work.future for work in self._writing]
-        began = time.perf_counter()
-        finished, _ = wait(writes if batch else writes + reads, return_when=FIRST_COMPLETED)
-        waited_s = time.perf_counter() - began
-        for future in finished:
-            future.result()  # raises errors of this module, which are no item's outcome
-        if batch or not reads:
-            self._usage.output_s += waited_s
-        else:
-            self._usage.input_s += waited_s
-
-    def _start_reads(self) -> None:
-        """Start as many reads as the limits allow. The caller holds the lock."""
-        while self._unread and self._is_room_after([*self._loaded, *self._reading]):
-            work = self._unread.popleft()
-            work.future = self._readers.submit(self._read, work)
-            self._reading.append(work)
-
-    def _is_room_after(self, works: list[_Work]) -> bool:
-        """True if one more item may follow. An item being read counts as the largest so far."""
-        assumed = self._largest or self._limits.nbytes
-        nbytes = sum(assumed if work.nbytes is None else work.nbytes for work in works)
-        return len(works) < self._limits.count and nbytes < self._limits.nbytes
-
-    def _read(self, work: _Work) -> None:
-        work.read(self._stages)
-        with self._lock:
-            self._largest = max(self._largest, work.nbytes or 0)
-            self._start_reads()
-
-    def _next_batch(self) -> list[_Work]:
-        """The oldest loaded item with others of its group; empty while more of them may come.
-
-        Takes finished reads in order, and no more than the batch needs: it depends on the items
-        only, however long each read takes. The caller holds the lock.
-        """
-        while True:
-            self._start_reads()
-            batch, most = [], 1
-            if self._loaded:
-                key, most = self._stages.group(self._loaded[0].loaded)
-                batch = [w for w in self._loaded if self._stages.group(w.loaded)[0] == key]
-            if len(batch) >= most or not self._reading or not self._is_room_after(self._loaded):
-                return batch[: max(1, most)]
-            if not self._reading[0].future.done():
-                return []
-            work = self._reading.popleft()
-            work.future.result()  # as in `_advance`
-            if work.outcome is None:
-                self._loaded.append(work)
-
-    def _compute(self, batch: list[_Work]) -> None:
-        with self._lock:
-            self._loaded = [work for work in self._loaded if work not in batch]
-            self._start_reads()
-        _compute(self._stages, batch, self._usage)
-        for work in batch:
-            if work.outcome is None:
-                work.nbytes = (work.nbytes or 0) + self._stages.nbytes(work.computed)
-                work.future = self._writers.submit(work.write, self._stages)
-                self._writing.append(work)
