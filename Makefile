@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+KERNELS := src/glocal/ops/kernels
+BUILT := $(KERNELS)/built/.ready
 
-.PHONY: help setup demo test test-slow test-long check format benchmarks replication clean
+.PHONY: help setup kernels wheel demo test test-slow test-long check format benchmarks replication clean
 
 help:
 	@echo "make setup   create a virtual environment in $(VENV) (once; later runs are offline)"
+	@echo "make kernels  compile the C++ kernels into the source tree (setup does; repeat after a change)"
+	@echo "make wheel   build a wheel for this platform and an sdist in dist/"
 	@echo "make demo    restore the shipped photograph and print the gain"
 	@echo "make test    the tests and doctests (minutes)"
 	@echo "make test-slow  the tests that take seconds each: networks, kills, large files"
@@ -23,29 +27,42 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,onnx,plots,spandrel]"
-	@touch $(READY)
+	@$(BIN)/glocal doctor
+	@touch $(BUILT) $(READY)
+
+# libraries of older sources are not loaded; without a compiler everything runs on torch alone
+$(BUILT): $(wildcard $(KERNELS)/*.cpp $(KERNELS)/*.h)
+	-$(PYTHON) $(KERNELS)/build.py
+	@touch $(BUILT)
+
+kernels:
+	$(PYTHON) $(KERNELS)/build.py
+
+wheel: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt build
+	GLOCAL_REQUIRE_KERNELS=1 $(BIN)/python -m build
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
-test: $(READY)
+test: $(READY) $(BUILT)
 	$(BIN)/python -m pytest -n auto -q
 
-test-slow: $(READY)
+test-slow: $(READY) $(BUILT)
 	$(BIN)/python -m pytest -n auto -q -m slow
 
-test-long: $(READY)
+test-long: $(READY) $(BUILT)
 	$(BIN)/python -m pytest -n auto -q -m long
 
 check: $(READY)
-	$(BIN)/ruff format --check src tests experiments examples benchmarks
-	$(BIN)/ruff check src tests experiments examples benchmarks
+	$(BIN)/ruff format --check hatch_build.py src tests experiments examples benchmarks
+	$(BIN)/ruff check hatch_build.py src tests experiments examples benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(READY)
-	$(BIN)/ruff check --fix src tests experiments examples benchmarks
-	$(BIN)/ruff format src tests experiments examples benchmarks
+	$(BIN)/ruff check --fix hatch_build.py src tests experiments examples benchmarks
+	$(BIN)/ruff format hatch_build.py src tests experiments examples benchmarks
 
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/run.py

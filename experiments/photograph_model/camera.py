@@ -18,12 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyvips
 import torch
+from glocal.fields import SmoothMaps, average_at, evenly
 from numpy.typing import NDArray
 from sources import Photo, as_image
 from torch import Tensor
 from torch.nn import functional as F
-
-from glocal.fields import SmoothMaps, average_at, evenly
 
 LONGEST_PATH_PX = 25.0
 LARGEST_RADIUS_PX = 1.5

@@ -314,7 +314,7 @@ def test_a_networks_factory_is_a_model(
     assert result.exit_code == 0, result.output
     assert "my_networks:build (Sequential, trained on crops of 32x32)" in result.stdout
     for name, message in (
-        ("my_networks:wrong", "a factory returns a torch.nn.Module"),
+        ("my_networks:wrong", "a factory must return a torch.nn.Module"),
         ("my_networks:none", "cannot be imported"),
         ("no_such_module:none", "cannot be imported"),
     ):

@@ -38,4 +38,4 @@ def test_each_kind_has_its_reason():
     assert "Fourier" in how[fourier]
     assert "one axis" in how[one_axis]
     assert "selects" in how[top_k]
-    assert "leaves the block" in how[classifier]
+    assert "is returned by the block" in how[classifier]

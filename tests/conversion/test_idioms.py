@@ -1,4 +1,4 @@
-"""Blocks as people write them are converted with no help, and compute what the laws say."""
+"""Blocks of published networks are converted without rules and follow the laws."""
 
 import copy
 
@@ -13,7 +13,7 @@ from glocal.testing import check_law_of_windows
 
 CHANNELS = 8
 WINDOW, ODD, EVEN = (9, 8), (9, 7), (6, 8)
-SIZES = [(14, 17), (9, 20), (6, 21), (7, 5)]  # beyond the window on both axes, one, one, none
+SIZES = [(14, 17), (9, 20), (6, 21), (7, 5)]  # larger than the window on both axes, one, one, none
 GRID_SIZES = [(16, 20), (12, 8), (4, 20), (8, 8)]
 
 BY_NAME = {idiom.name: idiom for idiom in (*IDIOMS, *TRAPS)}
@@ -33,7 +33,7 @@ def block_of(idiom, seed=0):
 
 
 def network_of(idiom):
-    """The block twice, each time with its own weights, between 3x3 convolutions."""
+    """Return two blocks with different weights between 3x3 convolutions."""
     first, last = (nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1) for _ in range(2))
     net = nn.Sequential(first, idiom.make(), idiom.make(), last)
     return oracles.randomise(net, 3).double().eval()
@@ -78,11 +78,11 @@ def assert_close(got, wanted, tolerance, where):
     assert error <= tolerance, f"{where}: differs by {error:.3g} of the largest value"
 
 
-# ---- the specification itself
+# ---- the references
 
 
 @pytest.mark.parametrize("name", CONVERTED)
-def test_the_reference_is_the_block_where_the_window_covers_the_map_and_only_there(name):
+def test_references_equal_the_block_only_where_the_window_covers_the_map(name):
     idiom = idiom_of(name)
     block = block_of(idiom)
     for window in (WINDOW, ODD, EVEN):
@@ -91,14 +91,14 @@ def test_the_reference_is_the_block_where_the_window_covers_the_map_and_only_the
             wanted, whole = expected(idiom, block, x, window), run(block, x)
             if covers(idiom, window, size):
                 assert_close(whole, wanted, 1e-12, f"{size}, window {window}")
-            else:  # else a block that is not converted would pass
+            else:  # else a block that stays global would pass
                 assert (whole - wanted).abs().max() > 1e-4 * wanted.abs().max(), size
 
 
 @pytest.mark.parametrize(
     "name", [n for n in CONVERTED if BY_NAME[n].reference and BY_NAME[n].law is not None]
 )
-def test_references_follow_the_law_when_convolutions_keep_their_centre_taps_alone(name):
+def test_references_follow_the_law_if_convolutions_have_only_centre_taps(name):
     idiom = idiom_of(name)
     block = block_of(idiom)
     for conv in (m for m in block.modules() if isinstance(m, nn.Conv2d)):
@@ -166,7 +166,7 @@ def test_gates_against_statistics_by_definition(name, by_definition):
     ],
     ids=lambda names: names.split()[0],
 )
-def test_spellings_of_one_block_have_one_reference(names):
+def test_variants_of_one_block_have_equal_references(names):
     first, *others = (BY_NAME[name] for name in names.split())
     x = image(sizes_of(first)[0])
     wanted = expected(first, block_of(first), x, ODD)
@@ -193,7 +193,7 @@ def test_an_idiom_is_converted_and_computes_its_local_form(name):
 
     single = copy.deepcopy(local).float()
     sizes = sizes_of(idiom)
-    for size in (*sizes, sizes[0]):  # and back again: nothing is remembered
+    for size in (*sizes, sizes[0]):  # and the first again: nothing is cached
         x = image(size)
         wanted = expected(idiom, before[1], x, WINDOW)
         assert_close(run(local[1], x), wanted, 1e-9, f"{size}")
@@ -237,14 +237,14 @@ def test_the_network_may_be_the_block_alone(name):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_has_no_local_form_stays_exactly_as_it_is(name):
+def test_blocks_without_a_local_form_stay_unchanged(name):
     idiom = idiom_of(name)
     net = network_of(idiom)
     assert_refused(idiom, net, localize(idiom, net, WINDOW, allow_global=True))
 
 
 def test_few_idioms_have_no_local_form():
-    """Each of the others is converted, and none in part, or a test above fails."""
+    """The tests above fail if any other idiom stays global, wholly or in part."""
     required = [idiom for idiom in IDIOMS if not (idiom.reason or idiom.may_refuse)]
     assert len(required) >= 45
     assert len(IDIOMS) - len(required) <= 5
@@ -264,7 +264,7 @@ def assert_untouched(net, before, size):
 
 
 def assert_refused(idiom, net, left):
-    """`left`, which was allowed to stay global, says so and computes what the net does."""
+    """Check that `left` reports its operations as global and computes what `net` does."""
     rows = glocal.plan_of(left).rows
     assert rows
     assert all(row.status == "global" and row.how for row in rows)

@@ -271,7 +271,7 @@ def test_keep_global(net):
     with torch.no_grad():
         assert torch.equal(everything(image()), net(image()))
     with pytest.raises(
-        glocal.ArgumentError, match=r"no global operation lies at 'block'; they lie"
+        glocal.ArgumentError, match=r"no global operation in 'block'; global operations are in"
     ):
         glocal.localize(net, 32, keep_global="block")
 

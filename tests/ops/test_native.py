@@ -1,7 +1,5 @@
 """The C++ window operations against the slow definitions, and torch in their place."""
 
-import subprocess
-
 import oracles
 import pytest
 import torch
@@ -9,16 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glocal import ops
-from glocal.ops import lazy
 from glocal.ops.kernels import native
-from glocal.ops.kernels.library import library
-from glocal.ops.window_map import WindowMap, values_of
+from glocal.ops.kernels.library import kernels, library
+from glocal.ops.window_map import WindowMap
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 PROBE = torch.zeros(1, 1, 8, 8)
 
 needs_compiler = pytest.mark.skipif(
-    not native.takes(PROBE), reason="the C++ library is not available"
+    not native.takes(PROBE), reason="the kernels are not built, or GLOCAL_KERNELS=0"
 )
 # windows of 4 rows and more, over maps on which all sizes of blocks and groups occur
 sizes = st.tuples(st.integers(4, 90), st.integers(1, 40))
@@ -31,8 +28,8 @@ def a_map(size, channels, form, batch=1, seed=0):
     return x.contiguous(memory_format=form)
 
 
-def values(x):
-    return values_of(x)[0]
+def kept(x):
+    return x.values if isinstance(x, WindowMap) else x
 
 
 @needs_compiler
@@ -56,13 +53,13 @@ def test_sums_and_norms_are_those_of_torch(form, size, share, c):
         for groups in {1, c}:
             for correction in (0, 1):
                 options = {"groups": groups, "correction": correction}
-                wanted = lazy.local_moments(x.double(), window, **options)
+                wanted = ops.lazy.local_moments(x.double(), window, **options)
                 for one, other in zip(
-                    lazy.local_moments(x, window, **options), wanted, strict=True
+                    ops.lazy.local_moments(x, window, **options), wanted, strict=True
                 ):
                     assert one.dtype == torch.float64
                     torch.testing.assert_close(
-                        values(one), values(other), rtol=1e-9, atol=1e-9, check_stride=False
+                        kept(one), kept(other), rtol=1e-9, atol=1e-9, check_stride=False
                     )
 
 
@@ -78,9 +75,9 @@ def test_sums_and_norms_are_those_of_torch(form, size, share, c):
 def test_gates_are_those_of_torch(form, precision, size, window, c):
     x = a_map(size, c, form, batch=2)
     with torch.no_grad():
-        means = lazy.local_mean(x, window, precision)
+        means = ops.lazy.local_mean(x, window, precision)
         torch.testing.assert_close(
-            values(means), values(lazy.local_mean(x.double(), window, precision)).float()
+            kept(means), kept(ops.lazy.local_mean(x.double(), window, precision)).float()
         )
         if isinstance(means, WindowMap):
             got = native.multiply(x, means.values, means.axes)
@@ -117,12 +114,12 @@ WIDE = [((64, 300), 19, torch.channels_last), ((40, 9000), 1, torch.contiguous_f
 def test_wide_maps_are_summed_like_any_other(size, c, form, window):
     x = a_map(size, c, form, batch=2)
     with torch.no_grad():
-        means = lazy.local_mean(x.double(), window)
+        means = ops.lazy.local_mean(x.double(), window)
         got = native.window_sums(x, window, 1 / (window[0] * window[1]))
-        torch.testing.assert_close(got.double(), values(means), rtol=1e-6, atol=1e-6)
-        wanted = lazy.local_moments(x.double(), window)
+        torch.testing.assert_close(got.double(), kept(means), rtol=1e-6, atol=1e-6)
+        wanted = ops.lazy.local_moments(x.double(), window)
         for one, other in zip(native.moments(x, window), wanted, strict=True):
-            torch.testing.assert_close(one, values(other), rtol=1e-9, atol=1e-9, check_stride=False)
+            torch.testing.assert_close(one, kept(other), rtol=1e-9, atol=1e-9, check_stride=False)
 
 
 @needs_compiler
@@ -169,52 +166,19 @@ def test_small_windows_are_left_to_torch():
     assert not native.available(PROBE, (3, 8))
 
 
-def test_without_a_compiler_results_are_the_same(monkeypatch, tmp_path):
+def test_results_without_kernels_are_the_same(monkeypatch):
     x = a_map((70, 50), 6, torch.contiguous_format)
     with torch.no_grad():
-        wanted = [values(f(x, (33, 20))) for f in (lazy.local_mean, ops.local_instance_norm)]
-        library.cache_clear()
-        monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+        wanted = [kept(f(x, (33, 20))) for f in (ops.local_mean, ops.local_instance_norm)]
+        monkeypatch.setenv("GLOCAL_KERNELS", "0")
+        load_anew()
         assert not native.takes(x)
-        for before, f in zip(wanted, (lazy.local_mean, ops.local_instance_norm), strict=True):
-            torch.testing.assert_close(values(f(x, (33, 20))), before, rtol=1e-5, atol=1e-6)
+        for before, f in zip(wanted, (ops.local_mean, ops.local_instance_norm), strict=True):
+            torch.testing.assert_close(kept(f(x, (33, 20))), before, rtol=1e-5, atol=1e-6)
     monkeypatch.undo()
-    library.cache_clear()
+    load_anew()
 
 
-@needs_compiler
-def test_what_is_compiled_is_values(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library.cache_clear()
-    assert native.takes(PROBE)
-    (made,) = (tmp_path / "glocal").iterdir()
-    assert made.suffix == ".so"
-    library.cache_clear()
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("compiled again"))
-    assert native.takes(PROBE)
-    monkeypatch.undo()
-    library.cache_clear()
-
-
-@needs_compiler
-def test_a_user_without_a_home_has_no_cache(monkeypatch):
-    pwd = pytest.importorskip("pwd")
-
-    def unknown(user):
-        raise KeyError(user)
-
-    for name in ("HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
-    library.cache_clear()
-    assert not native.takes(PROBE)
-    monkeypatch.undo()
-    library.cache_clear()
-
-
-def test_it_can_be_turned_off(monkeypatch):
-    library.cache_clear()
-    monkeypatch.setenv("GLOCAL_NATIVE", "0")
-    assert not native.takes(PROBE)
-    monkeypatch.undo()
+def load_anew():
+    kernels.cache_clear()
     library.cache_clear()

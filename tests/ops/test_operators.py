@@ -19,7 +19,8 @@ windows = pytest.mark.parametrize("window", WINDOWS)
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
 needs_cpp = pytest.mark.skipif(
-    not native.takes(torch.zeros(1, 1, 8, 8)), reason="the C++ library is not available"
+    not native.takes(torch.zeros(1, 1, 8, 8)),
+    reason="the kernels are not built, or GLOCAL_KERNELS=0",
 )
 
 

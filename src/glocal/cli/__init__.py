@@ -14,6 +14,7 @@ import typer
 
 from glocal.cli.analyze import analyze
 from glocal.cli.degrade import degrade
+from glocal.cli.doctor import doctor
 from glocal.cli.evaluate import evaluate
 from glocal.cli.export import export
 from glocal.cli.import_ import import_app
@@ -122,6 +123,11 @@ app.command(
         "glocal tune net.pth --data photos/ --layout dnd --train-size 128",
     ),
 )(tune)
+
+app.command(
+    help=_help(doctor),
+    epilog="[bold]Examples[/bold]\n\nglocal doctor\n\nglocal doctor --json",
+)(doctor)
 
 
 def main() -> None:

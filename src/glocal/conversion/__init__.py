@@ -1,4 +1,5 @@
-"""`localize`: rules first, then the rewriter, then the proof that both kept the laws.
+"""`localize`: makes the global operations of a network local, and checks the result.
 
-Imports `scanning`, `ops` and `errors`; knows no published network.
+Rules convert common modules, the rewriter converts other blocks, and both are compared with the
+original. Imports `scanning`, `ops` and `errors`; knows no published network.
 """

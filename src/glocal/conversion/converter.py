@@ -1,4 +1,4 @@
-"""Make the operations of a scan local, one by one: by a rule, or by rewriting the block around."""
+"""Makes the global operations of a network local one by one: by a rule, or by rewriting a block."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import nn
 
 from glocal.conversion.rewrite import Program, Rewritten, TooSmallError, capture, rewrite
 from glocal.conversion.rules import Rule
-from glocal.conversion.verify import breaks_law_of_windows, disagreement
+from glocal.conversion.verify import disagreement, disagreement_on_windows
 from glocal.errors import ArgumentError, ConversionError
 from glocal.ops.windows import LEAST, Overlap, Size, scale_window
 from glocal.scanning.analysis import Global
@@ -23,215 +23,242 @@ __all__ = ["Conversion"]
 
 @dataclass
 class Conversion:
-    """A copy of a network, while its global operations are made local one by one.
+    """A copy of a network during its conversion.
 
     Attributes:
-        model: the original, which stays as it is.
-        found: what is global in it.
-        train, window: (height, width) in input pixels.
+        model: the original, which is not changed.
+        scan: its global operations.
+        train_size, window: (height, width) in input pixels.
         rules: tried in order, before rewriting.
         overlap: of the windows of rewritten operations that mix pixels.
+        root: the copy.
     """
 
     model: nn.Module
-    found: Scan
-    train: Size
+    scan: Scan
+    train_size: Size
     window: Size
     rules: Sequence[Rule]
     overlap: Overlap = LEAST
 
     def __post_init__(self) -> None:
         self.root = clone(self.model)
-        self.modules = dict(self.root.named_modules())
-        self.replaced: set[str] = set()
-        self.verdicts: dict[Any, str | None] = {}
-        self.captured: dict[Any, Program | ConversionError] = {}
+        self._keep: tuple[str, ...] = ()
+        self._modules = dict(self.root.named_modules())
+        self._replaced: set[str] = set()
+        self._verdicts: dict[Any, str | None] = {}  # of rules
+        self._programs: dict[Any, Program | ConversionError] = {}  # of blocks
 
     @cached_property
-    def pristine(self) -> dict[str, nn.Module]:
-        """Blocks to rewrite, as they came even where a layer inside them is local by now."""
+    def _originals(self) -> dict[str, nn.Module]:
+        """The modules by path, without any local module inside."""
         return dict(clone(self.model).named_modules())
 
     def run(self, keep: tuple[str, ...]) -> tuple[Row, ...]:
-        """Convert everything but what lies at paths that match the patterns `keep`."""
+        """Convert all global operations except those in modules that match the patterns `keep`.
+
+        Returns:
+            the rows of the plan.
+
+        Raises:
+            ArgumentError: a pattern matches no module with a global operation.
+        """
+        self._keep = keep
+        self._check_patterns()
         rows: dict[int, Row] = {}
-        used: set[str] = set()
-        for operation in self.found.operations:
-            above = ancestors(operation.path)
-            kept = [p for p in keep if any(fnmatchcase(path, p) for path in above)]
-            used.update(kept)
-            if kept:
+        for operation in self.scan.operations:
+            if self._is_kept(operation):
                 rows[operation.index] = self._row(operation, "kept", "named in keep_global")
-                continue
-            if operation.index in rows or any(path in self.replaced for path in above):
-                continue
-            reasons: list[str] = []
-            row = self._convert(operation, above, keep, reasons)
-            if row is not None:
-                rows[operation.index] = row
-                continue
-            try:
-                self._rewrite(operation, keep, rows)
-            except ConversionError as error:
-                # A block that is too small up to the network itself says less than a rule does.
-                told = reasons and isinstance(error, TooSmallError)
-                how = reasons[0] if told else str(error)
-                rows[operation.index] = self._row(operation, "global", how)
-        missing = [p for p in keep if p not in used]
-        if missing:
-            paths = sorted({operation.path for operation in self.found.operations})
-            raise ArgumentError(
-                f"keep_global: no global operation lies at {', '.join(map(repr, missing))}; "
-                f"they lie at {', '.join(map(repr, paths[:8]))}{', ...' if len(paths) > 8 else ''}"
-            )
+            elif operation.index not in rows and not self._is_replaced(operation):
+                rows.update(self._convert(operation))
         return tuple(rows[index] for index in sorted(rows))
 
-    def _convert(
-        self, operation: Global, above: list[str], keep: tuple[str, ...], reasons: list[str]
-    ) -> Row | None:
+    def _check_patterns(self) -> None:
+        paths = sorted({operation.path for operation in self.scan.operations})
+        above = {path for each in paths for path in ancestors(each)}
+        unused = [p for p in self._keep if not any(fnmatchcase(path, p) for path in above)]
+        if unused:
+            raise ArgumentError(
+                f"keep_global: no global operation in {', '.join(map(repr, unused))}; global "
+                f"operations are in {', '.join(map(repr, paths[:8]))}"
+                f"{', ...' if len(paths) > 8 else ''}"
+            )
+
+    def _is_kept(self, operation: Global) -> bool:
+        above = ancestors(operation.path)
+        return any(fnmatchcase(path, pattern) for path in above for pattern in self._keep)
+
+    def _is_replaced(self, operation: Global) -> bool:
+        return any(path in self._replaced for path in ancestors(operation.path))
+
+    def _convert(self, operation: Global) -> dict[int, Row]:
+        """Convert an operation; returns rows by the index of the operation."""
+        problems: list[str] = []
+        row = self._apply_rules(operation, problems)
+        if row is not None:
+            return {operation.index: row}
+        try:
+            return self._rewrite(operation)
+        except ConversionError as error:
+            # No block that contains the operation was large enough: a rule's reason says more.
+            why = problems[0] if problems and isinstance(error, TooSmallError) else str(error)
+            return {operation.index: self._row(operation, "global", why)}
+
+    def _inside(self, path: str) -> list[Global]:
+        """Return the global operations in a module."""
+        return [o for o in self.scan.operations if path in ancestors(o.path)]
+
+    def _put(self, path: str, new: nn.Module) -> None:
+        """Replace the module at a path."""
+        old = self._modules[path]
+        self.root = replace(self.root, old, take_over(new, old))
+        self._replaced.add(path)
+
+    # ---- rules
+
+    def _apply_rules(self, operation: Global, problems: list[str]) -> Row | None:
+        """Replace a module around an operation by the first rule that can; None if none can.
+
+        Args:
+            operation: the operation.
+            problems: gets the reasons why rules that match a module cannot convert it.
+        """
         for rule in self.rules:
-            for path in above:
-                module = self.modules[path]
+            for path in ancestors(operation.path):
+                module = self._modules[path]
                 if not rule.matches(module):
                     continue
                 inside = self._inside(path)
-                problem = self._problem(rule, path, inside, keep)
+                problem = self._problem(rule, path, inside)
                 if problem:
-                    reasons.append(problem)
+                    problems.append(f"{rule.name}: {problem}")
                     continue
                 feature = operation.feature
                 assert feature is not None
-                window = self._window_of(feature)
+                window = self._window_on(feature)
                 self._put(path, rule.build(module, window))
                 names = dict.fromkeys(o.function for o in inside)
-                row = Row(
+                return Row(
                     path, ", ".join(names), inside[0].line, self._at_train_size(feature), window,
                     "local", rule.name,
                 )  # fmt: skip
-                self.replaced.add(path)
-                return row
         return None
 
-    def _inside(self, path: str) -> list[Global]:
-        return [o for o in self.found.operations if path in ancestors(o.path)]
+    def _problem(self, rule: Rule, path: str, inside: list[Global]) -> str | None:
+        """Return why a rule cannot convert the module at a path; None if it can."""
+        features = list(dict.fromkeys(o.feature for o in inside))
+        if len(features) > 1:
+            sizes = ", ".join(f"{f[0]}x{f[1]}" if f else "unknown" for f in features)
+            return f"'{path}' reduces maps of different sizes ({sizes})"
+        (feature,) = features
+        if feature is None:
+            return "the height and width of its map are unknown"
+        for operation in inside:
+            if rule.yields_map and operation.obstacle:
+                return operation.obstacle
+            if not rule.yields_map and path not in ancestors(operation.owner):
+                return f"its statistic is used outside '{path}'"
+        below = [p for p in sorted(self._replaced) if path in ancestors(p)]
+        if below:
+            return f"'{below[0]}' inside it is already local"
+        if any(self._is_kept(o) for o in inside):
+            return f"'{path}' contains an operation named in keep_global"
+        inputs = [t.inputs[path][0] for t in self.scan.traces]
+        module = self._modules[path]
+        shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
+        key = (rule, type(module), repr(module), shapes, str(inputs))
+        if key not in self._verdicts:
+            self._verdicts[key] = disagreement(rule.build, module, inputs, feature)
+        return self._verdicts[key]
 
-    def _put(self, path: str, new: nn.Module) -> None:
-        old = self.modules[path]
-        self.root = replace(self.root, old, take_over(new, old))
+    # ---- rewriting
 
-    def _rewrite(self, operation: Global, keep: tuple[str, ...], rows: dict[int, Row]) -> None:
-        """Rewrite the smallest module that holds an operation and what uses its statistic.
+    def _rewrite(self, operation: Global) -> dict[int, Row]:
+        """Rewrite the smallest block that contains an operation and all uses of its statistic.
+
+        Returns:
+            the rows of all operations in the block.
 
         Raises:
-            ConversionError: it cannot be rewritten, and nor can the modules around it.
+            ConversionError: the block cannot be rewritten.
+            TooSmallError: neither it nor a module around it is large enough.
         """
-        problem: ConversionError | None = None
+        problem: TooSmallError | None = None
         for path in ancestors(operation.owner):
             try:
-                new, inside = self._rewritten(path, keep)
+                new, inside = self._rewritten(path)
             except TooSmallError as error:
                 problem = error
                 continue
             self._put(path, new)
-            for other in inside:
-                rows[other.index] = self._row(other, "local", f"rewrite of {path or 'the network'}")
-            self.replaced.add(path)
-            return
+            how = f"rewrite of {path or 'the network'}"
+            return {other.index: self._row(other, "local", how) for other in inside}
         assert problem is not None
         raise problem
 
-    def _rewritten(self, path: str, keep: tuple[str, ...]) -> tuple[nn.Module, list[Global]]:
+    def _rewritten(self, path: str) -> tuple[nn.Module, list[Global]]:
+        """Return the local form of the module at a path, and the global operations in it."""
         inside = self._inside(path)
-        if any(
-            fnmatchcase(p, pattern) for o in inside for p in ancestors(o.path) for pattern in keep
-        ):
-            raise ConversionError(f"a part of '{path}' is to stay global")
-        module = self.pristine[path]
-        if path not in self.found.traces[0].inputs:  # a list of modules is never called itself
-            raise TooSmallError("it is not called")
-        calls = [trace.inputs[path] for trace in self.found.traces]
+        if any(self._is_kept(o) for o in inside):
+            raise ConversionError(f"'{path}' contains an operation named in keep_global")
+        module = self._originals[path]
+        if path not in self.scan.traces[0].inputs:  # a ModuleList, say
+            raise TooSmallError(f"'{path}' is never called itself")
+        calls = [trace.inputs[path] for trace in self.scan.traces]
         if len({str(call) for call in calls[0]}) > 1:
-            raise TooSmallError("it runs over maps of several sizes")
+            raise TooSmallError(f"'{path}' is called with maps of different sizes")
         inputs = [call[0] for call in calls]
         key = (fingerprint(module), str(inputs))
-        if key not in self.captured:
+        if key not in self._programs:
             try:
-                self.captured[key] = self._checked(module, inputs, inside)
+                self._programs[key] = self._proven_program(module, inputs, inside)
             except ConversionError as error:
-                self.captured[key] = error
-        program = self.captured[key]
+                self._programs[key] = error
+        program = self._programs[key]
         if isinstance(program, ConversionError):
             raise program
-        feature = inside[0].feature or self.found.size
-        return Rewritten.of(module, self._window_of(feature), program=program), inside
+        feature = inside[0].feature or self.scan.size
+        return Rewritten.of(module, self._window_on(feature), program=program), inside
 
-    def _checked(self, module: nn.Module, inputs: Any, inside: list[Global]) -> Program:
-        """The local form of a block, which was compared with the block.
+    def _proven_program(self, module: nn.Module, inputs: Any, inside: list[Global]) -> Program:
+        """Return the local form of a block after comparing it with the block.
 
         Raises:
-            ConversionError: it has none, or does not agree.
+            ConversionError: the block has none, or it computes something else.
         """
         block = capture(module, inputs)
-        if len(block.globals) == 0:
-            raise TooSmallError("its global operation does not show in it alone")
+        if not block.globals:
+            raise TooSmallError("its global operation is not global within the block alone")
 
         def build(alone: nn.Module, window: Size) -> nn.Module:
             program = rewrite(block, lambda _: window, lambda _: window, self.overlap)
             return Rewritten.of(alone, window, program=program)
 
-        program = rewrite(block, self._window_of, self._at_train_size, self.overlap)
-        feature = next((o.feature for o in inside if o.feature), self.found.size)
+        program = rewrite(block, self._window_on, self._at_train_size, self.overlap)
+        feature = next((o.feature for o in inside if o.feature), self.scan.size)
         problem = disagreement(build, module, inputs, feature, sizes=2)
-        if program.one_statistic:
-            problem = problem or breaks_law_of_windows(build, module, inputs, feature)
+        if program.follows_law_of_windows:
+            problem = problem or disagreement_on_windows(build, module, inputs, feature)
         if problem:
             raise ConversionError(problem)
         return program
 
-    def _window_of(self, feature: Size) -> Size:
-        """The window on a map, from its size in the first run of the scan."""
-        return scale_window(feature, self.window, self.found.size)
+    # ---- rows
+
+    def _window_on(self, feature: Size) -> Size:
+        """Return the window on a map, from the size of the map in the first run of the scan."""
+        return scale_window(feature, self.window, self.scan.size)
 
     def _at_train_size(self, feature: Size) -> Size:
-        """Size of a map at the training size, from its size in the first run of the scan."""
-        return scale_window(feature, self.train, self.found.size)
-
-    def _problem(
-        self, rule: Rule, path: str, inside: list[Global], keep: tuple[str, ...]
-    ) -> str | None:
-        """Why a rule cannot be used for the module at `path`, with its global operations."""
-        features = list(dict.fromkeys(o.feature for o in inside))
-        if len(features) > 1:
-            sizes = ", ".join(f"{f[0]}x{f[1]}" if f else "?" for f in features)
-            return f"{rule.name}: it runs over maps of several sizes ({sizes})"
-        feature = features[0]
-        if feature is None:
-            return f"{rule.name}: the size of its map cannot be told"
-        for operation in inside:
-            if rule.yields_map and operation.obstacle:
-                return f"{rule.name}: {operation.obstacle}"
-            if not rule.yields_map and path not in ancestors(operation.owner):
-                return f"{rule.name}: its statistic leaves the module '{path}'"
-        below = [p for p in sorted(self.replaced) if path in ancestors(p)]
-        if below:
-            return f"{rule.name}: '{below[0]}' inside it is local already"
-        if any(fnmatchcase(o.path, p) for o in inside for p in keep):
-            return f"{rule.name}: a part of '{path}' is to stay global"
-        inputs = [t.inputs[path][0] for t in self.found.traces]
-        module = self.modules[path]
-        shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
-        key = (rule, type(module), repr(module), shapes, str(inputs))
-        if key not in self.verdicts:
-            self.verdicts[key] = disagreement(rule.build, module, inputs, feature)
-        verdict = self.verdicts[key]
-        return f"{rule.name}: {verdict}" if verdict else None
+        """Return the size of a map at the training size, from that in the first run."""
+        return scale_window(feature, self.train_size, self.scan.size)
 
     def _row(self, operation: Global, status: Status, how: str) -> Row:
         feature = operation.feature
         window = None
         if feature and status == "local":
             grid = operation.kind == "grid"
-            window = self._at_train_size(feature) if grid else self._window_of(feature)
+            window = self._at_train_size(feature) if grid else self._window_on(feature)
         return Row(
             operation.path,
             operation.function,

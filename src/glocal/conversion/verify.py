@@ -1,4 +1,8 @@
-"""Compare a local module with its original where its window covers the map: they must agree."""
+"""Compares a local module with its original on random inputs.
+
+Both laws are checked in float64: where the window covers the map, the two must agree (equality);
+where it does not, each pixel must be that of the original on its window (law of windows).
+"""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -13,10 +17,10 @@ from glocal.ops.windows import Size, start_of
 from glocal.scanning.modules import clone, drop_hooks
 from glocal.scanning.trace import Spec
 
-__all__ = ["breaks_law_of_windows", "disagreement"]
+__all__ = ["disagreement", "disagreement_on_windows"]
 
-_EVERYTHING = (1 << 30, 1 << 30)
-_TOLERANCE = 1e-8  # relative, in float64
+_COVERS_ALL = (1 << 30, 1 << 30)
+_TOLERANCE = 1e-8  # relative; float64 rounding of a block stays far below
 
 
 def disagreement(
@@ -26,20 +30,23 @@ def disagreement(
     feature: Size,
     sizes: int = 1,
 ) -> str | None:
-    """Why a replacement of a module is not the module's local form; None if it may be.
+    """Return how a replacement differs from a module under a window that covers the map.
 
-    Original and replacement run in float64, with random parameters, on random inputs of the
+    Original and replacement run in float64 with random parameters on random inputs of the
     shapes that the module was called with. The map is shrunk to a few pixels where the module
     allows it.
 
     Args:
-        build: the replacement, from the module and a window.
-        module: the original, which stays as it is.
-        inputs: (args, kwargs) of the module in the three runs of a scan, tensors as `Spec`s.
+        build: makes the replacement from the module and a window.
+        module: the original, which is not changed.
+        inputs: (args, kwargs) of the module in the three runs of a scan, with `Spec`s for tensors.
         feature: (height, width) of the map at the training size.
-        sizes: of how many maps the two must agree, so that no size is frozen in the replacement.
+        sizes: number of map sizes to compare; two sizes show a size that became a constant.
+
+    Returns:
+        None if they agree.
     """
-    original = _as_float64(module)
+    original = _randomised(module)
     problem, agreed = None, 0
     small = (min(feature[0], 16), min(feature[1], 24))
     turned = (min(feature[0], 24), min(feature[1], 16))
@@ -53,13 +60,13 @@ def disagreement(
             problem = f"the module does not run alone: {error}"
             continue
         try:
-            replacement = build(copy.deepcopy(original), _EVERYTHING)
+            replacement = build(copy.deepcopy(original), _COVERS_ALL)
             with torch.no_grad():
                 got = tree_leaves(replacement(*args, **kwargs))
         except GlocalError:
             raise
         except Exception as error:
-            return f"its local form fails: {' '.join(str(error).split())[:120]}"
+            return f"its local form does not run: {' '.join(str(error).split())[:120]}"
         difference = _difference(wanted, got)
         agreed += 1
         if difference or agreed == sizes:
@@ -67,22 +74,25 @@ def disagreement(
     return problem
 
 
-def breaks_law_of_windows(
+def disagreement_on_windows(
     build: Callable[[nn.Module, Size], nn.Module],
     module: nn.Module,
     inputs: Sequence[tuple[Any, Any]],
     feature: Size,
 ) -> str | None:
-    """Whether a local module is not, pixel by pixel, its original on the window of the pixel.
+    """Return how a pixel of a replacement differs from the module on the window of the pixel.
 
-    For modules that map maps (b, c, h, w) to such maps, and mix pixels by statistics of their
-    inputs alone. Where the module takes no small maps, nothing can be said, and nothing is.
+    For modules that take and return maps (b, c, h, w) of one size and mix pixels by statistics of
+    their inputs alone.
 
     Args:
         build, module, inputs, feature: as in `disagreement`.
+
+    Returns:
+        None if they agree, or if the module cannot be compared at the small size that is used.
     """
     size, window = (9, 10), (4, 5)
-    original = _as_float64(module)
+    original = _randomised(module)
     local = build(copy.deepcopy(original), window)
     args, kwargs = _random_inputs(inputs, feature, size, batch=2)
     shapes = [tuple(t.shape[-2:]) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
@@ -106,30 +116,33 @@ def breaks_law_of_windows(
                     return None
                 difference = _difference([a[..., i - top, j - left]], [b[..., i, j]])
                 if difference:
-                    return f"{difference} where its window is smaller than the map"
+                    return f"{difference} where the window is smaller than the map"
     return None
 
 
 def _copied(values: Any) -> Any:
-    """Copies of the tensors, for a module that writes into what it is given."""
+    """Copy the tensors, for a module that writes to its arguments."""
     return tree_map_only(Tensor, torch.clone, values)
 
 
 def _difference(wanted: list[Any], got: list[Any]) -> str | None:
     if len(wanted) != len(got):
-        return "its local form returns something else"
+        return "its local form returns another number of values"
     for a, b in zip(wanted, got, strict=True):
         if not isinstance(a, Tensor):
             continue
         if not isinstance(b, Tensor) or a.shape != b.shape:
             return "its local form returns another shape"
         if not torch.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE * float(a.abs().max())):
-            return "its local form computes something else"
+            return "its local form computes other values"
     return None
 
 
-def _as_float64(module: nn.Module) -> nn.Module:
-    """A copy with random parameters: the weights at hand may be zero, or not be there yet."""
+def _randomised(module: nn.Module) -> nn.Module:
+    """Copy a module in float64 with random parameters.
+
+    Its own weights may be zero, which would hide a difference, or be on the meta device.
+    """
     alone = copy.deepcopy(drop_hooks(clone(module)))
     if any(t.is_meta for t in (*alone.parameters(), *alone.buffers())):
         alone.to_empty(device="cpu")
@@ -147,14 +160,15 @@ def _as_float64(module: nn.Module) -> nn.Module:
 
 
 def _random_inputs(inputs: Sequence[tuple[Any, Any]], feature: Size, size: Size, batch: int) -> Any:
-    """The first run's inputs with random values, scaled from the `feature` map to `size`."""
+    """Return the first run's (args, kwargs), random and scaled from the map `feature` to `size`."""
     generator = torch.Generator().manual_seed(1)
 
     def scale(sizes: Sequence[int]) -> int:
-        n, tall, wide = sizes
-        if tall != n:
+        first, higher, wider = sizes
+        n = first
+        if higher != first:
             n = max(1, n * size[0] // feature[0])
-        if wide != sizes[0]:
+        if wider != first:
             n = max(1, n * size[1] // feature[1])
         return n
 
@@ -169,6 +183,6 @@ def _random_inputs(inputs: Sequence[tuple[Any, Any]], feature: Size, size: Size,
             values = torch.randn(shape, generator=generator, dtype=torch.float64)
             made.append(values if first.dtype.is_floating_point else values.to(first.dtype))
         else:
-            number = isinstance(first, int) and not isinstance(first, bool)
-            made.append(scale(leaves) if number else first)
+            is_int = isinstance(first, int) and not isinstance(first, bool)
+            made.append(scale(leaves) if is_int else first)
     return tree_unflatten(made, flat[0][1])

@@ -24,6 +24,8 @@ __all__ = [
     "fit_format",
     "format_of",
     "is_tolerable",
+    "libvips_version",
+    "loaders",
     "open_image",
     "resized",
     "save_options",
@@ -58,6 +60,24 @@ class Metadata:
     iptc: bytes | None = None
     density: tuple[float, float] = DENSITY
     notes: tuple[str, ...] = ()
+
+
+def libvips_version() -> str:
+    """The version of the libvips library, such as 8.16.0."""
+    return ".".join(str(pyvips.version(i)) for i in range(3))
+
+
+def loaders() -> dict[str, tuple[bool, bool]]:
+    """Whether this libvips can read, and write, each format that glocal handles."""
+
+    def has(base: str, operation: str) -> bool:
+        return bool(pyvips.type_find(base, operation))
+
+    kinds = (*dict.fromkeys(_MAGIC.values()), "webp")
+    return {
+        kind: (has("VipsForeignLoad", f"{kind}load"), has("VipsForeignSave", f"{kind}save"))
+        for kind in kinds
+    }
 
 
 def format_of(start: bytes) -> str:

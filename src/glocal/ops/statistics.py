@@ -14,6 +14,7 @@ def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tenso
 
     Source: TLC (arXiv 2112.04491), section 3.
 
+    >>> import torch
     >>> local_mean(torch.arange(5.0).view(1, 1, 1, 5), (1, 3)).flatten().tolist()
     [1.0, 1.0, 2.0, 3.0, 3.0]
 
@@ -31,6 +32,7 @@ def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tenso
 def local_sum(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
     """Sum over the window of each pixel.
 
+    >>> import torch
     >>> local_sum(torch.ones(1, 1, 4, 5), (2, 9)).flatten().tolist()
     [10.0, 10.0, 10.0, 10.0]
 
@@ -48,6 +50,7 @@ def local_sum(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor
 def local_max(x: Tensor, window: Size) -> Tensor:
     """Maximum over the window of each pixel.
 
+    >>> import torch
     >>> local_max(torch.tensor([[[[5.0, 1.0, 2.0, 0.0]]]]), (1, 2)).flatten().tolist()
     [5.0, 2.0, 2.0, 2.0]
 
@@ -66,6 +69,7 @@ def local_norm(x: Tensor, window: Size, precision: Precision = "exact") -> Tenso
 
     Source: GRN, ConvNeXt V2 (arXiv 2301.00808), equation 1.
 
+    >>> import torch
     >>> local_norm(torch.tensor([[[[3.0, 4.0, 0.0]]]]), (1, 2)).flatten().tolist()
     [5.0, 4.0, 4.0]
 
@@ -90,6 +94,7 @@ def local_moments(
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance over the window of each pixel and over each group of channels.
 
+    >>> import torch
     >>> mean, variance = local_moments(torch.tensor([[[[1.0, 3.0, 3.0, 5.0]]]]), (1, 2))
     >>> mean.flatten().tolist(), variance.flatten().tolist()
     ([2.0, 3.0, 4.0, 4.0], [1.0, 0.0, 1.0, 1.0])

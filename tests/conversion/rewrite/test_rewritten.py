@@ -1,4 +1,4 @@
-"""Blocks that were captured and rewritten: what becomes of them as modules of a network."""
+"""Rewritten blocks as modules of a network."""
 
 import copy
 import pickle
@@ -109,7 +109,7 @@ def test_blocks_of_one_class_and_configuration_share_one_capture(captures):
         torch.testing.assert_close(local(x), wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_the_module_survives_what_modules_go_through():
+def test_copies_pickles_dtypes_memory_formats_and_hooks():
     net = double(nn.Sequential(nn.Conv2d(4, 4, 3), Gate(), Attention()))
     heard = []
     net[1].register_forward_hook(lambda module, *_: heard.append(type(module).__name__))
@@ -134,7 +134,7 @@ def test_the_module_survives_what_modules_go_through():
     assert all(ours[name] is theirs[name] for name in theirs)
 
 
-def test_pixels_in_a_row_are_put_in_rows_again():
+def test_flattened_pixels_are_unflattened():
     net = double(TokenNet())
     local = local_of(net)
     assert isinstance(local.block, Rewritten)
@@ -146,7 +146,7 @@ def test_pixels_in_a_row_are_put_in_rows_again():
             torch.testing.assert_close(local(x), wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_a_statistic_that_leaves_its_block_takes_the_block_around_it():
+def test_if_a_block_returns_its_statistic_the_block_around_it_is_rewritten():
     class Pool(nn.Module):
         def forward(self, x):
             return x.amax((2, 3))
@@ -166,7 +166,7 @@ def test_a_statistic_that_leaves_its_block_takes_the_block_around_it():
     torch.testing.assert_close(local(x), x * oracles.local_max(x, WINDOW))
 
 
-def test_what_a_block_writes_into_its_argument_is_written():
+def test_a_block_may_write_to_its_argument():
     class InPlace(nn.Module):
         def forward(self, x):
             x *= x.mean((2, 3), keepdim=True)
@@ -192,19 +192,19 @@ class Sorting(nn.Module):
 @pytest.mark.parametrize(
     ("block", "reason"),
     [
-        (HalfSizes, "makes a constant of the size of the image|computes something else"),
-        (Sorting, "selects by the rank of a statistic"),
+        (HalfSizes, "turns the image size into a constant|computes other values"),
+        (Sorting, "selects by the rank of the global mean"),
     ],
 )
-def test_what_cannot_be_rewritten_says_why(block, reason):
+def test_reasons_of_blocks_that_cannot_be_rewritten(block, reason):
     with pytest.raises(glocal.ConversionError, match=reason):
         local_of(block())
-    kept = local_of(block(), allow_global=True)
+    left = local_of(block(), allow_global=True)
     x = image(14, 18)
-    assert torch.equal(kept(x), block()(x))
+    assert torch.equal(left(x), block()(x))
 
 
-def test_a_part_that_is_to_stay_global_keeps_its_block_from_being_rewritten():
+def test_a_block_that_contains_a_module_of_keep_global_is_not_rewritten():
     class Two(nn.Module):
         def __init__(self):
             super().__init__()
@@ -213,11 +213,13 @@ def test_a_part_that_is_to_stay_global_keeps_its_block_from_being_rewritten():
         def forward(self, x):
             return self.norm(x) * x.std((2, 3), keepdim=True)
 
-    with pytest.raises(glocal.ConversionError, match="a part of '' is to stay global"):
+    with pytest.raises(
+        glocal.ConversionError, match="'' contains an operation named in keep_global"
+    ):
         local_of(Two(), keep_global="norm")
 
 
-def test_a_wrong_local_form_is_found_where_windows_are_smaller_than_the_map():
+def test_the_law_of_windows_finds_a_wrong_local_form():
     inputs = [
         ((glocal.scanning.trace.Spec((1, 4, *s), torch.float64),), {})
         for s in ((12, 12), (76, 12), (12, 76))
@@ -233,25 +235,25 @@ def test_a_wrong_local_form_is_found_where_windows_are_smaller_than_the_map():
         new.fc = module.fc
         return new
 
-    found = verify.breaks_law_of_windows(build, Gate(), inputs, (12, 12))
+    found = verify.disagreement_on_windows(build, Gate(), inputs, (12, 12))
     assert found == (
-        "its local form computes something else where its window is smaller than the map"
+        "its local form computes other values where the window is smaller than the map"
     )
-    assert verify.breaks_law_of_windows(local_gate, Gate(), inputs, (12, 12)) is None
+    assert verify.disagreement_on_windows(local_gate, Gate(), inputs, (12, 12)) is None
 
 
 def local_gate(module, window):
     return local_of(module, window)
 
 
-SIZES = [(16, 20), (12, 8), (4, 20), (8, 8)]  # beyond the window, and below it on some axis
+SIZES = [(16, 20), (12, 8), (4, 20), (8, 8)]  # larger than the window, and smaller on some axis
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("block", [Gate, Attention])
 @pytest.mark.parametrize("route", ["export", "trace", "compile"])
-def test_no_route_out_of_python_gives_the_global_result(block, route):
+def test_exported_traced_and_compiled_blocks_stay_local(block, route):
     net = double(block())
     local = local_of(net)
     x = image(*SIZES[0])
@@ -274,7 +276,7 @@ ONNX = "se_view_linear norm_by_squares global_context concat_bilinear linear_att
 
 
 @pytest.mark.parametrize("name", ONNX.split())
-def test_onnx_files_of_rewritten_blocks_pass_their_check(name, tmp_path):
+def test_onnx_files_of_rewritten_blocks(name, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     idiom = next(idiom for idiom in oracles.idioms.IDIOMS if idiom.name == name)
@@ -287,7 +289,7 @@ def test_onnx_files_of_rewritten_blocks_pass_their_check(name, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-def test_a_trace_that_would_freeze_a_number_is_refused():
+def test_jit_trace_refuses_to_make_a_number_constant():
     class Scaled(nn.Module):
         def forward(self, x):
             return x * x.sum((2, 3), keepdim=True) * (x.shape[2] * x.shape[3]) ** -0.5
@@ -307,5 +309,5 @@ def test_gradients_flow():
 
 def test_a_program_can_be_read():
     text = str(local_of(double(Gate())).program)
-    assert "statistic(tensors_0, 'mean', [9, 8], [], precision=precision of the module)" in text
-    assert text.splitlines()[-1].startswith("return [")
+    assert "window_statistic(tensors_0, 'mean', (9, 8), [], precision = precision)" in text
+    assert text.splitlines()[-1].strip().startswith("return (")

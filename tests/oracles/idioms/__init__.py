@@ -1,7 +1,7 @@
-"""Hand-written blocks of the field that use global operations, and their local forms by definition.
+"""Blocks of published networks that use global operations, with slow references.
 
-Every block is written as networks write it; what its local form must compute is written from the
-two laws (`idiom.py`), independently of any converter. One file a family.
+Each block is written as networks write it. What its local form has to compute follows from the
+two laws in `idiom.py`, independently of any converter. One file per family of blocks.
 """
 
 from oracles.idioms.blocks import BLOCKS

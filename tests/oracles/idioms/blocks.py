@@ -1,4 +1,4 @@
-"""Blocks in which a statistic meets maps in other ways than as one gate, or among convolutions."""
+"""Blocks that combine statistics and maps in other ways than one gate."""
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ class SelectiveLinear(nn.Module):
 
 
 class ConcatBroadcast(nn.Module):
-    """The statistic as more channels of the map."""
+    """Concatenates the statistic to the channels of the map."""
 
     def __init__(self, how, channels=8):
         super().__init__()
@@ -67,7 +67,7 @@ class ConcatBroadcast(nn.Module):
 
 
 class ConcatConv(nn.Module):
-    """The same, met by a 3x3 convolution, which also sees its zero padding."""
+    """The same with a 3x3 convolution, which also sees zero padding, after it."""
 
     def __init__(self, channels=8):
         super().__init__()
@@ -190,7 +190,7 @@ def gate_of_another_map(block, x, window):
 
 
 class HalfScale(nn.Module):
-    """A gate at half the size comes back to the size of the map."""
+    """Computes a gate at half the size and upsamples it to the size of the map."""
 
     def __init__(self, how, channels=8):
         super().__init__()
@@ -206,7 +206,7 @@ class HalfScale(nn.Module):
             y = F.pixel_shuffle(self.up(y * gate), 2)
         elif self.how == "nearest":
             y = F.interpolate(y * gate, scale_factor=2, mode="nearest")
-        else:  # the statistic itself is brought to the size of x
+        else:  # the statistic itself is upsampled to the size of x
             y = F.interpolate(gate, size=x.shape[2:], mode="nearest")
         return x * torch.sigmoid(y)
 

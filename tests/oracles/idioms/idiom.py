@@ -1,8 +1,8 @@
-"""What an idiom is, and the two laws that say what its local form computes.
+"""The type of an idiom, and the two laws that define what its local form computes.
 
-Both laws are written from the definition, for any block, by running the block itself on crops.
-Where other things than the global operation mix pixels (convolutions, a second global operation)
-no law holds of the block as a whole: such a block has a reference of its own.
+Both laws run the block itself on crops, so they apply to any block. If something besides the
+global operation mixes pixels (convolutions, a second global operation), neither law holds for the
+whole block, and the idiom has a separate reference.
 """
 
 from collections.abc import Callable
@@ -21,20 +21,20 @@ Reference = Callable[[nn.Module, Tensor, Size], Tensor]
 
 @dataclass(frozen=True)
 class Idiom:
-    """A block of a network that uses a global operation, and what its local form must compute.
+    """A block that uses a global operation, and what its local form must compute.
 
     Attributes:
         name: of the test.
-        make: the block, fresh; it takes a (b, 8, h, w) tensor and returns a map.
-        law: "windows" for statistics; "tiles" for operations that mix pixels; "grid" for those on
-            windows of the training size. With a reference, the law that holds once the
-            convolutions keep their centre taps alone; None if none does.
-        reference: slow local form, (block, x, window in pixels of x) to the map.
-        reason: why the block must stay global; None if it must not.
-        may_refuse: staying global is as good as being converted.
-        train: side of the training crops.
-        multiple: what the sides of x are multiples of.
-        needs: name of an optional package.
+        make: makes a new block, which takes a (b, 8, h, w) tensor and returns a map.
+        law: "windows" for statistics; "tiles" for operations that mix pixels; "grid" for tiles of
+            the training size. For an idiom with a reference: the law that holds if all taps of
+            the convolutions except the centre are zero, or None.
+        reference: slow local form, from (block, x, window in pixels of x) to the map.
+        reason: why the block has to stay global; None if it has to be converted.
+        may_refuse: True if the block may also stay global.
+        train: height and width of the training crops.
+        multiple: height and width of x have to be multiples of it.
+        needs: optional package that the block imports.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Idiom:
     needs: str | None = None
 
     def expected(self, block: nn.Module, x: Tensor, window: Size) -> Tensor:
-        """What the local form of the block must return for x."""
+        """Return what the local form of the block has to return for x."""
         if self.reference is not None:
             return self.reference(block, x.clone(), window)
         return self.by_law(block, x, window)
@@ -62,7 +62,7 @@ class Idiom:
 
 
 def by_windows(whole: Callable[[Tensor], Tensor], x: Tensor, window: Size) -> Tensor:
-    """The map whose pixel p is whole(x[window of p])[p]; whole: map to map of the same size."""
+    """Return the map with whole(x[window of p])[p] at pixel p; `whole` keeps the map's size."""
     patches, rows, columns = _patches(x, window)
     out = whole(patches)
     b, (h, w) = x.shape[0], x.shape[2:]
@@ -72,14 +72,14 @@ def by_windows(whole: Callable[[Tensor], Tensor], x: Tensor, window: Size) -> Te
 
 
 def statistic(f: Callable[[Tensor], Tensor], x: Tensor, window: Size) -> Tensor:
-    """The map whose pixel p is f(x[window of p]); f: (n, c, kh, kw) to (n, c')."""
+    """Return the map with f(x[window of p]) at pixel p; f maps (n, c, kh, kw) to (n, c')."""
     patches, _, _ = _patches(x, window)
     out = f(patches).reshape(x.shape[0], *x.shape[2:], -1)
     return out.permute(0, 3, 1, 2)
 
 
 def by_tiles(whole: Callable[..., Tensor], *maps: Tensor, window: Size) -> Tensor:
-    """The average of whole(*crops) over the overlapping windows; whole: maps to a map."""
+    """Return the average of whole(*crops) over overlapping windows; `whole` returns a map."""
     h, w = maps[0].shape[-2:]
     kh, kw = min(window[0], h), min(window[1], w)
     total, count = None, torch.zeros(h, w, dtype=maps[0].dtype)
@@ -95,12 +95,12 @@ def by_tiles(whole: Callable[..., Tensor], *maps: Tensor, window: Size) -> Tenso
 
 
 def halved(window: Size) -> Size:
-    """The window on a map of half the size."""
+    """Return the window on a map of half the size."""
     return (window[0] // 2, window[1] // 2)
 
 
 def _patches(x: Tensor, window: Size) -> tuple[Tensor, Tensor, Tensor]:
-    """The windows of all pixels (b · h · w, c, kh, kw), and their first rows and columns."""
+    """Return the window of each pixel, (b · h · w, c, kh, kw), and their first rows and columns."""
     h, w = x.shape[2:]
     kh, kw = min(window[0], h), min(window[1], w)
     rows = torch.tensor([window_start(i, kh, h) for i in range(h)])

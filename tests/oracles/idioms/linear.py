@@ -1,4 +1,4 @@
-"""Attention of pixels to pixels whose cost is linear in them."""
+"""Attention between pixels with a cost linear in their number."""
 
 import torch
 import torch.nn.functional as F

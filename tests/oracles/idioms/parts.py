@@ -1,11 +1,11 @@
-"""What blocks of attention are made of."""
+"""Base classes of the attention blocks."""
 
 import torch
 from torch import nn
 
 
 class QKV(nn.Module):
-    """Parts of attention on maps: 1x1 convolutions."""
+    """Layers of attention on maps: 1x1 convolutions."""
 
     def __init__(self, channels=8, heads=2):
         super().__init__()
@@ -16,7 +16,7 @@ class QKV(nn.Module):
 
 
 class TokenQKV(nn.Module):
-    """Parts of attention on (b, n, c) tokens."""
+    """Layers of attention on (b, n, c) tokens."""
 
     def __init__(self, dim=8, heads=2):
         super().__init__()

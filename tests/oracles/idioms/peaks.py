@@ -1,4 +1,4 @@
-"""Gates made of maxima and of other pools than the mean."""
+"""Gates from maxima and from other pools than the mean."""
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +75,7 @@ class GeMGate(ConvGate):
 
 
 class MinMax(nn.Module):
-    """Every image stretched to [0, 1]."""
+    """Rescales each image to [0, 1]."""
 
     def forward(self, x):
         low = x.flatten(1).min(dim=1)[0].view(-1, 1, 1, 1)
@@ -84,7 +84,7 @@ class MinMax(nn.Module):
 
 
 class Prototype(nn.Module):
-    """How alike each pixel is to the mean pixel."""
+    """Cosine similarity of each pixel with the mean pixel."""
 
     def __init__(self, channels=8):
         super().__init__()

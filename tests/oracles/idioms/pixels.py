@@ -1,4 +1,4 @@
-"""Attention of pixels to pixels."""
+"""Attention between pixels."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from oracles.idioms.parts import QKV, TokenQKV
 
 
 class NonLocal(nn.Module):
-    """Every pixel looks at every pixel; `embedded` softmax or a plain product over n."""
+    """Every pixel attends to every pixel, by softmax or by a plain product divided by n."""
 
     def __init__(self, embedded=True, channels=8, inter=4):
         super().__init__()
@@ -33,7 +33,7 @@ class NonLocal(nn.Module):
 
 
 class NonLocalGate(NonLocal):
-    """What comes after the attention is not linear: windows are averaged before it."""
+    """Attention before an operation that is not linear: windows are averaged before it."""
 
     def forward(self, x):
         return x * torch.sigmoid(self.W(self.mixed(x)))

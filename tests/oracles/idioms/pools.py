@@ -1,4 +1,4 @@
-"""Gates made of one averaged vector, in the ways in which averages are written."""
+"""Gates from one mean vector, with the mean written in different ways."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from oracles.idioms.idiom import Idiom
 
 
 class LinearGate(nn.Module):
-    """Parts of a gate whose excitation is a perceptron."""
+    """Layers of a gate with two linear layers."""
 
     def __init__(self, channels=8, reduction=2):
         super().__init__()
@@ -21,7 +21,7 @@ class LinearGate(nn.Module):
 
 
 class ConvGate(nn.Module):
-    """Parts of a gate whose excitation is two 1x1 convolutions."""
+    """Layers of a gate with two 1x1 convolutions."""
 
     def __init__(self, channels=8, reduction=2):
         super().__init__()
@@ -82,7 +82,7 @@ class MeanOfPixels(LinearGate):
 
 
 class MeanOfFusedView(LinearGate):
-    """Batch and channels in one dim."""
+    """Means of a view with batch and channels in one dim."""
 
     def forward(self, x):
         b, c, h, w = x.shape
@@ -159,7 +159,7 @@ class EinsumMean(ConvGate):
 
 
 class EinsumSE(LinearGate):
-    """The gate meets the map in a contraction, too."""
+    """The gate multiplies the map in an einsum, too."""
 
     def forward(self, x):
         gate = self.fc(torch.einsum("bchw->bc", x) / x[0, 0].numel())
@@ -191,7 +191,7 @@ class SimpleGateSCA(nn.Module):
 
 
 class BatchNormGate(nn.Module):
-    """BAM's: batch norm, in use, on the vector."""
+    """BAM's channel gate: batch norm of the vector."""
 
     def __init__(self, channels=8):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Blocks whose global operation has no local form: they must stay exactly as they are."""
+"""Blocks whose global operation has no local form: they have to stay unchanged."""
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ class DynamicFilter(nn.Module):
 
 
 class TopKRouter(nn.Module):
-    """The channels that score best go on, by the rank of a statistic."""
+    """Selects the channels with the highest scores, which are computed from a statistic."""
 
     def __init__(self, channels=8):
         super().__init__()
@@ -38,7 +38,7 @@ class TopKRouter(nn.Module):
 
 
 class FourierUnit(nn.Module):
-    """Convolution of the spectrum of the map."""
+    """A convolution of the spectrum of the map."""
 
     def __init__(self, channels=8):
         super().__init__()
@@ -73,8 +73,8 @@ class CoordinateAttention(nn.Module):
 REFUSED = tuple(
     Idiom(name, make, None, reason=reason)
     for name, make, reason in (
-        ("dynamic_filter", DynamicFilter, "every pixel would need a convolution of its own"),
-        ("top_k_router", TopKRouter, "every pixel would need other channels"),
+        ("dynamic_filter", DynamicFilter, "each pixel would need another convolution kernel"),
+        ("top_k_router", TopKRouter, "each pixel would need other channels"),
         ("fourier_unit", FourierUnit, "a window has other frequencies than the map"),
         ("coordinate_attention", CoordinateAttention, "it pools one axis and keeps the other"),
     )

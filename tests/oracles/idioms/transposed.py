@@ -1,4 +1,4 @@
-"""Attention of channels to channels, by products over all pixels."""
+"""Attention between channels, by products over all pixels."""
 
 import torch
 import torch.nn.functional as F

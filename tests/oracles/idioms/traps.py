@@ -1,6 +1,6 @@
-"""Blocks on which a converter may go wrong in silence: refusing them is as good as the law.
+"""Blocks that are easy to convert wrongly: a converter may refuse them or follow the law.
 
-Those with a reason mix the images of a batch, or pick pixels by their place, and must be refused.
+Those with a reason mix the images of a batch or pick a pixel by position, and have to be refused.
 """
 
 import math
@@ -29,7 +29,7 @@ class PooledQuery(nn.Module):
 
 
 class PyramidPool(nn.Module):
-    """A pool to 2x2, stretched again: each bin grows with the image."""
+    """A pool to 2x2 and an upsampling: each bin grows with the image."""
 
     def __init__(self, channels=8):
         super().__init__()
@@ -41,7 +41,7 @@ class PyramidPool(nn.Module):
 
 
 class FloatArea(LinearGate):
-    """Sizes that leave the integers may be frozen by a tracer."""
+    """A tracer may turn a size into a constant once it is a float."""
 
     def forward(self, x):
         area = float(x.shape[2] * x.shape[3])
@@ -55,7 +55,7 @@ class HalfOfSize(LinearGate):
 
 
 class LogSizeAttention(QKV):
-    """Scores grow with the number of pixels."""
+    """Attention whose scores are multiplied by the logarithm of the number of pixels."""
 
     def forward(self, x):
         q, k, v = self.qkv(x).flatten(2).transpose(1, 2).chunk(3, dim=-1)
@@ -115,5 +115,5 @@ TRAPS = (
     Idiom("median_gate", MedianGate, "windows", may_refuse=True),
     Idiom("batch_peak", BatchPeak, None, reason="it mixes the images of a batch"),
     Idiom("batch_statistics", BatchStatistics, None, reason="it mixes the images of a batch"),
-    Idiom("centre_pixel", CentrePixel, None, reason="it picks a pixel by its place"),
+    Idiom("centre_pixel", CentrePixel, None, reason="it picks a pixel by its position"),
 )

@@ -1,8 +1,8 @@
-"""Make a block local that no rule knows: capture it as a graph, and rewrite the graph.
+"""Makes a block local that no rule matches: captures it as a graph and rewrites the graph.
 
-`capture` turns a module into aten operations for every batch, height and width, and tells which
-of them are global. `rewrite` gives the local form of that graph as a `Program`, and `Rewritten`
-is the module that runs it.
+`capture` turns a module into a graph of aten operations that is valid for every batch, height
+and width. `rewrite` turns that graph into a `Program` that computes the local form; `Rewritten`
+is the module that runs it. Imports `rules.rule`, `scanning` and `ops`.
 """
 
 from glocal.conversion.rewrite.capture import TooSmallError, capture

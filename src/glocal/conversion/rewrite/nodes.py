@@ -1,4 +1,4 @@
-"""Questions about the nodes of a captured graph."""
+"""Predicates on single nodes of a captured graph."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +14,13 @@ __all__ = [
     "RESIZES",
     "SOFTMAX",
     "argument",
+    "ignores_neighbours",
     "is_pointwise",
     "is_size",
+    "is_square",
     "is_view",
-    "keeps_to_its_pixel",
     "operation",
-    "squares",
-    "tensors",
+    "tensor_inputs",
 ]
 
 REDUCTIONS = frozenset(
@@ -44,7 +44,7 @@ _VIEWS = frozenset(
 
 
 def operation(node: fx.Node) -> str:
-    """Name of the operation without namespace and overload ("mean", "getitem")."""
+    """Returns the name of the operation without namespace and overload ("mean", "getitem")."""
     schema = getattr(node.target, "_schema", None)
     if schema is not None:
         return str(schema.name.split("::")[-1])
@@ -52,22 +52,25 @@ def operation(node: fx.Node) -> str:
 
 
 def is_size(node: fx.Node) -> bool:
-    """Whether its value is a size, or a number made of sizes, and no tensor."""
+    """True if the value is a number computed from sizes, not a tensor."""
     return not isinstance(node.meta.get("val"), torch.Tensor | list | tuple)
 
 
 def is_pointwise(node: fx.Node) -> bool:
-    """Whether it works element by element."""
+    """True if the operation works element by element."""
     return torch.Tag.pointwise in getattr(node.target, "tags", ())
 
 
 def is_view(node: fx.Node) -> bool:
-    """Whether it moves values and changes none."""
+    """True if the operation moves or copies values without changing them."""
     return operation(node) in _VIEWS
 
 
-def keeps_to_its_pixel(node: fx.Node) -> bool:
-    """Whether it mixes channels of a pixel, or the whole map, but no neighbours of a pixel."""
+def ignores_neighbours(node: fx.Node) -> bool:
+    """True if a pixel of the result depends on its own pixel or on the whole map alone.
+
+    Convolutions with a kernel above 1x1, shifts and slices of the map depend on neighbours.
+    """
     name = operation(node)
     if name == "conv2d":
         weight = node.args[1]
@@ -78,21 +81,21 @@ def keeps_to_its_pixel(node: fx.Node) -> bool:
     return is_pointwise(node) or is_view(node) or name in known
 
 
-def squares(node: fx.Node) -> bool:
-    """Whether it squares its operand."""
+def is_square(node: fx.Node) -> bool:
+    """True if the node squares its operand."""
     name = operation(node)
     if name == "mul":
         return node.args[0] is node.args[1]
     return name == "square" or (name == "pow" and node.args[1] in (2, 2.0))
 
 
-def tensors(node: fx.Node) -> Sequence[fx.Node]:
-    """The tensors, or tuples of them, that a node reads."""
+def tensor_inputs(node: fx.Node) -> Sequence[fx.Node]:
+    """Returns the operands that are tensors or tuples of tensors."""
     return [n for n in node.all_input_nodes if not is_size(n)]
 
 
 def argument(node: fx.Node, name: str) -> Any:
-    """An argument of an aten operation by its name in the schema; None if it has no such."""
+    """Returns an argument of an aten operation by its schema name; None if there is none."""
     for place, known in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
         if known.name == name:
             if name in node.kwargs:

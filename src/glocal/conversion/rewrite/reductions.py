@@ -1,44 +1,40 @@
-"""Reductions over the map: the statistics themselves, also of arithmetic that was held back."""
+"""What reductions, normalisations and weighted pools reduce: kinds, dims and options."""
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-import torch
 from torch import fx
 
-from glocal.conversion.rewrite import lifting
-from glocal.conversion.rewrite.capture import Block
-from glocal.conversion.rewrite.held import Chain, Weights
-from glocal.conversion.rewrite.nodes import (
-    REDUCTIONS,
-    argument,
-    is_pointwise,
-    is_size,
-    is_view,
-    operation,
-    squares,
-    tensors,
-)
-from glocal.conversion.rewrite.program import PRECISION, Get, Operator
-from glocal.conversion.rewrite.statistics import Statistic, Statistics
+from glocal.conversion.rewrite.block import Block, MapDims
+from glocal.conversion.rewrite.nodes import argument, operation, tensor_inputs
 from glocal.errors import ConversionError
 
-__all__ = ["Reduction", "Reductions"]
+__all__ = ["Reduction", "kind_text", "norm_groups", "weighted_pool"]
 
-_TRANSPOSE = Operator("aten.transpose.int")
+_KINDS = {"max": "amax", "min": "amin", "std_mean": "std", "var_mean": "var"}
+_TEXTS = {
+    "amax": "maximum",
+    "amin": "minimum",
+    "std": "standard deviation",
+    "var": "variance",
+}
+
+
+def kind_text(kind: str) -> str:
+    """Return the name of a kind of statistic for messages ("maximum")."""
+    return _TEXTS.get(kind, kind)
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """What a node reduces.
+    """What a reduction reduces.
 
     Attributes:
-        kind: as in `lifting.statistic`.
-        dims: of the operand, not negative.
-        keepdim: whether they stay, with size 1.
-        options: further arguments of `lifting.statistic`.
+        kind: as in `runtime.window_statistic`.
+        dims: dims of the operand, not negative.
+        keepdim: True if the reduced dims stay, with size 1.
+        options: further arguments of `runtime.window_statistic`.
     """
 
     kind: str
@@ -48,17 +44,20 @@ class Reduction:
 
     @classmethod
     def of(cls, block: Block, node: fx.Node) -> Self:
-        """What this node reduces."""
+        """Read the arguments of a node whose operation is one of `nodes.REDUCTIONS`.
+
+        Raises:
+            ConversionError: it is a norm of an order other than 1 or 2.
+        """
         name = operation(node)
-        rank = block.rank(tensors(node)[0])
+        rank = block.rank(tensor_inputs(node)[0])
         if name in ("adaptive_avg_pool2d", "adaptive_max_pool2d"):
             return cls("mean" if "avg" in name else "amax", (rank - 2, rank - 1), keepdim=True)
         dims = argument(node, "dim")
         if dims is None or dims == []:
             dims = range(rank)
         dims = tuple(d % rank for d in ([dims] if isinstance(dims, int) else dims))
-        renamed = {"max": "amax", "min": "amin", "std_mean": "std", "var_mean": "var"}
-        kind, options = renamed.get(name, name), {}
+        kind, options = _KINDS.get(name, name), {}
         if kind in ("std", "var"):
             correction, unbiased = argument(node, "correction"), argument(node, "unbiased")
             default = 1 if unbiased is None else int(unbiased)
@@ -70,149 +69,106 @@ class Reduction:
             kind, options["order"] = "norm", order or 2
         return cls(kind, dims, bool(argument(node, "keepdim")), options)
 
-    def left(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Shape of the result less its first dim, from that of the operand."""
+    @classmethod
+    def over_pixels(cls, kind: str, where: MapDims) -> Self:
+        """Return the reduction of rows and columns alone, which keeps the dims."""
+        return cls(kind, (where.rows, where.columns), True, {"correction": 0})
+
+    def check(self, where: MapDims) -> None:
+        """Check that it reduces rows and columns of each image.
+
+        Raises:
+            ConversionError: it reduces other dims; the message says which.
+        """
+        if 0 in self.dims:
+            raise ConversionError(f"{kind_text(self.kind)} over the images of a batch")
+        if where.rows not in self.dims or where.columns not in self.dims:
+            raise ConversionError(f"{kind_text(self.kind)} over one axis of the map only")
+
+    def is_over_one_axis(self, where: MapDims) -> bool:
+        """True if it does not reduce both rows and columns."""
+        return not {where.rows, where.columns} <= set(self.dims)
+
+    def with_second(self, second: "Reduction", rank: int) -> Self:
+        """Return both of two reductions as one: mean(3).mean(2) is mean((2, 3)).
+
+        Args:
+            second: of the result of this one.
+            rank: number of dims of the operand of this one.
+
+        Raises:
+            ConversionError: they are of different kinds.
+        """
+        if self.kind != second.kind or self.keepdim != second.keepdim:
+            raise ConversionError(
+                f"{kind_text(self.kind)} over one axis of the map and "
+                f"{kind_text(second.kind)} over the other"
+            )
+        remaining = [d for d in range(rank) if self.keepdim or d not in self.dims]
+        dims = sorted({*self.dims, *(remaining[d] for d in second.dims)})
+        return replace(self, dims=tuple(dims))
+
+    def item_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of the result without its first dim, for an operand's shape."""
         return tuple(
             1 if d in self.dims else n
             for d, n in enumerate(shape)
             if d and (self.keepdim or d not in self.dims)
         )
 
+    def reduced_channels(self, where: MapDims, rank: int) -> list[int]:
+        """Return the other reduced dims, as dims of the operand in the form (n, ..., h, w)."""
+        others = [
+            d
+            for d in range(1, rank)
+            if d not in (where.rows, where.columns) or (d == where.rows and where.channels > 1)
+        ]
+        return [1 + place for place, d in enumerate(others) if d in self.dims]
 
-class Reductions(Statistics):
-    """Emits reductions."""
 
-    def over(self, value: Get, at: fx.Node, how: Reduction | str) -> Statistic:
-        """A statistic of a value that has the shape of the value of the node `at`.
+def norm_groups(block: Block, node: fx.Node) -> int:
+    """Return the number of groups of channels of a normalisation over the pixels.
 
-        Args:
-            value, at: what to reduce.
-            how: a reduction; or a kind, to reduce height and width alone and keep the dims.
-        """
-        layout = self.layout(at)
-        rows, columns, channels = layout
-        rank, shape = self.block.rank(at), self.block.shapes[at][0]
-        if isinstance(how, str):
-            how = Reduction(how, (rows, columns), True, {"correction": 0})
-        if 0 in how.dims:
-            raise ConversionError("it mixes the images of a batch")
-        if rows not in how.dims or columns not in how.dims:
-            raise ConversionError("it mixes one axis only")
-        # What is left of the dims in the map (n, ..., h, w), and which of them are mixed too.
-        left = [d for d in range(1, rank) if d not in layout[:2] or (d == rows and channels > 1)]
-        mixed = [1 + place for place, d in enumerate(left) if d in how.dims]
-        if (rows, columns) != (rank - 2, rank - 1):
-            value = self.emit(lifting.as_map, value, layout, self.flat_sizes(at))
-        mode = self.local_mode(at)
-        options = {**how.options, "precision": PRECISION}
-        grid = self.emit(lifting.statistic, value, how.kind, mode.window, mixed, **options)
-        mode = replace(mode, count=self.emit(lifting.count, grid))
-        tail = how.left(shape)
-        if len(tail) == 3 and tail[1:] == (1, 1):
-            return Statistic(grid, mode, tail, hosted=grid)
-        return Statistic(grid, mode, tail, stacked=self.emit(lifting.stack, grid, grid, tail))
+    Args:
+        block: the block of the node.
+        node: its operation is one of `nodes.NORMS`.
 
-    # ---- of chains
+    Raises:
+        ConversionError: it normalises other dims, or has a weight for each pixel.
+    """
+    name, source = operation(node), node.args[0]
+    assert isinstance(source, fx.Node)
+    block.require_map_dims(source)
+    if name == "instance_norm":
+        return block.item_shape(source)[0]
+    if name == "group_norm":
+        return int(argument(node, "num_groups"))
+    if len(argument(node, "normalized_shape")) != block.rank(source) - 1:
+        raise ConversionError("its layer norm normalises over pixels, but not over channels")
+    if argument(node, "weight") is not None:
+        raise ConversionError("its layer norm over the map has a weight for each pixel")
+    return 1
 
-    def is_shown(self, node: fx.Node) -> bool:
-        """Whether a map is used for anything but statistics."""
-        for user in node.users:
-            if operation(user) in REDUCTIONS:
-                continue
-            if not (is_pointwise(user) or is_view(user)) or self.is_shown(user):
-                return True
-        return False
 
-    def belongs(self, chain: Chain, node: fx.Node) -> bool:
-        """Whether the arithmetic before a reduction is a part of the statistic.
+def weighted_pool(block: Block, node: fx.Node) -> tuple[fx.Node, fx.Node, Reduction]:
+    """Return (matrix, vector, reduction) of a matrix product that sums over pixels.
 
-        A centred square is, always: it is a variance. Else it is if nothing but statistics see
-        it; a map that is used as a map is one, and its statistic is the local one of that map.
-        """
-        centred = chain.square and chain.centred
-        return centred or chain.shift is not None or not self.is_shown(node)
+    Args:
+        block: the block of the node.
+        node: a product for which `regions.pools_by_matmul` holds.
 
-    def over_chain(self, chain: Chain, source: fx.Node, how: Reduction) -> Statistic:
-        """A mean or a sum of what a chain makes, the value of the node `source`."""
-        if how.kind not in ("mean", "sum"):
-            raise ConversionError(f"{how.kind} of a map and a statistic has no local form")
-        mean = self.over(chain.value, chain.at, "mean")
-        result, offset, deviation = self.stacked(mean), chain.shift, None
-        if chain.square:
-            deviation = self.stacked(self.over(chain.value, chain.at, "std"))
-        previous = chain.root
-        for step in chain.steps:
-            if squares(step):
-                assert deviation is not None
-                result = self.emit(lifting.sum_of_squares, result, deviation)
-                deviation = None
-            elif operation(step) == "exp":
-                assert offset is not None
-                result = self.emit(operator.mul, result, self.emit(torch.exp, offset))
-                offset = None
-            elif offset is not None:
-                offset = self._again(step, previous, offset, mean)
-            else:
-                result = self._again(step, previous, result, mean)
-                if deviation is not None and operation(step) in ("mul", "div"):
-                    deviation = self._again(step, previous, deviation, mean)
-            previous = step
-        layout = self.layout(chain.at)
-        if how.kind == "sum":
-            like = self.emit(lifting.as_map, chain.value, layout, self.flat_sizes(chain.at))
-            pixels = self.emit(lifting.pixels, like, mean.mode.window, layout[2])
-            result = self.emit(operator.mul, result, pixels)
-        others = [d for d in how.dims if d not in layout[:2]]
-        if others:
-            reduce = torch.mean if how.kind == "mean" else torch.sum
-            result = self.emit(reduce, result, dim=others, keepdim=True)
-        tail = how.left(self.block.shapes[source][0])
-        result = self.emit(
-            lifting.with_tail, self.emit(lifting.as_type, result, self.example()), tail
-        )
-        return Statistic(mean.grid, mean.mode, tail, stacked=result)
+    Returns:
+        the maps, the single map that weighs them, and the sum over the pixels of their product.
 
-    def _again(self, step: fx.Node, previous: fx.Node, value: Get, lead: Statistic) -> Get:
-        """A step of a chain, on a statistic of the map instead of the map."""
-
-        def pick(n: fx.Node) -> Any:
-            if n is previous:
-                return value
-            if is_size(n):
-                return self.number(n, lead.mode)
-            held = self.statistic(n)
-            return self.plain(n) if held is None else self.stacked(held)
-
-        return self.call(step, pick)
-
-    # ---- of a softmax over the map
-
-    def over_weights(self, weights: Weights, how: Reduction) -> Statistic:
-        """A mean or a sum of values weighted by a softmax."""
-        if how.kind not in ("mean", "sum"):
-            raise ConversionError(f"{how.kind} of a softmax over the map has no local form")
-        above = self.over(weights.values, weights.at, how)
-        below = self.over(weights.powers, weights.powers_at, replace(how, kind="sum"))
-        return self._ratio(above, self.stacked(below))
-
-    def _ratio(self, above: Statistic, below: Get) -> Statistic:
-        ratio = self.emit(operator.truediv, self.stacked(above), below)
-        ratio = self.emit(lifting.as_type, ratio, self.example())
-        return Statistic(above.grid, above.mode, above.tail, stacked=ratio)
-
-    def pool(self, node: fx.Node, weights: Weights | None) -> Statistic:
-        """A product of matrices that sums over pixels, weighted by one map."""
-        a, b = node.args[:2]
-        assert isinstance(a, fx.Node)
-        assert isinstance(b, fx.Node)
-        right = self.block.tail(b)[-1] == 1
-        vector, matrix = (b, a) if right else (a, b)
-        place = self.block.rank(node) - (1 if right else 2)
-        if self.layout(matrix) != (place, place, 1):
-            raise ConversionError("its pixels lie in an unknown layout (matmul)")
-        row = self.emit(_TRANSPOSE, weights.powers if weights else self.plain(vector), -1, -2)
-        products = self.emit(operator.mul, self.plain(matrix), row)
-        total = self.over(products, matrix, "sum")
-        if weights is None:
-            return total
-        return self._ratio(total, self.stacked(self.over(weights.powers, vector, "sum")))
+    Raises:
+        ConversionError: it does not sum over the pixels alone.
+    """
+    a, b = node.args[:2]
+    assert isinstance(a, fx.Node)
+    assert isinstance(b, fx.Node)
+    right = block.item_shape(b)[-1] == 1
+    matrix, vector = (a, b) if right else (b, a)
+    pixels = block.rank(node) - (1 if right else 2)
+    if block.require_map_dims(matrix) != (pixels, pixels, 1):
+        raise ConversionError(f"{operation(node)} does not sum over the pixels alone")
+    return matrix, vector, Reduction("sum", (pixels,), keepdim=True)

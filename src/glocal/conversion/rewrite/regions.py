@@ -1,14 +1,15 @@
-"""Which part of a captured block has to run window by window: regions that mix pixels.
+"""Finds the regions of a captured block that mix pixels and have to run on windows.
 
-Attention and grid mixing have no statistic that could become a map. The nodes around them are run
-on overlapping windows instead, from where whole maps come in to where whole maps go out.
+Attention and grid mixing have no statistic that could become a map. The nodes around them run on
+overlapping windows instead, from where whole maps come in to where whole maps go out.
 """
 
 from dataclasses import dataclass
 
 from torch import fx
 
-from glocal.conversion.rewrite.capture import Block, TooSmallError
+from glocal.conversion.rewrite.arguments import TooSmallError
+from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.nodes import (
     ATTENTION,
     NORMS,
@@ -19,7 +20,7 @@ from glocal.conversion.rewrite.nodes import (
     is_size,
     is_view,
     operation,
-    tensors,
+    tensor_inputs,
 )
 from glocal.errors import ConversionError
 from glocal.ops.windows import Size
@@ -32,60 +33,62 @@ _ON_WINDOWS = PRODUCTS | SOFTMAX | ATTENTION | REDUCTIONS
 
 @dataclass
 class Region:
-    """Nodes that run on windows together.
+    """Nodes that run on the same windows.
 
     Attributes:
-        nodes: in no order.
-        feature: (height, width) of the map at the training size.
-        grid: whether it mixes the cells of a grid, which wants windows of the training size.
+        nodes: the nodes.
+        map_size: (height, width) of the map at the training size.
+        grid: True if it mixes the cells of a grid; its windows have the training size.
     """
 
     nodes: set[fx.Node]
-    feature: Size
+    map_size: Size
     grid: bool
 
-    def multiple(self, block: Block) -> Size:
-        """(height, width) of the cells that it cuts maps into; windows are multiples of them."""
+    def cell(self, block: Block) -> Size:
+        """Return (height, width) of the cells into which it cuts maps; windows hold whole cells."""
         atoms = [a for n in self.nodes for dim in block.dims.get(n, ()) for a in dim if a.cell]
         rows, columns = (max((a.sizes[0] for a in atoms if a.cell == x), default=1) for x in "HW")
         return rows, columns
 
 
 def regions(block: Block) -> list[Region]:
-    """The regions of a block.
+    """Find the regions of a block.
 
     Raises:
-        ConversionError: what one reads or makes cannot be cut into windows.
+        ConversionError: a region reads or makes something that cannot be cut into windows.
     """
-    tainted = _tainted(block)
+    dependent = _dependent(block)
     found: list[Region] = []
     for node, item in _seeds(block):
         if item.feature is None:
-            raise TooSmallError("the size of its map cannot be told")
+            raise TooSmallError(f"{operation(node)} mixes a map of unknown height and width")
         found.append(Region({node}, item.feature, item.kind == "grid"))
     for region in found:
-        _grow(block, region, tainted)
-    while pair := _joined(block, found):
+        _grow(block, region, dependent)
+    while pair := _pair_to_join(block, found):
         first, second = pair
-        if first.grid != second.grid or first.feature != second.feature:
-            raise ConversionError("it mixes maps of several sizes, or a grid and the whole map")
+        if first.grid != second.grid or first.map_size != second.map_size:
+            raise ConversionError(
+                "it mixes the pixels of maps of different sizes, or of a grid and a map"
+            )
         found.remove(second)
         first.nodes |= second.nodes
-        _grow(block, first, tainted)
+        _grow(block, first, dependent)
     return found
 
 
-def _joined(block: Block, found: list[Region]) -> tuple[Region, Region] | None:
-    """Two regions that overlap, or whose maps meet before anything else is done to them."""
+def _pair_to_join(block: Block, found: list[Region]) -> tuple[Region, Region] | None:
+    """Return two regions that overlap, or whose results meet in a pointwise operation."""
     home = {node: region for region in found for node in region.nodes}
     for region in found:
         for node in region.nodes:
-            for near in (node, *tensors(node)):
+            for near in (node, *tensor_inputs(node)):
                 if home.get(near, region) is not region:
                     return home[near], region
     for node in block.graph.nodes:
         if node.op == "call_function" and node not in home and is_pointwise(node):
-            maps = [n for n in tensors(node) if n not in block.shapes or block.spatial(n)]
+            maps = [n for n in tensor_inputs(node) if n not in block.shapes or block.is_spatial(n)]
             homes = list({id(home[n]): home[n] for n in maps if n in home}.values())
             if len(homes) > 1 and all(n in home for n in maps):
                 return homes[0], homes[1]
@@ -93,48 +96,51 @@ def _joined(block: Block, found: list[Region]) -> tuple[Region, Region] | None:
 
 
 def _seeds(block: Block) -> list[tuple[fx.Node, Global]]:
-    """The nodes that have to run on windows, each with its global operation."""
+    """Return the nodes that have to run on windows, each with its global operation."""
     seeds = []
     for node, item in block.globals.items():
         name = operation(node)
         if item.kind == "mixing" and name in NORMS:
             continue
-        if item.kind == "mixing" and name in SOFTMAX and block.layout(node):
+        if item.kind == "mixing" and name in SOFTMAX and block.map_dims(node):
             continue
         if item.kind == "statistic" and (name in REDUCTIONS or pools_by_matmul(block, node)):
             continue
         if item.kind in ("mixing", "statistic") and name not in _ON_WINDOWS:
-            raise ConversionError(f"{name} over the map has no local form")
+            raise ConversionError(f"{name} over the pixels has no local form")
         seeds.append((node, item))
-    # A statistic that meets the map in a product of matrices is one half of an attention.
+    # A statistic that meets the map in a matrix product is one half of an attention.
     carries: dict[fx.Node, Global] = {}
     for node in block.graph.nodes:
         if (made := block.globals.get(node)) and made.kind == "statistic":
             carries[node] = made
             continue
-        held = [carries[n] for n in node.all_input_nodes if n in carries]
-        if not held:
+        arriving = [carries[n] for n in node.all_input_nodes if n in carries]
+        if not arriving:
             continue
-        if node not in block.shapes or not block.spatial(node):
-            carries[node] = held[0]
+        if node not in block.shapes or not block.is_spatial(node):
+            carries[node] = arriving[0]
         elif operation(node) in PRODUCTS:
-            seeds.append((node, held[0]))
+            seeds.append((node, arriving[0]))
     return seeds
 
 
 def pools_by_matmul(block: Block, node: fx.Node) -> bool:
-    """Whether a product of matrices is a sum over pixels weighted by one map."""
-    if operation(node) not in ("matmul", "bmm") or len(tensors(node)) != 2:
+    """True if a node is a matrix product that sums over pixels, weighted by one map."""
+    if operation(node) not in ("matmul", "bmm") or len(tensor_inputs(node)) != 2:
         return False
     a, b = node.args[:2]
     if not (isinstance(a, fx.Node) and isinstance(b, fx.Node)):
         return False
-    if not (block.layout(a) and block.layout(b)) or len(block.tail(a)) != len(block.tail(b)):
+    if not (block.map_dims(a) and block.map_dims(b)) or len(block.item_shape(a)) != len(
+        block.item_shape(b)
+    ):
         return False
-    return block.tail(b)[-1] == 1 or block.tail(a)[-2] == 1
+    return block.item_shape(b)[-1] == 1 or block.item_shape(a)[-2] == 1
 
 
-def _grow(block: Block, region: Region, tainted: set[fx.Node]) -> None:
+def _grow(block: Block, region: Region, dependent: set[fx.Node]) -> None:
+    """Add nodes until the region reads maps and makes maps."""
     nodes = [n for n in block.graph.nodes if n.op == "call_function" and not is_size(n)]
     size = -1
     while size != len(region.nodes):
@@ -144,44 +150,47 @@ def _grow(block: Block, region: Region, tainted: set[fx.Node]) -> None:
                 region.nodes.add(node)
         for node in reversed(nodes):
             if node in region.nodes:
-                region.nodes.update(_pulled(block, node, region, tainted))
+                region.nodes.update(_pulled(block, node, region, dependent))
 
 
 def _joins(block: Block, region: Region, node: fx.Node) -> bool:
-    """Whether what a region has made has to, or may, go through a node before it is folded."""
-    inside = [n for n in tensors(node) if n in region.nodes]
+    """True if a node that reads results of a region has to, or may, run before they are folded."""
+    inside = [n for n in tensor_inputs(node) if n in region.nodes]
     if not inside:
         return False
     if any(not block.is_map(n) for n in inside):
         return True
     if not (is_pointwise(node) or is_view(node)):
         return False
-    if node in block.shapes and block.layout(node) is None:
+    if node in block.shapes and block.map_dims(node) is None:
         return False
     return all(
-        n in region.nodes or (n in block.shapes and not block.spatial(n)) for n in tensors(node)
+        n in region.nodes or (n in block.shapes and not block.is_spatial(n))
+        for n in tensor_inputs(node)
     )
 
 
-def _pulled(block: Block, node: fx.Node, region: Region, tainted: set[fx.Node]) -> list[fx.Node]:
-    """Operands of a node that must be made inside the region too."""
+def _pulled(block: Block, node: fx.Node, region: Region, dependent: set[fx.Node]) -> list[fx.Node]:
+    """Return the operands of a node that must be computed inside the region too."""
     result = []
-    for operand in tensors(node):
+    for operand in tensor_inputs(node):
         if operand in region.nodes:
             continue
-        plain = operand in block.shapes
-        if plain and not block.spatial(operand) and operand not in tainted:
+        single = operand in block.shapes
+        if single and not block.is_spatial(operand) and operand not in dependent:
             continue
-        if plain and block.layout(operand) and operand not in tainted:
+        if single and block.map_dims(operand) and operand not in dependent:
             continue
         if operand.op == "placeholder":
-            raise TooSmallError("it reads pixels in a layout that cannot be cut into windows")
+            raise TooSmallError(
+                "the block receives pixels in a shape that cannot be cut into windows"
+            )
         result.append(operand)
     return result
 
 
-def _tainted(block: Block) -> set[fx.Node]:
-    """Values that hold a statistic of the map, up to the next layer with weights."""
+def _dependent(block: Block) -> set[fx.Node]:
+    """Return the values that depend on a statistic, up to the next layer with weights."""
     found: set[fx.Node] = set()
     for node in block.graph.nodes:
         if node.op != "call_function":

@@ -1,1 +1,4 @@
-"""C++ forms of window operations: statistics (`native`) and transposed attention."""
+"""Compiled operations on float32 maps in CPU memory: windows (`native`), `attention`.
+
+`build` compiles the C++ sources at installation, `library` loads the result.
+"""

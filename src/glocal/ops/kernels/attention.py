@@ -98,4 +98,4 @@ def _is_last(x: Tensor) -> bool:
 
 
 def _library() -> ctypes.CDLL | None:
-    return library("attention", _FUNCTIONS)
+    return library(_FUNCTIONS)

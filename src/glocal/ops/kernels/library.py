@@ -1,84 +1,167 @@
-"""Compile the package's C++ on first use and keep the library in the user's cache.
+"""Load the compiled library of this package that suits the processor.
 
-Where there is no compiler, or ``GLOCAL_NATIVE=0`` says so, nothing is lost but speed.
+Nothing is compiled here: installing glocal builds the libraries (see `build`). Without one, torch
+computes the same, more slowly; ``glocal doctor`` says why. The environment variable
+``GLOCAL_KERNELS`` names a variant to use, or turns the kernels off with 0.
 """
 
 import ctypes
-import hashlib
 import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeAlias
 
-__all__ = ["INDEX", "POINTER", "Signatures", "library"]
+import torch
+
+from glocal.errors import ArgumentError
+from glocal.ops.kernels import build
+
+__all__ = ["INDEX", "POINTER", "Kernels", "Signatures", "kernels", "library", "select"]
 
 POINTER, INDEX = ctypes.c_void_p, ctypes.c_ssize_t
 Signatures: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
 """Names of functions that return an int, and the types of their arguments."""
 
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
-_SECONDS = 120
+VARIABLE = "GLOCAL_KERNELS"
+"""The environment variable that names a variant, or 0 for none."""
+
+_BUILD = f"python {build.__file__}"
+_TORCH_LIBRARIES = ("libtorch_cpu.so", "libtorch_cpu.dylib")
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The library in use, or the reason why there is none.
+
+    Attributes:
+        library: the loaded library; None without one.
+        variant: its name, one of `build.VARIANTS`.
+        file: its path.
+        openmp: True if it runs on the threads of torch's OpenMP runtime, False if it starts its
+            own for each call.
+        reason: why there is no library; empty with one.
+    """
+
+    library: ctypes.CDLL | None = None
+    variant: str = ""
+    file: Path | None = None
+    openmp: bool = False
+    reason: str = ""
 
 
 @cache
-def library(name: str, signatures: Signatures) -> ctypes.CDLL | None:
-    """The functions of a source of this folder; None where they cannot be had."""
-    if os.environ.get("GLOCAL_NATIVE", "1") == "0" or sys.platform == "win32":
-        return None
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        return None
-    source = files("glocal.ops.kernels").joinpath(f"{name}.cpp").read_text()
-    try:
-        loaded = ctypes.CDLL(str(_built(compiler, name, source)))
-    except (OSError, subprocess.SubprocessError):
-        return None
-    for function, arguments in signatures:
+def library(signatures: Signatures) -> ctypes.CDLL | None:
+    """The library in use, with the argument types of these functions; None without one."""
+    loaded = kernels().library
+    for function, arguments in signatures if loaded else ():
         getattr(loaded, function).argtypes = arguments
     return loaded
 
 
-def _built(compiler: str, name: str, source: str) -> Path:
-    """The compiled library, from the cache if it is there; made whole or not at all."""
-    said = (source, compiler, *_FLAGS, platform.machine(), _processor())
-    digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
-    folder = _cache()
-    path = folder / f"{name}-{digest}.so"
-    if path.exists():
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        made = Path(work) / path.name
-        command = [compiler, *_FLAGS, "-x", "c++", "-", "-o", str(made)]
-        subprocess.run(
-            command, input=source.encode(), check=True, capture_output=True, timeout=_SECONDS
-        )
-        os.replace(made, path)
-    return path
-
-
-def _cache() -> Path:
-    """Where compiled libraries are kept.
+@cache
+def kernels() -> Kernels:
+    """Load the library that ``GLOCAL_KERNELS`` names, or else the fastest for this processor.
 
     Raises:
-        OSError: the user has no place for it.
+        ArgumentError: ``GLOCAL_KERNELS`` has an unknown value, or names a variant that is not
+            built or that this processor cannot run.
     """
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glocal"
-    except RuntimeError as problem:  # in a container, a user may have neither HOME nor an entry
-        raise FileNotFoundError(str(problem)) from None
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted == "0":
+        return Kernels(reason=f"{VARIABLE}=0 turns them off")
+    if wanted not in ("", *build.VARIANTS):
+        names = ", ".join(build.VARIANTS)
+        raise ArgumentError(f"{VARIABLE}={wanted} is unknown; set one of {names}, or 0")
+    found = _best(wanted)
+    if wanted and found.library is None:
+        raise ArgumentError(f"{VARIABLE}={wanted} cannot be used: {found.reason}")
+    return found
 
 
-def _processor() -> str:
-    """What the compiler's ``native`` stands for here."""
+def select(wanted: str, built: Collection[str], features: Collection[str]) -> str:
+    """The variant to load.
+
+    >>> select("", {"baseline"}, {"avx2", "fma"})
+    'baseline'
+
+    Args:
+        wanted: the variant that the user names; empty for the fastest.
+        built: names of the variants that are built.
+        features: what the processor supports, some of `build.FEATURES`.
+
+    Raises:
+        ArgumentError: `wanted` is not built, or the processor cannot run it.
+    """
+    if not wanted:
+        fits = [v for v, needs in build.VARIANTS.items() if v in built and {*needs} <= {*features}]
+        return fits[-1]  # the baseline is always built
+    if wanted not in built:
+        raise ArgumentError(f"{VARIABLE}={wanted} is not built; run {_BUILD}")
+    if missing := [name for name in build.VARIANTS[wanted] if name not in features]:
+        raise ArgumentError(f"{VARIABLE}={wanted} needs a processor with {', '.join(missing)}")
+    return wanted
+
+
+def _best(wanted: str) -> Kernels:
+    baseline, reason = _open("baseline")
+    if baseline is None:
+        return Kernels(reason=reason)
+    built = [variant for variant in build.VARIANTS if _path(variant).exists()]
+    bits = baseline.glocal_features()
+    features = [name for i, name in enumerate(build.FEATURES) if bits >> i & 1]
+    variant = select(wanted, built, features)
+    loaded, reason = _open(variant)
+    if loaded is None:
+        return Kernels(reason=reason)
+    return Kernels(loaded, variant, _path(variant), _share_threads(loaded))
+
+
+def _path(variant: str) -> Path:
+    return build.BUILT / build.file_name(variant)
+
+
+def _open(variant: str) -> tuple[ctypes.CDLL | None, str]:
+    """A variant's library, or None and the reason."""
+    path = _path(variant)
+    if not path.exists():
+        try:
+            why = (build.BUILT / build.REASON).read_text(encoding="utf-8").strip()
+        except OSError:
+            why = (
+                "the installed wheel has none, or glocal runs from a checkout without installation"
+            )
+        return None, f"not built: {why}. To build them, run {_BUILD}"
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+        loaded = ctypes.CDLL(str(path))
+    except OSError as error:
+        return None, f"{path} could not be loaded: {error}"
+    try:
+        loaded.glocal_sources.restype = ctypes.c_char_p
+        sources = loaded.glocal_sources().decode()
+    except AttributeError:
+        sources = ""
+    if sources != build.digest():
+        return None, f"{path} was built from other sources. To build it again, run {_BUILD}"
+    return loaded, ""
+
+
+def _share_threads(loaded: ctypes.CDLL) -> bool:
+    """Run a library on the threads of torch's OpenMP runtime; False if torch has none.
+
+    The runtime is looked up through the torch library that depends on it, so that it is torch's
+    own even where the process has several.
+    """
+    folder = Path(torch.__file__).parent / "lib"
+    path = next((folder / name for name in _TORCH_LIBRARIES if (folder / name).exists()), None)
+    try:
+        parallel = ctypes.CDLL(str(path)).GOMP_parallel if path else None
+    except (OSError, AttributeError):
+        return False
+    if parallel is None:
+        return False
+    loaded.glocal_use_openmp.argtypes = (POINTER,)
+    loaded.glocal_use_openmp.restype = None
+    loaded.glocal_use_openmp(ctypes.cast(parallel, POINTER))
+    return True

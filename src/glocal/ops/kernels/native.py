@@ -185,4 +185,4 @@ def _work(x: Tensor, window: Size) -> tuple[int, int, int]:
 
 
 def _library() -> ctypes.CDLL | None:
-    return library("windows", _FUNCTIONS)
+    return library(_FUNCTIONS)

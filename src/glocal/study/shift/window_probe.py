@@ -217,8 +217,8 @@ def _replaced(arguments: Arguments, leaves: list[Any], tensors: list[Tensor]) ->
         if given.name is not None:
             t = next(queue)
             leaf = t if given.pixels is None else t.flatten(given.pixels, given.pixels + 1)
-        elif place in arguments.whence:
-            at, dim = arguments.whence[place]
+        elif place in arguments.size_sources:
+            at, dim = arguments.size_sources[place]
             leaf = tensors[at].shape[dim]
         made.append(leaf)
     return made

@@ -1,10 +1,10 @@
-"""Functions that are spelled out while a block is captured compute what they did."""
+"""Functions that are decomposed during capture compute the same."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from glocal.conversion.rewrite.spelling import SpelledOut
+from glocal.conversion.rewrite.decompositions import Decompositions
 
 FUNCTIONS = {
     "einsum_sum": lambda x: torch.einsum("bchw->bc", x),
@@ -28,7 +28,7 @@ def test_functions_are_unchanged(name):
     function = FUNCTIONS[name]
     x = torch.rand(2, 3, 5, 6, dtype=torch.float64)
     wanted = function(x)
-    with SpelledOut():
+    with Decompositions():
         torch.testing.assert_close(function(x), wanted, rtol=1e-9, atol=1e-12)
 
 
@@ -36,7 +36,7 @@ def test_functions_are_unchanged(name):
 def test_pools_of_the_whole_map_serve_every_size(pool):
     class Pool(torch.nn.Module):
         def forward(self, x):
-            with SpelledOut():
+            with Decompositions():
                 return pool(x, x.shape[2:])
 
     dynamic = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}

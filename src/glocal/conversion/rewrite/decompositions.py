@@ -1,4 +1,4 @@
-"""Spell composite functions out while a block is captured, where their short form hides a size."""
+"""Decomposes composite functions during capture that would hide a size of the map."""
 
 import math
 from collections.abc import Callable
@@ -9,25 +9,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["SpelledOut"]
+__all__ = ["Decompositions"]
 
 
-class SpelledOut(TorchFunctionMode):
-    """Runs functions as simpler ones that compute the same.
+class Decompositions(TorchFunctionMode):
+    """Replaces functions by simpler ones that compute the same.
 
-    A pool whose kernel is the whole map becomes a mean: kernel sizes are constants of a captured
-    graph, and a size of the map would be frozen in it. A sum over pixels or a product that
-    broadcasts, written as an einsum, becomes that sum or product. A batch norm of one image that
-    stands for many becomes the instance norm that it is.
+    - A pool whose kernel is the whole map becomes a mean or a maximum: a captured graph holds
+      kernel sizes as constants, so it would be valid for one size only.
+    - An einsum that only sums over pixels or multiplies with broadcasting becomes that sum or
+      product.
+    - A batch norm of one image whose channels hold a batch becomes the instance norm that it
+      computes.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        spell = _SPELLINGS.get(func)
-        if spell is not None:
-            made = spell(*args, **kwargs)
-            if made is not None:
-                return made
+        decompose = _DECOMPOSITIONS.get(func)
+        if decompose is not None:
+            result = decompose(*args, **kwargs)  # None: func is not of the form it replaces
+            if result is not None:
+                return result
         return func(*args, **kwargs)
 
 
@@ -50,7 +52,10 @@ def _lp_pool(
 
 
 def _is_whole(kernel: Any, x: Tensor) -> bool:
-    """Whether a kernel is the map's own size; to compare the numbers would be a guard."""
+    """True if the kernel is the size of the map.
+
+    Compares symbolic expressions: comparing their values would add a guard to the capture.
+    """
     if not isinstance(kernel, list | tuple) or len(kernel) != 2:
         return False
     return all(
@@ -69,10 +74,10 @@ def _einsum(equation: Any, *operands: Any) -> Tensor | None:
     if len(labels) != len(operands) or any(len(set(term)) != len(term) for term in (*labels, out)):
         return None
     if len(labels) == 1 and [n for n in labels[0] if n in out] == list(out):
-        gone = [place for place, n in enumerate(labels[0]) if n not in out]
-        return operands[0].sum(gone) if gone else operands[0]  # type: ignore[no-any-return]
+        summed = [place for place, n in enumerate(labels[0]) if n not in out]
+        return operands[0].sum(summed) if summed else operands[0]  # type: ignore[no-any-return]
     ordered = all([n for n in out if n in term] == list(term) for term in labels)
-    if len(labels) > 1 and ordered:  # nothing is summed: every label is one of the result's
+    if len(labels) > 1 and ordered:  # every label is in the result: nothing is summed
         aligned = [_aligned(x, term, out) for x, term in zip(operands, labels, strict=True)]
         return math.prod(aligned[1:], start=aligned[0])
     return None
@@ -115,7 +120,7 @@ def _batch_norm(
     return x.unsqueeze(0)
 
 
-_SPELLINGS: dict[Any, Callable[..., Tensor | None]] = {
+_DECOMPOSITIONS: dict[Any, Callable[..., Tensor | None]] = {
     F.avg_pool2d: _avg_pool,
     F.max_pool2d: _max_pool,
     torch.max_pool2d: _max_pool,

@@ -1,4 +1,4 @@
-"""What rewritten blocks compute with."""
+"""The functions that rewritten blocks call."""
 
 import oracles
 import pytest
@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glocal.conversion.rewrite import lifting
+from glocal.conversion.rewrite import runtime
 
-LAYOUTS = [  # shape of a tensor with a 6x5 map of 4 channels, and where the map lies in it
+MAPS = [  # shape of a tensor with a 6x5 map of 4 channels, and its dims as in `MapDims`
     ((2, 4, 6, 5), (2, 3, 1)),
     ((2, 6, 5, 4), (1, 2, 1)),
     ((2, 6, 4, 5), (1, 3, 1)),
@@ -20,30 +20,32 @@ LAYOUTS = [  # shape of a tensor with a 6x5 map of 4 channels, and where the map
 ]
 
 
-@pytest.mark.parametrize(("shape", "layout"), LAYOUTS)
-def test_maps_come_back_from_every_layout(shape, layout):
+@pytest.mark.parametrize(("shape", "where"), MAPS)
+def test_from_map_undoes_as_map(shape, where):
     x = torch.randn(shape)
-    m = lifting.as_map(x, layout, (6, 5))
+    m = runtime.as_map(x, where, (6, 5))
     assert m.shape[-2:] == (6, 5)
-    assert torch.equal(lifting.from_map(m, layout), x)
+    assert torch.equal(runtime.from_map(m, where), x)
 
 
-@pytest.mark.parametrize(("shape", "layout"), LAYOUTS)
+@pytest.mark.parametrize(("shape", "where"), MAPS)
 @pytest.mark.parametrize("window", [(3, 2), (6, 2), (9, 9)])
-def test_a_statistic_spreads_over_the_pixels_whose_windows_it_is_of(shape, layout, window):
+def test_stacked_statistics_broadcast_to_the_pixels_of_their_windows(shape, where, window):
     x = torch.randn(shape, dtype=torch.float64)
-    m = lifting.as_map(x, layout, (6, 5))
-    grid = lifting.statistic(m, "mean", window)
-    rows, columns, channels = layout
-    tail = [1 if d in (rows, columns) else n for d, n in enumerate(shape)][1:]
-    if channels > 1:  # such a statistic runs over those channels too
-        grid = lifting.statistic(m, "mean", window, over=[rows])
-    spread = lifting.spread(lifting.stack(grid, grid, tail), grid, layout, (6, 5), False)
+    m = runtime.as_map(x, where, (6, 5))
+    grid = runtime.window_statistic(m, "mean", window)
+    rows, columns, channels = where
+    item_shape = [1 if d in (rows, columns) else n for d, n in enumerate(shape)][1:]
+    if channels > 1:  # the statistic reduces those channels too
+        grid = runtime.window_statistic(m, "mean", window, over=[rows])
+    made = runtime.broadcastable(
+        runtime.stack_windows(grid, grid, item_shape), grid, where, (6, 5), False
+    )
     flat = m.reshape(2, -1, 6, 5)
     wanted = oracles.local_mean(flat, window).reshape(m.shape)
     if channels > 1:
         wanted = wanted.mean(rows, keepdim=True).expand(m.shape)
-    got = lifting.as_map(spread.expand(shape), layout, (6, 5))
+    got = runtime.as_map(made.expand(shape), where, (6, 5))
     torch.testing.assert_close(got, wanted)
 
 
@@ -67,19 +69,19 @@ def test_statistics_against_their_definitions(seed, window):
         "norm": lambda t, w: (oracles.local_mean(t.square(), w) * pixels).sqrt(),
     }
     for kind, define in slow.items():
-        got = lifting.statistic(x, kind, window)
+        got = runtime.window_statistic(x, kind, window)
         torch.testing.assert_close(got.expand(x.shape), define(x, window), rtol=1e-9, atol=1e-9)
         if kind in over_channels:
-            got = lifting.statistic(x, kind, window, over=[1])
+            got = runtime.window_statistic(x, kind, window, over=[1])
             wanted = define(over_channels[kind], window)
             torch.testing.assert_close(got.expand(wanted.shape), wanted, rtol=1e-9, atol=1e-9)
 
 
-def test_exponentials_neither_vanish_nor_overflow():
+def test_exponentials_neither_underflow_nor_overflow():
     x = torch.tensor([[[[-3000.0, 0.0, 3000.0, 2999.0]]]])
-    shift, powers = lifting.raised(x)
+    shift, powers = runtime.exponentials(x)
     assert shift == 3000
     assert powers.isfinite().all()
     assert (powers > 0).all()
-    got = lifting.statistic(x, "logsumexp", (1, 2))
+    got = runtime.window_statistic(x, "logsumexp", (1, 2))
     torch.testing.assert_close(got[0, 0, 0, -1], torch.tensor([3000.0, 2999.0]).logsumexp(0))

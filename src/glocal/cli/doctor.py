@@ -1,0 +1,150 @@
+"""``glocal doctor``: what this installation consists of, and what is missing."""
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["doctor", "facts"]
+
+Facts = dict[str, Any]
+"""Facts under their names, as JSON can hold them."""
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Report the versions, devices, kernels, image formats and optional packages of glocal.
+
+    Run it when restoration is slower than expected or a format or a command is unavailable, and
+    add its output to a bug report.
+
+    The environment variable GLOCAL_KERNELS selects the kernels: baseline, avx2 or avx512, or 0 for
+    none.
+    """
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    report = facts()
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, value in lines(report):
+        table.add_row(name, Text(value))
+    Console(highlight=False).print(table)
+
+
+def facts() -> Facts:
+    """The facts of this installation; a part that cannot be loaded has an ``error`` instead."""
+    import platform
+    from importlib.metadata import version
+
+    return {
+        "glocal": version("glocal"),
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "torch": _or_error(_torch),
+        "kernels": _or_error(_kernels),
+        "libvips": _or_error(_libvips),
+        "extras": _extras(),
+    }
+
+
+def lines(report: Facts) -> list[tuple[str, str]]:
+    """The rows of the report: a name, empty where it repeats, and a text."""
+    rows = [("glocal", report["glocal"]), ("Python", report["python"])]
+    torch, kernels, libvips = report["torch"], report["kernels"], report["libvips"]
+    if "error" in torch:
+        rows.append(("torch", f"cannot be loaded: {torch['error']}"))
+    else:
+        rows.append(("torch", f"{torch['version']}, {torch['threads']} threads"))
+        rows += _named("devices", torch["devices"])
+    if kernels.get("variant"):
+        rows += _named("kernels", [f"{kernels['variant']}, on {kernels['threads']}"])
+        rows.append(("", kernels["file"]))
+    else:
+        rows.append(("kernels", f"off: {kernels.get('error') or kernels['reason']}"))
+    if "error" in libvips:
+        rows.append(("libvips", f"cannot be loaded: {libvips['error']}"))
+    else:
+        rows.append(("libvips", libvips["version"]))
+        for kind, can in libvips["formats"].items():
+            verbs = [verb if can[verb] else f"cannot {verb}" for verb in ("read", "write")]
+            rows.append(("", f"{kind}: {', '.join(verbs)}"))
+    extras = []
+    for extra, state in report["extras"].items():
+        missing = ", ".join(state["missing"])
+        ready = f"{extra}: installed"
+        extras.append(f"{extra}: {missing} missing; {state['install']}" if missing else ready)
+    return rows + _named("extras", extras)
+
+
+def _named(name: str, values: list[str]) -> list[tuple[str, str]]:
+    """Rows of which the first carries the name."""
+    return [("" if i else name, value) for i, value in enumerate(values)]
+
+
+def _or_error(part: Any) -> Facts:
+    from glocal.texts import one_line
+
+    try:
+        result: Facts = part()
+    except Exception as error:  # doctor reports what is broken, whatever it raises
+        return {"error": one_line(error)}
+    return result
+
+
+def _torch() -> Facts:
+    import torch
+
+    devices = [f"cpu: {torch.backends.cpu.get_cpu_capability()}"]
+    for i in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(i)
+        devices.append(f"cuda:{i}: {about.name}, {about.total_memory / 2**30:.0f} GiB")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return {"version": torch.__version__, "threads": torch.get_num_threads(), "devices": devices}
+
+
+def _kernels() -> Facts:
+    from glocal.ops.kernels.library import kernels
+
+    found = kernels()
+    if found.library is None:
+        return {"variant": None, "reason": found.reason}
+    return {
+        "variant": found.variant,
+        "file": str(found.file),
+        "threads": "the threads of torch's OpenMP runtime" if found.openmp else "its own threads",
+    }
+
+
+def _libvips() -> Facts:
+    from glocal.images.formats import libvips_version, loaders
+
+    formats = {kind: {"read": r, "write": w} for kind, (r, w) in loaders().items()}
+    return {"version": libvips_version(), "formats": formats}
+
+
+def _extras() -> Facts:
+    """The optional extras of the installed package, and which of their packages are missing."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    extras: Facts = {}
+    for requirement in requires("glocal") or []:
+        package = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
+        if package is None or extra is None or extra[1] == "dev":
+            continue
+        install = f"pip install 'glocal[{extra[1]}]'"
+        state = extras.setdefault(extra[1], {"missing": [], "install": install})
+        try:
+            version(package[0])
+        except PackageNotFoundError:
+            state["missing"].append(package[0])
+    return extras

@@ -1,0 +1,136 @@
+"""A captured block: its graph, and where maps, batches and global operations are in it."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, fx
+
+from glocal.conversion.rewrite.nodes import operation
+from glocal.conversion.rewrite.program import Input
+from glocal.errors import ConversionError
+from glocal.ops.windows import Size
+from glocal.scanning.analysis import Global
+from glocal.scanning.dims import Dim, Sizes, role
+
+__all__ = ["Block", "MapDims"]
+
+
+class MapDims(NamedTuple):
+    """The dims of a tensor that hold the rows and columns of a feature map.
+
+    Attributes:
+        rows, columns: positions of the dims; equal if one dim holds the flattened pixels.
+        channels: outer factor of a flattened dim that holds channels as well as pixels.
+    """
+
+    rows: int
+    columns: int
+    channels: int = 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """A captured block.
+
+    Attributes:
+        graph: aten operations without side effects.
+        inputs, call: as in `program.Program`.
+        parameters: placeholder names to paths of parameters and buffers.
+        constants: placeholder names to tensors.
+        outputs: leaves of the result: nodes and constants.
+        returns: as in `program.Program`.
+        mutated: (leaf, node): the value that the block writes to a tensor argument.
+        globals: the global operations by node.
+        shapes: shapes of each tensor at the training size, higher, wider, and with another batch.
+        dims: dims of each tensor as factors.
+    """
+
+    graph: fx.Graph
+    inputs: tuple[Input, ...]
+    call: Any
+    parameters: dict[str, str]
+    constants: dict[str, Tensor]
+    outputs: tuple[Any, ...]
+    returns: Any
+    mutated: tuple[tuple[int, fx.Node], ...]
+    globals: dict[fx.Node, Global]
+    shapes: dict[fx.Node, tuple[tuple[int, ...], ...]]
+    dims: dict[fx.Node, tuple[Dim, ...]]
+
+    def map_dims(self, node: fx.Node) -> MapDims | None:
+        """Return the dims of the map in a tensor (n, ..., h, w, ...); None if it is no map."""
+        if not self.is_batched(node):
+            return None
+        places: list[tuple[int, str]] = []
+        channels = 1
+        for place, dim in enumerate(self.dims[node]):
+            atoms = [atom for atom in dim if atom.sizes != (1, 1, 1)]
+            follow = [role(atom.sizes) for atom in atoms]
+            if any(atom.grid or atom.cell for atom in atoms) or "HW" in follow:
+                return None
+            if not any(follow):
+                continue
+            inner = [letter for letter in follow if letter]
+            if follow[-len(inner) :] != inner:
+                return None
+            for atom in atoms[: -len(inner)]:
+                channels *= atom.sizes[0]
+            places += [(place, letter) for letter in inner]
+        if [letter for _, letter in sorted(places, key=lambda p: p[1])] != ["H", "W"]:
+            return None
+        rows, columns = (place for place, _ in sorted(places, key=lambda p: p[1]))
+        transposed = rows == columns and places[0][1] != "H"
+        if transposed or (channels > 1 and rows != columns):
+            return None
+        return MapDims(rows, columns, channels)
+
+    def require_map_dims(self, node: fx.Node) -> MapDims:
+        """Return `map_dims`.
+
+        Raises:
+            ConversionError: the tensor is no map.
+        """
+        dims = self.map_dims(node)
+        if dims is None:
+            raise ConversionError(
+                f"the rows and columns of a map cannot be identified (result of {operation(node)})"
+            )
+        return dims
+
+    def is_map(self, node: fx.Node) -> bool:
+        """True if the value is a tensor with the rows and columns of one feature map."""
+        return node in self.shapes and self.map_dims(node) is not None
+
+    def is_spatial(self, node: fx.Node) -> bool:
+        """True if a dim of the tensor changes with the height or width of the image."""
+        return any(role(atom.sizes) for dim in self.dims.get(node, ()) for atom in dim)
+
+    def is_batched(self, node: fx.Node) -> bool:
+        """True if the first dim of the tensor, and no other, is the batch."""
+        first, _, _, more = self.shapes[node]
+        grows = [a != b for a, b in zip(first, more, strict=True)]
+        return bool(grows) and grows[0] and not any(grows[1:])
+
+    def depends_on_batch(self, node: fx.Node) -> bool:
+        """True if any dim of the tensor changes with the batch size."""
+        return node in self.shapes and self.shapes[node][0] != self.shapes[node][3]
+
+    def map_sizes(self, node: fx.Node) -> tuple[Sizes, Sizes]:
+        """Return the height and the width of a map in the three runs of the scan."""
+        atoms = [a for d in self.dims[node] for a in d]
+        height = next(a.sizes for a in atoms if role(a.sizes) == "H")
+        width = next(a.sizes for a in atoms if role(a.sizes) == "W")
+        return height, width
+
+    def map_size(self, node: fx.Node) -> Size:
+        """Return (height, width) of a map at the training size."""
+        height, width = self.map_sizes(node)
+        return height[0], width[0]
+
+    def rank(self, node: fx.Node) -> int:
+        """Return the number of dims of a tensor."""
+        return len(self.shapes[node][0])
+
+    def item_shape(self, node: fx.Node) -> tuple[int, ...]:
+        """Return the shape of a tensor at the training size without its first dim."""
+        return self.shapes[node][0][1:]

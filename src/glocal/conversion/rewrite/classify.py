@@ -1,0 +1,307 @@
+"""Decides what each node of a captured block becomes in its local form, before any is emitted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import fx
+
+from glocal.conversion.rewrite.arguments import TooSmallError
+from glocal.conversion.rewrite.block import Block
+from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax, extend_chain
+from glocal.conversion.rewrite.nodes import (
+    NORMS,
+    REDUCTIONS,
+    SOFTMAX,
+    argument,
+    ignores_neighbours,
+    is_pointwise,
+    is_size,
+    is_view,
+    operation,
+    tensor_inputs,
+)
+from glocal.conversion.rewrite.reductions import Reduction, kind_text, norm_groups, weighted_pool
+from glocal.conversion.rewrite.regions import Region, pools_by_matmul, regions
+from glocal.conversion.rewrite.roles import (
+    Alias,
+    AtPixels,
+    ChainStep,
+    HalfReduction,
+    InWindows,
+    MapReduction,
+    Norm,
+    OnStatistics,
+    Ordinary,
+    PixelSoftmax,
+    Role,
+    ScaledSoftmax,
+    ViewedSoftmax,
+    WeightedPool,
+)
+from glocal.conversion.rewrite.statistic_forms import StatisticForm, expands, form_after
+from glocal.errors import ConversionError
+
+__all__ = ["Classification", "classify"]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The roles of the nodes of a block.
+
+    Attributes:
+        roles: by node; inputs, sizes and the output have none.
+        follows_law_of_windows: True if the block mixes pixels by statistics of its inputs alone,
+            so that its local form at a pixel is the block on the window of that pixel.
+    """
+
+    roles: dict[fx.Node, Role]
+    follows_law_of_windows: bool
+
+
+def classify(block: Block) -> Classification:
+    """Decide the role of every node of a block.
+
+    Raises:
+        TooSmallError: a statistic leaves the block; a larger block may have a local form.
+        ConversionError: the block has no known local form; the message says why.
+    """
+    for item in block.globals.values():
+        if item.kind in ("axis", "selection", "fourier", "unknown"):
+            raise ConversionError(item.reason)
+    classifier = _Classifier(block)
+    for node in block.graph.nodes:
+        if node.op == "call_function" and not is_size(node):
+            classifier.visit(node)
+    returned = [n for n in block.outputs if isinstance(n, fx.Node)]
+    for node in (*returned, *(node for _, node in block.mutated)):
+        classifier.require_map(node, "is returned by the block")
+    return Classification(classifier.roles, classifier.follows_law)
+
+
+class _Classifier:
+    """Goes through the nodes in order and remembers what their values are made of."""
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self.region_of: dict[fx.Node, Region] = {}
+        for region in regions(block):
+            self.region_of.update(dict.fromkeys(region.nodes, region))
+        self.roles: dict[fx.Node, Role] = {}
+        self.statistics: dict[fx.Node, StatisticForm] = {}
+        self.chains: dict[fx.Node, DeferredChain] = {}
+        self.softmaxes: dict[fx.Node, DeferredSoftmax] = {}
+        self.halves: dict[fx.Node, HalfReduction] = {}
+        # Maps that combine pixels with statistics, up to the next layer with weights.
+        self.combined: set[fx.Node] = set()
+        # All maps that depend on a statistic.
+        self.dependent: set[fx.Node] = set()
+        self.follows_law = not self.region_of
+
+    def visit(self, node: fx.Node) -> None:
+        """Decide the role of a node whose operands have theirs."""
+        if node in self.region_of:
+            for operand in tensor_inputs(node):
+                self.require_map(operand, f"is an operand of {operation(node)}, which mixes pixels")
+            self.roles[node] = InWindows(self.region_of[node])
+            return
+        if node in self.roles:  # one of several results of a reduction
+            return
+        name, operands = operation(node), tensor_inputs(node)
+        item = self.block.globals.get(node)
+        self.follows_law &= ignores_neighbours(node)
+        if name == "getitem" and operands[0] in self.halves:
+            self._set(node, self.halves[operands[0]])
+        elif item and name in NORMS:
+            self.roles[node] = self._norm(node)
+            self.follows_law &= operands[0] not in self.dependent
+            self.dependent.add(node)
+        elif item and name in SOFTMAX:
+            self._set(node, self._softmax(node))
+        elif name in REDUCTIONS and (item or operands[0] in self.halves):
+            self._reduction(node, operands[0])
+        elif item and pools_by_matmul(self.block, node):
+            self._set(node, self._pool(node))
+        elif any(n in self.halves for n in operands):
+            raise ConversionError(f"{name} of a map whose rows or columns were reduced alone")
+        elif item:
+            raise ConversionError(item.reason)
+        elif any(n in self.softmaxes for n in operands):
+            self._set(node, self._of_softmax(node, operands))
+        elif is_pointwise(node):
+            self._set(node, self._pointwise(node, operands))
+        elif any(n in self.statistics and not self.block.is_spatial(n) for n in operands):
+            self._set(node, self._of_statistics(node, operands))
+        else:
+            self._set(node, Ordinary())
+
+    def _set(self, node: fx.Node, role: Role) -> None:
+        """Note a role and what it says of the value."""
+        self.roles[node] = role
+        match role:
+            case HalfReduction():
+                self.halves[node] = role
+            case MapReduction() | WeightedPool() | OnStatistics() | Alias():
+                self.statistics[node] = role.form
+            case ChainStep():
+                self.chains[node] = role.chain
+            case PixelSoftmax() | ViewedSoftmax() | ScaledSoftmax():
+                self.softmaxes[node] = role.softmax
+            case AtPixels():
+                self.combined.add(node)
+                self.dependent.add(node)
+            case Ordinary():
+                operands = tensor_inputs(node)
+                if any(n in self.dependent or self._is_local(n) for n in operands):
+                    self.dependent.add(node)
+                if (is_pointwise(node) or is_view(node)) and any(
+                    n in self.combined or self._is_local(n) for n in operands
+                ):
+                    self.combined.add(node)
+
+    def _is_local(self, node: fx.Node) -> bool:
+        """True if a value is a statistic, or deferred."""
+        return node in self.statistics or node in self.chains or node in self.softmaxes
+
+    def require_map(self, node: fx.Node, use: str) -> None:
+        """Check that a statistic is used only where a map of statistics may be used.
+
+        Raises:
+            TooSmallError: it is not broadcast over the pixels inside the block.
+        """
+        form = self.statistics.get(node)
+        if form is not None and not self.block.is_spatial(node):
+            raise TooSmallError(f"the global {kind_text(form.kind)} {use}")
+
+    # ---- pointwise operations
+
+    def _pointwise(self, node: fx.Node, operands: Sequence[fx.Node]) -> Role:
+        maps = [n for n in operands if self.block.is_spatial(n) and n not in self.statistics]
+        has_statistics = any(n in self.statistics for n in operands)
+        has_sizes = any(is_size(n) for n in node.all_input_nodes)
+        if has_statistics and not maps:
+            return self._of_statistics(node, operands)
+        if not maps or not (has_statistics or has_sizes or any(self._is_local(n) for n in maps)):
+            return Ordinary()
+        if any(n in self.softmaxes for n in maps):
+            return AtPixels()
+        extended = extend_chain(self.block, node, maps, self.chains, self.statistics)
+        return ChainStep(*extended) if extended else AtPixels()
+
+    def _of_statistics(self, node: fx.Node, operands: Sequence[fx.Node]) -> Role:
+        lead = next(n for n in operands if n in self.statistics)
+        if expands(self.block, node, self.statistics):
+            return Alias(lead, self.statistics[lead])
+        return OnStatistics(lead, form_after(self.block, node, self.statistics))
+
+    # ---- reductions
+
+    def _reduction(self, node: fx.Node, source: fx.Node) -> None:
+        block, reduction = self.block, Reduction.of(self.block, node)
+        if source in self.halves:
+            half = self.halves[source]
+            source = half.source
+            reduction = half.reduction.with_second(reduction, block.rank(source))
+        elif (where := block.map_dims(source)) and reduction.is_over_one_axis(where):
+            self._set(node, HalfReduction(source, reduction))
+            return
+        role = self._map_reduction(source, reduction)
+        self._set(node, role)
+        if node not in block.shapes:  # (values, places), or (deviation, mean)
+            for user in node.users:
+                if user.args[1] == 0:
+                    self._set(user, Alias(node, role.form))
+                elif operation(node) in ("std_mean", "var_mean"):
+                    mean = replace(reduction, kind="mean", options={})
+                    self._set(user, self._map_reduction(source, mean))
+                else:
+                    raise ConversionError(
+                        f"it uses the position of the {kind_text(reduction.kind)} in the map"
+                    )
+
+    def _map_reduction(self, source: fx.Node, reduction: Reduction) -> MapReduction:
+        """Return the role of a reduction of a map, or of what was deferred."""
+        block, kind = self.block, kind_text(reduction.kind)
+        softmax, chain = self.softmaxes.get(source), self.chains.get(source)
+        of: DeferredChain | DeferredSoftmax | None = None
+        operand = base = source
+        if softmax is not None:
+            of = softmax
+            operand = base = softmax.product
+        elif chain is not None and self._reduces_chain(chain, source):
+            of, base = chain, chain.base
+        else:
+            if source in self.combined and not self._is_used_as_map(source):
+                raise ConversionError(f"{kind} of a map that combines pixels and global statistics")
+            self.follows_law &= not self._is_local(source) and source not in self.dependent
+        if of is not None and reduction.kind not in ("mean", "sum"):
+            what = "a softmax over the map" if softmax else "a map and global statistics"
+            raise ConversionError(f"the {kind} of {what} has no local form")
+        reduction.check(block.require_map_dims(operand))
+        item_shape = reduction.item_shape(block.shapes[operand][0])
+        is_map = of is None and len(item_shape) == 3 and item_shape[1:] == (1, 1)
+        form = StatisticForm(reduction.kind, block.map_size(base), item_shape, is_map)
+        return MapReduction(source, reduction, of, form)
+
+    def _reduces_chain(self, chain: DeferredChain, node: fx.Node) -> bool:
+        """True if the steps of a chain are a part of the statistic that follows.
+
+        A centred square always is: it is a variance. Other steps are if only statistics use
+        their result; a result that is used as a map is one, and its statistic is the local one
+        of that map.
+        """
+        variance = chain.has_square and chain.is_centred
+        return variance or chain.has_exp or not self._is_used_as_map(node)
+
+    def _is_used_as_map(self, node: fx.Node) -> bool:
+        """True if anything but reductions uses the pixels of a map."""
+        for user in node.users:
+            if operation(user) in REDUCTIONS:
+                continue
+            if not (is_pointwise(user) or is_view(user)) or self._is_used_as_map(user):
+                return True
+        return False
+
+    def _norm(self, node: fx.Node) -> Norm:
+        for affine in (argument(node, "weight"), argument(node, "bias")):
+            if affine is not None:
+                self.require_map(affine, f"is used as weights of {operation(node)}")
+        return Norm(norm_groups(self.block, node))
+
+    def _pool(self, node: fx.Node) -> WeightedPool:
+        matrix, vector, reduction = weighted_pool(self.block, node)
+        if matrix in self.softmaxes:
+            raise ConversionError("several softmaxes over the pixels are summed at once")
+        softmax = self.softmaxes.get(vector)
+        item_shape = reduction.item_shape(self.block.shapes[matrix][0])
+        is_map = softmax is None and len(item_shape) == 3 and item_shape[1:] == (1, 1)
+        form = StatisticForm("sum", self.block.map_size(matrix), item_shape, is_map)
+        return WeightedPool(matrix, vector, reduction, softmax, form)
+
+    # ---- softmax over the map
+
+    def _softmax(self, node: fx.Node) -> PixelSoftmax:
+        dim = argument(node, "dim") % self.block.rank(node)
+        if self.block.require_map_dims(node) != (dim, dim, 1):
+            raise ConversionError("its softmax normalises over other dims than the pixels")
+        if operation(node) == "log_softmax":
+            raise ConversionError("log_softmax over the map has no local form")
+        return PixelSoftmax(DeferredSoftmax(node, node))
+
+    def _of_softmax(self, node: fx.Node, operands: Sequence[fx.Node]) -> Role:
+        """Return the role of a node that reads a softmax before it weighs other pixels."""
+        block = self.block
+        source = next(n for n in operands if n in self.softmaxes)
+        softmax = self.softmaxes[source]
+        others = [n for n in operands if self.softmaxes.get(n) is not softmax]
+        if is_view(node) and not others and not softmax.is_scaled and block.is_map(node):
+            return ViewedSoftmax(DeferredSoftmax(node, node), source)
+        if (
+            operation(node) == "mul"
+            and len(others) == 1
+            and not self._is_local(others[0])
+            and block.map_dims(node) == block.map_dims(softmax.powers)
+        ):
+            return ScaledSoftmax(replace(softmax, product=node), source, others[0])
+        for operand in operands:
+            self.require_map(operand, "meets a softmax over the map")
+        return Ordinary()

@@ -1,0 +1,151 @@
+"""The roles that nodes of a captured block can have in its local form.
+
+`classify` gives every node one of these; `rewriter` emits each role with one function.
+"""
+
+from dataclasses import dataclass
+
+from torch import fx
+
+from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax
+from glocal.conversion.rewrite.reductions import Reduction
+from glocal.conversion.rewrite.regions import Region
+from glocal.conversion.rewrite.statistic_forms import StatisticForm
+
+__all__ = [
+    "Alias",
+    "AtPixels",
+    "ChainStep",
+    "HalfReduction",
+    "InWindows",
+    "MapReduction",
+    "Norm",
+    "OnStatistics",
+    "Ordinary",
+    "PixelSoftmax",
+    "Role",
+    "ScaledSoftmax",
+    "ViewedSoftmax",
+    "WeightedPool",
+]
+
+
+@dataclass(frozen=True)
+class Ordinary:
+    """Runs as in the original."""
+
+
+@dataclass(frozen=True)
+class InWindows:
+    """Runs on overlapping windows, as a part of a region."""
+
+    region: Region
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A normalisation over the pixels, with this number of groups of channels."""
+
+    groups: int
+
+
+@dataclass(frozen=True)
+class HalfReduction:
+    """The first of two reductions that each reduce one axis of the map `source`."""
+
+    source: fx.Node
+    reduction: Reduction
+
+
+@dataclass(frozen=True)
+class MapReduction:
+    """A reduction over the pixels of `source`: of a map, or of deferred operations on a map."""
+
+    source: fx.Node
+    reduction: Reduction
+    deferred: DeferredChain | DeferredSoftmax | None
+    form: StatisticForm
+
+
+@dataclass(frozen=True)
+class WeightedPool:
+    """A matrix product that sums over pixels: `matrix` weighted by the single map `vector`.
+
+    With `softmax`, the vector is a softmax over the pixels.
+    """
+
+    matrix: fx.Node
+    vector: fx.Node
+    reduction: Reduction
+    softmax: DeferredSoftmax | None
+    form: StatisticForm
+
+
+@dataclass(frozen=True)
+class OnStatistics:
+    """Runs on the statistics of all windows at once; `lead` is the first of them."""
+
+    lead: fx.Node
+    form: StatisticForm
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Has the same local form as the statistic `of`, for example where that is expanded."""
+
+    of: fx.Node
+    form: StatisticForm
+
+
+@dataclass(frozen=True)
+class ChainStep:
+    """The last step of a deferred chain; `source` is the map operand, or chain, that it extends."""
+
+    chain: DeferredChain
+    source: fx.Node
+
+
+@dataclass(frozen=True)
+class AtPixels:
+    """Pointwise: runs for each pixel, with the statistics and the sizes of its window."""
+
+
+@dataclass(frozen=True)
+class PixelSoftmax:
+    """A softmax over the pixels of a map."""
+
+    softmax: DeferredSoftmax
+
+
+@dataclass(frozen=True)
+class ViewedSoftmax:
+    """A view of the softmax `source`."""
+
+    softmax: DeferredSoftmax
+    source: fx.Node
+
+
+@dataclass(frozen=True)
+class ScaledSoftmax:
+    """The softmax `source` times the map `factor`."""
+
+    softmax: DeferredSoftmax
+    source: fx.Node
+    factor: fx.Node
+
+
+Role = (
+    Ordinary
+    | InWindows
+    | Norm
+    | HalfReduction
+    | MapReduction
+    | WeightedPool
+    | OnStatistics
+    | Alias
+    | ChainStep
+    | AtPixels
+    | PixelSoftmax
+    | ViewedSoftmax
+    | ScaledSoftmax
+)

@@ -1,0 +1,131 @@
+"""Local forms of statistics: what a value per image looks like once it is a value per window."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import fx
+
+from glocal.conversion.rewrite.block import Block
+from glocal.conversion.rewrite.nodes import (
+    RESIZES,
+    argument,
+    is_pointwise,
+    is_size,
+    operation,
+    tensor_inputs,
+)
+from glocal.conversion.rewrite.reductions import kind_text
+from glocal.errors import ConversionError
+from glocal.ops.windows import Size
+from glocal.scanning.aten import SELECTING
+from glocal.scanning.dims import product, role
+
+__all__ = ["StatisticForm", "expands", "form_after"]
+
+_CHUNKS = ("split", "split_with_sizes", "chunk")
+
+
+@dataclass(frozen=True)
+class StatisticForm:
+    """What the local form of a statistic looks like.
+
+    Attributes:
+        kind: "mean", "amax", ...; that of the first statistic where several are combined.
+        map_size: (height, width), at the training size, of the map whose windows it describes.
+        item_shape: shape of the original statistic without its first dim.
+        is_map: True if it is emitted as a map (n, c, windows down, windows along) for an original
+            (n, c, 1, 1); else the windows are stacked on the batch dim, (windows · n, *item_shape).
+    """
+
+    kind: str
+    map_size: Size
+    item_shape: tuple[int, ...]
+    is_map: bool
+
+
+def expands(block: Block, node: fx.Node, forms: Mapping[fx.Node, StatisticForm]) -> bool:
+    """True if a node copies one statistic to every pixel, which its local form needs not.
+
+    Args:
+        node: reads a statistic.
+        forms: of the statistics by node.
+    """
+    if operation(node) not in ("expand", "repeat", *RESIZES) or not block.is_spatial(node):
+        return False
+    operands = tensor_inputs(node)
+    lead = next(forms[n] for n in operands if n in forms)
+    maps = [n for n in operands if n not in forms and block.is_spatial(n)]
+    return not maps and _without_pixels(block, node) == lead.item_shape
+
+
+def form_after(
+    block: Block, node: fx.Node, forms: Mapping[fx.Node, StatisticForm]
+) -> StatisticForm:
+    """Return the form of the result of a node that reads statistics and no map.
+
+    Args:
+        node: reads a statistic.
+        forms: of the statistics by node.
+
+    Raises:
+        ConversionError: the result has no local form; the message says why.
+    """
+    name, operands = operation(node), tensor_inputs(node)
+    sources = [forms[n] for n in operands if n in forms]
+    others = [n for n in operands if n not in forms]
+    lead = sources[0]
+    what = f"the global {kind_text(lead.kind)}"
+    if name in SELECTING:
+        raise ConversionError(f"it selects by the rank of {what} ({name})")
+    if any(form.map_size != lead.map_size for form in sources):
+        raise ConversionError(f"{name} combines statistics of maps of different sizes")
+    if any(block.is_spatial(n) for n in others) or block.is_spatial(node):
+        if name.startswith("conv") and node.args[1] in forms:
+            raise ConversionError(f"{what} is used as convolution weights ({name})")
+        if any(block.is_spatial(n) for n in others) or not is_pointwise(node):
+            raise ConversionError(f"{what} meets the map in {name}, which is not pointwise")
+        # Of statistics that were broadcast over the pixels before.
+        return replace(lead, item_shape=_without_pixels(block, node), is_map=False)
+    single = node in block.shapes
+    if single and not block.is_batched(node):
+        raise ConversionError(f"{name} moves the batch of {what} away from the first dim")
+    item_shape = block.item_shape(node) if single else ()
+    return replace(lead, item_shape=item_shape, is_map=_runs_on_map(block, node, sources, others))
+
+
+def _runs_on_map(
+    block: Block, node: fx.Node, forms: Sequence[StatisticForm], others: Sequence[fx.Node]
+) -> bool:
+    """True if the operation does to each pixel of a map what it does to a 1x1 map."""
+    name = operation(node)
+    if not all(form.is_map for form in forms) or any(is_size(n) for n in node.all_input_nodes):
+        return False
+    if any(block.depends_on_batch(n) for n in others):
+        return False
+    if node in block.shapes:
+        item_shape = block.item_shape(node)
+        if len(item_shape) != 3 or item_shape[1:] != (1, 1):
+            return False
+    elif name not in _CHUNKS:
+        return False
+    if name == "conv2d":
+        weight, padding = node.args[1], argument(node, "padding")
+        assert isinstance(weight, fx.Node)
+        pointwise = block.shapes[weight][0][2:] == (1, 1) and padding in (0, [0, 0])
+        return weight in others and pointwise
+    if name in ("cat", "softmax", *_CHUNKS):
+        return argument(node, "dim") in (1, -3)
+    if name in ("mean", "sum", "amax"):
+        return argument(node, "dim") in (1, [1])
+    return is_pointwise(node) or name in ("getitem", "clone", "_to_copy")
+
+
+def _without_pixels(block: Block, node: fx.Node) -> tuple[int, ...]:
+    """Return the shape without the first dim, with 1 for rows and columns."""
+    where = block.map_dims(node)
+    return tuple(
+        1 if role(product(dim)) or (where and place in where[:2]) else size
+        for place, (dim, size) in enumerate(
+            zip(block.dims[node], block.shapes[node][0], strict=True)
+        )
+    )[1:]

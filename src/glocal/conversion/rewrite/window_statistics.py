@@ -1,0 +1,124 @@
+"""Emits operations on statistics of windows, and statistics where they meet pixels."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx
+
+from glocal.conversion.rewrite import runtime
+from glocal.conversion.rewrite.emission import Emission, Value, WindowStatistic
+from glocal.conversion.rewrite.nodes import is_size
+from glocal.conversion.rewrite.reductions import kind_text
+from glocal.conversion.rewrite.roles import Alias, OnStatistics
+from glocal.errors import ConversionError
+
+__all__ = [
+    "add_statistic",
+    "at_pixels",
+    "broadcastable",
+    "emit_alias",
+    "emit_at_pixels",
+    "emit_on_statistics",
+    "operand_on_windows",
+    "stacked",
+]
+
+
+def add_statistic(emission: Emission, node: fx.Node, statistic: WindowStatistic) -> None:
+    """Set the local form of a node; its map is emitted if anything needs it."""
+    emission.statistics[node] = statistic
+    emission.defer(node, lambda: _full_map(emission, statistic, node))
+
+
+def emit_alias(emission: Emission, node: fx.Node, role: Alias) -> None:
+    """Emit nothing: the node has the local form of another."""
+    add_statistic(emission, node, emission.statistics[role.of])
+
+
+def emit_on_statistics(emission: Emission, node: fx.Node, role: OnStatistics) -> None:
+    """Emit an operation on the statistics of all windows, as maps or stacked."""
+    lead = emission.statistics[role.lead]
+    made = WindowStatistic(role.form, lead.windows, lead.grid)
+    if role.form.is_map:
+        made.as_map = emission.run(node, lambda n: _operand_on_map(emission, n))
+    else:
+        made.stacked = emission.run(node, operand_on_windows(emission, lead))
+    add_statistic(emission, node, made)
+
+
+def operand_on_windows(emission: Emission, lead: WindowStatistic) -> Callable[[fx.Node], Any]:
+    """Return the function from operands to values where the windows of `lead` are stacked."""
+
+    def value_of(node: fx.Node) -> Any:
+        if node in emission.statistics:
+            return stacked(emission, emission.statistics[node])
+        if is_size(node):
+            return emission.number(node, lead.windows)
+        if emission.block.depends_on_batch(node):
+            count = lead.windows.count
+            return emission.call(runtime.repeat_for_windows, emission.value(node), count)
+        return emission.value(node)
+
+    return value_of
+
+
+def _operand_on_map(emission: Emission, node: fx.Node) -> Any:
+    known = emission.statistics.get(node)
+    return emission.value(node) if known is None else known.as_map
+
+
+def stacked(emission: Emission, statistic: WindowStatistic) -> Value:
+    """Return a statistic with its windows stacked on the batch dim."""
+    if statistic.stacked is None:
+        statistic.stacked = emission.call(
+            runtime.stack_windows, statistic.as_map, statistic.grid, statistic.form.item_shape
+        )
+    return statistic.stacked
+
+
+def broadcastable(emission: Emission, statistic: WindowStatistic, node: fx.Node) -> Value:
+    """Return a statistic as a map that broadcasts against the value of a node.
+
+    Raises:
+        ConversionError: the original does not broadcast it over rows and columns.
+    """
+    where, form = emission.block.require_map_dims(node), statistic.form
+    resize = emission.block.map_size(node) != form.map_size
+    if statistic.as_map is not None and where == (2, 3, 1) and not resize:
+        return statistic.as_map
+    alike = len(form.item_shape) == emission.block.rank(node) - 1
+    if not alike or any(form.item_shape[d - 1] != 1 for d in (where.rows, where.columns)):
+        raise ConversionError(f"the global {kind_text(form.kind)} is not broadcast over the map")
+    size = emission.sizes(node) if resize or where.rows == where.columns else None
+    windows = stacked(emission, statistic)
+    return emission.call(runtime.broadcastable, windows, statistic.grid, where, size, resize)
+
+
+def _full_map(emission: Emission, statistic: WindowStatistic, node: fx.Node) -> Value:
+    """Return the full map of a statistic that a node broadcasts over the pixels."""
+    return emission.call(
+        runtime.expand_to_map,
+        broadcastable(emission, statistic, node),
+        emission.block.require_map_dims(node),
+        emission.sizes(node),
+    )
+
+
+def emit_at_pixels(emission: Emission, node: fx.Node) -> None:
+    """Emit a pointwise operation of pixels and the statistics of their windows."""
+    emission.define(node, at_pixels(emission, node))
+
+
+def at_pixels(emission: Emission, node: fx.Node) -> Value:
+    """Return the value of a pointwise node for each pixel, with the statistics of its window."""
+    emission.block.require_map_dims(node)
+    windows = emission.windows_on(node)
+
+    def value_of(n: fx.Node) -> Any:
+        if is_size(n):
+            return emission.number(n, windows)
+        if n in emission.statistics:
+            return broadcastable(emission, emission.statistics[n], node)
+        return emission.value(n)
+
+    return emission.run(node, value_of)
