@@ -1,4 +1,4 @@
-"""Tiny networks whose statistics are known, and what the tests of probes do with them."""
+"""Tiny networks with known statistics, shared by the tests of probes."""
 
 import functools
 from collections.abc import Callable
@@ -15,7 +15,7 @@ TRAIN, WINDOW = (16, 16), (24, 24)
 
 
 class Block(nn.Module):
-    """A 1x1 convolution and what follows, so that each test names its operation alone."""
+    """A 1x1 convolution before and after `mix`, which a test defines."""
 
     def __init__(self, **children: nn.Module) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Twice(Block):
 
 
 class Halved(nn.Module):
-    """A pool over a map of half the size, in a network that wants whole multiples of 2."""
+    """A pool over a map of half the size; accepts only even sizes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ class Gate(nn.Module):
 
 
 class GateAndNorm(Gate):
-    """The mean is best taken locally, the norm globally, if the targets say so."""
+    """Adds the mean and the norm, which targets can want local or global separately."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +56,7 @@ def write(path, pixels):
 
 
 def dataset_in(folder: Path):
-    """A function that makes a paired set in a folder, whose targets a network makes, plus noise."""
+    """Return a function that writes a paired set with the targets of a network, plus noise."""
 
     def make(teacher, count=3, size=(120, 136)):
         for seed in range(count):

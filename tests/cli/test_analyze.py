@@ -116,7 +116,7 @@ def test_the_user_chooses_layers(run, checkpoint: Path, data: Path, tmp_path: Pa
     assert "--out" in alone.stderr
 
 
-def test_a_plain_folder_is_taken_and_said(run, checkpoint: Path, photo: Path) -> None:
+def test_a_plain_folder_is_accepted_with_a_note(run, checkpoint: Path, photo: Path) -> None:
     result = run("analyze", checkpoint, "--data", photo.parent, "--crops-per-image", 3)
     assert result.exit_code == 0, result.output
     assert f"images       1 in {photo.parent}" in result.stdout
@@ -172,7 +172,7 @@ def test_a_refused_file_loses_nothing(
     assert "cannot be created" in result.stderr
 
 
-def test_a_missing_matplotlib_is_said_first(
+def test_a_missing_matplotlib_is_reported_before_the_work(
     run, checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

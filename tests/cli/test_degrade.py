@@ -107,7 +107,7 @@ def test_a_bad_file_is_named_and_the_others_are_made(run, folder: Path, tmp_path
         ),
     ],
 )
-def test_impossible_wishes(
+def test_wrong_arguments_are_refused(
     run,
     photo: Path,
     monkeypatch: pytest.MonkeyPatch,

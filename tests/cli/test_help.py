@@ -17,6 +17,7 @@ COMMANDS = [
     ["evaluate"],
     ["analyze"],
     ["tune"],
+    ["doctor"],
     ["import"],
     ["import", "maxim"],
 ]

@@ -178,7 +178,7 @@ def test_without_a_name_the_package_gives_it(run, package: Path, monkeypatch) ->
     assert (package.parent / "maxim.safetensors").is_file()
 
 
-def test_existing_files_are_replaced_only_when_asked(run, package: Path, tmp_path: Path) -> None:
+def test_existing_files_need_overwrite(run, package: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     out.write_text("mine")
     result = run("import", "maxim", package, out)

@@ -81,7 +81,7 @@ def test_a_foreign_checkpoint_needs_a_train_size(run, photo: Path, bare_checkpoi
     assert "trained on crops of 32x32" in result.stdout
 
 
-def test_existing_outputs_are_kept_unless_told(run, photo: Path, checkpoint: Path) -> None:
+def test_existing_outputs_need_overwrite(run, photo: Path, checkpoint: Path) -> None:
     target = photo.with_name("photo-restored.png")
     target.write_bytes(b"mine")
     result = run("restore", photo, "--model", checkpoint)
@@ -140,7 +140,7 @@ def test_a_damaged_photograph_is_one_line(run, photo: Path, checkpoint: Path) ->
     assert sorted(p.name for p in photo.parent.glob("photo*")) == ["photo.png"]
 
 
-def test_notes_are_said(run, photo: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_notes_are_printed(run, photo: Path, checkpoint: Path, tmp_path: Path) -> None:
     images.write(photo, Image(pixels(photo).astype(np.uint16) * 257))
     result = run("restore", photo, tmp_path / "o.jpg", "--model", checkpoint)
     assert result.stderr == "note: 16-bit samples were rounded to 8 bits for .jpg\n"
@@ -184,7 +184,7 @@ def test_interruption_exits_with_130(
 
 
 @pytest.mark.filterwarnings("default")
-def test_short_memory_is_said_in_one_line(
+def test_short_memory_is_reported_in_one_line(
     run, photo: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -340,7 +340,7 @@ def large(tmp_path: Path) -> Path:
     return tmp_path / "large.png"
 
 
-def test_tiles_of_a_local_network_are_told(run, large: Path, checkpoint: Path) -> None:
+def test_tiles_of_a_local_network_are_printed(run, large: Path, checkpoint: Path) -> None:
     target = large.with_name("o.png")
     words = ("--model", checkpoint, "--tile", "192", "--halo", "20")
     result = run("restore", large, target, *words)
@@ -359,7 +359,7 @@ def test_memory_needs_a_unit(run, photo: Path, checkpoint: Path, text: str) -> N
     assert "is not an amount of memory; give it as 6GB or 800MB" in message
 
 
-def test_a_large_photograph_that_was_interrupted_goes_on(
+def test_an_interrupted_large_photograph_continues(
     run, large: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from glocal.inference.run import TileRunner

@@ -105,7 +105,7 @@ def test_the_original_is_recommended(run, data: Path, gate: nn.Module) -> None:
     assert f"glocal restore photo.jpg --model {MODEL} --global\n" in result.stdout
 
 
-def test_what_is_asked_is_passed_on(run, data: Path, gate: nn.Module, tmp_path: Path) -> None:
+def test_options_are_passed_on(run, data: Path, gate: nn.Module, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     words = ("tune", MODEL, "--train-size", 32, "-d", data, "--log", log)
     asked = ("--metric", "ssim", "--limit", "1", "--crop", "96x100", "--per-axis")

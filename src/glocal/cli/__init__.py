@@ -123,10 +123,9 @@ app.command(
         "glocal tune net.pth --data photos/ --layout dnd --train-size 128",
     ),
 )(tune)
-
 app.command(
     help=_help(doctor),
-    epilog="[bold]Examples[/bold]\n\nglocal doctor\n\nglocal doctor --json",
+    epilog=_examples("glocal doctor", "glocal doctor --json"),
 )(doctor)
 
 

@@ -29,7 +29,7 @@ def test_any_image_becomes_a_picture(tmp_path: Path) -> None:
         assert pixels[0, :, 0].tolist() == [0, 0, 128, 255, 255, 0]
 
 
-def test_a_folder_that_cannot_be_made_is_said_in_a_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "images").write_text("a file")
     with pytest.raises(ImageError, match=r"images.1-a: cannot be created \("):
         write_picture(tmp_path / "images/1-a/target.png", np.zeros((2, 2, 3), np.float32))

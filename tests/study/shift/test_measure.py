@@ -181,7 +181,7 @@ def test_all_kinds_of_images_are_one(net: Net) -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_what_stays_global_is_told(net: Net) -> None:
+def test_operations_left_global_are_marked(net: Net) -> None:
     shifts = analyze(
         net, [photo(48, 64)], 16, conversion=ConversionOptions("pool"), crops_per_image=4
     )
@@ -235,7 +235,7 @@ def test_one_crop_says_nothing_of_tlc(net: Net) -> None:
     assert verdict.startswith("a single training crop has no deviation")
 
 
-def test_impossible_wishes(net: Net) -> None:
+def test_wrong_arguments_are_refused(net: Net) -> None:
     with pytest.raises(ArgumentError, match="no images"):
         analyze(net, [], 16)
     with pytest.raises(ArgumentError, match="no images"):
@@ -248,7 +248,7 @@ def test_impossible_wishes(net: Net) -> None:
         window_shifts(net, [photo(24, 24)], 16, windows=[(0, 3)])
 
 
-def test_too_little_memory_is_said(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_memory_is_reported(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Net, x: Tensor) -> Tensor:
         if x.shape[-1] == 72:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -260,7 +260,7 @@ def test_too_little_memory_is_said(net: Net, monkeypatch: pytest.MonkeyPatch) ->
         analyze(net, [photo(40, 72)], 16, crops_per_image=1)
 
 
-# --- what is said of it ----------------------------------------------------------------------
+# --- the report ----------------------------------------------------------------------------
 
 
 def report(*distances: tuple[float, float]) -> StatisticsShift:
@@ -314,7 +314,7 @@ def test_the_table() -> None:
     ]
 
 
-def test_json_tells_the_distances() -> None:
+def test_json_contains_the_distances() -> None:
     data = json.loads(report((1, 0.5), (2, 0.25)).to_json())
     assert data["train_size"] == [64, 64]
     assert data["mean_distance"] == {"full": 1.5, "local": 0.375}

@@ -98,7 +98,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_matplotlib_is_said_in_a_line(
+def test_a_missing_matplotlib_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -39,14 +39,14 @@ def moments(x: Tensor, correction: int = 0) -> list[float]:
 
 @pytest.mark.parametrize("size", [(16, 16), (40, 52)])
 @pytest.mark.parametrize("network", [SqueezeExcite, FunctionalMean, SumOverArea, TwoSums, TwoMeans])
-def test_means_and_sums_are_told_as_means(network: type[Block], size: tuple[int, int]) -> None:
+def test_means_and_sums_are_measured_as_means(network: type[Block], size: tuple[int, int]) -> None:
     model, scan = build(network)
     (values,) = Probe(model, scan)(photo(*size))
     expected = features(model, photo(*size)).double().mean((2, 3)).numpy()
     assert values == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_norms_are_told_by_the_pixel() -> None:
+def test_norms_are_measured_per_pixel() -> None:
     model, scan = build(ResponseNorm)
     (values,) = Probe(model, scan)(photo(40, 52))
     rms = features(model, photo(40, 52)).double().square().mean((2, 3)).sqrt().numpy()

@@ -36,7 +36,7 @@ def test_a_map_is_the_mean_difference_of_the_channels() -> None:
     np.testing.assert_allclose(seam_map(a[..., 0], b[..., 0]), np.abs(a - b)[..., 0])
 
 
-def test_integers_are_told_in_unit_range() -> None:
+def test_integers_are_scaled_to_unit_range() -> None:
     a, b = np.array([[[0], [255]]], np.uint8), np.array([[[255], [204]]], np.uint8)
     np.testing.assert_allclose(seam_map(a, b), [[1, 0.2]])
     wide = [x.astype(np.uint16) * 257 for x in (a, b)]

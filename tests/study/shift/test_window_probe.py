@@ -75,7 +75,7 @@ def test_moments_under_tlc_are_those_of_the_operation(size: tuple[int, int]) -> 
     )
 
 
-def test_each_call_of_a_module_is_told_on_its_own_map() -> None:
+def test_each_call_of_a_module_is_measured_on_its_own_map() -> None:
     model, scan = build(Twice)
     converted = local_form(Twice)
     first, second = WindowProbe(model, scan, converted)(photo(40, 52))
@@ -88,7 +88,7 @@ def test_each_call_of_a_module_is_told_on_its_own_map() -> None:
         torch.testing.assert_close(got, sorted_by_columns(expected), rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_kept_global_has_one_statistic() -> None:
+def test_an_operation_left_global_has_one_sample() -> None:
     model, scan = build(SqueezeExcite)
     converted = localize(model, TRAIN, window=WINDOW, keep_global="gate.*")
     full = Probe(model, scan)(photo(40, 52))

@@ -30,7 +30,7 @@ def test_groups_are_of_what_converts_them():
     assert inseparable == ()
 
 
-def test_rewritten_blocks_are_told_by_their_operations():
+def test_rewritten_blocks_are_named_by_their_operations():
     groups, _ = groups_of(
         plan(
             local("a.0", "mean", "rewrite of a.0"),

@@ -19,7 +19,7 @@ def dataset(tmp_path):
     return dataset_in(tmp_path / "set")
 
 
-def test_where_global_is_right_the_original_is_recommended(dataset):
+def test_the_original_is_recommended_if_global_is_right(dataset):
     model = Gate()
     found = tune(model, dataset(model), TRAIN)
     assert found.use_original
@@ -35,7 +35,7 @@ def test_where_global_is_right_the_original_is_recommended(dataset):
 
 
 @pytest.mark.parametrize("window", [24, 56])
-def test_where_local_is_right_its_window_is_found(dataset, window):
+def test_the_window_is_found_if_local_is_right(dataset, window):
     model = Gate()
     found = tune(model, dataset(glocal.localize(model, TRAIN, window=window)), TRAIN)
     assert not found.use_original
@@ -60,7 +60,7 @@ def test_what_is_best_global_stays_global(dataset):
     assert "and instance norm left global" in found.advice()
 
 
-def test_operations_may_be_left_as_they_are(dataset):
+def test_operations_can_be_left_out_of_the_search(dataset):
     model = GateAndNorm()
     data = dataset(glocal.localize(model, TRAIN, window=40, keep_global="norm"))
     found = tune(model, data, TRAIN, operations=False)
@@ -79,7 +79,7 @@ def test_no_operations_no_effect(dataset):
     glocal.localize(nn.Conv2d(3, 3, 3, padding=1), **found.arguments)
 
 
-def test_nothing_is_left_where_all_is_kept_global(dataset):
+def test_nothing_to_convert_if_all_is_left_global(dataset):
     found = tune(Gate(), dataset(Gate(), 1), TRAIN, conversion=ConversionOptions("*"))
     assert found.verdict == "nothing to convert"
     assert found.advice().startswith("keep_global covers all operations that could be converted")
