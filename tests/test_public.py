@@ -89,7 +89,9 @@ def classes_in(hint: Any) -> Iterator[type]:
             yield from classes_in(part)
 
 
-@pytest.mark.parametrize(("name", "value"), list(public_objects()), ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(
+    ("name", "value"), [pytest.param(*each, id=each[0]) for each in public_objects()]
+)
 def test_every_class_in_a_public_signature_is_public(name: str, value: Any):
     public = {value for _, value in public_objects() if isinstance(value, type)}
     used = {each for hint in signatures(value) for each in classes_in(hint)}
