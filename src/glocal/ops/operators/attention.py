@@ -15,7 +15,11 @@ from glocal.ops.operators.parts import clipped, like_first, like_second, save
 __all__ = ["channel_attention"]
 
 
-@torch.library.custom_op("glocal::channel_attention", mutates_args=())
+@torch.library.custom_op(
+    "glocal::channel_attention",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor v, Tensor temperature, int[] window, float eps) -> Tensor",
+)
 def channel_attention(
     q: Tensor, k: Tensor, v: Tensor, temperature: Tensor, window: Sequence[int], eps: float
 ) -> Tensor:
@@ -34,7 +38,11 @@ def channel_attention(
     return attention_by_cells.channel_attention(q, k, v, temperature, inside, eps).contiguous()
 
 
-@torch.library.custom_op("glocal::window_products", mutates_args=())
+@torch.library.custom_op(
+    "glocal::window_products",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, int[] window, bool averaged) -> (Tensor, Tensor, Tensor)",
+)
 def _window_products(
     q: Tensor, k: Tensor, window: Sequence[int], averaged: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +64,11 @@ def _window_products(
     return grams, squares_q, squares_k
 
 
-@torch.library.custom_op("glocal::window_mix", mutates_args=())
+@torch.library.custom_op(
+    "glocal::window_mix",
+    mutates_args=(),
+    schema="(Tensor matrices, Tensor v, int[] window, bool averaged) -> Tensor",
+)
 def _window_mix(matrices: Tensor, v: Tensor, window: Sequence[int], averaged: bool) -> Tensor:
     """Multiply the channels of each pixel by the sum of its windows' matrices, or the average.
 

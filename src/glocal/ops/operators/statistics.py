@@ -30,7 +30,11 @@ __all__ = ["instance_norm", "window_maxima", "window_moments", "window_sums"]
 # ---- sums
 
 
-@torch.library.custom_op("glocal::window_sums", mutates_args=())
+@torch.library.custom_op(
+    "glocal::window_sums",
+    mutates_args=(),
+    schema="(Tensor x, int[] window) -> Tensor",
+)
 def window_sums(x: Tensor, window: Sequence[int]) -> Tensor:
     """Sum over the window of each pixel, (b, c, h, w) to (b, c, h, w).
 
@@ -42,7 +46,11 @@ def window_sums(x: Tensor, window: Sequence[int]) -> Tensor:
     return _full_map(sum_windows(x, inside), size)
 
 
-@torch.library.custom_op("glocal::window_sums_adjoint", mutates_args=())
+@torch.library.custom_op(
+    "glocal::window_sums_adjoint",
+    mutates_args=(),
+    schema="(Tensor x, int[] window) -> Tensor",
+)
 def _window_sums_adjoint(x: Tensor, window: Sequence[int]) -> Tensor:
     """The adjoint of `window_sums`: each pixel sums the values of the windows that hold it."""
     _, inside = clipped(x, window)
@@ -52,7 +60,11 @@ def _window_sums_adjoint(x: Tensor, window: Sequence[int]) -> Tensor:
 # ---- maxima
 
 
-@torch.library.custom_op("glocal::window_maxima", mutates_args=())
+@torch.library.custom_op(
+    "glocal::window_maxima",
+    mutates_args=(),
+    schema="(Tensor x, int[] window) -> Tensor",
+)
 def window_maxima(x: Tensor, window: Sequence[int]) -> Tensor:
     """Maximum over the window of each pixel, (b, c, h, w) to (b, c, h, w), in any dtype.
 
@@ -65,7 +77,11 @@ def window_maxima(x: Tensor, window: Sequence[int]) -> Tensor:
     return _full_map(values, size)
 
 
-@torch.library.custom_op("glocal::window_maxima_backward", mutates_args=())
+@torch.library.custom_op(
+    "glocal::window_maxima_backward",
+    mutates_args=(),
+    schema="(Tensor gradient, Tensor x, int[] window) -> Tensor",
+)
 def _window_maxima_backward(gradient: Tensor, x: Tensor, window: Sequence[int]) -> Tensor:
     _, (kh, kw) = clipped(x, window)
     pool, backward = (
@@ -85,7 +101,11 @@ def _window_maxima_backward(gradient: Tensor, x: Tensor, window: Sequence[int]) 
 # ---- moments
 
 
-@torch.library.custom_op("glocal::window_moments", mutates_args=())
+@torch.library.custom_op(
+    "glocal::window_moments",
+    mutates_args=(),
+    schema="(Tensor x, int[] window, int groups) -> (Tensor, Tensor)",
+)
 def window_moments(x: Tensor, window: Sequence[int], groups: int) -> tuple[Tensor, Tensor]:
     """Mean and variance over the window of each pixel and over each group of channels.
 
@@ -112,7 +132,11 @@ def window_moments(x: Tensor, window: Sequence[int], groups: int) -> tuple[Tenso
 # ---- instance norm
 
 
-@torch.library.custom_op("glocal::instance_norm", mutates_args=())
+@torch.library.custom_op(
+    "glocal::instance_norm",
+    mutates_args=(),
+    schema="(Tensor x, int[] window, Tensor? weight, Tensor? bias, float eps) -> Tensor",
+)
 def instance_norm(
     x: Tensor, window: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
