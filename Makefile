@@ -1,12 +1,13 @@
 # One command per task, for people and CI. `make` alone lists them.
 PYTHON ?= python3
+PYTHON312 ?= python3.12
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KERNELS := src/glocal/ops/kernels
 BUILT := $(KERNELS)/built/.ready
 
-.PHONY: help setup kernels wheel demo test test-slow test-long check format benchmarks replication clean
+.PHONY: help setup kernels wheel demo test test-slow test-long test-oldest check format benchmarks replication clean
 
 help:
 	@echo "make setup   create a virtual environment in $(VENV) (once; later runs are offline)"
@@ -16,6 +17,7 @@ help:
 	@echo "make test    the tests and doctests (minutes)"
 	@echo "make test-slow  the tests that take seconds each: networks, kills, large files"
 	@echo "make test-long  the tests that take hours; run by hand"
+	@echo "make test-oldest  test and test-slow with the oldest torch, on Python 3.12 (4 GB of downloads)"
 	@echo "make check   formatting, lint, types, import layers"
 	@echo "make format  format the code"
 	@echo "make benchmarks  measure speed and memory, write docs/benchmarks (half an hour)"
@@ -54,6 +56,12 @@ test-slow: $(READY) $(BUILT)
 test-long: $(READY) $(BUILT)
 	$(BIN)/python -m pytest -n auto -q -m long
 
+test-oldest:
+	$(PYTHON312) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-oldest/bin/python -m pip install --quiet "torch==2.6.*" -e ".[dev,onnx,plots]"
+	$(VENV)-oldest/bin/python -m pytest -n auto -q -m "not long"
+
 check: $(READY)
 	$(BIN)/ruff format --check hatch_build.py src tests experiments examples benchmarks
 	$(BIN)/ruff check hatch_build.py src tests experiments examples benchmarks
@@ -71,4 +79,4 @@ replication: $(READY)
 	$(BIN)/python experiments/replication/report.py
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) $(VENV)-oldest demo-output

@@ -1,7 +1,7 @@
 """`export`: a converted network as a file for other runtimes, ONNX or torch.export's .pt2.
 
 The program takes any batch, height and width with the same local operations (see
-`glocal.ops.traced`) and contains none of glocal's own operators. It is compared with the network
+`glocal.ops.exported`) and contains none of glocal's own operators. It is compared with the network
 before the file gets its name.
 """
 
