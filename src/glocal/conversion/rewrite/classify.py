@@ -16,6 +16,7 @@ from glocal.conversion.rewrite.nodes import (
     ignores_neighbours,
     is_pointwise,
     is_size,
+    is_used_as_map,
     is_view,
     operation,
     tensor_inputs,
@@ -230,7 +231,7 @@ class _Classifier:
         elif chain is not None and self._reduces_chain(chain, source):
             of, base = chain, chain.base
         else:
-            if source in self.combined and not self._is_used_as_map(source):
+            if source in self.combined and not is_used_as_map(source):
                 raise ConversionError(f"{kind} of a map that combines pixels and global statistics")
             self.follows_law &= not self._is_local(source) and source not in self.dependent
         if of is not None and reduction.kind not in ("mean", "sum"):
@@ -250,16 +251,7 @@ class _Classifier:
         of that map.
         """
         variance = chain.has_square and chain.is_centred
-        return variance or chain.has_exp or not self._is_used_as_map(node)
-
-    def _is_used_as_map(self, node: fx.Node) -> bool:
-        """True if anything but reductions uses the pixels of a map."""
-        for user in node.users:
-            if operation(user) in REDUCTIONS:
-                continue
-            if not (is_pointwise(user) or is_view(user)) or self._is_used_as_map(user):
-                return True
-        return False
+        return variance or chain.has_exp or not is_used_as_map(node)
 
     def _norm(self, node: fx.Node) -> Norm:
         for affine in (argument(node, "weight"), argument(node, "bias")):

@@ -3,6 +3,8 @@
 A block computes a statistic once per image; its local form has one per window. The windows are
 stacked in front of the batch, (windows down · windows along · n, ...), so that what the block
 does to a batch of statistics it does to those of all windows.
+
+Longer than most modules, because pickled programs import all these functions from here.
 """
 
 from collections.abc import Sequence
@@ -257,10 +259,9 @@ def unfold_windows(
     """Call `ops.unfold_windows` on a map: (n, ...) to (windows · n, ...).
 
     Args:
-        x: the map.
-        window: (height, width) in its pixels.
+        x, where, size: as in `as_map`.
+        window: (height, width) in pixels of the map.
         share, blend: as in `ops.windows.Overlap`.
-        where, size: as in `as_map`.
     """
     windows = ops.unfold_windows(as_map(x, where, size), window, Overlap(share, blend))
     return from_map(windows, where)
@@ -275,11 +276,10 @@ def fold_windows(
     inner: Size | None,
     size: Size,
 ) -> Tensor:
-    """Call `ops.fold_windows`: the inverse of `unfold_windows`.
+    """Call `ops.fold_windows`, the inverse of `unfold_windows`: (windows · n, ...) to (n, ...).
 
     Args:
-        x: (windows · n, ...).
-        window, share, blend, where: as in `unfold_windows`.
+        x, window, share, blend, where: as in `unfold_windows`.
         inner: (height, width) of a window inside the map; may be None unless pixels are flattened.
         size: (height, width) of the map.
     """
