@@ -1,5 +1,7 @@
 """Networks of the table: constructors and crop sizes.
 
+More than 300 lines: it is one table.
+
 They have fewer blocks and channels than published, and the same structure.
 """
 

@@ -1,3 +1,5 @@
+"""`glocal import`. More than 300 lines: tests mirror the modules, one file for each."""
+
 import json
 import re
 from collections.abc import Callable, Iterable

@@ -1,3 +1,5 @@
+"""`glocal restore`. More than 300 lines: tests mirror the modules, one file for each."""
+
 import re
 import shutil
 from pathlib import Path

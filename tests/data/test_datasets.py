@@ -1,3 +1,8 @@
+"""Layouts of data sets, and reading their pairs.
+
+More than 300 lines: tests mirror the modules, one file for each.
+"""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,8 @@
+"""Networks detected from the keys of a checkpoint.
+
+More than 300 lines: tests mirror the modules, one file for each.
+"""
+
 import argparse
 import json
 import pickle

@@ -1,3 +1,8 @@
+"""spandrel, Hugging Face repositories and factories.
+
+More than 300 lines: tests mirror the modules, one file for each.
+"""
+
 import copy
 import pickle
 import sys

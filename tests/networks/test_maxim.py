@@ -1,3 +1,8 @@
+"""MAXIM, and the import of its weights.
+
+More than 300 lines: tests mirror the modules, one file for each.
+"""
+
 import hashlib
 import os
 import subprocess

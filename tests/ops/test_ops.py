@@ -1,4 +1,7 @@
-"""Local operations against the slow definitions, over odd, even and oversize windows."""
+"""Local operations against the slow definitions, over odd, even and oversize windows.
+
+More than 300 lines: tests mirror the modules, one file for each.
+"""
 
 from unittest.mock import patch
 

@@ -1,5 +1,7 @@
 """The local variants of the published networks, as plain functions of a state dict.
 
+More than 300 lines: one definition per network, side by side.
+
 All take (state, image, train_size, base) and return the restored image in float64:
 
 - state: the official state dict. Its keys and shapes give widths, depths and numbers of heads.

@@ -1,3 +1,5 @@
+"""Runs over folders. More than 300 lines: tests mirror the modules, one file for each."""
+
 import threading
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,3 +1,8 @@
+"""The three overlapping stages of a run.
+
+More than 300 lines: tests mirror the modules, one file for each.
+"""
+
 import threading
 from collections.abc import Iterator
 from typing import Any

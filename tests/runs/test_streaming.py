@@ -1,3 +1,8 @@
+"""Images that are streamed from and to disk.
+
+More than 300 lines: tests mirror the modules, one file for each.
+"""
+
 import json
 import os
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """The tables of aten operations, against torch: names exist, and values mix along the dims named.
 
+More than 300 lines: tests mirror the modules, one file for each.
+
 Which dims an operation mixes is measured: change one value of an input, and see whether the output
 changes at another place along that dim.
 """

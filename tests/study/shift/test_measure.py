@@ -1,3 +1,8 @@
+"""The statistics shift of a network.
+
+More than 300 lines: tests mirror the modules, one file for each.
+"""
+
 import json
 import math
 

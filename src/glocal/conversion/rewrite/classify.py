@@ -1,4 +1,7 @@
-"""Decides what each node of a captured block becomes in its local form, before any is emitted."""
+"""Decides what each node of a captured block becomes in its local form, before any is emitted.
+
+A few lines above 300: the decisions depend on each other and are read together.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
