@@ -52,6 +52,7 @@ def tables(text):
     return found
 
 
+@pytest.mark.slow
 def test_every_case_is_kept_with_seconds_and_where_they_were_measured(folder):
     kept = results(folder)
     assert {key.split("/")[0] for key in kept["cases"]} == set(SECTIONS)

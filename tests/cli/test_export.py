@@ -9,6 +9,7 @@ import glocal
 onnx_missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(n)]
 
 
+@pytest.mark.slow
 def test_a_network_is_exported(run, checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "net.pt2"
     result = run("export", checkpoint, target)
@@ -47,6 +48,7 @@ def test_missing_packages_are_named(run, checkpoint: Path, tmp_path: Path) -> No
     assert 'pip install "glocal[onnx]"' in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(onnx_missing), reason=f"not installed: {', '.join(onnx_missing)}")
 def test_a_fixed_size_in_onnx(run, checkpoint: Path, tmp_path: Path) -> None:
     result = run("export", checkpoint, tmp_path / "net.onnx", "--size", "64x80", "--opset", "20")

@@ -105,6 +105,7 @@ def test_the_original_is_recommended(run, data: Path, gate: nn.Module) -> None:
     assert f"glocal restore photo.jpg --model {MODEL} --global\n" in result.stdout
 
 
+@pytest.mark.slow
 def test_options_are_passed_on(run, data: Path, gate: nn.Module, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     words = ("tune", MODEL, "--train-size", 32, "-d", data, "--log", log)
@@ -133,6 +134,7 @@ def test_a_refused_file_loses_nothing(run, data: Path, tmp_path: Path) -> None:
     assert "cannot be written" in result.stderr
 
 
+@pytest.mark.slow
 def test_images_without_targets(run, data: Path) -> None:
     words = ("--data", data / "degraded", "--layout", "dnd", "--limit", "1", "--train-size", 32)
     result = run("tune", MODEL, *words)

@@ -7,6 +7,7 @@ from hand_written import GLOBAL, REFUSED, Net, classifier, fourier, one_axis, to
 import glocal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
 def test_operations_without_a_local_form_have_a_reason_and_raise(function):
     net = Net(function)

@@ -18,6 +18,11 @@ GRID_SIZES = [(16, 20), (12, 8), (4, 20), (8, 8)]
 
 BY_NAME = {idiom.name: idiom for idiom in (*IDIOMS, *TRAPS)}
 CONVERTED = [name for name, idiom in BY_NAME.items() if idiom.reason is None]
+# Each takes seconds: `make test` runs every fourth, `make test-slow` the rest.
+QUICK_OR_SLOW = [
+    name if place % 4 == 0 else pytest.param(name, marks=pytest.mark.slow)
+    for place, name in enumerate(CONVERTED)
+]
 REFUSED = [name for name, idiom in BY_NAME.items() if idiom.reason is not None]
 
 
@@ -81,7 +86,7 @@ def assert_close(got, wanted, tolerance, where):
 # ---- the references
 
 
-@pytest.mark.parametrize("name", CONVERTED)
+@pytest.mark.parametrize("name", QUICK_OR_SLOW)
 def test_references_equal_the_block_only_where_the_window_covers_the_map(name):
     idiom = idiom_of(name)
     block = block_of(idiom)
@@ -177,7 +182,7 @@ def test_variants_of_one_block_have_equal_references(names):
 # ---- the converter
 
 
-@pytest.mark.parametrize("name", CONVERTED)
+@pytest.mark.parametrize("name", QUICK_OR_SLOW)
 def test_an_idiom_is_converted_and_computes_its_local_form(name):
     idiom = idiom_of(name)
     net = network_of(idiom)
@@ -210,6 +215,7 @@ def test_an_idiom_is_converted_and_computes_its_local_form(name):
     assert_untouched(net, before, sizes[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -236,6 +242,7 @@ def test_the_network_may_be_the_block_alone(name):
     assert_untouched(block, before, sizes_of(idiom)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_blocks_without_a_local_form_stay_unchanged(name):
     idiom = idiom_of(name)

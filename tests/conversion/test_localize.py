@@ -371,6 +371,7 @@ def test_gradients_flow_to_the_shared_parameters(net):
     assert all(p.grad is not None for p in net.parameters())
 
 
+@pytest.mark.slow
 def test_compiled_equals_eager(net):
     local = glocal.localize(net, 32)
     compiled = torch.compile(local, backend="aot_eager", fullgraph=True, dynamic=True)
@@ -379,6 +380,7 @@ def test_compiled_equals_eager(net):
             torch.testing.assert_close(compiled(image(*size)), local(image(*size)))
 
 
+@pytest.mark.slow
 def test_exported_equals_eager(net):
     local = glocal.localize(net, 32)
     h, w = (torch.export.Dim(name, min=8, max=4096) * 2 for name in "hw")

@@ -77,6 +77,7 @@ COMPARABLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "label"), COMPARABLE)
 def test_converted_network_equals_the_reference(name, label):
     error, effect = deviation(name, SIZES[label])
@@ -87,6 +88,7 @@ def test_converted_network_equals_the_reference(name, label):
         assert effect > 100 * TOLERANCE, "the input does not tell local from global"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "multiple"), [("HINet", 4), ("MPRNet", 8), ("Restormer", 8)])
 def test_odd_sizes_are_padded_by_reflection_to_the_multiple(name, multiple):
     net, oracle = network(name).float(), CASES[name][1]

@@ -130,10 +130,12 @@ def test_torch_export_is_local(small):
     check_local(program.module(), original, local)
 
 
+@pytest.mark.slow
 def test_the_pt2_file_is_local(small, pt2):
     check_local(torch.export.load(pt2.path).module(), *small)
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_the_onnx_file_is_local(pair, onnx_file):
     from glocal.exporting.onnx import run_onnx
@@ -142,6 +144,7 @@ def test_the_onnx_file_is_local(pair, onnx_file):
     check_local(lambda x: run(x)[0], *pair)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("traced_at", SIZES)
 def test_jit_trace_is_local_whatever_size_it_is_traced_at(pair, traced_at):
     original, local = pair
@@ -191,6 +194,7 @@ class Functional(nn.Module):
         return x + self.tail((y - mean) / (std + 1e-3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("traced_at", ["below", "above"])
 @pytest.mark.parametrize("make", [Rescaled, Functional])
 def test_other_blocks_are_local_too(make, traced_at, tmp_path):
@@ -218,6 +222,7 @@ class Padding(nn.Module):
         return crop(image + self.up(self.norm(self.down(image))), *x.shape[-2:])
 
 
+@pytest.mark.slow
 def test_a_network_that_pads_takes_any_size(tmp_path):
     original = randomise(Padding().eval())
     local = glocal.localize(original, 16)
@@ -296,6 +301,7 @@ def test_a_fixed_size(tmp_path):
     torch.testing.assert_close(torch.export.load(exported.path).module()(x), net(x))
 
 
+@pytest.mark.slow
 def test_a_branch_on_the_size_limits_the_sizes_taken(tmp_path):
     class Branching(nn.Module):
         def __init__(self):

@@ -224,6 +224,7 @@ print((_resident("VmHWM") - before) // MIB)
 """A network of 330 MiB at most, whose freed blocks of 40 MiB are too small for one of 240 MiB."""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("measured")
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 @pytest.mark.parametrize(

@@ -214,6 +214,7 @@ def test_checkpointing_changes_nothing(name):
         torch.testing.assert_close(recomputed[key], plain[key], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @networks
 def test_bfloat16_by_autocast_trains(name):
     local, (images, target) = converted(name).float(), batch(torch.float32)

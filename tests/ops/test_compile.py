@@ -142,16 +142,19 @@ def check_compiled(net, backend):
             assert differs < 1e-5 if covered else differs > 1e-3, size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Net, attention_net, lambda: NAFNet(3, 4, 1, [1], [1])])
 def test_one_compilation_serves_all_sizes(make):
     check_compiled(make(), "aot_eager")
 
 
+@pytest.mark.slow
 @compiler
 def test_inductor():
     check_compiled(Little(), "inductor")
 
 
+@pytest.mark.slow
 @compiler
 def test_inductor_on_attention():
     check_compiled(attention_net(), "inductor")
@@ -172,6 +175,7 @@ def test_at_one_size_a_window_over_the_map_costs_nothing():
     assert ["glocal." in text for text in graphs] == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Net, attention_net])
 def test_compiled_gradients_are_those_of_eager_mode(make):
     local = glocal.localize(oracles.randomise(make()), 16).double()

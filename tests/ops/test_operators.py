@@ -76,6 +76,7 @@ def with_gradients(arguments):
     return [t.clone().requires_grad_() if isinstance(t, torch.Tensor) else t for t in arguments]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "window"), [(torch.float64, (40, 6)), (torch.float32, (5, 7))], ids=str
 )
@@ -121,6 +122,7 @@ def test_cpp_and_torch_agree(name, window, form, monkeypatch):
     torch.testing.assert_close(got, operator(*arguments), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [(5, 7), (40, 6), (40, 40)])
 @pytest.mark.parametrize("name", [*FORWARD, *INNER])
 def test_derivatives(name, window):
@@ -181,6 +183,7 @@ def test_a_map_of_zeros_has_finite_gradients():
     assert q.grad.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")  # of torch
 @pytest.mark.parametrize("name", FORWARD)
 def test_decompositions_give_the_same_without_operators(name):

@@ -332,6 +332,7 @@ def test_untile_refuses_a_wrong_count():
 # ---- gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [(3, 4), (20, 3), (20, 20)])
 @statistics
 def test_gradients(name, window):
@@ -340,6 +341,7 @@ def test_gradients(name, window):
     assert torch.autograd.gradcheck(lambda x: local(x, window), (x,))
 
 
+@pytest.mark.slow
 def test_gradients_of_attention():
     inputs = [t[:, :, :2].requires_grad_() for t in attention_inputs(1, (4, 5))[:3]]
     temperature = torch.tensor([0.7, 3.0]).double().view(2, 1, 1).requires_grad_()

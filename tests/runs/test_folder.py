@@ -249,6 +249,7 @@ def plain(
     return network, source, list(restore_folder(network, source, folder / "out", ahead=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"batch": 3}, {"batch": 2, "ahead": 2}], ids=str)
 def test_files_are_those_of_a_run_one_by_one(
     plain: tuple[nn.Module, Path, list[FileResult]], tmp_path: Path, options: dict[str, Any]
@@ -291,6 +292,7 @@ def test_images_of_one_size_share_calls(tmp_path: Path) -> None:
     assert [count for count, *_ in calls] == [1] * 12
 
 
+@pytest.mark.slow
 def test_large_images_are_streamed(
     tmp_path: Path, plain: tuple[nn.Module, Path, list[FileResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

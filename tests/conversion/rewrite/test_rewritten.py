@@ -252,6 +252,7 @@ def local_gate(module, window):
 SIZES = [(16, 20), (12, 8), (4, 20), (8, 8)]  # larger than the window, and smaller on some axis
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("block", [Gate, Attention])
@@ -278,6 +279,7 @@ def test_exported_traced_and_compiled_blocks_stay_local(block, route):
 ONNX = "se_view_linear norm_by_squares global_context concat_bilinear linear_attention grid_gmlp"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ONNX.split())
 def test_onnx_files_of_rewritten_blocks(name, tmp_path):
     pytest.importorskip("onnxruntime")

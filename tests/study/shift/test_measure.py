@@ -214,6 +214,7 @@ def test_no_windows_are_the_full_image(net: Net) -> None:
     assert found.full > 0
 
 
+@pytest.mark.slow
 def test_the_embedded_network() -> None:
     model = glocal.load("nafnet-motion-blur")
     images = [photo(96, 80, seed) for seed in range(2)]

@@ -26,6 +26,7 @@ from glocal.study.shift.probe import Probe
 from glocal.study.shift.window_probe import WindowProbe, sampled_pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_window_that_covers_the_image_shows_what_is_global(network: type[Block]) -> None:
     model, scan = build(network)
