@@ -41,6 +41,15 @@ def mixdehazenet(spandrel):
     return state_of(MixDehazeNet(embed_dims=[8, 8, 8, 8, 8], depths=[1, 1, 1, 1, 1]))
 
 
+def test_wrong_metadata_is_an_error_also_with_spandrel(spandrel, tmp_path):
+    """spandrel would recognise the weights and ignore what the file says of itself."""
+    network = networks.NAFNet(width=8, enc_blk_nums=[1], dec_blk_nums=[1])
+    path = tmp_path / "w.safetensors"
+    save_file(network.state_dict(), path, metadata={"hyperparameters": '{"width": 4}'})
+    with pytest.raises(CheckpointError, match="different shape: intro"):
+        networks.load(path)
+
+
 def described(spandrel, state_dict):
     return spandrel.ModelLoader("cpu").load_from_state_dict(dict(state_dict)).eval()
 

@@ -119,7 +119,7 @@ def _load_file(path: Path, name: str) -> LoadedNetwork:
     try:
         network, architecture, hyperparameters = known_network(path, state_dict, metadata)
     except CheckpointError as mismatch:
-        if "architecture" in metadata:
+        if metadata.keys() & {"architecture", "hyperparameters"}:  # the file says what it is
             raise
         external, why = None, "spandrel does not recognise it either"
         try:
