@@ -12,10 +12,12 @@ import pytest
 import torch
 from oracles import randomise
 from torch import nn
+from versions import needs_torch_2_7
 
 import glocal
 from glocal.exporting.export import export
 from glocal.networks.padding import _pad_at_any_size, crop, pad_to_multiple
+from glocal.ops.programs import is_exporting
 
 WINDOW = 24  # of networks trained on crops of 16
 BELOW, AT, ABOVE = (18, 20), (24, 24), (33, 41)
@@ -121,6 +123,7 @@ def onnx_file(pair, tmp_path_factory):
 # ---- every route
 
 
+@needs_torch_2_7("strict export records operators of glocal")
 def test_torch_export_is_local(small):
     original, local = small
     b, h, w = (torch.export.Dim(name, min=least) for name, least in (("b", 1), ("h", 4), ("w", 4)))
@@ -352,7 +355,7 @@ def test_a_program_that_differs_is_not_kept(tmp_path):
         """Computes something else while it is exported."""
 
         def forward(self, x):
-            return x * (1.0 + torch.compiler.is_exporting())
+            return x * (1.0 + is_exporting())
 
     with pytest.raises(glocal.GlocalError, match="differs from the network by 1 of the largest"):
         export(nn.Sequential(Frozen()), tmp_path / "net.pt2", allow_global=True)

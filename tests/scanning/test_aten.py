@@ -76,12 +76,12 @@ SEVERAL = {
     OPS.linalg_vector_norm.default: (2, (2, 3), True),
     OPS.norm.ScalarOpt_dim: (2, (2, 3), True),
 }
-CORRECTED = {
+CORRECTED = (
     OPS.std.correction,
     OPS.var.correction,
     OPS.var_mean.correction,
     OPS.std_mean.correction,
-}
+)
 ONE = {
     OPS.prod.dim_int: (2, True),
     OPS.max.dim: (2, True),

@@ -108,7 +108,7 @@ def of_smaller_map(net, x, s):
 
 def of_two_maps(net, x, s):
     other = F.avg_pool2d(x, 2).mean((2, 3), keepdim=True)
-    return x * torch.cat([s[:, :4], other[:, :4]], 1)
+    return x * torch.cat([s.narrow(1, 0, 4), other.narrow(1, 0, 4)], 1)
 
 
 def shuffled(net, x, s):

@@ -21,6 +21,7 @@ from glocal.networks.maxim_blocks import (
     pointwise,
     upsampler,
 )
+from glocal.ops.numerics import sum_dtype
 
 __all__ = [
     "SAM",
@@ -227,7 +228,7 @@ class UpSampleRatio(nn.Module):
         if self.ratio > 1:
             x = F.interpolate(x, scale_factor=self.ratio, mode="bilinear")
         elif self.ratio < 1:
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))  # no half precision on CPUs
+            wide = x.to(sum_dtype(x))  # no half precision on CPUs
             small = F.interpolate(wide, scale_factor=self.ratio, mode="bilinear", antialias=True)
             x = small.to(x.dtype)
         result: Tensor = self.Conv_0(x)

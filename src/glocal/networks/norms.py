@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from glocal.ops.numerics import sum_dtype
 from glocal.ops.programs import program_form
 
 __all__ = ["channel_norm"]
@@ -11,7 +12,7 @@ __all__ = ["channel_norm"]
 
 def _channel_norm_of_any_format(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """`channel_norm` without a branch on the memory format, which would bind a program to it."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = x.to(sum_dtype(x))
     centred = wide - wide.mean(1, keepdim=True)
     variance = centred.square().mean(1, keepdim=True)
     scale, shift = (t.to(wide.dtype).view(1, -1, 1, 1) for t in (weight, bias))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from glocal.errors import ArgumentError
 from glocal.networks.norms import channel_norm
 from glocal.networks.padding import crop, pad_to_multiple
+from glocal.ops.numerics import sum_dtype
 
 __all__ = ["Attention", "LayerNorm", "Restormer", "TransformerBlock", "restormer_hyperparameters"]
 
@@ -23,7 +24,7 @@ _EPS = 1e-5
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(sum_dtype(x))
 
 
 class _BiasFreeNorm(nn.Module):

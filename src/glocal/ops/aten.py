@@ -7,7 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["is_flat", "is_one_pixel", "is_pointwise", "is_view", "out_overload"]
+__all__ = ["is_elementwise", "is_flat", "is_one_pixel", "is_pointwise", "is_view", "out_overload"]
+
+# torch 2.6 has no pointwise tag on these.
+_UNTAGGED = frozenset(
+    f"aten::{name}"
+    for name in (
+        "celu_ elu_ hardsigmoid_ hardtanh_ ldexp ldexp_ leaky_relu leaky_relu_ selu_".split()
+    )
+)
+
+
+@cache
+def is_elementwise(func: Any) -> bool:
+    """True for an aten operation that works element by element."""
+    schema = getattr(func, "_schema", None)
+    return torch.Tag.pointwise in getattr(func, "tags", ()) or (
+        schema is not None and schema.name in _UNTAGGED
+    )
 
 
 @cache
@@ -15,7 +32,7 @@ def is_pointwise(func: Any) -> bool:
     """True for one result, each pixel of which depends on the same pixel of the arguments."""
     returns = [str(r.type) for r in func._schema.returns]
     out = any(a.is_out for a in func._schema.arguments)
-    return torch.Tag.pointwise in func.tags and returns == ["Tensor"] and not out
+    return is_elementwise(func) and returns == ["Tensor"] and not out
 
 
 def is_one_pixel(

@@ -18,7 +18,8 @@ SLICE_PIXELS = 1 << 20
 
 def sum_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which sums over `x` accumulate: float32 at least."""
-    return torch.promote_types(x.dtype, torch.float32)
+    # torch 2.6 exports `torch.promote_types` as an operation, which it cannot load again.
+    return x.dtype if x.dtype == torch.float64 else torch.float32
 
 
 def widest_dtype(x: Tensor) -> torch.dtype:

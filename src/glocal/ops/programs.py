@@ -8,24 +8,44 @@ names it.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-__all__ = ["is_compiling", "is_exporting", "is_recording", "program_form"]
+__all__ = ["is_compiling", "is_exporting", "is_known", "is_recording", "program_form"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def _is_exporting_in_torch_2_6() -> bool:
+    """True while `torch.export` records; only there nobody but dynamo compiles."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
+_has_is_exporting = hasattr(torch.compiler, "is_exporting")  # from torch 2.7 on
+_torch_exports: Callable[[], bool] = (
+    torch.compiler.is_exporting if _has_is_exporting else _is_exporting_in_torch_2_6
+)
+
+
 def is_exporting() -> bool:
     """True while `torch.export`, the ONNX exporter or `torch.jit.trace` records."""
-    return torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None
+    return _torch_exports() or torch._C._get_tracing_state() is not None
 
 
 def is_compiling() -> bool:
     """True while `torch.compile` records."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return torch.compiler.is_compiling() and not _torch_exports()
+
+
+def is_known(condition: Any) -> bool:
+    """True if a condition on sizes holds at every size that `torch.compile` compiles for.
+
+    torch 2.6 cannot compile the question: nothing is known there, and maps are full.
+    """
+    return _has_is_exporting and statically_known_true(condition)
 
 
 def is_recording() -> bool:

@@ -13,6 +13,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from glocal.ops.aten import is_elementwise
+
 __all__ = ["Call", "Recorder", "Ref", "operation_name", "source_line"]
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -122,7 +124,7 @@ class Recorder(TorchDispatchMode):
         self.calls.append(
             Call(
                 name,
-                torch.Tag.pointwise in func.tags,
+                is_elementwise(func),
                 self.names.function or name,
                 self.paths[-1] if self.paths else "",
                 source_line(),

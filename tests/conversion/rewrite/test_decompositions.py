@@ -40,6 +40,8 @@ def test_pools_of_the_whole_map_serve_every_size(pool):
                 return pool(x, x.shape[2:])
 
     dynamic = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    program = torch.export.export(Pool(), (torch.rand(2, 3, 5, 6),), dynamic_shapes=(dynamic,))
+    program = torch.export.export(
+        Pool(), (torch.rand(2, 3, 5, 6),), dynamic_shapes=(dynamic,), strict=False
+    )
     x = torch.rand(2, 3, 8, 4)
     torch.testing.assert_close(program.module()(x), pool(x, x.shape[2:]))

@@ -56,7 +56,7 @@ def _is_whole(kernel: Any, x: Tensor) -> bool:
 
     Compares symbolic expressions: comparing their values would add a guard to the capture.
     """
-    if not isinstance(kernel, list | tuple) or len(kernel) != 2:
+    if not isinstance(kernel, (list, tuple)) or len(kernel) != 2:
         return False
     return all(
         isinstance(k, torch.SymInt) and isinstance(n, torch.SymInt) and k.node.expr == n.node.expr
@@ -65,7 +65,7 @@ def _is_whole(kernel: Any, x: Tensor) -> bool:
 
 
 def _einsum(equation: Any, *operands: Any) -> Tensor | None:
-    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
     if not isinstance(equation, str) or "." in equation or "->" not in equation:
         return None

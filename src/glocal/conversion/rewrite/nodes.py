@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from glocal.ops.aten import is_elementwise
+
 __all__ = [
     "ATTENTION",
     "NORMS",
@@ -59,7 +61,7 @@ def is_size(node: fx.Node) -> bool:
 
 def is_pointwise(node: fx.Node) -> bool:
     """True if the operation works element by element."""
-    return torch.Tag.pointwise in getattr(node.target, "tags", ())
+    return is_elementwise(node.target)
 
 
 def is_view(node: fx.Node) -> bool:
