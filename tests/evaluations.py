@@ -11,8 +11,8 @@ from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Proto
 
 STITCHED = "crop-and-stitch 64/8 linear"
 METHODS = {
-    "full image": "the network as it is, on the whole image at once",
-    STITCHED: "the network as it is, on tiles of 64×64 pixels that overlap by 8 or more and fade "
+    "full image": "the unconverted network on the whole image",
+    STITCHED: "the unconverted network on tiles of 64×64 pixels that overlap by 8 or more and fade "
     "into each other there",
     "TLC 96": "the network with windows of 96×96 input pixels, on the whole image (2 local)",
 }

@@ -112,7 +112,7 @@ def methods_of(
 
 def full_image(model: nn.Module, run: RunOptions = RunOptions()) -> Method:
     """Return the method that runs the original network on the whole image at once."""
-    protocol = "the network as it is, on the whole image at once"
+    protocol = "the unconverted network on the whole image"
     return Method(FULL_IMAGE, model, protocol, run.arguments())
 
 
@@ -141,7 +141,7 @@ def crop_and_stitch(
     return Method(
         f"crop-and-stitch {_text(size)}/{overlap} {blend}",
         model,
-        f"the network as it is, on tiles of {size[0]}×{size[1]} pixels that overlap by {overlap} "
+        f"the unconverted network on tiles of {size[0]}×{size[1]} pixels that overlap by {overlap} "
         f"or more and {_BLENDING[blend]} there",
         {**run.arguments(), "tiles": Tiles(size, overlap=overlap, blend=blend)},
     )
