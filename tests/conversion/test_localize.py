@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from versions import needs_torch_2_7
 
 import glocal
 from glocal.conversion.rules.norms import LocalInstanceNorm2d
@@ -371,6 +372,7 @@ def test_gradients_flow_to_the_shared_parameters(net):
     assert all(p.grad is not None for p in net.parameters())
 
 
+@needs_torch_2_7("local operations run outside the compiled graph")
 @pytest.mark.slow
 def test_compiled_equals_eager(net):
     local = glocal.localize(net, 32)
@@ -386,7 +388,7 @@ def test_exported_equals_eager(net):
     h, w = (torch.export.Dim(name, min=8, max=4096) * 2 for name in "hw")
     b = torch.export.Dim("b", min=1, max=16)
     program = torch.export.export(
-        local, (image(96, 80, 2),), dynamic_shapes=({0: b, 2: h, 3: w},)
+        local, (image(96, 80, 2),), dynamic_shapes=({0: b, 2: h, 3: w},), strict=False
     ).module()
     with torch.no_grad():
         for size in ((96, 80, 2), (32, 32, 1), (64, 100, 1), (40, 96, 2)):

@@ -16,8 +16,11 @@ from glocal.ops import operators
 
 WINDOWS = [(3, 4), (20, 3), (3, 20), (20, 20), (5, 6), (1, 1)]
 SIZES = [(33, 41), (18, 20), (24, 24), (20, 45), (50, 19)]
-# of torch.jit, which inductor imports
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+pytestmark = [
+    needs_torch_2_7("local operations run outside the compiled graph"),
+    # of torch.jit, which inductor imports
+    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+]
 compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="inductor needs a C++ compiler"
 )
@@ -161,7 +164,6 @@ def test_inductor_on_attention():
     check_compiled(attention_net(), "inductor")
 
 
-@needs_torch_2_7("it cannot tell what is known of sizes")
 def test_at_one_size_a_window_over_the_map_costs_nothing():
     local = glocal.localize(nn.InstanceNorm2d(3), 16)
     graphs = []
@@ -196,7 +198,6 @@ def test_compiled_gradients_are_those_of_eager_mode(make):
             torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12 * largest)
 
 
-@needs_torch_2_7("it compiles numbers made of sizes anew")
 def test_an_unbiased_variance_is_compiled_once():
     def variance(x):
         return ops.local_moments(x, (24, 24), correction=1)[1].expand(x.shape)

@@ -4,6 +4,7 @@ import oracles
 import pytest
 import torch
 from torch import nn
+from versions import needs_torch_2_7
 
 from glocal import ops
 from glocal.ops import exported, forms, operators
@@ -183,6 +184,7 @@ def test_a_map_of_zeros_has_finite_gradients():
     assert q.grad.isfinite().all()
 
 
+@needs_torch_2_7("it fails to decompose attention")
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")  # of torch
 @pytest.mark.parametrize("name", FORWARD)
@@ -199,7 +201,9 @@ def test_decompositions_give_the_same_without_operators(name):
 
     height, width = (torch.export.Dim(name, min=2, max=100) for name in ("height", "width"))
     dims = [{t.ndim - 2: height, t.ndim - 1: width} if t.ndim > 3 else {} for t in tensors]
-    program = torch.export.export(Calls(), tuple(tensors), dynamic_shapes=(tuple(dims),))
+    program = torch.export.export(
+        Calls(), tuple(tensors), dynamic_shapes=(tuple(dims),), strict=False
+    )
     assert any("glocal" in str(node.target) for node in program.graph.nodes)
     program = program.run_decompositions(operators.decompositions())
     assert all("glocal" not in str(node.target) for node in program.graph.nodes)

@@ -9,12 +9,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from glocal.ops import exported, operators
 from glocal.ops.kernels import native
 from glocal.ops.kernels.plain import is_plain, is_transformed, wants_gradient
 from glocal.ops.moments import merge_moments, moments_by_means
-from glocal.ops.programs import is_compiling, is_exporting, is_known
+from glocal.ops.programs import is_compiling, is_exporting
 from glocal.ops.sliding import over_windows, sum_windows
 from glocal.ops.window_map import as_map
 from glocal.ops.windows import AxisWindows, Precision, Size, covers, window_axes
@@ -159,7 +160,8 @@ class _OperatorWindows:
         h, w = x.shape[-2:]
         self._window = window
         self.pixels = min(window[0], h) * min(window[1], w)
-        self._covered = [is_known(n <= k) for n, k in zip((h, w), window, strict=True)]
+        # `torch.compile` may know a size, or not.
+        self._covered = [statically_known_true(n <= k) for n, k in zip((h, w), window, strict=True)]
         self.cover_map = all(self._covered)
 
     def sums(self, x: Tensor) -> Tensor:

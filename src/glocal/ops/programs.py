@@ -8,12 +8,11 @@ names it.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-__all__ = ["is_compiling", "is_exporting", "is_known", "is_recording", "program_form"]
+__all__ = ["is_compiling", "is_exporting", "is_recording", "program_form"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,16 +35,15 @@ def is_exporting() -> bool:
 
 
 def is_compiling() -> bool:
-    """True while `torch.compile` records."""
-    return torch.compiler.is_compiling() and not _torch_exports()
+    """True while `torch.compile` records.
 
-
-def is_known(condition: Any) -> bool:
-    """True if a condition on sizes holds at every size that `torch.compile` compiles for.
-
-    torch 2.6 cannot compile the question: nothing is known there, and maps are full.
+    torch 2.6 does not tell `torch.compile` from a strict `torch.export`, whose program would freeze
+    sizes. There, local operations run outside the compiled graph, and a strict export is refused.
     """
-    return _has_is_exporting and statically_known_true(condition)
+    if not _has_is_exporting and torch.compiler.is_dynamo_compiling():
+        torch._dynamo.graph_break()
+        return False
+    return torch.compiler.is_compiling() and not _torch_exports()
 
 
 def is_recording() -> bool:

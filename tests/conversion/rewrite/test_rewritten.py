@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from versions import torch_2_6
 
 import glocal
 from glocal import ops
@@ -258,13 +259,17 @@ SIZES = [(16, 20), (12, 8), (4, 20), (8, 8)]  # larger than the window, and smal
 @pytest.mark.parametrize("block", [Gate, Attention])
 @pytest.mark.parametrize("route", ["export", "trace", "compile"])
 def test_exported_traced_and_compiled_blocks_stay_local(block, route):
+    if torch_2_6 and route != "trace":
+        pytest.skip("torch 2.6 refuses it")
     net = double(block())
     local = local_of(net)
     x = image(*SIZES[0])
     with torch.no_grad():
         if route == "export":
             dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-            taken = torch.export.export(local, (x,), dynamic_shapes=((dynamic,),)).module()
+            taken = torch.export.export(
+                local, (x,), dynamic_shapes=((dynamic,),), strict=False
+            ).module()
         elif route == "trace":
             taken = torch.jit.trace(local, (x,), check_trace=False)
         else:
