@@ -1,4 +1,4 @@
-"""What a camera in the hand does to a sharp photograph, in the order in which it happens.
+"""Degradations of a hand-held camera, in the order in which they happen.
 
 1. The light is averaged along the path of the hand's shake, and over a small disc where the lens
    is slightly out of focus. 2. The sensor counts photons and adds noise of its own. 3. The values

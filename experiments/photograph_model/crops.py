@@ -10,7 +10,7 @@ from sources import Photo, as_image
 from torch import Tensor
 
 SIDE = 1024
-"""Of a part in pixels: large against the scale of the maps, and cheap enough to renew often."""
+"""Side of a part in pixels: large against the random maps, cheap to renew."""
 MARGIN = 25
 """Cut off a degraded part: the blur reaches beyond its border, where it finds reflections."""
 SMALLEST_SCALE = 0.35

@@ -24,7 +24,7 @@ from torch import Tensor
 from weights import CHECKPOINT, FILE, TRAIN_SIZE, fresh_network, latest, write_atomically
 
 CROPS_PER_HOUR = 60_000
-"""Of two cores of a Xeon with AVX-512 and nothing else to do, about."""
+"""About the speed of two idle Xeon cores with AVX-512."""
 BATCH = 8
 LEARNING_RATE = (1e-3, 1e-6)
 WARM_UP_STEPS = 300

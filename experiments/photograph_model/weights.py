@@ -29,7 +29,7 @@ NAME = "nafnet-photograph"
 FILE = Path(__file__).resolve().parent / f"{NAME}.safetensors"
 CHECKPOINT = CACHE / "checkpoint.pt"
 COUNTERS = ("step", "crops", "spent_s", "cpu_s")
-"""What a checkpoint counts: steps, crops, seconds of wall time and of all processors."""
+"""Counters of a checkpoint: steps, crops, seconds of wall time and of all cores."""
 
 
 def fresh_network() -> NAFNet:

@@ -35,7 +35,7 @@ def results(folder):
 
 
 def part(report, title):
-    """What stands under a heading."""
+    """The text under a heading."""
     return report.split(f"\n## {title.capitalize()}\n")[1].split("\n## ")[0]
 
 

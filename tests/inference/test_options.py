@@ -1,4 +1,4 @@
-"""What `Tiles` refuses."""
+"""Values that `Tiles` refuses."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ class Outcome(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its format could not store."""
+        """Metadata that its format could not store."""
 
     @property
     def error(self) -> str | None:

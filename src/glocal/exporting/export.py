@@ -37,7 +37,7 @@ Run = Callable[[Tensor], list[Tensor]]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how it was checked.
+    """The written file and its check.
 
     Attributes:
         path: the file.

@@ -68,7 +68,7 @@ class _Strip:
 
 @dataclass(frozen=True)
 class _Measured:
-    """Of one strip: the effect at each distance from the cut, the memory, the resolutions."""
+    """Measurements of one strip: effect by distance from the cut, memory, resolutions."""
 
     effect: Tensor
     need: MemoryNeed | None

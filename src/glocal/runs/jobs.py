@@ -24,7 +24,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of one file.
+    """The result of one file.
 
     Attributes:
         source: file that was read.

@@ -49,7 +49,7 @@ STREAMED_SHARE = 1 / 8
 too."""
 
 JOURNAL_FORMAT = 2
-"""Of the lines that a run writes; a run with another format starts afresh."""
+"""Format of the journal's lines; a run with another format starts afresh."""
 
 
 def should_stream(

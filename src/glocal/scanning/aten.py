@@ -11,7 +11,7 @@ _ALONG_DIM = frozenset(
     "_softmax _log_softmax _safe_softmax cumsum cumprod logcumsumexp cummax cummin sort argsort "
     "topk _fft_r2c _fft_c2c _fft_c2r".split()
 )
-# Of these, the ones that use the last dim if `dim` is absent.
+# Operations that use the last dim if `dim` is absent.
 _LAST_BY_DEFAULT = frozenset("topk sort argsort kthvalue".split())
 # Matrix products: the dims that they contract, by argument.
 _MATMUL = {

@@ -37,7 +37,7 @@ REASONS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the shapes of three runs tell about one call; axes are "H" and "W".
+    """Facts about one call from the shapes of three runs; axes are "H" and "W".
 
     Attributes:
         reads: axes of the map in its inputs.

@@ -84,7 +84,7 @@ def form_after(
             raise ConversionError(f"{what} is used as convolution weights ({name})")
         if any(block.is_spatial(n) for n in others) or not is_pointwise(node):
             raise ConversionError(f"{what} meets the map in {name}, which is not pointwise")
-        # Of statistics that were broadcast over the pixels before.
+        # The statistics were broadcast over the pixels before.
         return replace(lead, item_shape=_without_pixels(block, node), is_map=False)
     single = node in block.shapes
     if single and not block.is_batched(node):

@@ -110,7 +110,7 @@ def _affine(module: nn.Module) -> tuple[str, str] | None:
 
 
 def _eps(module: nn.Module) -> float:
-    """What a norm adds to the variance; the default of torch if no attribute says it."""
+    """The epsilon of a norm; torch's default if the module has no such attribute."""
     return next(
         (v for v in (getattr(module, n, None) for n in ("eps", "epsilon")) if isinstance(v, float)),
         1e-5,

@@ -44,7 +44,7 @@ def canonical(name: str) -> str:
 
 @dataclass(frozen=True)
 class OperationStatistic:
-    """What is measured of one global operation.
+    """The measured statistic of one global operation.
 
     The statistic consists of the outputs whose size does not depend on height and width. An
     operation without such outputs (a softmax over the pixels, mixing over a grid) is described by
