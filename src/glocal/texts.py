@@ -1,8 +1,8 @@
 """Sizes, errors and tables as text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-__all__ = ["one_line", "size_text", "text_table"]
+__all__ = ["few_names", "one_line", "size_text", "text_table"]
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -35,3 +35,14 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def few_names(names: Iterable[str], limit: int = 3) -> str:
+    """The first names as text, and the number of the others.
+
+    >>> few_names("abcde"), few_names("ab")
+    ('a, b, c and 2 more', 'a, b')
+    """
+    listed = list(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more

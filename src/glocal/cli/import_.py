@@ -106,14 +106,15 @@ def _hyperparameters(model: Path, state_dict: "dict[str, Tensor]") -> dict[str, 
     import torch
 
     from glocal.networks import MAXIM
-    from glocal.networks.checkpoint import few
     from glocal.networks.maxim import maxim_hyperparameters
+    from glocal.texts import few_names
 
     try:
         arguments = maxim_hyperparameters(state_dict)
     except KeyError as error:
         raise CheckpointError(
-            f"{model} is not MAXIM: it has no {error.args[0]}; its layers are {few(state_dict)}"
+            f"{model} is not MAXIM: it has no {error.args[0]}; "
+            f"its layers are {few_names(state_dict)}"
         ) from None
     with torch.device("meta"):
         own = MAXIM(**arguments).state_dict()  # type: ignore[arg-type]
@@ -125,6 +126,6 @@ def _hyperparameters(model: Path, state_dict: "dict[str, Tensor]") -> dict[str, 
     if wrong:
         raise CheckpointError(
             f"{model} is not MAXIM: these layers are missing, unknown or of another shape: "
-            f"{few(sorted(wrong))}"
+            f"{few_names(sorted(wrong))}"
         )
     return arguments

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glocal.data.layouts import LAYOUTS, Layout, folders_layout
-from glocal.data.pairing import Pair, few_names, natural_key, stems_of
+from glocal.data.pairing import Pair, natural_key, stems_of
 from glocal.errors import ArgumentError
 from glocal.images.images import read
+from glocal.texts import few_names
 
 __all__ = ["LAYOUTS", "Layout", "Pair", "pairs", "read_pair"]
 

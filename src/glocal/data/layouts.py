@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from glocal.data.pairing import Pair, child_folder, few_names, natural_key, pair_folders, stems_of
+from glocal.data.pairing import Pair, child_folder, natural_key, pair_folders, stems_of
 from glocal.errors import ArgumentError
+from glocal.texts import few_names
 
 __all__ = ["LAYOUTS", "Layout", "folders_layout"]
 

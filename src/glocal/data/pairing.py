@@ -3,13 +3,14 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from glocal.errors import ArgumentError
 from glocal.images.images import list_images
+from glocal.texts import few_names
 
 __all__ = [
     "Pair",
@@ -18,7 +19,6 @@ __all__ = [
     "data_label",
     "data_sha256",
     "evenly_spaced",
-    "few_names",
     "natural_key",
     "pair_folders",
     "stems_of",
@@ -57,13 +57,6 @@ def natural_key(text: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", text)]
 
 
-def few_names(names: Iterable[str], limit: int = 3) -> str:
-    """The first names as text, and the number of the others."""
-    listed = list(names)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
-
-
 def evenly_spaced(found: Sequence[Item], limit: int | None) -> list[Item]:
     """At most `limit` items at even distances; neighbours are often frames of one scene.
 
@@ -89,8 +82,8 @@ def check_names(found: Sequence[Pair], purpose: str) -> None:
         raise ArgumentError(f"there are no images to {purpose}")
     if len({pair.name for pair in found}) < len(found):
         raise ArgumentError(
-            "two images of the data have the same name; rename one of them, so that results can be "
-            "told apart"
+            "two images of the data have the same name; rename one, or their results cannot be "
+            "distinguished"
         )
 
 

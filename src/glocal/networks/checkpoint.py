@@ -6,7 +6,7 @@ No code in a file is executed: pickles are read with `weights_only=True`.
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glocal.errors import CheckpointError
+from glocal.texts import few_names
 
-__all__ = ["SUFFIXES", "few", "read_checkpoint", "read_metadata"]
+__all__ = ["SUFFIXES", "read_checkpoint", "read_metadata"]
 
 SUFFIXES = (".pth", ".pt", ".pk", ".ckpt", ".safetensors")
 """Suffixes of checkpoint files."""
@@ -59,13 +60,6 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file. Reads no tensors."""
     return _read_safetensors(path, with_tensors=False)[1]
-
-
-def few(keys: Iterable[str], limit: int = 3) -> str:
-    """The first keys as text, and the number of the others."""
-    listed = list(keys)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
 
 
 def _read_safetensors(
@@ -153,4 +147,4 @@ def _strip_prefixes(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 def _describe_entries(loaded: object) -> str:
     if not isinstance(loaded, Mapping):
         return f": it is a {type(loaded).__name__}"
-    return f"; its entries are {few(map(str, loaded))}" if loaded else ""
+    return f"; its entries are {few_names(map(str, loaded))}" if loaded else ""

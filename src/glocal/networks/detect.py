@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from glocal.errors import CheckpointError
-from glocal.networks.checkpoint import few
 from glocal.networks.ffanet import FFANet, ffanet_hyperparameters
 from glocal.networks.hinet import HINet, hinet_hyperparameters
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
@@ -26,6 +25,7 @@ from glocal.networks.nafnet import (
     nafnet_hyperparameters,
 )
 from glocal.networks.restormer import Restormer, restormer_hyperparameters
+from glocal.texts import few_names
 
 __all__ = ["ARCHITECTURES", "Architecture", "NearMissError", "known_network"]
 
@@ -168,7 +168,7 @@ def _hyperparameters(
                 raise _unknown(path, state_dict) from None
             raise CheckpointError(
                 f"{path}: the metadata names {architecture.name}, but the tensors belong to "
-                f"another network; their keys are {few(state_dict)}"
+                f"another network; their keys are {few_names(state_dict)}"
             ) from None
     try:
         arguments = json.loads(text)
@@ -217,7 +217,7 @@ def _unknown(path: Path, state_dict: Mapping[str, Tensor]) -> CheckpointError:
         return _misfit(path, closest, candidates[closest], state_dict)
     return CheckpointError(
         f"{path}: matches no known network ({', '.join(candidates)});\n"
-        f"its keys are {few(state_dict)}"
+        f"its keys are {few_names(state_dict)}"
     )
 
 
@@ -233,7 +233,9 @@ def _misfit(
     if missing or unexpected:
         reshaped = []  # one wrong key can falsify the inferred sizes: report keys only
     differences = {"missing": missing, "unexpected": unexpected, "different shape": reshaped}
-    listed = "; ".join(f"{label}: {few(keys, 2)}" for label, keys in differences.items() if keys)
+    listed = "; ".join(
+        f"{label}: {few_names(keys, 2)}" for label, keys in differences.items() if keys
+    )
     share = _share(network, state_dict)
     percent = math.floor(100 * share)
     kind = NearMissError if share >= 0.5 else CheckpointError

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glocal.errors import ArgumentError, CheckpointError
-from glocal.networks.checkpoint import SUFFIXES, few
+from glocal.networks.checkpoint import SUFFIXES
 from glocal.networks.padding import pad_to_multiple
+from glocal.texts import few_names
 
 __all__ = ["INSTALL", "External", "Fitted", "download", "is_repository", "made_by", "recognised"]
 
@@ -214,7 +215,7 @@ def _only_checkpoint(repository: str, files: Iterable[str]) -> str:
     if len(candidates) > 1:
         raise CheckpointError(
             f"{repository}: the repository has {len(candidates)} checkpoints, "
-            f"{few(candidates, 8)}; choose one, such as {repository}:{candidates[0]}"
+            f"{few_names(candidates, 8)}; choose one, such as {repository}:{candidates[0]}"
         )
     return candidates[0]
 
