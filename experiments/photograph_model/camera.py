@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyvips
 import torch
-from glocal.fields import SmoothMaps, average_at, evenly
 from numpy.typing import NDArray
 from sources import Photo, as_image
 from torch import Tensor
 from torch.nn import functional as F
+
+from glocal.data.random_fields import SmoothFields, average_at_offsets, to_uniform
 
 LONGEST_PATH_PX = 25.0
 LARGEST_RADIUS_PX = 1.5
@@ -149,7 +150,7 @@ def trace(taps: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 def shaken(light: Floats, shot: Shot, rng: np.random.Generator) -> Floats:
     """Average the light along a path and over a disc at each pixel."""
-    maps = SmoothMaps(3, light, int(rng.integers(2**31)))
+    maps = SmoothFields(3, light, int(rng.integers(2**31)))
     taps = max(9, math.ceil(1.5 * shot.path_px) + 1)
     path, roll = trace(taps, rng), trace(taps, rng)[0]
     # some parts move less; the direction changes a little, in one photograph of five freely
@@ -165,9 +166,9 @@ def shaken(light: Floats, shot: Shot, rng: np.random.Generator) -> Floats:
 
     def offsets(rows: range) -> Iterator[tuple[Tensor, Tensor]]:
         strength, direction, depth = maps.rows(rows)
-        extent = shot.path_px * (1 - calm * evenly(strength))
+        extent = shot.path_px * (1 - calm * to_uniform(strength))
         along, across = extent * (turning * direction).cos(), extent * (turning * direction).sin()
-        radius = shot.radius_px * evenly(depth)
+        radius = shot.radius_px * to_uniform(depth)
         below_centre = (torch.arange(rows.start, rows.stop) - height / 2)[:, None] / half_diagonal
         for k, (r, phi) in enumerate(points):
             x, y = path[:, k].tolist()
@@ -176,12 +177,12 @@ def shaken(light: Floats, shot: Shot, rng: np.random.Generator) -> Floats:
             dy = across * x + along * y + turn * from_centre + radius * (r * math.sin(phi))
             yield dy, dx
 
-    return average_at(light, offsets)
+    return average_at_offsets(light, offsets)
 
 
 def noisy(light: Floats, shot: Shot, rng: np.random.Generator) -> Floats:
     """Count photons and add read noise; both vary a little over the photograph."""
-    maps = SmoothMaps(1, light, int(rng.integers(2**31)))
+    maps = SmoothFields(1, light, int(rng.integers(2**31)))
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     clean = torch.from_numpy(light).permute(2, 0, 1)
     factor = (0.25 * maps.rows(range(light.shape[0]))[0]).exp()
