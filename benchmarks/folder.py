@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import glocal
 from glocal.images import images
-from glocal.images.images import Image
+from glocal.images.image_files import Image
 from glocal.runs.folder import restore_folder
 from glocal.texts import size_text
 

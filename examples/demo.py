@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import glocal
-from glocal.images.images import Image, read, write
+from glocal.images.image_files import Image, read, write
 from glocal.metrics import psnr
 
 HERE = Path(__file__).resolve().parent

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from glocal.images import images
-from glocal.images.images import Image
+from glocal.images.image_files import Image
 from glocal.inference.restore import restore
 
 TRAIN = 32

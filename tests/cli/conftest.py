@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from glocal.cli import app
 from glocal.images import images
-from glocal.images.images import Image
+from glocal.images.image_files import Image
 from glocal.networks import NAFNet
 
 Run = Callable[..., Any]

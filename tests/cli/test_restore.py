@@ -9,7 +9,7 @@ import pytest
 
 import glocal
 from glocal.images import images
-from glocal.images.images import Image
+from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.networks import load

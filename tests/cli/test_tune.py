@@ -10,7 +10,7 @@ from torch import nn
 
 import glocal
 from glocal.images import images
-from glocal.images.images import Image
+from glocal.images.image_files import Image
 from glocal.inference.restore import restore
 from glocal.study.options import ScoreOptions
 from glocal.study.tuning.search import tune

@@ -9,7 +9,7 @@ from glocal.data.degrade import degrade
 from glocal.data.paired_set import RECORD, image_seed, make_paired_set, plan_paired_set
 from glocal.errors import ArgumentError, ImageError
 from glocal.images import images
-from glocal.images.images import Image
+from glocal.images.image_files import Image
 
 
 def photo(path: Path, bits: int = 8, channels: int = 3) -> Path:

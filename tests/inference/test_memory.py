@@ -171,7 +171,7 @@ import numpy as np, torch, glocal
 from torch import nn
 from glocal.inference import memory_limit
 from glocal.inference.allocator import keep_freed_memory
-from glocal.images.images import Image, write
+from glocal.images.image_files import Image, write
 from glocal.inference.memory import _resident, process_size
 from glocal.inference.options import Tiles
 from glocal.runs.streaming import restore_streamed

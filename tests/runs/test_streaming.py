@@ -18,7 +18,7 @@ import glocal
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning, ImageError
 from glocal.images import images
 from glocal.images.formats import Metadata
-from glocal.images.images import Image
+from glocal.images.image_files import Image
 from glocal.images.sample_files import Header, SampleFile, read_header
 from glocal.inference.options import Tiles
 from glocal.inference.restore import restore

@@ -237,7 +237,7 @@ def _check_file(source: Path, target: Path, overwrite: bool) -> None:
     Raises:
         ArgumentError: it cannot.
     """
-    from glocal.images.images import SUFFIXES
+    from glocal.images.image_files import SUFFIXES
 
     if not source.exists():
         raise ArgumentError(f"{source}: no such file or folder")

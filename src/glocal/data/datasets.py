@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from glocal.data.layouts import LAYOUTS, Layout, folders_layout
 from glocal.data.pairing import Pair, natural_key, stems_of
 from glocal.errors import ArgumentError
-from glocal.images.images import read
+from glocal.images.image_files import read
 from glocal.texts import few_names
 
 __all__ = ["LAYOUTS", "Layout", "Pair", "pairs", "read_pair"]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from glocal.data.random_fields import SmoothFields, average_at_offsets, row_bands, to_uniform
 from glocal.errors import ArgumentError
-from glocal.images.images import Image, decode, encode
+from glocal.images.image_files import Image, decode, encode
 
 __all__ = [
     "DEGRADATIONS",

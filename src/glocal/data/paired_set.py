@@ -20,7 +20,7 @@ import numpy as np
 from glocal.data.degrade import degrade, settings
 from glocal.errors import ArgumentError, ImageError
 from glocal.images.files import make_folder, write_whole
-from glocal.images.images import SUFFIXES, read, write
+from glocal.images.image_files import SUFFIXES, read, write
 from glocal.runs.jobs import folder_jobs
 
 __all__ = ["RECORD", "SetEntry", "image_seed", "make_paired_set", "plan_paired_set"]

@@ -52,7 +52,7 @@ _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3}
 
 @dataclass(frozen=True)
 class Metadata:
-    """Metadata of an image file; the fields are those of `glocal.images.images.Image`."""
+    """Metadata of an image file; the fields are those of `glocal.images.image_files.Image`."""
 
     icc: bytes | None = None
     exif: bytes | None = None

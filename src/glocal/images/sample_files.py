@@ -146,7 +146,7 @@ def read_header(path: Path) -> Header:
     """Read the header of an image file.
 
     Raises:
-        ImageError: as for `glocal.images.images.read`, except for damage behind the header.
+        ImageError: as for `glocal.images.image_files.read`, except for damage behind the header.
     """
     return _with_tolerance(path, lambda fail_on: _open(path, fail_on)[1])
 
@@ -155,7 +155,7 @@ def decode_file(path: Path, colour: SampleFile, alpha: SampleFile | None) -> Non
     """Decode an image file into sample files for colour and, if it has any, alpha.
 
     Raises:
-        ImageError: as for `glocal.images.images.read`.
+        ImageError: as for `glocal.images.image_files.read`.
         OSError: the samples cannot be written, or the disk is too full.
     """
     sample_files = [file for file in (colour, alpha) if file is not None]

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from glocal.errors import ArgumentError
-from glocal.images.images import Image, enlarge, read, write
+from glocal.images.image_files import Image, enlarge, read, write
 from glocal.images.sample_files import read_header
 from glocal.inference.memory import allocating
 from glocal.runs.batches import Batches

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from glocal.errors import ArgumentError
-from glocal.images.images import read
+from glocal.images.image_files import read
 from glocal.images.sample_files import read_header
 from glocal.inference.restore import restore
 from glocal.runs import pipeline

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from glocal.errors import ArgumentError, ImageError
-from glocal.images.images import SUFFIXES, list_images
+from glocal.images.image_files import SUFFIXES, list_images
 
 __all__ = ["FileResult", "Job", "check_distinct", "folder_jobs", "is_same_file"]
 

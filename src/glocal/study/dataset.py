@@ -14,7 +14,7 @@ from torch import Tensor
 from glocal.data.datasets import pairs, read_pair
 from glocal.data.pairing import Pair, check_names, data_label, data_sha256, evenly_spaced, stems_of
 from glocal.errors import ArgumentError
-from glocal.images.images import list_images
+from glocal.images.image_files import list_images
 
 __all__ = ["AnyImage", "Data", "Dataset", "Sample", "as_tensor", "folder_images", "open_dataset"]
 

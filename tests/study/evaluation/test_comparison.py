@@ -14,7 +14,7 @@ import glocal
 from glocal.data.datasets import pairs, read_pair
 from glocal.errors import ArgumentError, ConversionError
 from glocal.images import images
-from glocal.images.images import Image
+from glocal.images.image_files import Image
 from glocal.metrics import psnr, ssim_3d
 from glocal.study.evaluation.comparison import evaluate
 from glocal.study.evaluation.methods import Method

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from glocal.errors import ImageError
 from glocal.images.files import make_folder
-from glocal.images.images import Image, write
+from glocal.images.image_files import Image, write
 
 __all__ = ["TARGET", "Pictures", "picture", "slug", "to_pixels", "write_picture"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from glocal.errors import ImageError
 from glocal.images.files import make_folder, write_whole
-from glocal.images.images import read
+from glocal.images.image_files import read
 from glocal.metrics import psnr
 from glocal.study.evaluation.pictures import TARGET, Pictures, picture, write_picture
 from glocal.study.evaluation.records import DEGRADED, Evaluation

@@ -15,7 +15,7 @@ from glocal.conversion.localize import localize
 from glocal.errors import ArgumentError
 from glocal.images import images
 from glocal.images.files import make_folder, write_whole
-from glocal.images.images import Image
+from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
 from glocal.ops.windows import Size

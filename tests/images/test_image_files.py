@@ -15,7 +15,7 @@ import pyvips
 
 from glocal.errors import ImageError
 from glocal.images import formats, images
-from glocal.images.images import Image
+from glocal.images.image_files import Image
 
 EXACT = (".png", ".tif", ".tiff")
 LOSSY = (".jpg", ".jpeg", ".webp")
