@@ -23,7 +23,7 @@ from timing import ratio, take_turns
 from torch import Tensor, nn
 
 import glocal
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 from glocal.runs.folder import restore_folder
 from glocal.texts import size_text

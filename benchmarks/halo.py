@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 import glocal
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.inference.geometry import ALIGN
 from glocal.inference.measure import measure
 from glocal.inference.plan import BOUND, Reach, TilePlan

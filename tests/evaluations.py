@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
 
 STITCHED = "crop-and-stitch 64/8 linear"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 from glocal.inference.restore import restore
 

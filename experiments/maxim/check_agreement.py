@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
 from glocal.networks.tfjs import Graph, Node, find_model, parameters, read_graph
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from glocal.cli import app
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 from glocal.networks import NAFNet
 

@@ -10,7 +10,7 @@ from glocal.cli.degrade import Kind
 from glocal.data.datasets import pairs
 from glocal.data.degrade import DEGRADATIONS
 from glocal.data.paired_set import make_paired_set
-from glocal.images import images
+from glocal.images import image_files as images
 
 
 def contents(root: Path) -> dict[str, bytes]:

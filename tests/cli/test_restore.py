@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import glocal
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
 from glocal.inference.restore import restore

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 import glocal
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 from glocal.inference.restore import restore
 from glocal.study.options import ScoreOptions

@@ -11,7 +11,7 @@ import pytest
 from glocal.data.datasets import LAYOUTS, Pair, pairs, read_pair
 from glocal.data.pairing import natural_key
 from glocal.errors import ArgumentError
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 
 # Trees as the releases have them; files are empty, for nothing but names is looked at.

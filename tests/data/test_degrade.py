@@ -16,7 +16,7 @@ from glocal.data.degrade import (
 )
 from glocal.data.random_fields import SmoothFields, average_at_offsets, to_uniform
 from glocal.errors import ArgumentError
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 
 BLURS = {"motion": motion_blur, "defocus": defocus_blur}

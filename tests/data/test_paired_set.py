@@ -8,7 +8,7 @@ from glocal.data.datasets import pairs
 from glocal.data.degrade import degrade
 from glocal.data.paired_set import RECORD, image_seed, make_paired_set, plan_paired_set
 from glocal.errors import ArgumentError, ImageError
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 
 

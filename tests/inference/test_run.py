@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import glocal
 from glocal.errors import GlocalError, GlocalWarning
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.inference.geometry import Span
 from glocal.inference.options import Tiles
 from glocal.inference.plan import TilePlan

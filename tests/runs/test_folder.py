@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import glocal
 from glocal.errors import ArgumentError, GlocalWarning, ImageError
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
 from glocal.runs.folder import restore_file, restore_folder

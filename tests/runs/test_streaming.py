@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import glocal
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning, ImageError
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.formats import Metadata
 from glocal.images.image_files import Image
 from glocal.images.sample_files import Header, SampleFile, read_header

@@ -13,7 +13,7 @@ from torch import nn
 import glocal
 from glocal.data.datasets import pairs, read_pair
 from glocal.errors import ArgumentError, ConversionError
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 from glocal.metrics import psnr, ssim_3d
 from glocal.study.evaluation.comparison import evaluate

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glocal.errors import ImageError
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.study.evaluation.pictures import Pictures, write_picture
 
 

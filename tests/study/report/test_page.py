@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evaluations import NAMES, PSNR, constructed
 
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.metrics import psnr
 from glocal.study.evaluation.pictures import TARGET, Pictures, picture, write_picture
 from glocal.study.evaluation.records import DEGRADED, Failure

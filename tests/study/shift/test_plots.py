@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from glocal.errors import ArgumentError
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.study.shift import plots
 from glocal.study.shift.report import Shift, StatisticsShift
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from glocal.conversion.localize import localize
 from glocal.errors import ArgumentError
-from glocal.images import images
+from glocal.images import image_files as images
 from glocal.images.files import make_folder, write_whole
 from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
