@@ -19,13 +19,16 @@ from glocal.scanning.dims import (
     Dim,
     MapSize,
     Operand,
+    Sizes,
     dims_of_shapes,
     inherit,
     map_size,
     permuted,
+    product,
     regroup,
     role,
     roles,
+    unfolded,
 )
 from glocal.scanning.kinds import REASONS, Facts, Kind, classify
 from glocal.scanning.obstacles import Use, obstacle, owner
@@ -99,6 +102,7 @@ class Analysis:
         self.from_input: list[bool] = []
         self.statistics: list[frozenset[int]] = []
         self._found: dict[int, _Found] = {}
+        self._flattened: dict[Sizes, Dim] = {}  # dims with height and width as factors, by size
 
     def run(self) -> list[Global]:
         """The global operations, in the order in which they run; call it once."""
@@ -134,8 +138,14 @@ class Analysis:
                 dims = regroup(operands[0][1], dims)
             elif call.name in ("permute", "transpose", "t") and operands:
                 dims = permuted(call, operands[0][1])
+            elif call.name == "im2col" and len(dims) == 3:
+                dims = (*dims[:2], unfolded(call, operands[0][1]))
+            elif call.name in ("expand", "repeat"):  # to pixels that are flattened elsewhere
+                dims = tuple(self._flattened.get(product(dim), dim) for dim in dims)
+                dims = tuple(inherit(dim, i - len(dims), operands) for i, dim in enumerate(dims))
             else:
                 dims = tuple(inherit(dim, i - len(dims), operands) for i, dim in enumerate(dims))
+            self._flattened.update({product(dim): dim for dim in dims if len(roles([dim])) == 2 and len(dim) > 1})
             result.append(dims)
         return tuple(result)
 

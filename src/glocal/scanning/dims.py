@@ -24,6 +24,7 @@ __all__ = [
     "regroup",
     "role",
     "roles",
+    "unfolded",
 ]
 
 Sizes = tuple[int, int, int]
@@ -135,6 +136,21 @@ def permuted(call: Call, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
         b = call.arguments.get("dim1", 1) % len(dims)
         order[a], order[b] = order[b], order[a]
     return tuple(dims[d] for d in order)
+
+
+def unfolded(call: Call, dims: tuple[Dim, ...]) -> Dim:
+    """The last dim of the output of an unfold (im2col): the flattened places of its kernel."""
+    factors = []
+    for axis, dim in enumerate(dims[2:]):
+        kernel, dilation, padding, stride = (
+            call.arguments[name][axis] for name in ("kernel_size", "dilation", "padding", "stride")
+        )
+        a, b, c = (
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size in product(dim)
+        )
+        factors.append(Factor((a, b, c)))
+    return tuple(factors)
 
 
 def inherit(dim: Dim, place: int, refs: list[Operand]) -> Dim:

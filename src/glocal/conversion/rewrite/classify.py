@@ -11,6 +11,7 @@ from torch import fx
 from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax, extend_chain
+from glocal.conversion.rewrite.meeting import filter_of, product_of
 from glocal.conversion.rewrite.nodes import (
     NORMS,
     REDUCTIONS,
@@ -30,6 +31,7 @@ from glocal.conversion.rewrite.roles import (
     Alias,
     AtPixels,
     ChainStep,
+    FilterAtPixels,
     HalfReduction,
     InWindows,
     MapReduction,
@@ -37,6 +39,7 @@ from glocal.conversion.rewrite.roles import (
     OnStatistics,
     Ordinary,
     PixelSoftmax,
+    ProductAtPixels,
     Role,
     ScaledSoftmax,
     ViewedSoftmax,
@@ -133,7 +136,7 @@ class _Classifier:
             self._set(node, self._of_softmax(node, operands))
         elif is_pointwise(node):
             self._set(node, self._pointwise(node, operands))
-        elif any(n in self.statistics and not self.block.is_spatial(n) for n in operands):
+        elif any(n in self.statistics and not self.block.is_map(n) for n in operands):
             self._set(node, self._of_statistics(node, operands))
         else:
             self._set(node, Ordinary())
@@ -150,7 +153,7 @@ class _Classifier:
                 self.chains[node] = role.chain
             case PixelSoftmax() | ViewedSoftmax() | ScaledSoftmax():
                 self.softmaxes[node] = role.softmax
-            case AtPixels():
+            case AtPixels() | ProductAtPixels() | FilterAtPixels():
                 self.combined.add(node)
                 self.dependent.add(node)
             case Ordinary():
@@ -193,6 +196,10 @@ class _Classifier:
 
     def _of_statistics(self, node: fx.Node, operands: Sequence[fx.Node]) -> Role:
         lead = next(n for n in operands if n in self.statistics)
+        if product := product_of(self.block, node):
+            return ProductAtPixels(product)
+        if (given := filter_of(self.block, node)) and given.weight in self.statistics:
+            return FilterAtPixels(given)
         if expands(self.block, node, self.statistics):
             return Alias(lead, self.statistics[lead])
         return OnStatistics(lead, form_after(self.block, node, self.statistics))

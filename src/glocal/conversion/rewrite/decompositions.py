@@ -90,6 +90,12 @@ def _aligned(x: Tensor, labels: str, out: str) -> Tensor:
     return x
 
 
+def _broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+    given = tensors[0] if isinstance(tensors[0], (list, tuple)) else tensors
+    shape = torch.broadcast_shapes(*(t.shape for t in given))
+    return tuple(t.expand(shape) for t in given)
+
+
 def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     norms = [x.norm(dim=dim).clamp_min(eps) for x in (x1, x2)]
     similarity: Tensor = (x1 * x2).sum(dim) / (norms[0] * norms[1])
@@ -120,12 +126,14 @@ def _batch_norm(
     return x.unsqueeze(0)
 
 
-_DECOMPOSITIONS: dict[Any, Callable[..., Tensor | None]] = {
+_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     F.avg_pool2d: _avg_pool,
     F.max_pool2d: _max_pool,
     torch.max_pool2d: _max_pool,
     F.lp_pool2d: _lp_pool,
     torch.einsum: _einsum,
+    torch.broadcast_tensors: _broadcast_tensors,
+    torch.functional.broadcast_tensors: _broadcast_tensors,
     torch.cosine_similarity: _cosine_similarity,
     F.batch_norm: _batch_norm,
 }

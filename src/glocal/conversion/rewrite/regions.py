@@ -10,6 +10,7 @@ from torch import fx
 
 from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.block import Block
+from glocal.conversion.rewrite.meeting import product_of
 from glocal.conversion.rewrite.nodes import (
     ATTENTION,
     NORMS,
@@ -109,18 +110,26 @@ def _seeds(block: Block) -> list[tuple[fx.Node, Global]]:
         if item.kind in ("mixing", "statistic") and name not in _ON_WINDOWS:
             raise ConversionError(f"{name} over the pixels has no local form")
         seeds.append((node, item))
-    # A statistic that meets the map in a matrix product is one half of an attention.
+    # A sum of products of pixels that meets the map in a matrix product is one half of an
+    # attention. Other statistics have windows of their own, and so has their product with a map.
     carries: dict[fx.Node, Global] = {}
+    products: set[fx.Node] = set()
     for node in block.graph.nodes:
         if (made := block.globals.get(node)) and made.kind == "statistic":
             carries[node] = made
+            if operation(node) not in REDUCTIONS and not pools_by_matmul(block, node):
+                products.add(node)
             continue
         arriving = [carries[n] for n in node.all_input_nodes if n in carries]
         if not arriving:
             continue
         if node not in block.shapes or not block.is_spatial(node):
             carries[node] = arriving[0]
-        elif operation(node) in PRODUCTS:
+            if any(n in products for n in node.all_input_nodes):
+                products.add(node)
+        elif operation(node) in PRODUCTS and (
+            any(n in products for n in node.all_input_nodes) or not product_of(block, node)
+        ):
             seeds.append((node, arriving[0]))
     return seeds
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax
+from glocal.conversion.rewrite.meeting import Filter, Product
 from glocal.conversion.rewrite.reductions import Reduction
 from glocal.conversion.rewrite.regions import Region
 from glocal.conversion.rewrite.statistic_forms import StatisticForm
@@ -16,6 +17,7 @@ __all__ = [
     "Alias",
     "AtPixels",
     "ChainStep",
+    "FilterAtPixels",
     "HalfReduction",
     "InWindows",
     "MapReduction",
@@ -23,6 +25,7 @@ __all__ = [
     "OnStatistics",
     "Ordinary",
     "PixelSoftmax",
+    "ProductAtPixels",
     "Role",
     "ScaledSoftmax",
     "ViewedSoftmax",
@@ -111,6 +114,20 @@ class AtPixels:
 
 
 @dataclass(frozen=True)
+class ProductAtPixels:
+    """A product of each pixel and the statistics of its window."""
+
+    product: Product
+
+
+@dataclass(frozen=True)
+class FilterAtPixels:
+    """A convolution with the predicted filter of each pixel's window."""
+
+    filter: Filter
+
+
+@dataclass(frozen=True)
 class PixelSoftmax:
     """A softmax over the pixels of a map."""
 
@@ -145,6 +162,8 @@ Role = (
     | Alias
     | ChainStep
     | AtPixels
+    | ProductAtPixels
+    | FilterAtPixels
     | PixelSoftmax
     | ViewedSoftmax
     | ScaledSoftmax

@@ -22,6 +22,7 @@ from glocal.scanning.dims import product, role
 
 __all__ = ["StatisticForm", "expands", "form_after"]
 
+_COPIES = ("expand", "repeat", "tile", "repeat_interleave", "replication_pad2d")
 _CHUNKS = ("split", "split_with_sizes", "chunk")
 
 
@@ -50,12 +51,20 @@ def expands(block: Block, node: fx.Node, forms: Mapping[fx.Node, StatisticForm])
         node: reads a statistic.
         forms: of the statistics by node.
     """
-    if operation(node) not in ("expand", "repeat", *RESIZES) or not block.is_spatial(node):
+    if not block.is_spatial(node) or not _copies(node):
         return False
     operands = tensor_inputs(node)
     lead = next(forms[n] for n in operands if n in forms)
     maps = [n for n in operands if n not in forms and block.is_spatial(n)]
     return not maps and _without_pixels(block, node) == lead.item_shape
+
+
+def _copies(node: fx.Node) -> bool:
+    """True if a node copies the values of a dim of size 1 along that dim."""
+    name = operation(node)
+    if name == "pad":
+        return argument(node, "mode") == "replicate"
+    return name in (*_COPIES, *RESIZES)
 
 
 def form_after(

@@ -1,0 +1,140 @@
+"""The functions that rewritten blocks call where each pixel has its own matrix or filter.
+
+Pickled programs import them from here, as those of `runtime`.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glocal.conversion.rewrite.meeting import DROPPED
+from glocal.ops.window_map import values_of
+from glocal.ops.windows import Size
+
+__all__ = ["filter_at_pixels", "map_of_windows", "product_at_pixels", "with_pixel"]
+
+
+def map_of_windows(stacked: Tensor, grid: Tensor, size: Size | None = None) -> Tensor:
+    """Make a map of stacked statistics: (windows · n, *item) to (n, *item, h, w).
+
+    Args:
+        stacked: with the windows of all images.
+        grid: (·, ·, windows down, windows along), which says where the windows are.
+        size: (height, width) of a map of another size; each pixel takes the nearest window.
+
+    Returns:
+        with size 1 on an axis that the window covers, unless `size` is given.
+    """
+    values, as_in_grid = values_of(grid)
+    y = stacked.unflatten(0, (*values.shape[-2:], -1))
+    y = as_in_grid(y.permute(*range(2, y.ndim), 0, 1))
+    if size is None:
+        return y
+    flat = y.reshape(y.shape[0], -1, *y.shape[-2:])
+    resized = F.interpolate(flat, size=size, mode="nearest-exact")
+    return resized.reshape(*y.shape[:-2], *size)
+
+
+def with_pixel(x: Tensor) -> Tensor:
+    """Give a tensor without pixels the dims of one: (...) to (..., 1, 1)."""
+    return x[..., None, None]
+
+
+def product_at_pixels(factors: Sequence[Tensor], terms: Sequence[str], result: str) -> Tensor:
+    """Multiply tensors at each pixel, as `torch.einsum` does, and sum over the other dims.
+
+    >>> matrices, image = torch.rand(2, 3, 3, 8, 9), torch.rand(2, 3, 8, 9)
+    >>> product_at_pixels([matrices, image], ["bij", "bj"], "bi").shape
+    torch.Size([2, 3, 8, 9])
+
+    Args:
+        factors: (..., h or 1, w or 1).
+        terms: a letter for each dim of each factor but the last two.
+        result: the letters of the result.
+
+    Returns:
+        (..., h, w).
+    """
+    sizes = {
+        letter: factor.shape[place]
+        for factor, term in zip(factors, terms, strict=True)
+        for place, letter in enumerate(term)
+    }
+    summed = "".join(dict.fromkeys("".join(terms))).replace(DROPPED, "")
+    summed = "".join(letter for letter in summed if letter not in result)
+    total: Tensor | None = None
+    for places in itertools.product(*(range(sizes[letter]) for letter in summed)):
+        at = dict(zip(summed, places, strict=True))
+        parts = [_aligned(x, t, result, at) for x, t in zip(factors, terms, strict=True)]
+        for part in parts[2:]:
+            parts[0] = parts[0] * part
+        total = _plus_product(total, parts[0], parts[1])
+    assert total is not None
+    return total
+
+
+def _aligned(x: Tensor, term: str, result: str, at: dict[str, int]) -> Tensor:
+    """Return the part of a factor at one place of the summed dims, with the dims of the result."""
+    values, as_such_a_map = values_of(x)
+    for place in reversed(range(len(term))):
+        letter = term[place]
+        if letter not in result:
+            values = values.select(place, at.get(letter, 0))
+    kept = [letter for letter in term if letter in result]
+    order = sorted(range(len(kept)), key=lambda place: result.index(kept[place]))
+    values = values.permute(*order, -2, -1)
+    for place, letter in enumerate(result):
+        if letter not in kept:
+            values = values.unsqueeze(place)
+    return as_such_a_map(values)
+
+
+def _plus_product(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    return a * b if total is None else torch.addcmul(total, a, b)
+
+
+def filter_at_pixels(
+    x: Tensor,
+    weights: Tensor,
+    biases: Tensor | None,
+    channels: int,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """Convolve images with a filter for each pixel of the result.
+
+    Args:
+        x: (1, images · channels, h, w).
+        weights: (images · out, channels / groups, kh, kw, height or 1, width or 1).
+        biases: (images · out, height or 1, width or 1), or None.
+        channels: of an image.
+        stride, padding, dilation: along rows and columns, as those of a convolution.
+
+    Returns:
+        (1, images · out, height, width).
+    """
+    images = x.shape[1] // channels
+    inner, kh, kw = weights.shape[1:4]
+    padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0])) if any(padding) else x
+    padded = padded.reshape(images, channels // inner, inner, *padded.shape[-2:])
+    values, as_such_a_map = values_of(weights)
+    values = values.unflatten(0, (images, channels // inner, -1))
+    height, width = (
+        (n - dilation[d] * (k - 1) - 1) // stride[d] + 1
+        for d, (n, k) in enumerate(zip(padded.shape[-2:], (kh, kw), strict=True))
+    )
+    total: Tensor | None = None
+    for i, j in itertools.product(range(kh), range(kw)):
+        top, left = i * dilation[0], j * dilation[1]
+        rows = slice(top, top + (height - 1) * stride[0] + 1, stride[0])
+        columns = slice(left, left + (width - 1) * stride[1] + 1, stride[1])
+        for channel in range(inner):
+            shifted = padded[:, :, channel : channel + 1, rows, columns]
+            total = _plus_product(total, as_such_a_map(values[:, :, :, channel, i, j]), shifted)
+    assert total is not None
+    result = total.reshape(1, -1, *total.shape[-2:])
+    return result if biases is None else result + biases.unsqueeze(0)

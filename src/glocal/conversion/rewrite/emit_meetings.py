@@ -1,0 +1,69 @@
+"""Emits products and filters in which statistics meet the map: one for each pixel."""
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from glocal.conversion.rewrite import at_pixels, runtime
+from glocal.conversion.rewrite.emission import Emission, Value
+from glocal.conversion.rewrite.nodes import argument
+from glocal.conversion.rewrite.roles import FilterAtPixels, ProductAtPixels
+from glocal.conversion.rewrite.window_statistics import broadcastable, stacked
+
+__all__ = ["emit_filter", "emit_product"]
+
+
+def emit_product(emission: Emission, node: fx.Node, role: ProductAtPixels) -> None:
+    """Emit a product of each pixel and the statistics of its window."""
+    product, block = role.product, emission.block
+    where = block.require_map_dims(node)
+
+    def factor(operand: fx.Node) -> Value:
+        if operand in emission.statistics:
+            return _map_of_windows(emission, operand, node)
+        value = emission.value(operand)
+        if block.is_spatial(operand):
+            place = block.require_map_dims(operand)
+            return emission.call(runtime.as_map, value, place, emission.flat_sizes(operand))
+        return emission.call(at_pixels.with_pixel, value)
+
+    made = emission.call(
+        at_pixels.product_at_pixels,
+        [factor(operand) for operand in product.operands],
+        list(product.terms),
+        product.result,
+    )
+    made = emission.call(runtime.from_map, made, where)
+    if product.added is not None:
+        known = emission.statistics.get(product.added)
+        added = emission.value(product.added) if known is None else broadcastable(emission, known, node)
+        made = emission.call(torch.add, made, added)
+    emission.define(node, made)
+
+
+def emit_filter(emission: Emission, node: fx.Node, role: FilterAtPixels) -> None:
+    """Emit a convolution with the filter of each pixel's window."""
+    given = role.filter
+    made = emission.call(
+        at_pixels.filter_at_pixels,
+        emission.value(given.source),
+        _map_of_windows(emission, given.weight, node),
+        None if given.bias is None else _map_of_windows(emission, given.bias, node),
+        given.channels,
+        *(_pair(argument(node, name)) for name in ("stride", "padding", "dilation")),
+    )
+    emission.define(node, made)
+
+
+def _pair(lengths: Any) -> list[int]:
+    return [lengths[0], lengths[-1]]
+
+
+def _map_of_windows(emission: Emission, statistic: fx.Node, node: fx.Node) -> Value:
+    """Return a statistic, or a value per image, as a map (n, *item, h, w) for the result `node`."""
+    known = emission.statistics[statistic]
+    resize = emission.block.map_size(node) != known.form.map_size
+    size = emission.sizes(node) if resize else None
+    windows = stacked(emission, known)
+    return emission.call(at_pixels.map_of_windows, windows, known.grid, size)

@@ -1,0 +1,219 @@
+"""Operations other than pointwise ones in which statistics meet a map: products and filters.
+
+A colour matrix or a filter that is predicted from a pooled map is a statistic. In its local form
+each pixel has its own matrix or filter, that of its window, and the operation applies it there:
+out[p] = matrix[window of p] · x[p], and for a filter the sum of its taps times the shifted map.
+"""
+
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import fx
+
+from glocal.conversion.rewrite.block import Block
+from glocal.conversion.rewrite.nodes import argument, is_pointwise, is_view, operation
+from glocal.scanning.dims import role
+
+__all__ = ["DROPPED", "Filter", "Product", "filter_of", "product_of"]
+
+DROPPED = "."
+"""In a term: a dim of size 1 that broadcasts, and is left out."""
+_MOST_VALUES = 1024
+"""Values of a predicted matrix or filter up to which each pixel may have its own."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of a map, statistics and other tensors, which sums over no pixels.
+
+    Attributes:
+        operands: the factors.
+        terms: a letter for each dim of each operand but its pixels; equal letters are multiplied.
+        result: the letters of the result, which has pixels. Other letters are summed.
+        added: a tensor to which the product is added, or None.
+    """
+
+    operands: tuple[fx.Node, ...]
+    terms: tuple[str, ...]
+    result: str
+    added: fx.Node | None = None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A convolution of each image of a batch with its own, predicted weights.
+
+    Attributes:
+        source: the map (1, images · channels, h, w), or (images, channels, h, w) for one image.
+        weight, bias: predicted: (images · out, channels / groups, kh, kw), and (images · out).
+        channels: of an image in the map.
+    """
+
+    source: fx.Node
+    weight: fx.Node
+    bias: fx.Node | None
+    channels: int
+
+
+def product_of(block: Block, node: fx.Node) -> Product | None:
+    """Return what a node multiplies if a matrix for each pixel may replace that of the image.
+
+    Args:
+        block: the block of the node.
+        node: any operation.
+
+    Returns:
+        None if the node is no product of a map and a value per image, sums over pixels, or if the
+        value per image is too large to have one for each pixel.
+    """
+    labelled = _labelled(block, node)
+    where = block.map_dims(node) if node in block.shapes else None
+    if labelled is None or where is None or where.channels > 1:
+        return None
+    operands, terms, result = labelled
+    pixels = {result[where.rows], result[where.columns]}
+    images, found = result[0], []
+    for operand, term in zip(operands, terms, strict=True):
+        place = block.map_dims(operand)
+        if block.is_spatial(operand):
+            if place is None or place.channels > 1 or term[0] != images:
+                return None
+            if (term[place.rows], term[place.columns]) != (
+                result[where.rows],
+                result[where.columns],
+            ):
+                return None
+        elif block.depends_on_batch(operand):
+            if not block.is_batched(operand) or term[0] != images:
+                return None
+            if math.prod(block.item_shape(operand)) > _MOST_VALUES:
+                return None
+        elif images in term:
+            return None
+        if not block.is_spatial(operand) and pixels & set(term):
+            return None
+        found.append("".join(letter for letter in term if letter not in pixels))
+    kept = "".join(letter for letter in result if letter not in pixels)
+    if not set(kept) <= set("".join(found)):
+        return None
+    added = node.args[0] if operation(node) == "baddbmm" else None
+    return Product(tuple(operands), tuple(found), kept, added)  # type: ignore[arg-type]
+
+
+_Labelled = tuple[Sequence[fx.Node], Sequence[str], str]
+
+
+def _labelled(block: Block, node: fx.Node) -> _Labelled | None:
+    """Return the operands of a product, the letters of their dims, and those of its result."""
+    name = operation(node)
+    if name == "einsum":
+        return _of_einsum(block, node)
+    if name == "baddbmm":
+        if node.kwargs.get("alpha", 1) != 1 or node.kwargs.get("beta", 1) != 1:
+            return None
+        pair = node.args[1:3]
+    elif name in ("matmul", "bmm"):
+        pair = node.args[:2]
+    else:
+        return None
+    a, b = pair
+    if not (isinstance(a, fx.Node) and isinstance(b, fx.Node)):
+        return None
+    if min(block.rank(a), block.rank(b)) < 2:
+        return None
+    outer = string.ascii_lowercase[: max(block.rank(a), block.rank(b)) - 2]
+    left = outer[len(outer) - block.rank(a) + 2 :] + "XY"
+    right = outer[len(outer) - block.rank(b) + 2 :] + "YZ"
+    return _broadcast(block, [a, b], [left, right], outer + "XZ")
+
+
+def _of_einsum(block: Block, node: fx.Node) -> _Labelled | None:
+    equation, operands = node.args[0], node.args[1]
+    assert isinstance(equation, str)
+    assert isinstance(operands, Sequence)
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    letters = [n for n in string.ascii_letters if n not in equation]
+    ranks = [block.rank(n) for n in operands]  # type: ignore[arg-type]
+    more = max(
+        (r - len(t) + 3 for r, t in zip(ranks, terms, strict=True) if "..." in t), default=0
+    )
+    rest = "".join(letters[:more])
+    terms = [
+        t.replace("...", rest[more - (r - len(t) + 3) :] if "..." in t else "")
+        for r, t in zip(ranks, terms, strict=True)
+    ]
+    if not arrow:
+        joined = "".join(terms)
+        result = rest + "".join(sorted({n for n in joined if joined.count(n) == 1} - set(rest)))
+    result = result.replace("...", rest)
+    if any(len(set(t)) != len(t) for t in terms):
+        return None
+    return _broadcast(block, list(operands), terms, result)  # type: ignore[arg-type]
+
+
+def _broadcast(
+    block: Block, operands: Sequence[fx.Node], terms: Sequence[str], result: str
+) -> _Labelled:
+    """Mark dims of size 1 that broadcast against those of another operand."""
+    sizes: dict[str, int] = {}
+    for operand, term in zip(operands, terms, strict=True):
+        for letter, size in zip(term, block.shapes[operand][3], strict=True):
+            sizes[letter] = max(size, sizes.get(letter, 1))
+    marked = [
+        "".join(
+            DROPPED if size == 1 < sizes[letter] else letter
+            for letter, size in zip(term, block.shapes[operand][3], strict=True)
+        )
+        for operand, term in zip(operands, terms, strict=True)
+    ]
+    return operands, marked, result
+
+
+def filter_of(block: Block, node: fx.Node) -> Filter | None:
+    """Return the filter of a convolution whose weights are a value per image; None if it has none.
+
+    That is the form conv2d(x.view(1, b · c, h, w), weight.view(b · o, i, kh, kw), groups=b · g).
+    """
+    if operation(node) != "conv2d":
+        return None
+    source, weight, bias = (argument(node, name) for name in ("input", "weight", "bias"))
+    if not (isinstance(weight, fx.Node) and isinstance(source, fx.Node)):
+        return None
+    if block.is_spatial(weight) or not block.is_batched(weight) or not _holds_images(block, source):
+        return None
+    if isinstance(argument(node, "padding"), str) or not _is_upright(block, node):
+        return None
+    if bias is not None and not block.is_batched(bias):
+        return None
+    images_out = block.shapes[weight][3][0] - block.shapes[weight][0][0]
+    if images_out * math.prod(block.item_shape(weight)) > _MOST_VALUES:
+        return None
+    channels = block.shapes[source][3][1] - block.shapes[source][0][1]
+    return Filter(source, weight, bias, channels)
+
+
+def _is_upright(block: Block, node: fx.Node) -> bool:
+    """True for a tensor of four dims whose last two are the rows and columns of a map."""
+    follow = [[role(a.sizes) for a in dim if role(a.sizes)] for dim in block.dims[node]]
+    return follow == [[], [], ["H"], ["W"]]
+
+
+def _holds_images(block: Block, node: fx.Node) -> bool:
+    """True for a map (1, images · channels, h, w) that was viewed so from (images, ...)."""
+    first, _, _, more = block.shapes[node]
+    grows = [a != b for a, b in zip(first, more, strict=True)]
+    if first[0] != 1 or grows != [False, True, False, False] or not _is_upright(block, node):
+        return False
+    source = node
+    while operation(source) in ("pad", "clone", "contiguous") or is_pointwise(source):
+        inputs = [n for n in source.all_input_nodes if n in block.shapes]
+        if len(inputs) != 1:
+            return False
+        source = inputs[0]
+    before = source.all_input_nodes[0] if source.all_input_nodes else source
+    return is_view(source) and operation(source) in ("view", "reshape", "_unsafe_view") and (
+        before in block.shapes and block.is_batched(before) and block.map_dims(before) is not None
+    )
