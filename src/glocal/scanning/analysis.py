@@ -17,6 +17,7 @@ from glocal.ops.windows import Size
 from glocal.scanning.aten import FOURIER, INDEXING, SELECTING, VIEWS, is_known, mixed_dims
 from glocal.scanning.dims import (
     Dim,
+    Factor,
     MapSize,
     Operand,
     Sizes,
@@ -145,9 +146,17 @@ class Analysis:
                 dims = tuple(inherit(dim, i - len(dims), operands) for i, dim in enumerate(dims))
             else:
                 dims = tuple(inherit(dim, i - len(dims), operands) for i, dim in enumerate(dims))
-            self._flattened.update({product(dim): dim for dim in dims if len(roles([dim])) == 2 and len(dim) > 1})
+            self._remember_flattened(dims)
             result.append(dims)
         return tuple(result)
+
+    def _remember_flattened(self, dims: tuple[Dim, ...]) -> None:
+        """Remember the factors of flattened pixels, unless two orders have the same size."""
+        for dim in dims:
+            if sorted(role(factor.sizes) for factor in dim) == ["H", "W"]:
+                size = product(dim)
+                if self._flattened.setdefault(size, dim) != dim:
+                    self._flattened[size] = (Factor(size),)
 
     def _is_from_input(self, ref: Ref, dims: tuple[Dim, ...]) -> bool:
         if ref.sources:

@@ -11,10 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glocal.conversion.rewrite.meeting import DROPPED
+from glocal.conversion.rewrite.runtime import Where, as_map, from_map
 from glocal.ops.window_map import values_of
 from glocal.ops.windows import Size
 
-__all__ = ["filter_at_pixels", "map_of_windows", "product_at_pixels", "with_pixel"]
+__all__ = [
+    "filter_at_pixels",
+    "map_of_windows",
+    "plus_weighted",
+    "product_at_pixels",
+    "unit_weights",
+    "with_pixel",
+]
 
 
 def map_of_windows(stacked: Tensor, grid: Tensor, size: Size | None = None) -> Tensor:
@@ -138,3 +146,48 @@ def filter_at_pixels(
     assert total is not None
     result = total.reshape(1, -1, *total.shape[-2:])
     return result if biases is None else result + biases.unsqueeze(0)
+
+
+def unit_weights(like: Tensor, number: int, images: int) -> Tensor:
+    """Return weights that take each tensor of a weighted sum alone.
+
+    Args:
+        like: weights of windows, (windows · images, *item), with `number` values each.
+        number: of tensors in the sum.
+        images: in the batch.
+
+    Returns:
+        (number · images, *item), the first tensor for all images first.
+    """
+    units = torch.eye(number, dtype=like.dtype, device=like.device)
+    return units.repeat_interleave(images, 0).reshape(-1, *like.shape[1:])
+
+
+def plus_weighted(
+    total: Tensor | None,
+    x: Tensor,
+    weights: Tensor,
+    index: int,
+    where: Where | None,
+    size: Size | None,
+) -> Tensor:
+    """Add a map times the weight of each pixel to a sum.
+
+    Args:
+        total: the sum, or None.
+        x: the map (n, ...), or (1, n · c, h, w) if `where` is None.
+        weights: (n, *item, h or 1, w or 1).
+        index: of the weight in a flattened item.
+        where, size: of `x`, as in `runtime.as_map`.
+    """
+    values, as_such_a_map = values_of(weights)
+    weight = as_such_a_map(values.flatten(1, -3)[:, index])
+    if where is None:
+        shape = (weight.shape[0], -1, *x.shape[-2:])
+        product = (x.reshape(shape) * weight.unsqueeze(1)).view_as(x)
+    else:
+        m = as_map(x, where, size)
+        product = from_map(
+            m * weight.reshape(len(weight), *[1] * (m.ndim - 3), *weight.shape[-2:]), where
+        )
+    return product if total is None else total + product

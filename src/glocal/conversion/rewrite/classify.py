@@ -12,6 +12,7 @@ from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax, extend_chain
 from glocal.conversion.rewrite.meeting import filter_of, product_of
+from glocal.conversion.rewrite.mixtures import mixture_of
 from glocal.conversion.rewrite.nodes import (
     NORMS,
     REDUCTIONS,
@@ -35,6 +36,7 @@ from glocal.conversion.rewrite.roles import (
     HalfReduction,
     InWindows,
     MapReduction,
+    MixtureAtPixels,
     Norm,
     OnStatistics,
     Ordinary,
@@ -153,7 +155,7 @@ class _Classifier:
                 self.chains[node] = role.chain
             case PixelSoftmax() | ViewedSoftmax() | ScaledSoftmax():
                 self.softmaxes[node] = role.softmax
-            case AtPixels() | ProductAtPixels() | FilterAtPixels():
+            case AtPixels() | ProductAtPixels() | FilterAtPixels() | MixtureAtPixels():
                 self.combined.add(node)
                 self.dependent.add(node)
             case Ordinary():
@@ -202,6 +204,8 @@ class _Classifier:
             return FilterAtPixels(given)
         if expands(self.block, node, self.statistics):
             return Alias(lead, self.statistics[lead])
+        if mixture := mixture_of(self.block, node, self.statistics):
+            return MixtureAtPixels(mixture)
         return OnStatistics(lead, form_after(self.block, node, self.statistics))
 
     # ---- reductions

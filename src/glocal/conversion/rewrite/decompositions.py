@@ -90,6 +90,30 @@ def _aligned(x: Tensor, labels: str, out: str) -> Tensor:
     return x
 
 
+def _std_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor] | None:
+    return _with_correction(torch.std_mean, input, *args, **kwargs)
+
+
+def _var_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor] | None:
+    return _with_correction(torch.var_mean, input, *args, **kwargs)
+
+
+def _with_correction(
+    function: Any,
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor] | None:
+    """Spell a variance and a mean in the way that the exporter knows."""
+    if isinstance(dim, bool):  # std_mean(x, unbiased)
+        dim, unbiased = None, dim
+    if "correction" not in kwargs:
+        kwargs["correction"] = 1 if unbiased is None else int(unbiased)
+    return function(input, dim, keepdim=keepdim, **kwargs)  # type: ignore[no-any-return]
+
+
 def _broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     given = tensors[0] if isinstance(tensors[0], (list, tuple)) else tensors
     shape = torch.broadcast_shapes(*(t.shape for t in given))
@@ -112,8 +136,12 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    if not training or running_mean is not None or input.ndim != 4:
+    if not training or input.ndim != 4:
         return None
+    if any(
+        isinstance(t, Tensor) and isinstance(t.shape[0], int) for t in (running_mean, running_var)
+    ):
+        return None  # buffers; those that are repeated for the batch are lost after the call
     if not isinstance(input.shape[0], int) or input.shape[0] != 1:
         return None
     x = input.squeeze(0)
@@ -132,6 +160,8 @@ _DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     torch.max_pool2d: _max_pool,
     F.lp_pool2d: _lp_pool,
     torch.einsum: _einsum,
+    torch.std_mean: _std_mean,
+    torch.var_mean: _var_mean,
     torch.broadcast_tensors: _broadcast_tensors,
     torch.functional.broadcast_tensors: _broadcast_tensors,
     torch.cosine_similarity: _cosine_similarity,

@@ -50,7 +50,7 @@ class StackedWindows:
 
     window: Size
     map_size: Size
-    count: Value | None
+    count: Value | int | None
 
 
 @dataclass

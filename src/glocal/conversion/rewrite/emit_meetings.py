@@ -1,5 +1,8 @@
 """Emits products and filters in which statistics meet the map: one for each pixel."""
 
+import math
+import operator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,11 +10,16 @@ from torch import fx
 
 from glocal.conversion.rewrite import at_pixels, runtime
 from glocal.conversion.rewrite.emission import Emission, Value
+from glocal.conversion.rewrite.meeting import pixels_of
 from glocal.conversion.rewrite.nodes import argument
-from glocal.conversion.rewrite.roles import FilterAtPixels, ProductAtPixels
-from glocal.conversion.rewrite.window_statistics import broadcastable, stacked
+from glocal.conversion.rewrite.roles import FilterAtPixels, MixtureAtPixels, ProductAtPixels
+from glocal.conversion.rewrite.window_statistics import (
+    broadcastable,
+    operand_on_windows,
+    stacked,
+)
 
-__all__ = ["emit_filter", "emit_product"]
+__all__ = ["emit_filter", "emit_mixture", "emit_product"]
 
 
 def emit_product(emission: Emission, node: fx.Node, role: ProductAtPixels) -> None:
@@ -24,8 +32,10 @@ def emit_product(emission: Emission, node: fx.Node, role: ProductAtPixels) -> No
             return _map_of_windows(emission, operand, node)
         value = emission.value(operand)
         if block.is_spatial(operand):
-            place = block.require_map_dims(operand)
-            return emission.call(runtime.as_map, value, place, emission.flat_sizes(operand))
+            place = pixels_of(block, operand)
+            assert place is not None
+            size = emission.flat_sizes(operand) if place.rows == place.columns else None
+            return emission.call(runtime.as_map, value, place, size)
         return emission.call(at_pixels.with_pixel, value)
 
     made = emission.call(
@@ -37,7 +47,9 @@ def emit_product(emission: Emission, node: fx.Node, role: ProductAtPixels) -> No
     made = emission.call(runtime.from_map, made, where)
     if product.added is not None:
         known = emission.statistics.get(product.added)
-        added = emission.value(product.added) if known is None else broadcastable(emission, known, node)
+        added = (
+            emission.value(product.added) if known is None else broadcastable(emission, known, node)
+        )
         made = emission.call(torch.add, made, added)
     emission.define(node, made)
 
@@ -54,6 +66,35 @@ def emit_filter(emission: Emission, node: fx.Node, role: FilterAtPixels) -> None
         *(_pair(argument(node, name)) for name in ("stride", "padding", "dilation")),
     )
     emission.define(node, made)
+
+
+def emit_mixture(emission: Emission, node: fx.Node, role: MixtureAtPixels) -> None:
+    """Emit the result for each tensor of a weighted sum, and their sum for each pixel."""
+    mixture, block = role.mixture, emission.block
+    known = emission.statistics[mixture.weights]
+    number = math.prod(known.form.item_shape)
+    images = emission.call(runtime.length, emission.example(), 0)
+    values = {
+        mixture.weights: emission.call(
+            at_pixels.unit_weights, stacked(emission, known), number, images
+        )
+    }
+    windows = replace(known.windows, count=number)
+    for step in mixture.steps:
+        on_windows = operand_on_windows(emission, replace(known, windows=windows))
+        values[step] = emission.run(step, lambda n: values.get(n) or on_windows(n))  # noqa: B023
+    (last,) = tuple(values)[-1:]
+    parts = emission.call(torch.chunk, values[last], number)
+    weights = _map_of_windows(emission, mixture.weights, node)
+    where = None if mixture.in_channels else block.require_map_dims(node)
+    size = emission.flat_sizes(node) if where else None
+    total: Value | None = None
+    for index in range(number):
+        part = emission.call(operator.getitem, parts, index)
+        made = emission.run(node, lambda n: part if n is last else emission.value(n))  # noqa: B023
+        total = emission.call(at_pixels.plus_weighted, total, made, weights, index, where, size)
+    assert total is not None
+    emission.define(node, total)
 
 
 def _pair(lengths: Any) -> list[int]:

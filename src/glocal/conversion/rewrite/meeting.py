@@ -9,14 +9,15 @@ import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import fx
 
-from glocal.conversion.rewrite.block import Block
+from glocal.conversion.rewrite.block import Block, MapDims
 from glocal.conversion.rewrite.nodes import argument, is_pointwise, is_view, operation
 from glocal.scanning.dims import role
 
-__all__ = ["DROPPED", "Filter", "Product", "filter_of", "product_of"]
+__all__ = ["DROPPED", "Filter", "Product", "filter_of", "holds_images", "pixels_of", "product_of"]
 
 DROPPED = "."
 """In a term: a dim of size 1 that broadcasts, and is left out."""
@@ -76,14 +77,13 @@ def product_of(block: Block, node: fx.Node) -> Product | None:
     pixels = {result[where.rows], result[where.columns]}
     images, found = result[0], []
     for operand, term in zip(operands, terms, strict=True):
-        place = block.map_dims(operand)
         if block.is_spatial(operand):
-            if place is None or place.channels > 1 or term[0] != images:
+            place = pixels_of(block, operand)
+            if place is None or place.channels > 1 or (images in term) != (term[0] == images):
                 return None
-            if (term[place.rows], term[place.columns]) != (
-                result[where.rows],
-                result[where.columns],
-            ):
+            if block.depends_on_batch(operand) and term[0] != images:
+                return None
+            if [term[d] for d in place[:2]] != [result[d] for d in where[:2]]:
                 return None
         elif block.depends_on_batch(operand):
             if not block.is_batched(operand) or term[0] != images:
@@ -100,6 +100,16 @@ def product_of(block: Block, node: fx.Node) -> Product | None:
         return None
     added = node.args[0] if operation(node) == "baddbmm" else None
     return Product(tuple(operands), tuple(found), kept, added)  # type: ignore[arg-type]
+
+
+def pixels_of(block: Block, node: fx.Node) -> MapDims | None:
+    """Return the dims of the map in a tensor, also in one that is the same for all images."""
+    if block.depends_on_batch(node):
+        return block.map_dims(node)
+    follow = [[role(a.sizes) for a in dim if role(a.sizes)] for dim in block.dims[node]]
+    if [f for f in follow if f] not in ([["H"], ["W"]], [["W"], ["H"]]):
+        return None
+    return MapDims(follow.index(["H"]), follow.index(["W"]))
 
 
 _Labelled = tuple[Sequence[fx.Node], Sequence[str], str]
@@ -137,9 +147,7 @@ def _of_einsum(block: Block, node: fx.Node) -> _Labelled | None:
     terms = left.split(",")
     letters = [n for n in string.ascii_letters if n not in equation]
     ranks = [block.rank(n) for n in operands]  # type: ignore[arg-type]
-    more = max(
-        (r - len(t) + 3 for r, t in zip(ranks, terms, strict=True) if "..." in t), default=0
-    )
+    more = max((r - len(t) + 3 for r, t in zip(ranks, terms, strict=True) if "..." in t), default=0)
     rest = "".join(letters[:more])
     terms = [
         t.replace("...", rest[more - (r - len(t) + 3) :] if "..." in t else "")
@@ -182,7 +190,7 @@ def filter_of(block: Block, node: fx.Node) -> Filter | None:
     source, weight, bias = (argument(node, name) for name in ("input", "weight", "bias"))
     if not (isinstance(weight, fx.Node) and isinstance(source, fx.Node)):
         return None
-    if block.is_spatial(weight) or not block.is_batched(weight) or not _holds_images(block, source):
+    if block.is_spatial(weight) or not block.is_batched(weight) or not holds_images(block, source):
         return None
     if isinstance(argument(node, "padding"), str) or not _is_upright(block, node):
         return None
@@ -201,7 +209,7 @@ def _is_upright(block: Block, node: fx.Node) -> bool:
     return follow == [[], [], ["H"], ["W"]]
 
 
-def _holds_images(block: Block, node: fx.Node) -> bool:
+def holds_images(block: Block, node: Any) -> bool:
     """True for a map (1, images · channels, h, w) that was viewed so from (images, ...)."""
     first, _, _, more = block.shapes[node]
     grows = [a != b for a, b in zip(first, more, strict=True)]
@@ -214,6 +222,12 @@ def _holds_images(block: Block, node: fx.Node) -> bool:
             return False
         source = inputs[0]
     before = source.all_input_nodes[0] if source.all_input_nodes else source
-    return is_view(source) and operation(source) in ("view", "reshape", "_unsafe_view") and (
-        before in block.shapes and block.is_batched(before) and block.map_dims(before) is not None
+    return (
+        is_view(source)
+        and operation(source) in ("view", "reshape", "_unsafe_view")
+        and (
+            before in block.shapes
+            and block.is_batched(before)
+            and block.map_dims(before) is not None
+        )
     )

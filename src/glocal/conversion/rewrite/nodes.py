@@ -61,7 +61,8 @@ def is_size(node: fx.Node) -> bool:
 
 def is_pointwise(node: fx.Node) -> bool:
     """True if the operation works element by element."""
-    return is_elementwise(node.target)
+    # torch tags where(condition, x, y) of tensors only.
+    return is_elementwise(node.target) or (operation(node) == "where" and len(node.args) == 3)
 
 
 def is_view(node: fx.Node) -> bool:

@@ -1,5 +1,6 @@
 """What reductions, normalisations and weighted pools reduce: kinds, dims and options."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -143,11 +144,13 @@ def norm_groups(block: Block, node: fx.Node) -> int:
         return block.item_shape(source)[0]
     if name == "group_norm":
         return int(argument(node, "num_groups"))
-    if len(argument(node, "normalized_shape")) != block.rank(source) - 1:
-        raise ConversionError("its layer norm normalises over pixels, but not over channels")
-    if argument(node, "weight") is not None:
+    where, rank = block.require_map_dims(source), block.rank(source)
+    outer = rank - len(argument(node, "normalized_shape"))
+    if outer < 1 or min(where.rows, where.columns) < outer:
+        raise ConversionError("its layer norm normalises one axis of the map only")
+    if argument(node, "weight") is not None or argument(node, "bias") is not None:
         raise ConversionError("its layer norm over the map has a weight for each pixel")
-    return 1
+    return math.prod(block.item_shape(source)[: outer - 1])
 
 
 def weighted_pool(block: Block, node: fx.Node) -> tuple[fx.Node, fx.Node, Reduction]:

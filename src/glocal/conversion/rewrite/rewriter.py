@@ -21,7 +21,7 @@ from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.classify import Classification, classify
 from glocal.conversion.rewrite.emission import Emission
-from glocal.conversion.rewrite.emit_meetings import emit_filter, emit_product
+from glocal.conversion.rewrite.emit_meetings import emit_filter, emit_mixture, emit_product
 from glocal.conversion.rewrite.emit_reductions import DeferredValues, emit_norm
 from glocal.conversion.rewrite.nodes import operation
 from glocal.conversion.rewrite.program import Program
@@ -33,6 +33,7 @@ from glocal.conversion.rewrite.roles import (
     HalfReduction,
     InWindows,
     MapReduction,
+    MixtureAtPixels,
     Norm,
     OnStatistics,
     Ordinary,
@@ -94,6 +95,7 @@ def _emit(emission: Emission, classification: Classification, regions: WindowedR
         AtPixels: lambda node, _: emit_at_pixels(emission, node),
         ProductAtPixels: lambda node, role: emit_product(emission, node, role),
         FilterAtPixels: lambda node, role: emit_filter(emission, node, role),
+        MixtureAtPixels: lambda node, role: emit_mixture(emission, node, role),
         PixelSoftmax: deferred.emit_pixel_softmax,
         ViewedSoftmax: deferred.emit_viewed_softmax,
         ScaledSoftmax: deferred.emit_scaled_softmax,

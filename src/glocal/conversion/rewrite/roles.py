@@ -9,6 +9,7 @@ from torch import fx
 
 from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax
 from glocal.conversion.rewrite.meeting import Filter, Product
+from glocal.conversion.rewrite.mixtures import Mixture
 from glocal.conversion.rewrite.reductions import Reduction
 from glocal.conversion.rewrite.regions import Region
 from glocal.conversion.rewrite.statistic_forms import StatisticForm
@@ -21,6 +22,7 @@ __all__ = [
     "HalfReduction",
     "InWindows",
     "MapReduction",
+    "MixtureAtPixels",
     "Norm",
     "OnStatistics",
     "Ordinary",
@@ -128,6 +130,13 @@ class FilterAtPixels:
 
 
 @dataclass(frozen=True)
+class MixtureAtPixels:
+    """Reads a weighted sum of tensors; each pixel of the result has the weights of its window."""
+
+    mixture: Mixture
+
+
+@dataclass(frozen=True)
 class PixelSoftmax:
     """A softmax over the pixels of a map."""
 
@@ -164,6 +173,7 @@ Role = (
     | AtPixels
     | ProductAtPixels
     | FilterAtPixels
+    | MixtureAtPixels
     | PixelSoftmax
     | ViewedSoftmax
     | ScaledSoftmax

@@ -63,7 +63,7 @@ def _copies(node: fx.Node) -> bool:
     """True if a node copies the values of a dim of size 1 along that dim."""
     name = operation(node)
     if name == "pad":
-        return argument(node, "mode") == "replicate"
+        return bool(argument(node, "mode") == "replicate")
     return name in (*_COPIES, *RESIZES)
 
 
@@ -88,6 +88,8 @@ def form_after(
         raise ConversionError(f"it selects by the rank of {what} ({name})")
     if any(form.map_size != lead.map_size for form in sources):
         raise ConversionError(f"{name} combines statistics of maps of different sizes")
+    if name == "type_as" and operands[0] in forms and operands[0] is not operands[-1]:
+        return forms[operands[0]]
     if any(block.is_spatial(n) for n in others) or block.is_spatial(node):
         if name.startswith("conv") and node.args[1] in forms:
             raise ConversionError(f"{what} is used as convolution weights ({name})")

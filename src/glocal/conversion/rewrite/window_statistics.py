@@ -7,7 +7,7 @@ from torch import fx
 
 from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.emission import Emission, Value, WindowStatistic
-from glocal.conversion.rewrite.nodes import is_size
+from glocal.conversion.rewrite.nodes import is_size, operation, tensor_inputs
 from glocal.conversion.rewrite.reductions import kind_text
 from glocal.conversion.rewrite.roles import Alias, OnStatistics
 from glocal.errors import ConversionError
@@ -39,7 +39,12 @@ def emit_on_statistics(emission: Emission, node: fx.Node, role: OnStatistics) ->
     """Emit an operation on the statistics of all windows, as maps or stacked."""
     lead = emission.statistics[role.lead]
     made = WindowStatistic(role.form, lead.windows, lead.grid)
-    if role.form.is_map:
+    if operation(node) == "type_as" and tensor_inputs(node)[-1] not in emission.statistics:
+        like = emission.value(tensor_inputs(node)[-1])
+        made.as_map, made.stacked = (
+            v and emission.call(runtime.as_type, v, like) for v in (lead.as_map, lead.stacked)
+        )
+    elif role.form.is_map:
         made.as_map = emission.run(node, lambda n: _operand_on_map(emission, n))
     else:
         made.stacked = emission.run(node, operand_on_windows(emission, lead))
