@@ -18,6 +18,7 @@ from oracles.networks import (
     restormer_local,
 )
 from oracles.ops import (
+    at_pixels,
     attention_starts,
     instance_norm_by_sums,
     local_channel_attention,
@@ -44,6 +45,7 @@ from oracles.shapes import (
 )
 
 __all__ = [
+    "at_pixels",
     "attention_starts",
     "baseline_local",
     "baseline_shapes",

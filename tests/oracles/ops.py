@@ -45,6 +45,28 @@ def sliding(x: Tensor, window: Window, f: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.stack(rows, dim=-2)
 
 
+def at_pixels(
+    x: Tensor,
+    window: Window,
+    statistic: Callable[[Tensor], Tensor],
+    meet: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Map whose pixel p is that of meet(x, statistic(window of p)): one whole run for each pixel."""
+    h, w = x.shape[2:]
+    kh, kw = _clipped(window, h, w)
+    result = torch.empty(0)
+    for i in range(h):
+        top = window_start(i, kh, h)
+        for j in range(w):
+            left = window_start(j, kw, w)
+            patch = x[:, :, top : top + kh, left : left + kw].contiguous()
+            whole = meet(x, statistic(patch))
+            if not result.numel():
+                result = torch.empty_like(whole)
+            result[..., i, j] = whole[..., i, j]
+    return result
+
+
 def local_mean(x: Tensor, window: Window) -> Tensor:
     """Mean over the window of each pixel."""
     return sliding(x, window, lambda patch: patch.mean((2, 3)))

@@ -161,7 +161,8 @@ def test_classification_changes_nothing():
 def convolution_weights(m, x):
     b, c, h, w = x.shape
     weights = m.fc(x.mean((2, 3))).view(b * c, 1, 1, 1)
-    return F.conv2d(x.reshape(1, b * c, h, w), weights, groups=b * c).view(b, c, h, w)
+    folded = x.reshape(1, b * c, h, w)
+    return F.conv_transpose2d(folded, weights, groups=b * c).view(b, c, h, w)
 
 
 def ranked(m, x):

@@ -75,7 +75,7 @@ def mixture_of(
     for weights in _above(block, last, forms):
         steps = _steps(block, weights, last, forms)
         number = math.prod(forms[weights].item_shape)
-        if steps is not None and number <= _MOST_WEIGHTS and (not best or number < best[0]):
+        if steps is not None and number <= _MOST_WEIGHTS and (not best or number <= best[0]):
             best = (number, weights, steps)
     return Mixture(best[1], best[2], in_channels) if best else None
 
