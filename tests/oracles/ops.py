@@ -51,7 +51,7 @@ def at_pixels(
     statistic: Callable[[Tensor], Tensor],
     meet: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """Map whose pixel p is that of meet(x, statistic(window of p)): one whole run for each pixel."""
+    """Map whose pixel p is that of meet(x, statistic(window of p)), one run for each pixel."""
     h, w = x.shape[2:]
     kh, kw = _clipped(window, h, w)
     result = torch.empty(0)

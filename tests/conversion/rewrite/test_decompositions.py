@@ -18,6 +18,15 @@ FUNCTIONS = {
     "batch_norm_of_one": lambda x: F.batch_norm(
         x.view(1, -1, 5, 6), None, None, x[:, :, 0, 0].flatten(), x[:, :, 1, 1].flatten(), True
     ),
+    "batch_norm_of_one_with_repeated_statistics": lambda x: F.batch_norm(
+        x.view(1, -1, 5, 6), torch.zeros(6).double(), torch.ones(6).double(), training=True
+    ),
+    "std_mean": lambda x: torch.stack(torch.std_mean(x, (2, 3), keepdim=True)),
+    "std_mean_biased": lambda x: torch.stack(torch.std_mean(x, dim=-1, unbiased=False)),
+    "std_mean_of_all": lambda x: torch.stack(torch.std_mean(x, False)),
+    "var_mean": lambda x: torch.stack(torch.var_mean(x, (2, 3), False, True)),
+    "var_mean_corrected": lambda x: torch.stack(torch.var_mean(x, dim=(2, 3), correction=2)),
+    "broadcast_tensors": lambda x: torch.stack(torch.broadcast_tensors(x, x[..., :1], x[:1])),
     "batch_norm_of_many": lambda x: F.batch_norm(x, None, None, training=True),
     "fixed_pools": lambda x: F.avg_pool2d(x, 2) + F.max_pool2d(x, (2, 2)) + F.lp_pool2d(x, 2, 2),
 }

@@ -139,7 +139,7 @@ def strips(net, x, f):
 
 
 def shifts(net, x, f):
-    h, w = x.shape[2:]
+    w = x.shape[3]
     padded, f = F.pad(x, (1, 1, 0, 0), mode="replicate"), f.view(-1, 4, 3, 1, 1)
     return sum(padded[..., j : j + w] * f[:, :, j] for j in range(3))
 
@@ -158,7 +158,7 @@ def depthwise_with_bias(net, x, f):
 
 
 def dense(net, x, f):
-    b, c, h, w = x.shape
+    b, _, h, w = x.shape
     folded, weight = x.view(1, -1, h, w), f.reshape(b * 3, 4, 3, 3)
     return F.conv2d(folded, weight, padding=1, groups=b).reshape(b, 3, h, w)
 
@@ -218,7 +218,7 @@ def test_learned_weights_are_no_filter():
 
 def test_filters_of_too_many_values_are_refused():
     def meet(net, x, f):
-        b, c, h, w = x.shape
+        b, _, h, w = x.shape
         weight = f.repeat(1, 60, 1, 1).exp().reshape(b * 60, 4, 3, 3)
         return F.conv2d(x.view(1, -1, h, w), weight, padding=1, groups=b).reshape(b, 60, h, w)
 

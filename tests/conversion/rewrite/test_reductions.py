@@ -122,6 +122,11 @@ def test_two_reductions_of_different_kinds_are_not_one():
         (lambda m, x: F.instance_norm(x), 4),
         (lambda m, x: F.group_norm(x, 2), 2),
         (lambda m, x: F.layer_norm(x, x.shape[1:]), 1),
+        (lambda m, x: F.layer_norm(x, x.shape[2:]), 4),
+        (lambda m, x: F.layer_norm(x.flatten(2), [x.shape[2] * x.shape[3]]), 4),
+        (lambda m, x: F.layer_norm(x.flatten(1), [4 * x.shape[2] * x.shape[3]]), 1),
+        (lambda m, x: F.layer_norm(x.unflatten(1, (2, 2)), (2, *x.shape[2:])), 2),
+        (lambda m, x: F.layer_norm(x.movedim(1, -1), (*x.shape[2:], 4)), 1),
     ],
 )
 def test_groups_of_norms(function, groups):
