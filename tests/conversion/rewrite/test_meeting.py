@@ -7,6 +7,7 @@ from captured import capture_function, nodes_of
 from meetings import assert_local_at_pixels, meeting, rewritten
 from torch import nn
 
+from glocal.conversion.rewrite.classify import classify
 from glocal.conversion.rewrite.meeting import filter_of, product_of
 from glocal.errors import ConversionError
 
@@ -163,7 +164,15 @@ def dense(net, x, f):
     return F.conv2d(folded, weight, padding=1, groups=b).reshape(b, 3, h, w)
 
 
+def same_padding(net, x, f):
+    b, c, h, w = x.shape
+    folded = x.view(1, b * c, h, w)
+    weight = f.view(b * c, 1, 3, 3)
+    return F.conv2d(folded, weight, padding="same", dilation=2, groups=b * c).view(b, c, h, w)
+
+
 FILTERS = {
+    "same padding": (same_padding, 36),
     "softmax of patches": (blur(lambda f: f.softmax(-2)), 18),
     "tanh, dilated": (blur(torch.tanh, dilation=2), 18),
     "five by five": (blur(torch.sigmoid, 5, mode="replicate"), 50),
@@ -193,14 +202,13 @@ def test_gradients_of_matrices_and_filters():
     assert torch.autograd.gradcheck(lambda x: local(x)[..., ::3, ::3], (x,), fast_mode=True)
 
 
-def test_a_matrix_of_too_many_values_is_no_product():
+def test_matrices_of_too_many_values_are_refused():
     def wide(m, x):
-        large = m.fc(x.mean((2, 3))).repeat(1, 400).view(-1, 400, 4)
+        large = m.fc(x.mean((2, 3))).repeat(1, 400).exp().view(-1, 400, 4)
         return torch.einsum("bij,bjhw->bihw", large, x)
 
-    block = capture_function(wide)
-    (node,) = nodes_of(block, "einsum")
-    assert product_of(block, node) is None
+    with pytest.raises(ConversionError, match="a matrix of 1600 values, which depend on stat"):
+        classify(capture_function(wide))
 
 
 def test_attention_is_no_product_of_a_map_and_a_statistic():

@@ -60,7 +60,17 @@ def mixed_kernels(net, x, w):
     return F.conv2d(x.view(1, -1, h, width), kernel, padding=1, groups=b).view(b, 60, h, width)
 
 
+def matrices():
+    return {"fc": nn.Linear(4, 3), "matrix": nn.Parameter(torch.ones(3, 300, 4))}
+
+
+def mixed_matrices(net, x, w):
+    mixed = torch.einsum("bl,lij->bij", w, net.matrix)
+    return torch.einsum("bij,bjhw->bihw", mixed, x)
+
+
 MIXTURES = {
+    "mixed matrices": (mixed_matrices, matrices, 4),
     "prompt": (prompt, prompts, 4),
     "prompt by einsum": (prompt_by_einsum, prompts, 4),
     "prompt by matmul": (prompt_by_matmul, prompts, 4),

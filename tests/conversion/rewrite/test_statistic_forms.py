@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from meetings import MAP, WINDOW, assert_local_at_pixels, meeting, rewritten
 from torch import nn
 
+from glocal.errors import ConversionError
+
 
 def gate():
     return {"conv": nn.Conv2d(4, 4, 1), "mix": nn.Conv2d(8, 4, 1), "fc": nn.Linear(8, 4)}
@@ -90,6 +92,25 @@ MASKS = {
 @pytest.mark.parametrize("name", MASKS)
 def test_a_statistic_that_is_compared(name):
     assert_local_at_pixels(meeting(mean, MASKS[name]))
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        lambda y: y.softmax(0),
+        lambda y: y.flip(0),
+        lambda y: y.roll(1, 0),
+        lambda y: y.cumsum(0),
+        lambda y: F.layer_norm(y, y.shape),
+        lambda y: torch.cat([y[1:], y[:1]]),
+    ],
+)
+def test_statistics_of_several_images_are_refused(mixed):
+    block = meeting(lambda net, x: x.mean((2, 3)), lambda net, x, y: x * mixed(y)[..., None, None])
+    with pytest.raises(
+        ConversionError, match=r"images of a batch|away from the first dim|constant"
+    ):
+        rewritten(block)
 
 
 def response_norm(net, x):

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glocal.conversion.rewrite.meeting import DROPPED
 from glocal.conversion.rewrite.runtime import Where, as_map, from_map
 from glocal.ops.window_map import values_of
 from glocal.ops.windows import Size
@@ -51,30 +50,26 @@ def with_pixel(x: Tensor) -> Tensor:
     return x[..., None, None]
 
 
-def product_at_pixels(factors: Sequence[Tensor], terms: Sequence[str], result: str) -> Tensor:
+def product_at_pixels(
+    factors: Sequence[Tensor], terms: Sequence[str], result: str, summed: dict[str, int]
+) -> Tensor:
     """Multiply tensors at each pixel, as `torch.einsum` does, and sum over the other dims.
 
     >>> matrices, image = torch.rand(2, 3, 3, 8, 9), torch.rand(2, 3, 8, 9)
-    >>> product_at_pixels([matrices, image], ["bij", "bj"], "bi").shape
+    >>> product_at_pixels([matrices, image], ["bij", "bj"], "bi", {"j": 3}).shape
     torch.Size([2, 3, 8, 9])
 
     Args:
         factors: (..., h or 1, w or 1).
         terms: a letter for each dim of each factor but the last two.
         result: the letters of the result.
+        summed: the other letters, with the sizes of their dims.
 
     Returns:
         (..., h, w).
     """
-    sizes = {
-        letter: factor.shape[place]
-        for factor, term in zip(factors, terms, strict=True)
-        for place, letter in enumerate(term)
-    }
-    summed = "".join(dict.fromkeys("".join(terms))).replace(DROPPED, "")
-    summed = "".join(letter for letter in summed if letter not in result)
     total: Tensor | None = None
-    for places in itertools.product(*(range(sizes[letter]) for letter in summed)):
+    for places in itertools.product(*map(range, summed.values())):
         at = dict(zip(summed, places, strict=True))
         parts = [_aligned(x, t, result, at) for x, t in zip(factors, terms, strict=True)]
         for part in parts[2:]:
@@ -108,7 +103,7 @@ def filter_at_pixels(
     x: Tensor,
     weights: Tensor,
     biases: Tensor | None,
-    channels: int,
+    shape: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
@@ -116,21 +111,20 @@ def filter_at_pixels(
     """Convolve images with a filter for each pixel of the result.
 
     Args:
-        x: (1, images · channels, h, w).
-        weights: (images · out, channels / groups, kh, kw, height or 1, width or 1).
-        biases: (images · out, height or 1, width or 1), or None.
-        channels: of an image.
+        x: (1, images · groups · channels, h, w).
+        weights: (images · groups · out, channels, kh, kw, height or 1, width or 1).
+        biases: (images · groups · out, height or 1, width or 1), or None.
+        shape: (groups, out, channels, kh, kw).
         stride, padding, dilation: along rows and columns, as those of a convolution.
 
     Returns:
-        (1, images · out, height, width).
+        (1, images · groups · out, height, width).
     """
-    images = x.shape[1] // channels
-    inner, kh, kw = weights.shape[1:4]
+    groups, out, channels, kh, kw = shape
     padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0])) if any(padding) else x
-    padded = padded.reshape(images, channels // inner, inner, *padded.shape[-2:])
+    padded = padded.reshape(-1, groups, channels, *padded.shape[-2:])
     values, as_such_a_map = values_of(weights)
-    values = values.unflatten(0, (images, channels // inner, -1))
+    values = values.unflatten(0, (-1, groups, out))
     height, width = (
         (n - dilation[d] * (k - 1) - 1) // stride[d] + 1
         for d, (n, k) in enumerate(zip(padded.shape[-2:], (kh, kw), strict=True))
@@ -140,7 +134,7 @@ def filter_at_pixels(
         top, left = i * dilation[0], j * dilation[1]
         rows = slice(top, top + (height - 1) * stride[0] + 1, stride[0])
         columns = slice(left, left + (width - 1) * stride[1] + 1, stride[1])
-        for channel in range(inner):
+        for channel in range(channels):
             shifted = padded[:, :, channel : channel + 1, rows, columns]
             total = _plus_product(total, as_such_a_map(values[:, :, :, channel, i, j]), shifted)
     assert total is not None

@@ -11,7 +11,7 @@ from torch import fx
 from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax, extend_chain
-from glocal.conversion.rewrite.meeting import filter_of, product_of
+from glocal.conversion.rewrite.meeting import MOST_VALUES, filter_of, product_of
 from glocal.conversion.rewrite.mixtures import mixture_of
 from glocal.conversion.rewrite.nodes import (
     NORMS,
@@ -198,7 +198,8 @@ class _Classifier:
 
     def _of_statistics(self, node: fx.Node, operands: Sequence[fx.Node]) -> Role:
         lead = next(n for n in operands if n in self.statistics)
-        if product := product_of(self.block, node):
+        product = product_of(self.block, node)
+        if product and product.values <= MOST_VALUES:
             return ProductAtPixels(product)
         if (given := filter_of(self.block, node)) and given.weight in self.statistics:
             return FilterAtPixels(given)
@@ -206,6 +207,11 @@ class _Classifier:
             return Alias(lead, self.statistics[lead])
         if mixture := mixture_of(self.block, node, self.statistics):
             return MixtureAtPixels(mixture)
+        if product:
+            raise ConversionError(
+                f"{operation(node)} multiplies the map with a matrix of {product.values} values, "
+                "which depend on statistics: too many to have a matrix for each pixel"
+            )
         return OnStatistics(lead, form_after(self.block, node, self.statistics))
 
     # ---- reductions

@@ -43,6 +43,7 @@ def emit_product(emission: Emission, node: fx.Node, role: ProductAtPixels) -> No
         [factor(operand) for operand in product.operands],
         list(product.terms),
         product.result,
+        product.summed,
     )
     made = emission.call(runtime.from_map, made, where)
     if product.added is not None:
@@ -62,8 +63,10 @@ def emit_filter(emission: Emission, node: fx.Node, role: FilterAtPixels) -> None
         emission.value(given.source),
         _map_of_windows(emission, given.weight, node),
         None if given.bias is None else _map_of_windows(emission, given.bias, node),
-        given.channels,
-        *(_pair(argument(node, name)) for name in ("stride", "padding", "dilation")),
+        given.shape,
+        _pair(argument(node, "stride")),
+        given.padding,
+        _pair(argument(node, "dilation")),
     )
     emission.define(node, made)
 

@@ -17,11 +17,20 @@ from glocal.conversion.rewrite.block import Block, MapDims
 from glocal.conversion.rewrite.nodes import argument, is_pointwise, is_view, operation
 from glocal.scanning.dims import role
 
-__all__ = ["DROPPED", "Filter", "Product", "filter_of", "holds_images", "pixels_of", "product_of"]
+__all__ = [
+    "DROPPED",
+    "MOST_VALUES",
+    "Filter",
+    "Product",
+    "filter_of",
+    "holds_images",
+    "pixels_of",
+    "product_of",
+]
 
 DROPPED = "."
 """In a term: a dim of size 1 that broadcasts, and is left out."""
-_MOST_VALUES = 1024
+MOST_VALUES = 1024
 """Values of a predicted matrix or filter up to which each pixel may have its own."""
 
 
@@ -33,12 +42,16 @@ class Product:
         operands: the factors.
         terms: a letter for each dim of each operand but its pixels; equal letters are multiplied.
         result: the letters of the result, which has pixels. Other letters are summed.
+        summed: those letters, and the sizes of their dims.
+        values: of a statistic for each image, at most.
         added: a tensor to which the product is added, or None.
     """
 
     operands: tuple[fx.Node, ...]
     terms: tuple[str, ...]
     result: str
+    summed: dict[str, int]
+    values: int
     added: fx.Node | None = None
 
 
@@ -49,13 +62,16 @@ class Filter:
     Attributes:
         source: the map (1, images · channels, h, w), or (images, channels, h, w) for one image.
         weight, bias: predicted: (images · out, channels / groups, kh, kw), and (images · out).
-        channels: of an image in the map.
+        shape: of the weights of an image: (groups, out, channels, kh, kw), the latter two of
+            channels in a group.
+        padding: at each end of rows and columns.
     """
 
     source: fx.Node
     weight: fx.Node
     bias: fx.Node | None
-    channels: int
+    shape: tuple[int, int, int, int, int]
+    padding: tuple[int, int]
 
 
 def product_of(block: Block, node: fx.Node) -> Product | None:
@@ -66,8 +82,7 @@ def product_of(block: Block, node: fx.Node) -> Product | None:
         node: any operation.
 
     Returns:
-        None if the node is no product of a map and a value per image, sums over pixels, or if the
-        value per image is too large to have one for each pixel.
+        None if the node is no product of a map and values per image, or sums over pixels.
     """
     labelled = _labelled(block, node)
     where = block.map_dims(node) if node in block.shapes else None
@@ -75,7 +90,8 @@ def product_of(block: Block, node: fx.Node) -> Product | None:
         return None
     operands, terms, result = labelled
     pixels = {result[where.rows], result[where.columns]}
-    images, found = result[0], []
+    images, values, found = result[0], 0, []
+    sizes: dict[str, int] = {}
     for operand, term in zip(operands, terms, strict=True):
         if block.is_spatial(operand):
             place = pixels_of(block, operand)
@@ -88,18 +104,21 @@ def product_of(block: Block, node: fx.Node) -> Product | None:
         elif block.depends_on_batch(operand):
             if not block.is_batched(operand) or term[0] != images:
                 return None
-            if math.prod(block.item_shape(operand)) > _MOST_VALUES:
-                return None
+            values = max(values, math.prod(block.item_shape(operand)))
         elif images in term:
             return None
         if not block.is_spatial(operand) and pixels & set(term):
             return None
+        sizes.update(zip(term, block.shapes[operand][0], strict=True))
         found.append("".join(letter for letter in term if letter not in pixels))
     kept = "".join(letter for letter in result if letter not in pixels)
-    if not set(kept) <= set("".join(found)):
+    letters = "".join(dict.fromkeys("".join(found))).replace(DROPPED, "")
+    if not set(kept) <= set(letters):
         return None
+    summed = {letter: sizes[letter] for letter in letters if letter not in kept}
     added = node.args[0] if operation(node) == "baddbmm" else None
-    return Product(tuple(operands), tuple(found), kept, added)  # type: ignore[arg-type]
+    assert added is None or isinstance(added, fx.Node)
+    return Product(tuple(operands), tuple(found), kept, summed, values, added)
 
 
 def pixels_of(block: Block, node: fx.Node) -> MapDims | None:
@@ -192,15 +211,27 @@ def filter_of(block: Block, node: fx.Node) -> Filter | None:
         return None
     if block.is_spatial(weight) or not block.is_batched(weight) or not holds_images(block, source):
         return None
-    if isinstance(argument(node, "padding"), str) or not _is_upright(block, node):
+    if not _is_upright(block, node) or (bias is not None and not block.is_batched(bias)):
         return None
-    if bias is not None and not block.is_batched(bias):
-        return None
-    images_out = block.shapes[weight][3][0] - block.shapes[weight][0][0]
-    if images_out * math.prod(block.item_shape(weight)) > _MOST_VALUES:
-        return None
+    inner, kh, kw = block.item_shape(weight)
+    out = block.shapes[weight][3][0] - block.shapes[weight][0][0]  # of one image more
     channels = block.shapes[source][3][1] - block.shapes[source][0][1]
-    return Filter(source, weight, bias, channels)
+    groups = channels // inner
+    padding = _padding(node, (kh, kw))
+    if padding is None or out * inner * kh * kw > MOST_VALUES:
+        return None
+    return Filter(source, weight, bias, (groups, out // groups, inner, kh, kw), padding)
+
+
+def _padding(node: fx.Node, kernel: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the padding of a convolution; None if both ends of an axis differ."""
+    given, dilation = argument(node, "padding"), argument(node, "dilation")
+    if given == "valid":
+        return 0, 0
+    if given == "same":
+        total = [dilation[d % len(dilation)] * (k - 1) for d, k in enumerate(kernel)]
+        return None if any(n % 2 for n in total) else (total[0] // 2, total[1] // 2)
+    return given[0], given[-1]
 
 
 def _is_upright(block: Block, node: fx.Node) -> bool:

@@ -57,15 +57,17 @@ def mixture_of(
         forms: of the statistics by node.
     """
     name = operation(node)
+    statistics = [n for n in tensor_inputs(node) if n in forms]
     if name in _MAY_MEET:
         last = node.args[0]
+    elif name in ("matmul", "bmm", "einsum"):
+        last = statistics[0]
     elif name == "conv2d" and holds_images(block, node.args[0]):
         last = node.args[1]
         if argument(node, "bias") is not None:
             return None
     else:
         return None
-    statistics = [n for n in tensor_inputs(node) if n in forms]
     if not isinstance(last, fx.Node) or statistics != [last]:
         return None
     in_channels = name == "conv2d"
