@@ -17,6 +17,7 @@ from glocal.ops.windows import Size
 __all__ = [
     "filter_at_pixels",
     "map_of_windows",
+    "part_of",
     "plus_weighted",
     "product_at_pixels",
     "unit_weights",
@@ -154,7 +155,13 @@ def unit_weights(like: Tensor, number: int, images: int) -> Tensor:
         (number · images, *item), the first tensor for all images first.
     """
     units = torch.eye(number, dtype=like.dtype, device=like.device)
-    return units.repeat_interleave(images, 0).reshape(-1, *like.shape[1:])
+    return units.unsqueeze(1).expand(-1, images, -1).reshape(-1, *like.shape[1:])
+
+
+def part_of(x: Tensor, number: int, index: int) -> Tensor:
+    """Return one of the parts (n, ...) that are stacked as (number · n, ...)."""
+    parts: Tensor = x.unflatten(0, (number, -1))
+    return parts[index]
 
 
 def plus_weighted(
@@ -176,12 +183,13 @@ def plus_weighted(
     """
     values, as_such_a_map = values_of(weights)
     weight = as_such_a_map(values.flatten(1, -3)[:, index])
+    weight = weight.unsqueeze(1)
     if where is None:
-        shape = (weight.shape[0], -1, *x.shape[-2:])
-        product = (x.reshape(shape) * weight.unsqueeze(1)).view_as(x)
+        images: Tensor = x.unflatten(1, (weight.shape[0], -1)).squeeze(0)
+        product = (images * weight).reshape(x.shape)
     else:
         m = as_map(x, where, size)
-        product = from_map(
-            m * weight.reshape(len(weight), *[1] * (m.ndim - 3), *weight.shape[-2:]), where
-        )
-    return product if total is None else total + product
+        for _ in range(m.ndim - weight.ndim):
+            weight = weight.unsqueeze(1)
+        product = from_map(m * weight, where)
+    return product if total is None else torch.add(total, product)

@@ -1,7 +1,6 @@
 """Emits products and filters in which statistics meet the map: one for each pixel."""
 
 import math
-import operator
 from dataclasses import replace
 from typing import Any
 
@@ -87,13 +86,12 @@ def emit_mixture(emission: Emission, node: fx.Node, role: MixtureAtPixels) -> No
         on_windows = operand_on_windows(emission, replace(known, windows=windows))
         values[step] = emission.run(step, lambda n: values.get(n) or on_windows(n))  # noqa: B023
     (last,) = tuple(values)[-1:]
-    parts = emission.call(torch.chunk, values[last], number)
     weights = _map_of_windows(emission, mixture.weights, node)
     where = None if mixture.in_channels else block.require_map_dims(node)
     size = emission.flat_sizes(node) if where else None
     total: Value | None = None
     for index in range(number):
-        part = emission.call(operator.getitem, parts, index)
+        part = emission.call(at_pixels.part_of, values[last], number, index)
         made = emission.run(node, lambda n: part if n is last else emission.value(n))  # noqa: B023
         total = emission.call(at_pixels.plus_weighted, total, made, weights, index, where, size)
     assert total is not None
