@@ -259,6 +259,10 @@ class Conversion:
         if feature and status == "local":
             grid = operation.kind == "grid"
             window = self._at_train_size(feature) if grid else self._window_on(feature)
+            rows, columns = (
+                n if a in operation.axes else 1 for a, n in zip("HW", window, strict=True)
+            )
+            window = (rows, columns)
         return Row(
             operation.path,
             operation.function,

@@ -21,13 +21,14 @@ from glocal.scanning.dims import (
     Operand,
     dims_of_shapes,
     inherit,
+    joined,
     map_size,
     permuted,
     regroup,
     role,
     roles,
 )
-from glocal.scanning.kinds import REASONS, Facts, Kind, classify
+from glocal.scanning.kinds import BOTH, REASONS, Facts, Kind, classify
 from glocal.scanning.obstacles import Use, obstacle, owner
 from glocal.scanning.recorder import Call, Ref
 from glocal.scanning.trace import Trace
@@ -49,6 +50,7 @@ class Global:
         feature: (height, width) of the map in the first run; None if it is not known.
         owner: path of the smallest module that contains it and all calls that use its statistic.
         obstacle: why a map cannot replace its statistic; None if it can.
+        axes: the axes that it mixes: "HW", or one of them if its kind is "axis".
     """
 
     index: int
@@ -59,6 +61,7 @@ class Global:
     feature: Size | None
     owner: str
     obstacle: str | None
+    axes: str = "HW"
 
     @property
     def reason(self) -> str:
@@ -134,6 +137,8 @@ class Analysis:
                 dims = regroup(operands[0][1], dims)
             elif call.name in ("permute", "transpose", "t") and operands:
                 dims = permuted(call, operands[0][1])
+            elif call.name == "cat" and operands:
+                dims = joined(call.arguments.get("dim", 0), dims, operands)
             else:
                 dims = tuple(inherit(dim, i - len(dims), operands) for i, dim in enumerate(dims))
             result.append(dims)
@@ -161,7 +166,7 @@ class Analysis:
             return read | {first}
         if verdict:
             size = map_size(operands) or self._map_size_before(index)
-            axes = facts.mixes if verdict == "axis" else frozenset[str]()
+            axes = (facts.mixes or BOTH - facts.returns) if verdict == "axis" else frozenset[str]()
             self._found[index] = _Found(verdict, size, axes)
         for i in read:
             self._found[i].users.append(index)
@@ -181,9 +186,13 @@ class Analysis:
             for dim in along
             for factor in dims_of[id(ref)][dim]
         ]
+        reads = frozenset().union(*(roles(dims) for _, dims in operands))
+        returns = frozenset().union(*(roles(dims) for dims in self.dims[index]))
+        if call.name in INDEXING and any(f.joined for _, dims in operands for d in dims for f in d):
+            reads = returns  # takes the rows or the columns of a joined strip
         return Facts(
-            reads=frozenset().union(*(roles(dims) for _, dims in operands)),
-            returns=frozenset().union(*(roles(dims) for dims in self.dims[index])),
+            reads=reads,
+            returns=returns,
             mixes=frozenset(axis for factor in mixed for axis in role(factor.sizes)),
             mixes_grid=any(factor.grid for factor in mixed),
             reduced=frozenset().union(*(self._found[i].axes for i in reduced)),
@@ -222,6 +231,7 @@ class Analysis:
         return Global(
             index, call.path, call.function, call.line, found.kind, feature, owner(paths),
             self._obstacle(index, call, found),
+            "".join(sorted(found.axes)) if found.kind == "axis" else "HW",
         )  # fmt: skip
 
     def _obstacle(self, index: int, call: Call, found: _Found) -> str | None:

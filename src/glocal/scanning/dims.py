@@ -18,6 +18,7 @@ __all__ = [
     "Sizes",
     "dims_of_shapes",
     "inherit",
+    "joined",
     "map_size",
     "permuted",
     "product",
@@ -41,11 +42,13 @@ class Factor(NamedTuple):
         grid: "H" or "W" if it is the constant outer part of that axis. It counts the cells of a
             grid; the cells grow with the image.
         cell: "H" or "W" if it is the constant inner part of that axis: a cell of fixed size.
+        joined: it is a height plus a width, of rows and columns that are joined to one strip.
     """
 
     sizes: Sizes
     grid: str = ""
     cell: str = ""
+    joined: bool = False
 
 
 ONE = Factor((1, 1, 1))
@@ -82,7 +85,7 @@ def dims_of_shapes(
     """Dims of one factor each, from the shapes of a tensor in the three runs.
 
     >>> dims_of_shapes((3, 8), (3, 16), (3, 8))[1]
-    (Factor(sizes=(8, 16, 8), grid='', cell=''),)
+    (Factor(sizes=(8, 16, 8), grid='', cell='', joined=False),)
     """
     return tuple((Factor(sizes),) for sizes in zip(first, higher, wider, strict=True))
 
@@ -135,6 +138,22 @@ def permuted(call: Call, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
         b = call.arguments.get("dim1", 1) % len(dims)
         order[a], order[b] = order[b], order[a]
     return tuple(dims[d] for d in order)
+
+
+def joined(along: int, dims: tuple[Dim, ...], refs: list[Operand]) -> tuple[Dim, ...]:
+    """Dims of the output of a cat, with a mark where it joins rows and columns to one strip.
+
+    Args:
+        along: the dim of the cat.
+        dims: of the output, one factor each.
+        refs: the inputs.
+    """
+    made = [inherit(dim, place - len(dims), refs) for place, dim in enumerate(dims)]
+    parts = [read[along] for _, read in refs if -len(read) <= along < len(read)]
+    if {role(product(part)) for part in parts} == {"H", "W"}:
+        (factor,) = dims[along]
+        made[along] = (factor._replace(joined=True),)
+    return tuple(made)
 
 
 def inherit(dim: Dim, place: int, refs: list[Operand]) -> Dim:

@@ -105,6 +105,15 @@ class Block:
         """True if a dim of the tensor changes with the height or width of the image."""
         return any(role(atom.sizes) for dim in self.dims.get(node, ()) for atom in dim)
 
+    def follows(self, node: fx.Node, axes: str) -> bool:
+        """True if a dim of the tensor changes with one of these axes ("H", "W") of the image."""
+        return any(self.follows_axis(dim, axes) for dim in self.dims.get(node, ()))
+
+    @staticmethod
+    def follows_axis(dim: Dim, axes: str) -> bool:
+        """True if a dim changes with one of these axes."""
+        return any(set(role(atom.sizes)) & set(axes) for atom in dim)
+
     def is_batched(self, node: fx.Node) -> bool:
         """True if the first dim of the tensor, and no other, is the batch."""
         first, _, _, more = self.shapes[node]

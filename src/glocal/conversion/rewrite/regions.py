@@ -39,11 +39,13 @@ class Region:
         nodes: the nodes.
         map_size: (height, width) of the map at the training size.
         grid: True if it mixes the cells of a grid; its windows have the training size.
+        axes: the axes that it mixes; its windows cover the other one.
     """
 
     nodes: set[fx.Node]
     map_size: Size
     grid: bool
+    axes: str = "HW"
 
     def cell(self, block: Block) -> Size:
         """Return (height, width) of the cells into which it cuts maps; windows hold whole cells."""
@@ -52,15 +54,19 @@ class Region:
         return rows, columns
 
 
-def regions(block: Block) -> list[Region]:
+def regions(block: Block, in_windows: frozenset[fx.Node] = frozenset()) -> list[Region]:
     """Find the regions of a block.
+
+    Args:
+        block: the block.
+        in_windows: reductions that have to run on windows too.
 
     Raises:
         ConversionError: a region reads or makes something that cannot be cut into windows.
     """
     dependent = _dependent(block)
     found: list[Region] = []
-    for node, item in _seeds(block):
+    for node, item in _seeds(block, in_windows):
         if item.feature is None:
             raise TooSmallError(f"{operation(node)} mixes a map of unknown height and width")
         found.append(Region({node}, item.feature, item.kind == "grid"))
@@ -75,6 +81,9 @@ def regions(block: Block) -> list[Region]:
         found.remove(second)
         first.nodes |= second.nodes
         _grow(block, first, dependent)
+    for region in found:
+        mixed = {axis for n in region.nodes if n in block.globals for axis in block.globals[n].axes}
+        region.axes = "".join(sorted(mixed))
     return found
 
 
@@ -95,18 +104,23 @@ def _pair_to_join(block: Block, found: list[Region]) -> tuple[Region, Region] | 
     return None
 
 
-def _seeds(block: Block) -> list[tuple[fx.Node, Global]]:
+def _seeds(block: Block, in_windows: frozenset[fx.Node]) -> list[tuple[fx.Node, Global]]:
     """Return the nodes that have to run on windows, each with its global operation."""
     seeds = []
     for node, item in block.globals.items():
         name = operation(node)
+        if node in in_windows:
+            seeds.append((node, item))
+            continue
+        if item.kind == "axis" and name in REDUCTIONS:
+            continue
         if item.kind == "mixing" and name in NORMS:
             continue
         if item.kind == "mixing" and name in SOFTMAX and block.map_dims(node):
             continue
         if item.kind == "statistic" and (name in REDUCTIONS or pools_by_matmul(block, node)):
             continue
-        if item.kind in ("mixing", "statistic") and name not in _ON_WINDOWS:
+        if item.kind in ("mixing", "statistic", "axis") and name not in _ON_WINDOWS | NORMS:
             raise ConversionError(f"{name} over the pixels has no local form")
         seeds.append((node, item))
     # A statistic that meets the map in a matrix product is one half of an attention.
@@ -196,7 +210,8 @@ def _dependent(block: Block) -> set[fx.Node]:
         if node.op != "call_function":
             continue
         item = block.globals.get(node)
-        if item and operation(node) not in NORMS and item.kind in ("statistic", "mixing"):
+        kinds = ("statistic", "mixing", "axis")
+        if item and operation(node) not in NORMS and item.kind in kinds:
             found.add(node)
             continue
         passes = is_pointwise(node) or is_view(node) or operation(node) in REDUCTIONS
