@@ -1,6 +1,7 @@
 """Makes the global operations of a network local one by one: by a rule, or by rewriting a block."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -8,7 +9,15 @@ from typing import Any
 
 from torch import nn
 
-from glocal.conversion.rewrite import Program, Rewritten, TooSmallError, capture, rewrite
+from glocal.conversion.rewrite import (
+    BatchError,
+    Block,
+    Program,
+    Rewritten,
+    TooSmallError,
+    capture,
+    rewrite,
+)
 from glocal.conversion.rules import Rule
 from glocal.conversion.verify import disagreement, disagreement_on_windows
 from glocal.errors import ArgumentError, ConversionError
@@ -226,7 +235,25 @@ class Conversion:
         Raises:
             ConversionError: the block has none, or it computes something else.
         """
-        block = capture(module, inputs)
+        block: Block | None = None
+        try:
+            block = capture(module, inputs)
+            return self._proven(block, module, inputs, inside)
+        except TooSmallError:
+            raise
+        except ConversionError as error:
+            if not (isinstance(error, BatchError) or (block and block.folds_batch)):
+                raise
+            why = error
+        with suppress(ConversionError):
+            block = capture(module, inputs, image_by_image=True)
+            return self._proven(block, module, inputs, inside)
+        raise why
+
+    def _proven(
+        self, block: Block, module: nn.Module, inputs: Any, inside: list[Global]
+    ) -> Program:
+        """Return the local form of a captured block, see `_proven_program`."""
         if not block.globals:
             raise TooSmallError("its global operation is not global within the block alone")
 

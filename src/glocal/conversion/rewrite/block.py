@@ -120,6 +120,11 @@ class Block:
         grows = [a != b for a, b in zip(first, more, strict=True)]
         return bool(grows) and grows[0] and not any(grows[1:])
 
+    @property
+    def folds_batch(self) -> bool:
+        """True if a tensor has the batch in another dim than its first."""
+        return any(self.depends_on_batch(n) and not self.is_batched(n) for n in self.shapes)
+
     def depends_on_batch(self, node: fx.Node) -> bool:
         """True if any dim of the tensor changes with the batch size."""
         return node in self.shapes and self.shapes[node][0] != self.shapes[node][3]

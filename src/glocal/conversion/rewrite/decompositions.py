@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["Decompositions"]
@@ -20,12 +20,21 @@ class Decompositions(TorchFunctionMode):
     - An einsum that only sums over pixels or multiplies with broadcasting becomes that sum or
       product.
     - A batch norm of one image whose channels hold a batch becomes the instance norm that it
-      computes.
+      computes. Running statistics that it would update must not be buffers.
+
+    Args:
+        block: whose code runs.
     """
+
+    def __init__(self, block: nn.Module | None = None) -> None:
+        super().__init__()
+        self._buffers = {id(b) for b in block.buffers()} if block is not None else set[int]()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         decompose = _DECOMPOSITIONS.get(func)
+        if func is F.batch_norm and any(id(a) in self._buffers for a in (*args, *kwargs.values())):
+            decompose = None
         if decompose is not None:
             result = decompose(*args, **kwargs)  # None: func is not of the form it replaces
             if result is not None:
@@ -171,7 +180,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    if not training or running_mean is not None or input.ndim != 4:
+    if not training or input.ndim != 4:
         return None
     if not isinstance(input.shape[0], int) or input.shape[0] != 1:
         return None
