@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from glocal.conversion.rewrite import (
     BatchError,
@@ -26,6 +27,7 @@ from glocal.scanning.analysis import Global
 from glocal.scanning.discover import Scan
 from glocal.scanning.modules import ancestors, clone, fingerprint, replace, take_over
 from glocal.scanning.plan import Row, Status
+from glocal.scanning.trace import Spec
 
 __all__ = ["Conversion"]
 
@@ -173,6 +175,8 @@ class Conversion:
         if any(self._is_kept(o) for o in inside):
             return f"'{path}' contains an operation named in keep_global"
         inputs = [t.inputs[path][0] for t in self.scan.traces]
+        if any(len(t.shape) > 4 for t in tree_leaves(inputs[0]) if isinstance(t, Spec)):
+            return f"'{path}' takes a tensor of more dims than (b, c, h, w)"
         module = self._modules[path]
         shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
         key = (rule, type(module), repr(module), shapes, str(inputs))
@@ -284,7 +288,7 @@ class Conversion:
         feature = operation.feature
         window = None
         if feature and status == "local":
-            grid = operation.kind == "grid"
+            grid = operation.kind in ("grid", "fourier")
             window = self._at_train_size(feature) if grid else self._window_on(feature)
             rows, columns = (
                 n if a in operation.axes else 1 for a, n in zip("HW", window, strict=True)

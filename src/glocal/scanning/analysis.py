@@ -194,7 +194,7 @@ class Analysis:
             reads=reads,
             returns=returns,
             mixes=frozenset(axis for factor in mixed for axis in role(factor.sizes)),
-            mixes_grid=any(factor.grid for factor in mixed),
+            mixes_grid=any(factor.grid for factor in mixed) or _pools_to_bins(call),
             reduced=frozenset().union(*(self._found[i].axes for i in reduced)),
             operands=len(operands),
             from_input=self.from_input[index],
@@ -246,3 +246,15 @@ class Analysis:
         call = self.calls[index]
         maps = frozenset(self._found[i].size for i in self._statistics_in(call.refs()))
         return Use(call, self.dims[index], maps)
+
+
+def _pools_to_bins(call: Call) -> bool:
+    """Whether a call pools a map to a fixed number of bins, which grow with the image."""
+    pools = ("_adaptive_avg_pool2d", "adaptive_max_pool2d")
+    return (
+        call.name in pools
+        and any(isinstance(n, int) and n > 1 for n in call.outputs[0][-2:])
+        and all(
+            n == m for n, m in zip(call.outputs[0][-2:], call.arguments["output_size"], strict=True)
+        )
+    )

@@ -43,6 +43,7 @@ class Block:
         globals: the global operations by node.
         shapes: shapes of each tensor at the training size, higher, wider, and with another batch.
         dims: dims of each tensor as factors.
+        mixes_images: the nodes that mix the images of a batch.
     """
 
     graph: fx.Graph
@@ -56,6 +57,7 @@ class Block:
     globals: dict[fx.Node, Global]
     shapes: dict[fx.Node, tuple[tuple[int, ...], ...]]
     dims: dict[fx.Node, tuple[Dim, ...]]
+    mixes_images: frozenset[fx.Node] = frozenset()
 
     def map_dims(self, node: fx.Node) -> MapDims | None:
         """Return the dims of the map in a tensor (n, ..., h, w, ...); None if it is no map."""

@@ -26,6 +26,7 @@ from glocal.conversion.rewrite.image_by_image import ImageByImage
 from glocal.conversion.rewrite.symbolic_numbers import symbolic_numbers
 from glocal.errors import ConversionError
 from glocal.scanning.analysis import Analysis
+from glocal.scanning.aten import mixed_dims
 from glocal.scanning.dims import Dim, role
 from glocal.scanning.modules import clone, drop_hooks
 from glocal.scanning.trace import Ref, Trace, quiet, trace_graph
@@ -178,18 +179,19 @@ def _read(program: ExportedProgram, arguments: Arguments) -> Block:
         else:
             raise ConversionError("the block writes to its own buffers")
     tensors = dict(zip(given, arguments.tensors, strict=True))
-    found, shapes, dims = _analyse(graph, tensors)
+    found, shapes, dims, mixing = _analyse(graph, tensors)
     assert program.call_spec.out_spec is not None
     call = tree_unflatten(range(len(inputs)), arguments.structure)
     returns = tree_unflatten(range(len(outputs)), program.call_spec.out_spec)
     return Block(
         graph, inputs, call, parameters, constants, tuple(outputs), returns,
-        tuple(mutated), found, shapes, dims,
+        tuple(mutated), found, shapes, dims, mixing,
     )  # fmt: skip
 
 
 def _analyse(graph: fx.Graph, tensors: dict[fx.Node, TensorInput]) -> Any:
-    """Return the global operations of a graph, and the shapes and dims of its values."""
+    """Return the global operations of a graph, the shapes and dims of its values, and the nodes
+    that mix the images of a batch."""
 
     def run(which: int, images: int) -> tuple[Trace, dict[fx.Node, Any]]:
         def make(node: fx.Node) -> tuple[tuple[int, ...], torch.dtype]:
@@ -219,4 +221,10 @@ def _analyse(graph: fx.Graph, tensors: dict[fx.Node, TensorInput]) -> Any:
         if len(known) == len(runs):
             shapes[node] = tuple(ref.shape for ref in known)
             dims[node] = analysis.dims_of(*known[:3])
-    return found, shapes, dims
+    mixing = {
+        by_name[call.path]
+        for call, other in zip(runs[0][0].calls, runs[3][0].calls, strict=False)
+        for (ref, along), (more, _) in zip(mixed_dims(call), mixed_dims(other), strict=False)
+        if any(ref.shape[d] != more.shape[d] for d in along)
+    }
+    return found, shapes, dims, frozenset(mixing)

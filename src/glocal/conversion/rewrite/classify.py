@@ -80,7 +80,7 @@ def classify(block: Block) -> Classification:
         ConversionError: the block has no known local form; the message says why.
     """
     for item in block.globals.values():
-        if item.kind in ("selection", "fourier", "unknown"):
+        if item.kind in ("selection", "unknown"):
             raise ConversionError(item.reason)
     try:
         return _classify(block, frozenset())
@@ -96,6 +96,9 @@ def _classify(block: Block, in_windows: frozenset[fx.Node]) -> Classification:
     for node in block.graph.nodes:
         if node.op == "call_function" and not is_size(node):
             classifier.visit(node)
+    for node in block.mixes_images:
+        if isinstance(classifier.roles.get(node), InWindows | OnStatistics | OnJoined):
+            raise ConversionError(f"{operation(node)} mixes the images of a batch")
     returned = [n for n in block.outputs if isinstance(n, fx.Node)]
     for node in (*returned, *(node for _, node in block.mutated)):
         classifier.require_map(node, "is returned by the block")

@@ -70,6 +70,29 @@ def _max_pool(input: Tensor, kernel_size: Any, *args: Any, **kwargs: Any) -> Ten
     return input.amax(dims, keepdim=True)
 
 
+def _adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor | None:
+    dims = _dims_to_one_of_three(output_size, input)
+    return input.mean(dims, keepdim=True) if dims else None
+
+
+def _adaptive_max_pool3d(
+    input: Tensor, output_size: Any, return_indices: bool = False
+) -> Tensor | None:
+    dims = _dims_to_one_of_three(output_size, input)
+    return input.amax(dims, keepdim=True) if dims and not return_indices else None
+
+
+def _avg_pool3d(input: Tensor, kernel_size: Any, *_: Any, **__: Any) -> Tensor | None:
+    whole = _is_whole_of_three(kernel_size, input)
+    return input.mean((-3, -2, -1), keepdim=True) if whole else None
+
+
+def _max_pool3d(input: Tensor, kernel_size: Any, *_: Any, **kwargs: Any) -> Tensor | None:
+    if kwargs.get("return_indices") or not _is_whole_of_three(kernel_size, input):
+        return None
+    return input.amax((-3, -2, -1), keepdim=True)
+
+
 def _lp_pool(
     input: Tensor, norm_type: float, kernel_size: Any, *_: Any, **__: Any
 ) -> Tensor | None:
@@ -125,6 +148,28 @@ def _dims_to_one(output: Any, x: Tensor) -> tuple[int, ...]:
         if d not in reduced
     ]
     return reduced if len(reduced) == 1 and all(kept) else ()
+
+
+def _dims_to_one_of_three(output: Any, x: Tensor) -> tuple[int, ...]:
+    """Return the dims that a 3-D adaptive pool reduces to 1 while it keeps the others."""
+    sizes = [output] * 3 if isinstance(output, int) else list(output)
+    kept = [
+        n is None or _is_same_size(n, x.shape[d])
+        for n, d in zip(sizes, (-3, -2, -1), strict=True)
+        if not _is_one(n)
+    ]
+    return tuple(d for n, d in zip(sizes, (-3, -2, -1), strict=True) if _is_one(n) and all(kept))
+
+
+def _is_whole_of_three(kernel: Any, x: Tensor) -> bool:
+    """True if a 3-D kernel is the size of a map and its depth, which does not follow the image."""
+    if not isinstance(kernel, (list, tuple)) or len(kernel) != 3:
+        return False
+    depth = x.shape[-3]
+    return _is_whole(kernel[1:], x) and (
+        _is_same_size(kernel[0], depth)
+        or (isinstance(kernel[0], int) and isinstance(depth, int) and kernel[0] == depth)
+    )
 
 
 def _is_one(size: Any) -> bool:
@@ -198,6 +243,11 @@ _DECOMPOSITIONS: dict[Any, Callable[..., Tensor | None]] = {
     F.avg_pool2d: _avg_pool,
     F.adaptive_avg_pool2d: _adaptive_avg_pool,
     F.adaptive_max_pool2d: _adaptive_max_pool,
+    F.adaptive_avg_pool3d: _adaptive_avg_pool3d,
+    F.adaptive_max_pool3d: _adaptive_max_pool3d,
+    F.avg_pool3d: _avg_pool3d,
+    F.max_pool3d: _max_pool3d,
+    torch.max_pool3d: _max_pool3d,
     F.max_pool2d: _max_pool,
     torch.max_pool2d: _max_pool,
     F.lp_pool2d: _lp_pool,

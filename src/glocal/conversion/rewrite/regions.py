@@ -22,6 +22,7 @@ from glocal.conversion.rewrite.nodes import (
     operation,
     tensor_inputs,
 )
+from glocal.conversion.rewrite.spectra import FOURIER, spectral_nodes
 from glocal.errors import ConversionError
 from glocal.ops.windows import Size
 from glocal.scanning.analysis import Global
@@ -69,7 +70,8 @@ def regions(block: Block, in_windows: frozenset[fx.Node] = frozenset()) -> list[
     for node, item in _seeds(block, in_windows):
         if item.feature is None:
             raise TooSmallError(f"{operation(node)} mixes a map of unknown height and width")
-        found.append(Region({node}, item.feature, item.kind == "grid"))
+        grid = item.kind == "grid" or operation(node) in FOURIER
+        found.append(Region({node}, item.feature, grid))
     for region in found:
         _grow(block, region, dependent)
     while pair := _pair_to_join(block, found):
@@ -106,10 +108,12 @@ def _pair_to_join(block: Block, found: list[Region]) -> tuple[Region, Region] | 
 
 def _seeds(block: Block, in_windows: frozenset[fx.Node]) -> list[tuple[fx.Node, Global]]:
     """Return the nodes that have to run on windows, each with its global operation."""
-    seeds = []
+    seeds, spectra = [], spectral_nodes(block)
     for node, item in block.globals.items():
         name = operation(node)
-        if node in in_windows:
+        if any(n in spectra for n in tensor_inputs(node)):
+            continue  # the region of the first transform goes on to the inverse
+        if node in in_windows or name in FOURIER:
             seeds.append((node, item))
             continue
         if item.kind == "axis" and name in REDUCTIONS:
@@ -155,24 +159,25 @@ def pools_by_matmul(block: Block, node: fx.Node) -> bool:
 
 def _grow(block: Block, region: Region, dependent: set[fx.Node]) -> None:
     """Add nodes until the region reads maps and makes maps."""
+    spectra = spectral_nodes(block)
     nodes = [n for n in block.graph.nodes if n.op == "call_function" and not is_size(n)]
     size = -1
     while size != len(region.nodes):
         size = len(region.nodes)
         for node in nodes:
-            if node not in region.nodes and _joins(block, region, node):
+            if node not in region.nodes and _joins(block, region, node, spectra):
                 region.nodes.add(node)
         for node in reversed(nodes):
             if node in region.nodes:
-                region.nodes.update(_pulled(block, node, region, dependent))
+                region.nodes.update(_pulled(block, node, region, dependent | spectra))
 
 
-def _joins(block: Block, region: Region, node: fx.Node) -> bool:
+def _joins(block: Block, region: Region, node: fx.Node, spectra: set[fx.Node]) -> bool:
     """True if a node that reads results of a region has to, or may, run before they are folded."""
     inside = [n for n in tensor_inputs(node) if n in region.nodes]
     if not inside:
         return False
-    if any(not block.is_map(n) for n in inside):
+    if any(n in spectra or not block.is_map(n) for n in inside):
         return True
     if not (is_pointwise(node) or is_view(node)):
         return False
