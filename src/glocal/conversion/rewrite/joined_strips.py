@@ -37,7 +37,7 @@ __all__ = [
 # Operations that treat the values along a strip alike and independently.
 _ALIKE = frozenset(
     "batch_norm _native_batch_norm_legit_no_training clone _to_copy alias detach dropout getitem "
-    "prelu".split()
+    "prelu hardswish log_sigmoid masked_fill".split()
 )
 
 
