@@ -58,16 +58,20 @@ def capture(
     if any(t.is_meta for t in (*alone.parameters(), *alone.buffers())):
         alone = copy.deepcopy(alone).to_empty(device="cpu")
     device = next((t.device for t in (*alone.parameters(), *alone.buffers())), torch.device("cpu"))
-    with symbolic_numbers(alone):
+    with symbolic_numbers(alone) as lines:
         images = 1 if image_by_image else 2
-        program = _export(_Alone(alone, arguments), arguments, device, images)
+        program = _export(_Alone(alone, arguments), arguments, device, images, lines)
     if image_by_image:
         program = _export(_Batched(alone, program), arguments, device, 2)
     return _read(program, arguments)
 
 
 def _export(
-    alone: nn.Module, arguments: Arguments, device: torch.device, images: int
+    alone: nn.Module,
+    arguments: Arguments,
+    device: torch.device,
+    images: int,
+    lines: Sequence[str] = (),
 ) -> ExportedProgram:
     """Export a module for every height, width and, unless it has one image, batch size."""
     # In the higher run height and width differ, so the exporter does not take one for the other.
@@ -92,7 +96,9 @@ def _export(
         raise
     except Exception as error:
         text = f"torch.export cannot capture it: {_reason(error)}"
-        if text.endswith(_BATCH):
+        if _FROZEN in text and lines:
+            text = f"{text} ({lines[0]})"
+        if _BATCH in text:
             raise BatchError(text) from None
         if _FROZEN in text and any(len(given.shapes[0]) != 4 for given in arguments.tensors):
             raise TooSmallError(text) from None  # the block around it has the map

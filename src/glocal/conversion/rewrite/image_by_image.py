@@ -194,7 +194,9 @@ class ImageByImage(fx.Interpreter):
             return lambda: torch.matmul(self._padded(a, most), self._padded(b, most))
         if (name in _LAST_DIMS or name in _ELEMENTS) and operands == [node.args[0]]:
             return lambda: self._call(node, self._front)
-        if name in _PER_IMAGE and operands == [node.args[0]] and rank == 4:
+        if name in _PER_IMAGE and operands == [node.args[0]]:
+            if ("2d" in name and rank == 3) or name == "constant_pad_nd":  # one image, no batch
+                return lambda: self._call(node, self._front)
             return lambda: self._flattened(node, operands[0])
         return None
 

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from glocal.scanning.recorder import source_line
+
 __all__ = ["symbolic_numbers"]
 
 # Attribute of a symbolic quotient: (a, b) of a / b. For sizes int(a / b) is a // b, which torch
@@ -68,8 +70,22 @@ _MATH.__dict__.update({**vars(math), "sqrt": _sqrt})
 
 
 @contextmanager
-def symbolic_numbers(block: nn.Module) -> Iterator[None]:
-    """Give the code of a block an `int` and a `float` that keep symbolic numbers."""
+def symbolic_numbers(block: nn.Module) -> Iterator[list[str]]:
+    """Give the code of a block an `int` and a `float` that keep symbolic numbers.
+
+    Yields:
+        the lines of the network's source that still turn a symbolic number into a plain one, as
+        they run: `range(x.shape[2])`.
+    """
+    lines: list[str] = []
+    plain: Any = torch.SymInt.__index__
+
+    def as_plain(number: torch.SymInt) -> int:
+        if line := source_line():
+            lines.append(line)
+        made: int = plain(number)
+        return made
+
     stand_ins = {"int": _Int, "float": _Float}
     divide: Any = torch.SymInt.__truediv__
 
@@ -82,6 +98,7 @@ def symbolic_numbers(block: nn.Module) -> Iterator[None]:
     changed: list[tuple[dict[str, Any], str, Any]] = []
     try:
         torch.SymInt.__truediv__ = divide_and_note  # type: ignore[method-assign]
+        torch.SymInt.__index__ = as_plain  # type: ignore[method-assign]
         for names in _namespaces(block):
             for name, stand_in in stand_ins.items():
                 if name not in names:
@@ -91,9 +108,10 @@ def symbolic_numbers(block: nn.Module) -> Iterator[None]:
                 if value is math or value is math.sqrt:
                     names[name] = _MATH if value is math else _sqrt
                     changed.append((names, name, value))
-        yield
+        yield lines
     finally:
         torch.SymInt.__truediv__ = divide  # type: ignore[method-assign]
+        torch.SymInt.__index__ = plain  # type: ignore[method-assign]
         for names, name, before in changed:
             if before is None:
                 names.pop(name, None)
