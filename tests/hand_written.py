@@ -118,7 +118,7 @@ GLOBAL = {
     gate_by_sum: {"sum": "statistic"},
     gate_by_full_pool: {"avg_pool2d": "statistic"},
     gate_by_linear: {"mean": "statistic"},
-    gate_by_adaptive_pool_to_seven: {"adaptive_avg_pool2d": "statistic"},
+    gate_by_adaptive_pool_to_seven: {"adaptive_avg_pool2d": "grid"},
     gate_by_deviation: {"std": "statistic"},
     gate_by_flat_norm: {"normalize": "statistic"},
     instance_norm: {"instance_norm": "mixing"},
@@ -183,5 +183,5 @@ LOCAL = [
 ]
 """Functions without a global operation."""
 
-REFUSED = [gate_by_adaptive_pool_to_seven, fourier, top_k, one_axis, classifier]
+REFUSED = [top_k, classifier]
 """The functions of `GLOBAL` that have no local form."""

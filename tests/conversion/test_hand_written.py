@@ -3,7 +3,7 @@
 import pytest
 import torch
 import versions
-from hand_written import GLOBAL, REFUSED, Net, classifier, fourier, one_axis, top_k
+from hand_written import GLOBAL, REFUSED, Net, classifier, fourier, top_k
 
 import glocal
 
@@ -26,6 +26,8 @@ def test_operations_without_a_local_form_have_a_reason_and_raise(function):
     "function", [f for f in GLOBAL if f not in REFUSED], ids=lambda f: f.__name__
 )
 def test_other_operations_are_rewritten(function):
+    if function is fourier and versions.torch_2_6:
+        pytest.skip("torch 2.6 cannot capture it")
     net = Net(function).double().eval()
     local = glocal.localize(net, 64, window=24)
     assert {row.status for row in glocal.plan_of(local).rows} == {"local"}
@@ -37,7 +39,5 @@ def test_other_operations_are_rewritten(function):
 
 def test_each_kind_has_its_reason():
     how = {f: glocal.scan(Net(f), 64).rows[0].how for f in REFUSED}
-    assert "Fourier" in how[fourier] or versions.torch_2_6  # which cannot capture it
-    assert "one axis" in how[one_axis]
     assert "selects" in how[top_k]
     assert "is returned by the block" in how[classifier]

@@ -1,14 +1,24 @@
 """Makes the global operations of a network local one by one: by a rule, or by rewriting a block."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
-from glocal.conversion.rewrite import Program, Rewritten, TooSmallError, capture, rewrite
+from glocal.conversion.rewrite import (
+    BatchError,
+    Block,
+    Program,
+    Rewritten,
+    TooSmallError,
+    capture,
+    rewrite,
+)
 from glocal.conversion.rules import Rule
 from glocal.conversion.verify import disagreement, disagreement_on_windows
 from glocal.errors import ArgumentError, ConversionError
@@ -17,6 +27,7 @@ from glocal.scanning.analysis import Global
 from glocal.scanning.discover import Scan
 from glocal.scanning.modules import ancestors, clone, fingerprint, replace, take_over
 from glocal.scanning.plan import Row, Status
+from glocal.scanning.trace import Spec
 
 __all__ = ["Conversion"]
 
@@ -164,6 +175,8 @@ class Conversion:
         if any(self._is_kept(o) for o in inside):
             return f"'{path}' contains an operation named in keep_global"
         inputs = [t.inputs[path][0] for t in self.scan.traces]
+        if any(len(t.shape) > 4 for t in tree_leaves(inputs[0]) if isinstance(t, Spec)):
+            return f"'{path}' takes a tensor of more dims than (b, c, h, w)"
         module = self._modules[path]
         shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
         key = (rule, type(module), repr(module), shapes, str(inputs))
@@ -226,7 +239,25 @@ class Conversion:
         Raises:
             ConversionError: the block has none, or it computes something else.
         """
-        block = capture(module, inputs)
+        block: Block | None = None
+        try:
+            block = capture(module, inputs)
+            return self._proven(block, module, inputs, inside)
+        except TooSmallError:
+            raise
+        except ConversionError as error:
+            if not (isinstance(error, BatchError) or (block and block.folds_batch)):
+                raise
+            why = error
+        with suppress(ConversionError):
+            block = capture(module, inputs, image_by_image=True)
+            return self._proven(block, module, inputs, inside)
+        raise why
+
+    def _proven(
+        self, block: Block, module: nn.Module, inputs: Any, inside: list[Global]
+    ) -> Program:
+        """Return the local form of a captured block, see `_proven_program`."""
         if not block.globals:
             raise TooSmallError("its global operation is not global within the block alone")
 
@@ -257,8 +288,12 @@ class Conversion:
         feature = operation.feature
         window = None
         if feature and status == "local":
-            grid = operation.kind == "grid"
+            grid = operation.kind in ("grid", "fourier")
             window = self._at_train_size(feature) if grid else self._window_on(feature)
+            rows, columns = (
+                n if a in operation.axes else 1 for a, n in zip("HW", window, strict=True)
+            )
+            window = (rows, columns)
         return Row(
             operation.path,
             operation.function,

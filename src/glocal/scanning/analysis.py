@@ -23,6 +23,7 @@ from glocal.scanning.dims import (
     Sizes,
     dims_of_shapes,
     inherit,
+    joined,
     map_size,
     permuted,
     product,
@@ -31,7 +32,7 @@ from glocal.scanning.dims import (
     roles,
     unfolded,
 )
-from glocal.scanning.kinds import REASONS, Facts, Kind, classify
+from glocal.scanning.kinds import BOTH, REASONS, Facts, Kind, classify
 from glocal.scanning.obstacles import Use, obstacle, owner
 from glocal.scanning.recorder import Call, Ref
 from glocal.scanning.trace import Trace
@@ -53,6 +54,7 @@ class Global:
         feature: (height, width) of the map in the first run; None if it is not known.
         owner: path of the smallest module that contains it and all calls that use its statistic.
         obstacle: why a map cannot replace its statistic; None if it can.
+        axes: the axes that it mixes: "HW", or one of them if its kind is "axis".
     """
 
     index: int
@@ -63,6 +65,7 @@ class Global:
     feature: Size | None
     owner: str
     obstacle: str | None
+    axes: str = "HW"
 
     @property
     def reason(self) -> str:
@@ -144,6 +147,8 @@ class Analysis:
             elif call.name in ("expand", "repeat"):  # to pixels that are flattened elsewhere
                 dims = tuple(self._flattened.get(product(dim), dim) for dim in dims)
                 dims = tuple(inherit(dim, i - len(dims), operands) for i, dim in enumerate(dims))
+            elif call.name == "cat" and operands:
+                dims = joined(call.arguments.get("dim", 0), dims, operands)
             else:
                 dims = tuple(inherit(dim, i - len(dims), operands) for i, dim in enumerate(dims))
             self._remember_flattened(dims)
@@ -180,7 +185,7 @@ class Analysis:
             return read | {first}
         if verdict:
             size = map_size(operands) or self._map_size_before(index)
-            axes = facts.mixes if verdict == "axis" else frozenset[str]()
+            axes = (facts.mixes or BOTH - facts.returns) if verdict == "axis" else frozenset[str]()
             self._found[index] = _Found(verdict, size, axes)
         for i in read:
             self._found[i].users.append(index)
@@ -200,11 +205,15 @@ class Analysis:
             for dim in along
             for factor in dims_of[id(ref)][dim]
         ]
+        reads = frozenset().union(*(roles(dims) for _, dims in operands))
+        returns = frozenset().union(*(roles(dims) for dims in self.dims[index]))
+        if call.name in INDEXING and any(f.joined for _, dims in operands for d in dims for f in d):
+            reads = returns  # takes the rows or the columns of a joined strip
         return Facts(
-            reads=frozenset().union(*(roles(dims) for _, dims in operands)),
-            returns=frozenset().union(*(roles(dims) for dims in self.dims[index])),
+            reads=reads,
+            returns=returns,
             mixes=frozenset(axis for factor in mixed for axis in role(factor.sizes)),
-            mixes_grid=any(factor.grid for factor in mixed),
+            mixes_grid=any(factor.grid for factor in mixed) or _pools_to_bins(call),
             reduced=frozenset().union(*(self._found[i].axes for i in reduced)),
             operands=len(operands),
             from_input=self.from_input[index],
@@ -241,6 +250,7 @@ class Analysis:
         return Global(
             index, call.path, call.function, call.line, found.kind, feature, owner(paths),
             self._obstacle(index, call, found),
+            "".join(sorted(found.axes)) if found.kind == "axis" else "HW",
         )  # fmt: skip
 
     def _obstacle(self, index: int, call: Call, found: _Found) -> str | None:
@@ -255,3 +265,15 @@ class Analysis:
         call = self.calls[index]
         maps = frozenset(self._found[i].size for i in self._statistics_in(call.refs()))
         return Use(call, self.dims[index], maps)
+
+
+def _pools_to_bins(call: Call) -> bool:
+    """Whether a call pools a map to a fixed number of bins, which grow with the image."""
+    pools = ("_adaptive_avg_pool2d", "adaptive_max_pool2d")
+    return (
+        call.name in pools
+        and any(isinstance(n, int) and n > 1 for n in call.outputs[0][-2:])
+        and all(
+            n == m for n, m in zip(call.outputs[0][-2:], call.arguments["output_size"], strict=True)
+        )
+    )

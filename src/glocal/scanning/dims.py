@@ -18,6 +18,7 @@ __all__ = [
     "Sizes",
     "dims_of_shapes",
     "inherit",
+    "joined",
     "map_size",
     "permuted",
     "product",
@@ -42,11 +43,13 @@ class Factor(NamedTuple):
         grid: "H" or "W" if it is the constant outer part of that axis. It counts the cells of a
             grid; the cells grow with the image.
         cell: "H" or "W" if it is the constant inner part of that axis: a cell of fixed size.
+        joined: it is a height plus a width, of rows and columns that are joined to one strip.
     """
 
     sizes: Sizes
     grid: str = ""
     cell: str = ""
+    joined: bool = False
 
 
 ONE = Factor((1, 1, 1))
@@ -83,7 +86,7 @@ def dims_of_shapes(
     """Dims of one factor each, from the shapes of a tensor in the three runs.
 
     >>> dims_of_shapes((3, 8), (3, 16), (3, 8))[1]
-    (Factor(sizes=(8, 16, 8), grid='', cell=''),)
+    (Factor(sizes=(8, 16, 8), grid='', cell='', joined=False),)
     """
     return tuple((Factor(sizes),) for sizes in zip(first, higher, wider, strict=True))
 
@@ -151,6 +154,22 @@ def unfolded(call: Call, dims: tuple[Dim, ...]) -> Dim:
         )
         factors.append(Factor((a, b, c)))
     return tuple(factors)
+
+
+def joined(along: int, dims: tuple[Dim, ...], refs: list[Operand]) -> tuple[Dim, ...]:
+    """Dims of the output of a cat, with a mark where it joins rows and columns to one strip.
+
+    Args:
+        along: the dim of the cat.
+        dims: of the output, one factor each.
+        refs: the inputs.
+    """
+    made = [inherit(dim, place - len(dims), refs) for place, dim in enumerate(dims)]
+    parts = [read[along] for _, read in refs if -len(read) <= along < len(read)]
+    if {role(product(part)) for part in parts} == {"H", "W"}:
+        (factor,) = dims[along]
+        made[along] = (factor._replace(joined=True),)
+    return tuple(made)
 
 
 def inherit(dim: Dim, place: int, refs: list[Operand]) -> Dim:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-__all__ = ["REASONS", "TABLE", "Case", "Facts", "Kind", "Verdict", "classify"]
+__all__ = ["BOTH", "REASONS", "TABLE", "Case", "Facts", "Kind", "Verdict", "classify"]
 
 Kind = Literal["statistic", "mixing", "grid", "axis", "selection", "fourier", "unknown"]
 """What a global operation does:
@@ -22,6 +22,7 @@ Verdict = Kind | Literal["second half"] | None
 """A kind; "second half" of a statistic that an earlier call began; None for a local call."""
 
 BOTH = frozenset("HW")
+"""The axes of a map."""
 
 REASONS: dict[Kind, str] = {
     "statistic": "no rule matches its module",

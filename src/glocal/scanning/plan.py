@@ -168,12 +168,12 @@ class Plan:
                 f"has 9 %: {remedy}"
             )
         small = [
-            (_area(row.window), _area(row.feature), row)
+            (_area(row.window), _trained(row.window, row.feature), row)
             for row in local
             if row.window
             and row.feature
             and _area(row.window) < FEW_PIXELS
-            and _area(row.window) * FEWER_THAN_TRAINED <= _area(row.feature)
+            and _area(row.window) * FEWER_THAN_TRAINED <= _trained(row.window, row.feature)
         ]
         if small:
             pixels, trained, row = min(small, key=lambda each: each[:2])
@@ -188,6 +188,11 @@ class Plan:
 
 def _area(size: Size) -> int:
     return size[0] * size[1]
+
+
+def _trained(window: Size, feature: Size) -> int:
+    """Pixels of a map in training that one window of it stands for: of a row, if that is one."""
+    return (1 if window[0] == 1 else feature[0]) * (1 if window[1] == 1 else feature[1])
 
 
 def _text(size: Size | None) -> str:

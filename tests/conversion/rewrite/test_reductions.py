@@ -91,7 +91,7 @@ def test_other_dims_in_a_map_with_rows_and_columns_last(dims, where, rank, wante
 
 @pytest.mark.parametrize(
     ("dims", "reason"),
-    [((0, 2, 3), "maximum over the images of a batch"), ((3,), "over one axis of the map only")],
+    [((0, 2, 3), "maximum over the images of a batch"), ((1,), "over neither rows nor columns")],
 )
 def test_dims_that_have_no_local_form(dims, reason):
     with pytest.raises(ConversionError, match=reason):

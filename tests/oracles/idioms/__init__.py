@@ -4,6 +4,7 @@ Each block is written as networks write it. What its local form has to compute f
 two laws in `idiom.py`, independently of any converter. One file per family of blocks.
 """
 
+from oracles.idioms.axes import AXES
 from oracles.idioms.blocks import BLOCKS
 from oracles.idioms.cbam import CBAM
 from oracles.idioms.einops_spelled import EINOPS
@@ -29,6 +30,7 @@ IDIOMS: tuple[Idiom, ...] = (
     *LINEAR,
     *GRIDS,
     *EINOPS,
+    *AXES,
     *REFUSED,
 )
 

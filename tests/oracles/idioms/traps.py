@@ -107,7 +107,7 @@ class MedianGate(LinearGate):
 
 TRAPS = (
     Idiom("pooled_query", PooledQuery, "windows", may_refuse=True),
-    Idiom("pyramid_pool", PyramidPool, "windows", may_refuse=True),
+    Idiom("pyramid_pool", PyramidPool, "grid"),
     Idiom("sum_over_float_area", FloatArea, "windows", may_refuse=True),
     Idiom("sum_over_half_sizes", HalfOfSize, "windows", may_refuse=True),
     Idiom("log_size_attention", LogSizeAttention, "tiles", may_refuse=True),

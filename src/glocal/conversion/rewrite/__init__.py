@@ -5,8 +5,18 @@ and width. `rewrite` turns that graph into a `Program` that computes the local f
 is the module that runs it. Imports `rules.rule`, `scanning` and `ops`.
 """
 
-from glocal.conversion.rewrite.capture import TooSmallError, capture
+from glocal.conversion.rewrite.arguments import BatchError, TooSmallError
+from glocal.conversion.rewrite.block import Block
+from glocal.conversion.rewrite.capture import capture
 from glocal.conversion.rewrite.program import Program, Rewritten
 from glocal.conversion.rewrite.rewriter import rewrite
 
-__all__ = ["Program", "Rewritten", "TooSmallError", "capture", "rewrite"]
+__all__ = [
+    "BatchError",
+    "Block",
+    "Program",
+    "Rewritten",
+    "TooSmallError",
+    "capture",
+    "rewrite",
+]

@@ -17,13 +17,17 @@ from glocal.errors import ConversionError
 from glocal.scanning.dims import role
 from glocal.scanning.trace import Spec
 
-__all__ = ["Arguments", "TensorInput", "TooSmallError", "read_arguments"]
+__all__ = ["Arguments", "BatchError", "TensorInput", "TooSmallError", "read_arguments"]
 
 Shape = tuple[int, ...]
 
 
 class TooSmallError(ConversionError):
     """The block lacks something that the module around it may have."""
+
+
+class BatchError(ConversionError):
+    """The code of the block does not treat the batch as a dim of its own."""
 
 
 class TensorInput(NamedTuple):

@@ -43,6 +43,7 @@ class Block:
         globals: the global operations by node.
         shapes: shapes of each tensor at the training size, higher, wider, and with another batch.
         dims: dims of each tensor as factors.
+        mixes_images: the nodes that mix the images of a batch.
     """
 
     graph: fx.Graph
@@ -56,6 +57,7 @@ class Block:
     globals: dict[fx.Node, Global]
     shapes: dict[fx.Node, tuple[tuple[int, ...], ...]]
     dims: dict[fx.Node, tuple[Dim, ...]]
+    mixes_images: frozenset[fx.Node] = frozenset()
 
     def map_dims(self, node: fx.Node) -> MapDims | None:
         """Return the dims of the map in a tensor (n, ..., h, w, ...); None if it is no map."""
@@ -105,11 +107,25 @@ class Block:
         """True if a dim of the tensor changes with the height or width of the image."""
         return any(role(atom.sizes) for dim in self.dims.get(node, ()) for atom in dim)
 
+    def follows(self, node: fx.Node, axes: str) -> bool:
+        """True if a dim of the tensor changes with one of these axes ("H", "W") of the image."""
+        return any(self.follows_axis(dim, axes) for dim in self.dims.get(node, ()))
+
+    @staticmethod
+    def follows_axis(dim: Dim, axes: str) -> bool:
+        """True if a dim changes with one of these axes."""
+        return any(set(role(atom.sizes)) & set(axes) for atom in dim)
+
     def is_batched(self, node: fx.Node) -> bool:
         """True if the first dim of the tensor, and no other, is the batch."""
         first, _, _, more = self.shapes[node]
         grows = [a != b for a, b in zip(first, more, strict=True)]
         return bool(grows) and grows[0] and not any(grows[1:])
+
+    @property
+    def folds_batch(self) -> bool:
+        """True if a tensor has the batch in another dim than its first."""
+        return any(self.depends_on_batch(n) and not self.is_batched(n) for n in self.shapes)
 
     def depends_on_batch(self, node: fx.Node) -> bool:
         """True if any dim of the tensor changes with the batch size."""

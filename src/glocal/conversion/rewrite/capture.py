@@ -15,14 +15,18 @@ from torch.utils._pytree import tree_unflatten
 
 from glocal.conversion.rewrite.arguments import (
     Arguments,
+    BatchError,
     TensorInput,
     TooSmallError,
     read_arguments,
 )
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.decompositions import Decompositions
+from glocal.conversion.rewrite.image_by_image import ImageByImage
+from glocal.conversion.rewrite.symbolic_numbers import symbolic_numbers
 from glocal.errors import ConversionError
 from glocal.scanning.analysis import Analysis
+from glocal.scanning.aten import mixed_dims
 from glocal.scanning.dims import Dim, role
 from glocal.scanning.modules import clone, drop_hooks
 from glocal.scanning.trace import Ref, Trace, quiet, trace_graph
@@ -30,14 +34,23 @@ from glocal.scanning.trace import Ref, Trace, quiet, trace_graph
 __all__ = ["TooSmallError", "capture"]
 
 
-def capture(module: nn.Module, runs: Sequence[tuple[Any, Any]]) -> Block:
+_FROZEN = "into a constant"
+_BATCH = f"the batch size {_FROZEN}"
+
+
+def capture(
+    module: nn.Module, runs: Sequence[tuple[Any, Any]], *, image_by_image: bool = False
+) -> Block:
     """Capture a module for every batch size, height and width.
 
     Args:
         module: is not changed.
         runs: (args, kwargs) of the module in the three runs of a scan, with `Spec`s for tensors.
+        image_by_image: capture what it does to one image, for blocks whose code loops over the
+            images or folds them into channels. The block must treat each image alone.
 
     Raises:
+        BatchError: its code fixes the batch size; it may be captured image by image.
         ConversionError: the module cannot be captured; the message says why.
     """
     arguments = read_arguments(runs)
@@ -45,27 +58,51 @@ def capture(module: nn.Module, runs: Sequence[tuple[Any, Any]]) -> Block:
     if any(t.is_meta for t in (*alone.parameters(), *alone.buffers())):
         alone = copy.deepcopy(alone).to_empty(device="cpu")
     device = next((t.device for t in (*alone.parameters(), *alone.buffers())), torch.device("cpu"))
+    with symbolic_numbers(alone) as lines:
+        images = 1 if image_by_image else 2
+        program = _export(_Alone(alone, arguments), arguments, device, images, lines)
+    if image_by_image:
+        program = _export(_Batched(alone, program), arguments, device, 2)
+    return _read(program, arguments)
+
+
+def _export(
+    alone: nn.Module,
+    arguments: Arguments,
+    device: torch.device,
+    images: int,
+    lines: Sequence[str] = (),
+) -> ExportedProgram:
+    """Export a module for every height, width and, unless it has one image, batch size."""
     # In the higher run height and width differ, so the exporter does not take one for the other.
     example = tuple(
-        torch.zeros(given.with_batch(1, 2), dtype=given.dtype, device=device)
+        torch.zeros(given.with_batch(1, images), dtype=given.dtype, device=device)
         for given in arguments.tensors
     )
     dynamic = tuple(
         {
             d: DynamicDim.DYNAMIC
             for d, sizes in enumerate(zip(*given.shapes, strict=True))
-            if role(sizes) or (d == 0 and sizes[0] == 1)
+            if role(sizes) or (d == 0 and sizes[0] == 1 and images > 1)
         }
         for given in arguments.tensors
     )
     try:
         with torch.no_grad(), quiet():
-            program = export(
-                _Alone(alone, arguments), example, dynamic_shapes=(dynamic,), strict=False
-            ).run_decompositions({})
+            program = export(alone, example, dynamic_shapes=(dynamic,), strict=False)
+            decomposed: ExportedProgram = program.run_decompositions({})
+            return decomposed
+    except ConversionError:
+        raise
     except Exception as error:
-        raise ConversionError(f"torch.export cannot capture it: {_reason(error)}") from None
-    return _read(program, arguments)
+        text = f"torch.export cannot capture it: {_reason(error)}"
+        if _FROZEN in text and lines:
+            text = f"{text} ({lines[0]})"
+        if _BATCH in text:
+            raise BatchError(text) from None
+        if _FROZEN in text and any(len(given.shapes[0]) != 4 for given in arguments.tensors):
+            raise TooSmallError(text) from None  # the block around it has the map
+        raise ConversionError(text) from None
 
 
 def _reason(error: Exception) -> str:
@@ -75,8 +112,37 @@ def _reason(error: Exception) -> str:
     frozen = re.findall(r"size\(\)\[(\d+)\]", text) if "Constraints violated" in text else []
     if frozen:
         what = "batch size" if set(frozen) == {"0"} else "image size"
-        return f"its code turns the {what} into a constant"
+        return f"its code turns the {what} {_FROZEN}"
     return f"{type(error).__name__}: {text[:160]}"
+
+
+class _Batched(nn.Module):
+    """A program of one image as a module of a batch of images."""
+
+    def __init__(self, block: nn.Module, program: ExportedProgram) -> None:
+        super().__init__()
+        self.block = block
+        self.program = program
+
+    def forward(self, *tensors: Tensor) -> Any:
+        program, given = self.program, iter(tensors)
+        values, batched = [], set()
+        nodes = program.graph_module.graph.find_nodes(op="placeholder")
+        for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True):
+            if spec.kind == InputKind.USER_INPUT:
+                values.append(next(given))
+                if node.meta["val"].ndim and node.meta["val"].shape[0] == 1:
+                    batched.add(node)
+            elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+                owner, _, name = str(spec.target).rpartition(".")
+                values.append(getattr(self.get_submodule(owner), name))
+            else:
+                values.append(program.constants[str(spec.target)])
+        if any(s.kind != OutputKind.USER_OUTPUT for s in program.graph_signature.output_specs):
+            raise ConversionError("the block writes to its arguments or buffers")
+        results = ImageByImage(program.graph_module, batched).run(*values)
+        assert program.call_spec.out_spec is not None
+        return tree_unflatten(list(results), program.call_spec.out_spec)
 
 
 class _Alone(nn.Module):
@@ -89,7 +155,7 @@ class _Alone(nn.Module):
 
     def forward(self, *tensors: Tensor) -> Any:
         args, kwargs = self.arguments.rebuild(tensors)
-        with Decompositions():
+        with Decompositions(self.block):
             return self.block(*args, **kwargs)
 
 
@@ -119,18 +185,19 @@ def _read(program: ExportedProgram, arguments: Arguments) -> Block:
         else:
             raise ConversionError("the block writes to its own buffers")
     tensors = dict(zip(given, arguments.tensors, strict=True))
-    found, shapes, dims = _analyse(graph, tensors)
+    found, shapes, dims, mixing = _analyse(graph, tensors)
     assert program.call_spec.out_spec is not None
     call = tree_unflatten(range(len(inputs)), arguments.structure)
     returns = tree_unflatten(range(len(outputs)), program.call_spec.out_spec)
     return Block(
         graph, inputs, call, parameters, constants, tuple(outputs), returns,
-        tuple(mutated), found, shapes, dims,
+        tuple(mutated), found, shapes, dims, mixing,
     )  # fmt: skip
 
 
 def _analyse(graph: fx.Graph, tensors: dict[fx.Node, TensorInput]) -> Any:
-    """Return the global operations of a graph, and the shapes and dims of its values."""
+    """Return the global operations of a graph, the shapes and dims of its values, and the nodes
+    that mix the images of a batch."""
 
     def run(which: int, images: int) -> tuple[Trace, dict[fx.Node, Any]]:
         def make(node: fx.Node) -> tuple[tuple[int, ...], torch.dtype]:
@@ -160,4 +227,10 @@ def _analyse(graph: fx.Graph, tensors: dict[fx.Node, TensorInput]) -> Any:
         if len(known) == len(runs):
             shapes[node] = tuple(ref.shape for ref in known)
             dims[node] = analysis.dims_of(*known[:3])
-    return found, shapes, dims
+    mixing = {
+        by_name[call.path]
+        for call, other in zip(runs[0][0].calls, runs[3][0].calls, strict=False)
+        for (ref, along), (more, _) in zip(mixed_dims(call), mixed_dims(other), strict=False)
+        if any(ref.shape[d] != more.shape[d] for d in along)
+    }
+    return found, shapes, dims, frozenset(mixing)

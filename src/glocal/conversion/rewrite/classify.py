@@ -4,6 +4,7 @@ A few lines above 300: the decisions depend on each other and are read together.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from torch import fx
@@ -11,6 +12,7 @@ from torch import fx
 from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax, extend_chain
+from glocal.conversion.rewrite.joined_strips import join, on_joined
 from glocal.conversion.rewrite.meeting import MOST_VALUES, filter_of, product_of
 from glocal.conversion.rewrite.mixtures import mixture_of
 from glocal.conversion.rewrite.nodes import (
@@ -35,19 +37,27 @@ from glocal.conversion.rewrite.roles import (
     FilterAtPixels,
     HalfReduction,
     InWindows,
+    Joined,
     MapReduction,
     MixtureAtPixels,
     Norm,
+    OnJoined,
     OnStatistics,
     Ordinary,
     PixelSoftmax,
     ProductAtPixels,
     Role,
     ScaledSoftmax,
+    StripPart,
     ViewedSoftmax,
     WeightedPool,
 )
 from glocal.conversion.rewrite.statistic_forms import StatisticForm, expands, form_after
+from glocal.conversion.rewrite.strip_reductions import (
+    StripMixingError,
+    has_second_half,
+    strip_reductions,
+)
 from glocal.errors import ConversionError
 
 __all__ = ["Classification", "classify"]
@@ -75,12 +85,25 @@ def classify(block: Block) -> Classification:
         ConversionError: the block has no known local form; the message says why.
     """
     for item in block.globals.values():
-        if item.kind in ("axis", "selection", "fourier", "unknown"):
+        if item.kind in ("selection", "unknown"):
             raise ConversionError(item.reason)
-    classifier = _Classifier(block)
+    try:
+        return _classify(block, frozenset())
+    except StripMixingError:
+        with suppress(ConversionError):
+            return _classify(block, strip_reductions(block))
+        raise
+
+
+def _classify(block: Block, in_windows: frozenset[fx.Node]) -> Classification:
+    """Decide the roles, with these reductions of one axis on windows of the map."""
+    classifier = _Classifier(block, in_windows)
     for node in block.graph.nodes:
         if node.op == "call_function" and not is_size(node):
             classifier.visit(node)
+    for node in block.mixes_images:
+        if isinstance(classifier.roles.get(node), InWindows | OnStatistics | OnJoined):
+            raise ConversionError(f"{operation(node)} mixes the images of a batch")
     returned = [n for n in block.outputs if isinstance(n, fx.Node)]
     for node in (*returned, *(node for _, node in block.mutated)):
         classifier.require_map(node, "is returned by the block")
@@ -90,16 +113,18 @@ def classify(block: Block) -> Classification:
 class _Classifier:
     """Goes through the nodes in order and remembers what their values are made of."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, in_windows: frozenset[fx.Node]) -> None:
         self.block = block
         self.region_of: dict[fx.Node, Region] = {}
-        for region in regions(block):
+        for region in regions(block, in_windows):
             self.region_of.update(dict.fromkeys(region.nodes, region))
         self.roles: dict[fx.Node, Role] = {}
         self.statistics: dict[fx.Node, StatisticForm] = {}
         self.chains: dict[fx.Node, DeferredChain] = {}
         self.softmaxes: dict[fx.Node, DeferredSoftmax] = {}
         self.halves: dict[fx.Node, HalfReduction] = {}
+        self.joined: dict[fx.Node, Joined] = {}
+        self.splits: set[fx.Node] = set()
         # Maps that combine pixels with statistics, up to the next layer with weights.
         self.combined: set[fx.Node] = set()
         # All maps that depend on a statistic.
@@ -120,6 +145,8 @@ class _Classifier:
         self.follows_law &= ignores_neighbours(node)
         if name == "getitem" and operands[0] in self.halves:
             self._set(node, self.halves[operands[0]])
+        elif any(n in self.joined for n in operands):
+            self._set(node, on_joined(self.block, node, self.joined, self.splits))
         elif item and name in NORMS:
             self.roles[node] = self._norm(node)
             self.follows_law &= operands[0] not in self.dependent
@@ -130,26 +157,34 @@ class _Classifier:
             self._reduction(node, operands[0])
         elif item and pools_by_matmul(self.block, node):
             self._set(node, self._pool(node))
-        elif any(n in self.halves for n in operands):
+        elif any(n in self.halves and n not in self.statistics for n in operands):
             raise ConversionError(f"{name} of a map whose rows or columns were reduced alone")
         elif item:
-            raise ConversionError(item.reason)
+            on_strips = any(n in self.statistics and self.statistics[n].kept for n in operands)
+            raise (StripMixingError if on_strips else ConversionError)(item.reason)
+        elif joined := join(self.block, node, self.statistics):
+            self._set(node, OnJoined(joined))
         elif any(n in self.softmaxes for n in operands):
             self._set(node, self._of_softmax(node, operands))
         elif is_pointwise(node):
             self._set(node, self._pointwise(node, operands))
-        elif any(n in self.statistics and not self.block.is_map(n) for n in operands):
+        elif any(n in self.statistics and not self._is_expanded(n) for n in operands):
             self._set(node, self._of_statistics(node, operands))
         else:
             self._set(node, Ordinary())
 
-    def _set(self, node: fx.Node, role: Role) -> None:
+    def _set(self, node: fx.Node, role: Role | None) -> None:
         """Note a role and what it says of the value."""
+        if role is None:  # it splits joined strips: its results have roles
+            self.joined[node] = self.joined[tensor_inputs(node)[0]]
+            return
         self.roles[node] = role
         match role:
             case HalfReduction():
                 self.halves[node] = role
-            case MapReduction() | WeightedPool() | OnStatistics() | Alias():
+            case OnJoined():
+                self.joined[node] = role.joined
+            case MapReduction() | WeightedPool() | OnStatistics() | Alias() | StripPart():
                 self.statistics[node] = role.form
             case ChainStep():
                 self.chains[node] = role.chain
@@ -177,9 +212,19 @@ class _Classifier:
         Raises:
             TooSmallError: it is not broadcast over the pixels inside the block.
         """
+        if node in self.joined:
+            raise TooSmallError(f"a statistic of rows and columns {use}")
         form = self.statistics.get(node)
-        if form is not None and not self.block.is_spatial(node):
+        if form is not None and not self._has_pixels(node):
             raise TooSmallError(f"the global {kind_text(form.kind)} {use}")
+
+    def _has_pixels(self, statistic: fx.Node) -> bool:
+        """True if a statistic was expanded along the axes that it reduces."""
+        return self.block.follows(statistic, self.statistics[statistic].axes)
+
+    def _is_expanded(self, statistic: fx.Node) -> bool:
+        """True if a statistic was expanded to a map."""
+        return self._has_pixels(statistic) and self.block.is_map(statistic)
 
     # ---- pointwise operations
 
@@ -187,7 +232,10 @@ class _Classifier:
         maps = [n for n in operands if self.block.is_spatial(n) and n not in self.statistics]
         has_statistics = any(n in self.statistics for n in operands)
         has_sizes = any(is_size(n) for n in node.all_input_nodes)
-        if has_statistics and not maps:
+        axes = {self.statistics[n].axes for n in operands if n in self.statistics}
+        if len(axes) > 1 and self.block.is_map(node):  # rows meet columns
+            return AtPixels()
+        if has_statistics and not any(self.block.follows(n, max(axes)) for n in maps):
             return self._of_statistics(node, operands)
         if not maps or not (has_statistics or has_sizes or any(self._is_local(n) for n in maps)):
             return Ordinary()
@@ -218,19 +266,24 @@ class _Classifier:
 
     def _reduction(self, node: fx.Node, source: fx.Node) -> None:
         block, reduction = self.block, Reduction.of(self.block, node)
-        if source in self.halves:
+        if source in self.halves and not block.is_spatial(node):
             half = self.halves[source]
             source = half.source
             reduction = half.reduction.with_second(reduction, block.rank(source))
         elif (where := block.map_dims(source)) and reduction.is_over_one_axis(where):
-            self._set(node, HalfReduction(source, reduction))
-            return
+            half = HalfReduction(source, reduction)
+            if has_second_half(block, node):
+                self._set(node, half)
+                return
+            self.halves[node] = half
         role = self._map_reduction(source, reduction)
         self._set(node, role)
         if node not in block.shapes:  # (values, places), or (deviation, mean)
             for user in node.users:
                 if user.args[1] == 0:
                     self._set(user, Alias(node, role.form))
+                    if node in self.halves:
+                        self.halves[user] = self.halves[node]
                 elif operation(node) in ("std_mean", "var_mean"):
                     mean = replace(reduction, kind="mean", options={})
                     self._set(user, self._map_reduction(source, mean))
@@ -257,11 +310,24 @@ class _Classifier:
         if of is not None and reduction.kind not in ("mean", "sum"):
             what = "a softmax over the map" if softmax else "a map and global statistics"
             raise ConversionError(f"the {kind} of {what} has no local form")
-        reduction.check(block.require_map_dims(operand))
+        where = block.require_map_dims(operand)
+        reduction.check(where)
+        axes = reduction.axes(where)
+        if axes != "HW" and self._depends_without_layer(source, of, axes):
+            raise ConversionError(f"the {kind} over one axis of a map of other statistics")
         item_shape = reduction.item_shape(block.shapes[operand][0])
-        is_map = of is None and len(item_shape) == 3 and item_shape[1:] == (1, 1)
-        form = StatisticForm(reduction.kind, block.map_size(base), item_shape, is_map)
+        is_map = of is None and len(item_shape) == 3 and item_shape[1:] == (1, 1) and axes == "HW"
+        form = StatisticForm(reduction.kind, block.map_size(base), item_shape, is_map, axes)
         return MapReduction(source, reduction, of, form)
+
+    def _depends_without_layer(
+        self, source: fx.Node, of: DeferredChain | DeferredSoftmax | None, axes: str
+    ) -> bool:
+        """True if a map has statistics in it that a reduction of one axis cannot account for."""
+        if not isinstance(of, DeferredChain):
+            return of is not None or self._is_local(source) or source in self.combined
+        read = [n for step in of.steps for n in tensor_inputs(step) if n in self.statistics]
+        return any(self.statistics[n].axes != axes for n in read)
 
     def _reduces_chain(self, chain: DeferredChain, node: fx.Node) -> bool:
         """True if the steps of a chain are a part of the statistic that follows.

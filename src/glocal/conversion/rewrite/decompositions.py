@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["Decompositions"]
@@ -20,12 +20,21 @@ class Decompositions(TorchFunctionMode):
     - An einsum that only sums over pixels or multiplies with broadcasting becomes that sum or
       product.
     - A batch norm of one image whose channels hold a batch becomes the instance norm that it
-      computes.
+      computes. Running statistics that it would update must not be buffers.
+
+    Args:
+        block: whose code runs.
     """
+
+    def __init__(self, block: nn.Module | None = None) -> None:
+        super().__init__()
+        self._buffers = {id(b) for b in block.buffers()} if block is not None else set[int]()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         decompose = _DECOMPOSITIONS.get(func)
+        if func is F.batch_norm and any(id(a) in self._buffers for a in (*args, *kwargs.values())):
+            decompose = None
         if decompose is not None:
             result = decompose(*args, **kwargs)  # None: func is not of the form it replaces
             if result is not None:
@@ -33,14 +42,55 @@ class Decompositions(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _avg_pool(input: Tensor, kernel_size: Any, *_: Any, **__: Any) -> Tensor | None:
-    return input.mean((-2, -1), keepdim=True) if _is_whole(kernel_size, input) else None
-
-
-def _max_pool(input: Tensor, kernel_size: Any, *_: Any, **kwargs: Any) -> Tensor | None:
-    if kwargs.get("return_indices") or not _is_whole(kernel_size, input):
+def _avg_pool(input: Tensor, kernel_size: Any, *args: Any, **kwargs: Any) -> Tensor | None:
+    dims = _whole_dims(kernel_size, input)
+    if len(dims) == 1 and not _is_plain(kernel_size, *args, **kwargs):
         return None
-    return input.amax((-2, -1), keepdim=True)
+    return input.mean(dims, keepdim=True) if dims else None
+
+
+def _adaptive_avg_pool(input: Tensor, output_size: Any) -> Tensor | None:
+    dims = _dims_to_one(output_size, input)
+    return input.mean(dims, keepdim=True) if dims else None
+
+
+def _adaptive_max_pool(
+    input: Tensor, output_size: Any, return_indices: bool = False
+) -> Tensor | None:
+    dims = _dims_to_one(output_size, input)
+    return input.amax(dims, keepdim=True) if dims and not return_indices else None
+
+
+def _max_pool(input: Tensor, kernel_size: Any, *args: Any, **kwargs: Any) -> Tensor | None:
+    dims = _whole_dims(kernel_size, input)
+    if kwargs.get("return_indices") or not dims:
+        return None
+    if len(dims) == 1 and not _is_plain(kernel_size, *args, **kwargs):
+        return None
+    return input.amax(dims, keepdim=True)
+
+
+def _adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor | None:
+    dims = _dims_to_one_of_three(output_size, input)
+    return input.mean(dims, keepdim=True) if dims else None
+
+
+def _adaptive_max_pool3d(
+    input: Tensor, output_size: Any, return_indices: bool = False
+) -> Tensor | None:
+    dims = _dims_to_one_of_three(output_size, input)
+    return input.amax(dims, keepdim=True) if dims and not return_indices else None
+
+
+def _avg_pool3d(input: Tensor, kernel_size: Any, *_: Any, **__: Any) -> Tensor | None:
+    whole = _is_whole_of_three(kernel_size, input)
+    return input.mean((-3, -2, -1), keepdim=True) if whole else None
+
+
+def _max_pool3d(input: Tensor, kernel_size: Any, *_: Any, **kwargs: Any) -> Tensor | None:
+    if kwargs.get("return_indices") or not _is_whole_of_three(kernel_size, input):
+        return None
+    return input.amax((-3, -2, -1), keepdim=True)
 
 
 def _lp_pool(
@@ -52,16 +102,85 @@ def _lp_pool(
 
 
 def _is_whole(kernel: Any, x: Tensor) -> bool:
-    """True if the kernel is the size of the map.
+    """True if the kernel is the size of the map."""
+    return _whole_dims(kernel, x) == (-2, -1)
 
-    Compares symbolic expressions: comparing their values would add a guard to the capture.
-    """
+
+def _whole_dims(kernel: Any, x: Tensor) -> tuple[int, ...]:
+    """Return the dims that a kernel covers, if it has size 1 along the others; else none."""
     if not isinstance(kernel, (list, tuple)) or len(kernel) != 2:
-        return False
-    return all(
-        isinstance(k, torch.SymInt) and isinstance(n, torch.SymInt) and k.node.expr == n.node.expr
-        for k, n in zip(kernel, x.shape[-2:], strict=True)
+        return ()
+    whole = tuple(d for k, d in zip(kernel, (-2, -1), strict=True) if _is_same_size(k, x.shape[d]))
+    others = [k for k, d in zip(kernel, (-2, -1), strict=True) if d not in whole]
+    return whole if all(isinstance(k, int) and k == 1 for k in others) else ()
+
+
+def _is_same_size(a: Any, b: Any) -> bool:
+    """True if two sizes are one expression: comparing values would add a guard to the capture."""
+    sizes = isinstance(a, torch.SymInt) and isinstance(b, torch.SymInt)
+    return sizes and a.node.expr == b.node.expr
+
+
+def _is_plain(
+    kernel: Any, stride: Any = None, padding: Any = 0, *more: Any, **options: Any
+) -> bool:
+    """True if a pool along one axis has windows side by side and no padding."""
+    steps = [stride] if stride is None or isinstance(stride, int) else list(stride)
+    return (
+        not more
+        and padding in (0, (0, 0), [0, 0])
+        and set(steps) <= {None, 1} | {n for n in kernel if isinstance(n, int)}
+        and not options.get("ceil_mode")
     )
+
+
+def _dims_to_one(output: Any, x: Tensor) -> tuple[int, ...]:
+    """Return the one axis that an adaptive pool reduces to 1 while it keeps the other.
+
+    Where it reduces both, torch's own pool says so.
+    """
+    if not isinstance(output, (list, tuple)) or len(output) != 2:
+        return ()
+    reduced = tuple(d for n, d in zip(output, (-2, -1), strict=True) if _is_one(n))
+    kept = [
+        n is None or _is_same_size(n, x.shape[d])
+        for n, d in zip(output, (-2, -1), strict=True)
+        if d not in reduced
+    ]
+    return reduced if len(reduced) == 1 and all(kept) else ()
+
+
+def _dims_to_one_of_three(output: Any, x: Tensor) -> tuple[int, ...]:
+    """Return the dims that a 3-D adaptive pool reduces to 1 while it keeps the others."""
+    sizes = [output] * 3 if isinstance(output, int) else list(output)
+    kept = [
+        n is None or _is_same_size(n, x.shape[d])
+        for n, d in zip(sizes, (-3, -2, -1), strict=True)
+        if not _is_one(n)
+    ]
+    return tuple(d for n, d in zip(sizes, (-3, -2, -1), strict=True) if _is_one(n) and all(kept))
+
+
+def _is_whole_of_three(kernel: Any, x: Tensor) -> bool:
+    """True if a 3-D kernel is the size of a map and its depth, which does not follow the image."""
+    if not isinstance(kernel, (list, tuple)) or len(kernel) != 3:
+        return False
+    depth = x.shape[-3]
+    return _is_whole(kernel[1:], x) and (
+        _is_same_size(kernel[0], depth)
+        or (isinstance(kernel[0], int) and isinstance(depth, int) and kernel[0] == depth)
+    )
+
+
+def _is_one(size: Any) -> bool:
+    return isinstance(size, int) and size == 1
+
+
+def _matmul(a: Any, b: Any, *_: Any, **__: Any) -> Tensor | None:
+    """A product of one column and one row sums nothing: it is a product with broadcasting."""
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim == b.ndim > 2):
+        return None
+    return a * b if _is_one(a.shape[-1]) and _is_one(b.shape[-2]) else None
 
 
 def _einsum(equation: Any, *operands: Any) -> Tensor | None:
@@ -156,9 +275,21 @@ def _batch_norm(
 
 _DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     F.avg_pool2d: _avg_pool,
+    F.adaptive_avg_pool2d: _adaptive_avg_pool,
+    F.adaptive_max_pool2d: _adaptive_max_pool,
+    F.adaptive_avg_pool3d: _adaptive_avg_pool3d,
+    F.adaptive_max_pool3d: _adaptive_max_pool3d,
+    F.avg_pool3d: _avg_pool3d,
+    F.max_pool3d: _max_pool3d,
+    torch.max_pool3d: _max_pool3d,
     F.max_pool2d: _max_pool,
     torch.max_pool2d: _max_pool,
     F.lp_pool2d: _lp_pool,
+    torch.matmul: _matmul,
+    torch.bmm: _matmul,
+    Tensor.matmul: _matmul,
+    Tensor.bmm: _matmul,
+    Tensor.__matmul__: _matmul,
     torch.einsum: _einsum,
     torch.std_mean: _std_mean,
     torch.var_mean: _var_mean,

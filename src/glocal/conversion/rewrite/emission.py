@@ -22,10 +22,13 @@ from glocal.ops.exported import smaller
 from glocal.ops.windows import Size
 from glocal.scanning.dims import Sizes, product, role
 
-__all__ = ["Emission", "StackedWindows", "Value", "WindowStatistic"]
+__all__ = ["WHOLE_AXIS", "Emission", "StackedWindows", "Value", "WindowStatistic", "along"]
 
 Value = NewType("Value", fx.Node)
 """A node of the graph that is emitted, in contrast to one of the captured graph."""
+
+WHOLE_AXIS = 1 << 30
+"""Length of a window that covers an axis of every map."""
 
 # A view of the original's memory need not be a view of a window's. And `torch.jit.trace` follows
 # sizes through methods of tensors, but not through `torch.ops`.
@@ -200,7 +203,13 @@ class Emission:
         where = self.block.require_map_dims(node)
         return self.sizes(node, windows) if where.rows == where.columns else None
 
-    def windows_on(self, node: fx.Node) -> StackedWindows:
-        """Return the windows of the pixels of a map, which are not stacked."""
+    def windows_on(self, node: fx.Node, axes: str = "HW") -> StackedWindows:
+        """Return the windows of the pixels of a map along these axes, which are not stacked."""
         map_size = self.block.map_size(node)
-        return StackedWindows(self.window_of(map_size), map_size, None)
+        return StackedWindows(along(axes, self.window_of(map_size)), map_size, None)
+
+
+def along(axes: str, window: Size) -> Size:
+    """Return a window that covers the axes that are not in `axes`."""
+    height, width = (n if a in axes else WHOLE_AXIS for a, n in zip("HW", window, strict=True))
+    return height, width

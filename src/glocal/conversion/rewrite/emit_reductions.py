@@ -22,6 +22,7 @@ from glocal.conversion.rewrite.roles import (
     WeightedPool,
 )
 from glocal.conversion.rewrite.statistic_forms import StatisticForm
+from glocal.conversion.rewrite.strips import strip_shape, strips_from_grid, window_of_strips
 from glocal.conversion.rewrite.window_statistics import (
     add_statistic,
     at_pixels,
@@ -122,7 +123,7 @@ class DeferredValues:
         """Emit a reduction over the map as a statistic of windows."""
         match role.deferred:
             case DeferredChain():
-                made = self._reduce_chain(role.deferred, role)
+                made = self._reduce_chain(node, role.deferred, role)
             case DeferredSoftmax():
                 made = self._reduce_softmax(role.deferred, role)
             case None:
@@ -146,18 +147,21 @@ class DeferredValues:
         """Return a statistic of a value with the shape of the node `like`."""
         emission, block = self.emission, self.emission.block
         where, rank = block.require_map_dims(like), block.rank(like)
+        axes = reduction.axes(where)
         if (where.rows, where.columns) != (rank - 2, rank - 1):
             value = emission.call(runtime.as_map, value, where, emission.flat_sizes(like))
-        windows = emission.windows_on(like)
+        windows = emission.windows_on(like, axes)
         grid = emission.call(
             runtime.window_statistic,
             value,
             reduction.kind,
-            windows.window,
+            window_of_strips(axes, windows.window),
             reduction.reduced_channels(where, rank),
             precision=emission.precision,
             **reduction.options,
         )
+        if axes != "HW":
+            return strips_from_grid(emission, grid, like, reduction, windows)
         windows = replace(windows, count=emission.call(runtime.window_count, grid))
         item_shape = reduction.item_shape(block.shapes[like][0])
         is_map = len(item_shape) == 3 and item_shape[1:] == (1, 1)
@@ -184,7 +188,9 @@ class DeferredValues:
     def _as_result(self, value: Value) -> Value:
         return self.emission.call(runtime.as_type, value, self.emission.example())
 
-    def _reduce_chain(self, chain: DeferredChain, role: MapReduction) -> WindowStatistic:
+    def _reduce_chain(
+        self, node: fx.Node, chain: DeferredChain, role: MapReduction
+    ) -> WindowStatistic:
         """Return a mean or a sum of a chain, from the mean and the variance of its map.
 
         The steps run on the mean of the map instead of the map. A square adds the variance, which
@@ -194,10 +200,11 @@ class DeferredValues:
         emission, block = self.emission, self.emission.block
         value, shift = self.chains[role.source]
         where = block.require_map_dims(chain.base)
-        mean = self._reduce(value, chain.base, Reduction.over_pixels("mean", where))
+        axes = role.form.axes
+        mean = self._reduce(value, chain.base, Reduction.over_pixels("mean", where, axes))
         result, deviation = stacked(emission, mean), None
         if chain.has_square:
-            std = self._reduce(value, chain.base, Reduction.over_pixels("std", where))
+            std = self._reduce(value, chain.base, Reduction.over_pixels("std", where, axes))
             deviation = stacked(emission, std)
         previous = chain.root
         for step in chain.steps:
@@ -218,7 +225,7 @@ class DeferredValues:
             previous = step
         if role.reduction.kind == "sum":
             like = emission.call(runtime.as_map, value, where, emission.flat_sizes(chain.base))
-            window, channels = mean.windows.window, where.channels
+            window, channels = window_of_strips(axes, mean.windows.window), where.channels
             number = emission.call(runtime.values_per_window, like, window, channels)
             result = emission.call(operator.mul, result, number)
         others = [d for d in role.reduction.dims if d not in (where.rows, where.columns)]
@@ -226,7 +233,8 @@ class DeferredValues:
             reduce = torch.mean if role.reduction.kind == "mean" else torch.sum
             result = emission.call(reduce, result, dim=others, keepdim=True)
         result = self._as_result(result)
-        result = emission.call(runtime.with_item_shape, result, role.form.item_shape)
+        item_shape = strip_shape(emission.block, node, role.form)
+        result = emission.call(runtime.with_item_shape, result, item_shape)
         return WindowStatistic(role.form, mean.windows, mean.grid, stacked=result)
 
     def _step(self, step: fx.Node, previous: fx.Node, value: Value, mean: WindowStatistic) -> Value:

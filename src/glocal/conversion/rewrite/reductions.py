@@ -71,24 +71,29 @@ class Reduction:
         return cls(kind, dims, bool(argument(node, "keepdim")), options)
 
     @classmethod
-    def over_pixels(cls, kind: str, where: MapDims) -> Self:
-        """Return the reduction of rows and columns alone, which keeps the dims."""
-        return cls(kind, (where.rows, where.columns), True, {"correction": 0})
+    def over_pixels(cls, kind: str, where: MapDims, axes: str = "HW") -> Self:
+        """Return the reduction of rows, columns or both alone, which keeps the dims."""
+        places = {"H": where.rows, "W": where.columns}
+        return cls(kind, tuple(places[axis] for axis in axes), True, {"correction": 0})
+
+    def axes(self, where: MapDims) -> str:
+        """Return the axes of a map that it reduces: "HW", "H", "W" or ""."""
+        return "".join(a for a, d in zip("HW", where[:2], strict=True) if d in self.dims)
 
     def check(self, where: MapDims) -> None:
-        """Check that it reduces rows and columns of each image.
+        """Check that it reduces rows, columns or both of each image.
 
         Raises:
             ConversionError: it reduces other dims; the message says which.
         """
         if 0 in self.dims:
             raise ConversionError(f"{kind_text(self.kind)} over the images of a batch")
-        if where.rows not in self.dims or where.columns not in self.dims:
-            raise ConversionError(f"{kind_text(self.kind)} over one axis of the map only")
+        if not self.axes(where):
+            raise ConversionError(f"{kind_text(self.kind)} over neither rows nor columns")
 
     def is_over_one_axis(self, where: MapDims) -> bool:
         """True if it does not reduce both rows and columns."""
-        return not {where.rows, where.columns} <= set(self.dims)
+        return self.axes(where) != "HW"
 
     def with_second(self, second: "Reduction", rank: int) -> Self:
         """Return both of two reductions as one: mean(3).mean(2) is mean((2, 3)).

@@ -23,6 +23,7 @@ from glocal.conversion.rewrite.nodes import (
     operation,
     tensor_inputs,
 )
+from glocal.conversion.rewrite.spectra import FOURIER, spectral_nodes
 from glocal.errors import ConversionError
 from glocal.ops.windows import Size
 from glocal.scanning.analysis import Global
@@ -40,11 +41,13 @@ class Region:
         nodes: the nodes.
         map_size: (height, width) of the map at the training size.
         grid: True if it mixes the cells of a grid; its windows have the training size.
+        axes: the axes that it mixes; its windows cover the other one.
     """
 
     nodes: set[fx.Node]
     map_size: Size
     grid: bool
+    axes: str = "HW"
 
     def cell(self, block: Block) -> Size:
         """Return (height, width) of the cells into which it cuts maps; windows hold whole cells."""
@@ -53,18 +56,23 @@ class Region:
         return rows, columns
 
 
-def regions(block: Block) -> list[Region]:
+def regions(block: Block, in_windows: frozenset[fx.Node] = frozenset()) -> list[Region]:
     """Find the regions of a block.
+
+    Args:
+        block: the block.
+        in_windows: reductions that have to run on windows too.
 
     Raises:
         ConversionError: a region reads or makes something that cannot be cut into windows.
     """
     dependent = _dependent(block)
     found: list[Region] = []
-    for node, item in _seeds(block):
+    for node, item in _seeds(block, in_windows):
         if item.feature is None:
             raise TooSmallError(f"{operation(node)} mixes a map of unknown height and width")
-        found.append(Region({node}, item.feature, item.kind == "grid"))
+        grid = item.kind == "grid" or operation(node) in FOURIER
+        found.append(Region({node}, item.feature, grid))
     for region in found:
         _grow(block, region, dependent)
     while pair := _pair_to_join(block, found):
@@ -76,6 +84,9 @@ def regions(block: Block) -> list[Region]:
         found.remove(second)
         first.nodes |= second.nodes
         _grow(block, first, dependent)
+    for region in found:
+        mixed = {axis for n in region.nodes if n in block.globals for axis in block.globals[n].axes}
+        region.axes = "".join(sorted(mixed))
     return found
 
 
@@ -96,18 +107,25 @@ def _pair_to_join(block: Block, found: list[Region]) -> tuple[Region, Region] | 
     return None
 
 
-def _seeds(block: Block) -> list[tuple[fx.Node, Global]]:
+def _seeds(block: Block, in_windows: frozenset[fx.Node]) -> list[tuple[fx.Node, Global]]:
     """Return the nodes that have to run on windows, each with its global operation."""
-    seeds = []
+    seeds, spectra = [], spectral_nodes(block)
     for node, item in block.globals.items():
         name = operation(node)
+        if any(n in spectra for n in tensor_inputs(node)):
+            continue  # the region of the first transform goes on to the inverse
+        if node in in_windows or name in FOURIER:
+            seeds.append((node, item))
+            continue
+        if item.kind == "axis" and name in REDUCTIONS:
+            continue
         if item.kind == "mixing" and name in NORMS:
             continue
         if item.kind == "mixing" and name in SOFTMAX and block.map_dims(node):
             continue
         if item.kind == "statistic" and (name in REDUCTIONS or pools_by_matmul(block, node)):
             continue
-        if item.kind in ("mixing", "statistic") and name not in _ON_WINDOWS:
+        if item.kind in ("mixing", "statistic", "axis") and name not in _ON_WINDOWS | NORMS:
             raise ConversionError(f"{name} over the pixels has no local form")
         seeds.append((node, item))
     # A sum of products of pixels that meets the map in a matrix product is one half of an
@@ -150,24 +168,25 @@ def pools_by_matmul(block: Block, node: fx.Node) -> bool:
 
 def _grow(block: Block, region: Region, dependent: set[fx.Node]) -> None:
     """Add nodes until the region reads maps and makes maps."""
+    spectra = spectral_nodes(block)
     nodes = [n for n in block.graph.nodes if n.op == "call_function" and not is_size(n)]
     size = -1
     while size != len(region.nodes):
         size = len(region.nodes)
         for node in nodes:
-            if node not in region.nodes and _joins(block, region, node):
+            if node not in region.nodes and _joins(block, region, node, spectra):
                 region.nodes.add(node)
         for node in reversed(nodes):
             if node in region.nodes:
-                region.nodes.update(_pulled(block, node, region, dependent))
+                region.nodes.update(_pulled(block, node, region, dependent | spectra))
 
 
-def _joins(block: Block, region: Region, node: fx.Node) -> bool:
+def _joins(block: Block, region: Region, node: fx.Node, spectra: set[fx.Node]) -> bool:
     """True if a node that reads results of a region has to, or may, run before they are folded."""
     inside = [n for n in tensor_inputs(node) if n in region.nodes]
     if not inside:
         return False
-    if any(not block.is_map(n) for n in inside):
+    if any(n in spectra or not block.is_map(n) for n in inside):
         return True
     if not (is_pointwise(node) or is_view(node)):
         return False
@@ -205,7 +224,8 @@ def _dependent(block: Block) -> set[fx.Node]:
         if node.op != "call_function":
             continue
         item = block.globals.get(node)
-        if item and operation(node) not in NORMS and item.kind in ("statistic", "mixing"):
+        kinds = ("statistic", "mixing", "axis")
+        if item and operation(node) not in NORMS and item.kind in kinds:
             found.add(node)
             continue
         passes = is_pointwise(node) or is_view(node) or operation(node) in REDUCTIONS

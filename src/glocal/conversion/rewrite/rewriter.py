@@ -20,9 +20,10 @@ from torch import fx, nn
 from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.classify import Classification, classify
-from glocal.conversion.rewrite.emission import Emission
+from glocal.conversion.rewrite.emission import Emission, WindowStatistic
 from glocal.conversion.rewrite.emit_meetings import emit_filter, emit_mixture, emit_product
 from glocal.conversion.rewrite.emit_reductions import DeferredValues, emit_norm
+from glocal.conversion.rewrite.joined_strips import emit_on_joined, emit_part
 from glocal.conversion.rewrite.nodes import operation
 from glocal.conversion.rewrite.program import Program
 from glocal.conversion.rewrite.roles import (
@@ -35,11 +36,13 @@ from glocal.conversion.rewrite.roles import (
     MapReduction,
     MixtureAtPixels,
     Norm,
+    OnJoined,
     OnStatistics,
     Ordinary,
     PixelSoftmax,
     ProductAtPixels,
     ScaledSoftmax,
+    StripPart,
     ViewedSoftmax,
     WeightedPool,
 )
@@ -82,6 +85,7 @@ def rewrite(
 def _emit(emission: Emission, classification: Classification, regions: WindowedRegions) -> None:
     """Emit all nodes in order, and the output."""
     deferred = DeferredValues(emission)
+    joined: dict[fx.Node, list[WindowStatistic]] = {}
     emitters: dict[type, Callable[[fx.Node, Any], None]] = {
         Ordinary: lambda node, _: emission.define(node, emission.run(node, emission.value)),
         InWindows: regions.emit,
@@ -99,6 +103,8 @@ def _emit(emission: Emission, classification: Classification, regions: WindowedR
         PixelSoftmax: deferred.emit_pixel_softmax,
         ViewedSoftmax: deferred.emit_viewed_softmax,
         ScaledSoftmax: deferred.emit_scaled_softmax,
+        OnJoined: lambda node, role: emit_on_joined(emission, joined, node, role),
+        StripPart: lambda node, role: emit_part(emission, joined, node, role),
     }
     block = emission.block
     for node in block.graph.nodes:

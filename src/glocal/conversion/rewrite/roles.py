@@ -21,15 +21,18 @@ __all__ = [
     "FilterAtPixels",
     "HalfReduction",
     "InWindows",
+    "Joined",
     "MapReduction",
     "MixtureAtPixels",
     "Norm",
+    "OnJoined",
     "OnStatistics",
     "Ordinary",
     "PixelSoftmax",
     "ProductAtPixels",
     "Role",
     "ScaledSoftmax",
+    "StripPart",
     "ViewedSoftmax",
     "WeightedPool",
 ]
@@ -160,6 +163,35 @@ class ScaledSoftmax:
     factor: fx.Node
 
 
+@dataclass(frozen=True)
+class Joined:
+    """Strips that are joined along one dim.
+
+    Attributes:
+        parts: their forms, in order.
+        dim: along which they are joined.
+    """
+
+    parts: tuple[StatisticForm, ...]
+    dim: int
+
+
+@dataclass(frozen=True)
+class OnJoined:
+    """Role: runs on each part of joined strips; the first such node joins statistics."""
+
+    joined: Joined
+
+
+@dataclass(frozen=True)
+class StripPart:
+    """Role: a part of the joined strips `of`."""
+
+    of: fx.Node
+    part: int
+    form: StatisticForm
+
+
 Role = (
     Ordinary
     | InWindows
@@ -177,4 +209,6 @@ Role = (
     | PixelSoftmax
     | ViewedSoftmax
     | ScaledSoftmax
+    | OnJoined
+    | StripPart
 )

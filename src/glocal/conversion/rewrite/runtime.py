@@ -307,5 +307,8 @@ def group_norm(
     """
     m = as_map(x, where, size)
     flat = m.reshape(m.shape[0], -1, *m.shape[-2:])
+    depth = flat.shape[1] // m.shape[1]
+    if depth > 1:  # (n, c, d, h, w): a channel's weight is that of all its frames
+        weight, bias = (t if t is None else t.repeat_interleave(depth) for t in (weight, bias))
     normed = ops.local_group_norm(flat, groups, window, weight, bias, eps, precision)
     return from_map(normed.view_as(m), where)

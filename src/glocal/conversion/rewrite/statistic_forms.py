@@ -15,6 +15,7 @@ from glocal.conversion.rewrite.nodes import (
     tensor_inputs,
 )
 from glocal.conversion.rewrite.reductions import kind_text
+from glocal.conversion.rewrite.strip_reductions import StripMixingError
 from glocal.errors import ConversionError
 from glocal.ops.windows import Size
 from glocal.scanning.aten import SELECTING
@@ -36,12 +37,20 @@ class StatisticForm:
         item_shape: shape of the original statistic without its first dim.
         is_map: True if it is emitted as a map (n, c, windows down, windows along) for an original
             (n, c, 1, 1); else the windows are stacked on the batch dim, (windows · n, *item_shape).
+        axes: the axes of the map that it reduces: "HW"; "W" for one value per row, which has a
+            dim that follows "H"; or "H".
     """
 
     kind: str
     map_size: Size
     item_shape: tuple[int, ...]
     is_map: bool
+    axes: str = "HW"
+
+    @property
+    def kept(self) -> str:
+        """The axis of the map that it still has: "H", "W" or ""."""
+        return "".join(axis for axis in "HW" if axis not in self.axes)
 
 
 def expands(block: Block, node: fx.Node, forms: Mapping[fx.Node, StatisticForm]) -> bool:
@@ -55,8 +64,10 @@ def expands(block: Block, node: fx.Node, forms: Mapping[fx.Node, StatisticForm])
         return False
     operands = tensor_inputs(node)
     lead = next(forms[n] for n in operands if n in forms)
+    if lead.kept and not block.is_map(node):
+        return False
     maps = [n for n in operands if n not in forms and block.is_spatial(n)]
-    return not maps and _without_pixels(block, node) == lead.item_shape
+    return not maps and _without_pixels(block, node, lead.axes) == lead.item_shape
 
 
 def _copies(node: fx.Node) -> bool:
@@ -90,15 +101,21 @@ def form_after(
         raise ConversionError(f"{name} combines statistics of maps of different sizes")
     if name == "type_as" and operands[0] in forms and operands[0] is not operands[-1]:
         return forms[operands[0]]
-    if any(block.is_spatial(n) for n in others) or block.is_spatial(node):
+    if any(form.axes != lead.axes for form in sources):
+        raise ConversionError(f"{name} combines statistics over different axes of the map")
+    if any(block.follows(n, lead.axes) for n in others) or block.follows(node, lead.axes):
         if name.startswith("conv") and node.args[1] in forms:
             raise ConversionError(f"{what} is used as convolution weights ({name})")
-        if any(block.is_spatial(n) for n in others) or not is_pointwise(node):
+        if lead.kept and name in RESIZES:
+            raise StripMixingError(f"{name} resizes {what} of one axis")
+        if any(block.follows(n, lead.axes) for n in others) or not is_pointwise(node):
             raise ConversionError(f"{what} meets the map in {name}, which is not pointwise")
         # The statistics were broadcast over the pixels before.
-        return replace(lead, item_shape=_without_pixels(block, node), is_map=False)
+        return replace(lead, item_shape=_without_pixels(block, node, lead.axes), is_map=False)
     if _mixes_images(block, node, operands[0]):
         raise ConversionError(f"{name} mixes or selects the images of a batch")
+    if lead.kept and node in block.shapes and not block.follows(node, lead.kept):
+        raise ConversionError(f"{name} reduces {what} of one axis along the other")
     single = node in block.shapes
     if single and not block.is_batched(node):
         raise ConversionError(f"{name} moves the batch of {what} away from the first dim")
@@ -152,11 +169,11 @@ def _runs_on_map(
     return is_pointwise(node) or name in ("getitem", "clone", "_to_copy")
 
 
-def _without_pixels(block: Block, node: fx.Node) -> tuple[int, ...]:
-    """Return the shape without the first dim, with 1 for rows and columns."""
-    where = block.map_dims(node)
+def _without_pixels(block: Block, node: fx.Node, axes: str) -> tuple[int, ...]:
+    """Return the shape without the first dim, with 1 for the dims that follow these axes."""
+    where = block.map_dims(node) if axes == "HW" else None
     return tuple(
-        1 if role(product(dim)) or (where and place in where[:2]) else size
+        1 if set(role(product(dim))) & set(axes) or (where and place in where[:2]) else size
         for place, (dim, size) in enumerate(
             zip(block.dims[node], block.shapes[node][0], strict=True)
         )

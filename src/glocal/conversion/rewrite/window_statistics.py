@@ -10,6 +10,7 @@ from glocal.conversion.rewrite.emission import Emission, Value, WindowStatistic
 from glocal.conversion.rewrite.nodes import is_size, operation, tensor_inputs
 from glocal.conversion.rewrite.reductions import kind_text
 from glocal.conversion.rewrite.roles import Alias, OnStatistics
+from glocal.conversion.rewrite.strips import strips_at_pixels
 from glocal.errors import ConversionError
 
 __all__ = [
@@ -89,6 +90,8 @@ def broadcastable(emission: Emission, statistic: WindowStatistic, node: fx.Node)
     """
     where, form = emission.block.require_map_dims(node), statistic.form
     resize = emission.block.map_size(node) != form.map_size
+    if form.axes != "HW":
+        return strips_at_pixels(emission, statistic, node)
     if statistic.as_map is not None and where == (2, 3, 1) and not resize:
         return statistic.as_map
     alike = len(form.item_shape) == emission.block.rank(node) - 1

@@ -8,7 +8,7 @@ from torch import fx
 
 from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.arguments import TooSmallError
-from glocal.conversion.rewrite.emission import Emission, StackedWindows, Value
+from glocal.conversion.rewrite.emission import Emission, StackedWindows, Value, along
 from glocal.conversion.rewrite.nodes import is_size, operation, tensor_inputs
 from glocal.conversion.rewrite.regions import Region
 from glocal.conversion.rewrite.roles import InWindows
@@ -41,7 +41,7 @@ class WindowedRegions:
         """Emit a node on all windows of its region."""
         emission, region = self.emission, role.region
         for operand in tensor_inputs(node):  # maps first: they give the number of windows
-            if operand not in region.nodes and emission.block.is_spatial(operand):
+            if operand not in region.nodes and emission.block.follows(operand, region.axes):
                 self._in_windows(region, operand)
         windows = self._windows.get(id(region))
         if windows is None:
@@ -58,7 +58,7 @@ class WindowedRegions:
         emission, key = self.emission, (id(region), node)
         if key not in self._values:
             value = emission.value(node)
-            if emission.block.is_spatial(node):
+            if emission.block.follows(node, region.axes):
                 value = self._unfolded(region, node, value)
             elif emission.block.depends_on_batch(node):
                 if not emission.block.is_batched(node):
@@ -76,7 +76,7 @@ class WindowedRegions:
         if block.map_size(node) != region.map_size:
             raise ConversionError("it mixes the pixels of maps of different sizes")
         window_of = self.train_window_of if region.grid else emission.window_of
-        window = _in_cells(window_of(region.map_size), region.cell(block))
+        window = _in_cells(along(region.axes, window_of(region.map_size)), region.cell(block))
         made = emission.call(
             runtime.unfold_windows,
             value,
