@@ -92,7 +92,8 @@ def grid_mixing(net, x):
 
 
 def fourier(net, x):
-    return torch.fft.irfft2(torch.fft.rfft2(x) * 0.5, s=x.shape[2:])
+    spectrum = torch.fft.rfft2(x)
+    return torch.fft.irfft2(spectrum * spectrum.abs().tanh(), s=x.shape[2:])
 
 
 def top_k(net, x):
