@@ -1,4 +1,7 @@
-"""Makes the global operations of a network local one by one: by a rule, or by rewriting a block."""
+"""Makes the global operations of a network local one by one: by a rule, or by rewriting a block.
+
+A few lines above 300: one class holds the state of a conversion.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,6 +1,6 @@
 """Decides what each node of a captured block becomes in its local form, before any is emitted.
 
-A few lines above 300: the decisions depend on each other and are read together.
+Above 300 lines: the decisions depend on each other and are read together.
 """
 
 from collections.abc import Sequence
