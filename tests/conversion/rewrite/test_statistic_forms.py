@@ -167,3 +167,54 @@ def test_norms_follow_the_law_of_windows(name):
             patch = x[..., top : top + WINDOW[0], left : left + WINDOW[1]].contiguous()
             wanted = block(patch)[..., i - top, j - left]
             torch.testing.assert_close(got[..., i, j], wanted, rtol=1e-9, atol=1e-12)
+
+
+def cut(x):
+    """Cut a map into four quarters, which become channels."""
+    b, c, h, w = x.shape
+    quarters = x.view(b, c, 2, h // 2, 2, w // 2).permute(0, 1, 2, 4, 3, 5)
+    return quarters.reshape(b, 4 * c, h // 2, w // 2)
+
+
+def join(x):
+    """Undo `cut`."""
+    b, c, h, w = x.shape
+    quarters = x.view(b, c // 4, 2, 2, h, w).permute(0, 1, 2, 4, 3, 5)
+    return quarters.reshape(b, c // 4, 2 * h, 2 * w)
+
+
+def centre_quarters(net, x, _):
+    t = cut(x)
+    return join(2 * t - t.mean((2, 3), keepdim=True))
+
+
+def centre_quarters_in_place(net, x, _):
+    b, c, h, w = x.shape
+    t = x.view(b, c, 2, h // 2, 2, w // 2)
+    return (2 * t - t.mean((3, 5), keepdim=True)).reshape(b, c, h, w)
+
+
+@pytest.mark.parametrize("meet", [centre_quarters, centre_quarters_in_place])
+def test_each_cell_of_a_map_has_windows_of_its_own(meet):
+    block = meeting(lambda net, x: None, meet)
+    x = oracles.ramp_noise(2, 4, 16, 18)
+    with torch.no_grad():
+        wanted = join(2 * cut(x) - oracles.local_mean(cut(x), WINDOW))
+        torch.testing.assert_close(rewritten(block)(x), wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "meet",
+    [
+        lambda net, x, y: join(F.group_norm(cut(x), 2)),
+        lambda net, x, y: join(cut(x) * y.repeat(1, 4, 1, 1)),
+        lambda net, x, y: (
+            x.unflatten(3, (2, -1)).unflatten(2, (2, -1))
+            - x.unflatten(3, (2, -1)).unflatten(2, (2, -1)).mean((2, 3, 4, 5), keepdim=True)
+        ).reshape(x.shape),
+    ],
+)
+def test_statistics_that_do_not_keep_cells_apart_are_refused(meet):
+    block = meeting(lambda net, x: x.mean((2, 3), keepdim=True), meet)
+    with pytest.raises(ConversionError, match="cut into a grid of cells"):
+        rewritten(block)

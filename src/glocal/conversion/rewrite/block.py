@@ -44,6 +44,8 @@ class Block:
         shapes: shapes of each tensor at the training size, higher, wider, and with another batch.
         dims: dims of each tensor as factors.
         mixes_images: the nodes that mix the images of a batch.
+        cells_are_channels: True if a map that is cut into a grid of cells is a map of one cell, and
+            the cells are channels: nothing in the block mixes them.
     """
 
     graph: fx.Graph
@@ -58,6 +60,7 @@ class Block:
     shapes: dict[fx.Node, tuple[tuple[int, ...], ...]]
     dims: dict[fx.Node, tuple[Dim, ...]]
     mixes_images: frozenset[fx.Node] = frozenset()
+    cells_are_channels: bool = False
 
     def map_dims(self, node: fx.Node) -> MapDims | None:
         """Return the dims of the map in a tensor (n, ..., h, w, ...); None if it is no map."""
@@ -68,7 +71,7 @@ class Block:
         for place, dim in enumerate(self.dims[node]):
             atoms = [atom for atom in dim if atom.sizes != (1, 1, 1)]
             follow = [role(atom.sizes) for atom in atoms]
-            if any(atom.grid or atom.cell for atom in atoms) or "HW" in follow:
+            if "HW" in follow or (self.counts_cells(dim) and not self.cells_are_channels):
                 return None
             if not any(follow):
                 continue
@@ -85,6 +88,14 @@ class Block:
         if transposed or (channels > 1 and rows != columns):
             return None
         return MapDims(rows, columns, channels)
+
+    def counts_cells(self, dim: Dim) -> bool:
+        """True if a dim counts the cells of a grid, or the pixels of cells of a fixed size."""
+        return any((atom.grid or atom.cell) and atom.sizes != (1, 1, 1) for atom in dim)
+
+    def has_cells(self, node: fx.Node) -> bool:
+        """True if `counts_cells` for a dim of a tensor."""
+        return any(self.counts_cells(dim) for dim in self.dims.get(node, ()))
 
     def require_map_dims(self, node: fx.Node) -> MapDims:
         """Return `map_dims`.

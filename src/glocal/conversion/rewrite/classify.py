@@ -142,7 +142,9 @@ class _Classifier:
             return
         name, operands = operation(node), tensor_inputs(node)
         item = self.block.globals.get(node)
-        self.follows_law &= ignores_neighbours(node)
+        self.follows_law &= ignores_neighbours(node) and not self.block.has_cells(node)
+        if item and self._mixes_cells(node, operands[0]):
+            raise ConversionError(f"{name} reduces a map that is cut into a grid of cells")
         if name == "getitem" and operands[0] in self.halves:
             self._set(node, self.halves[operands[0]])
         elif any(n in self.joined for n in operands):
@@ -172,6 +174,16 @@ class _Classifier:
             self._set(node, self._of_statistics(node, operands))
         else:
             self._set(node, Ordinary())
+
+    def _mixes_cells(self, node: fx.Node, source: fx.Node) -> bool:
+        """True unless each cell of a grid has its own statistic."""
+        block = self.block
+        if source not in block.shapes or not block.has_cells(source):
+            return False
+        if operation(node) not in REDUCTIONS:
+            return True
+        dims = Reduction.of(block, node).dims
+        return any(block.counts_cells(block.dims[source][d]) for d in dims)
 
     def _set(self, node: fx.Node, role: Role | None) -> None:
         """Note a role and what it says of the value."""

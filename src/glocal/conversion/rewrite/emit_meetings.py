@@ -14,6 +14,7 @@ from glocal.conversion.rewrite.nodes import argument
 from glocal.conversion.rewrite.roles import FilterAtPixels, MixtureAtPixels, ProductAtPixels
 from glocal.conversion.rewrite.window_statistics import (
     broadcastable,
+    needs_resize,
     operand_on_windows,
     stacked,
 )
@@ -105,7 +106,7 @@ def _pair(lengths: Any) -> list[int]:
 def _map_of_windows(emission: Emission, statistic: fx.Node, node: fx.Node) -> Value:
     """Return a statistic, or a value per image, as a map (n, *item, h, w) for the result `node`."""
     known = emission.statistics[statistic]
-    resize = emission.block.map_size(node) != known.form.map_size
+    resize = needs_resize(emission, known, node)
     size = emission.sizes(node) if resize else None
     windows = stacked(emission, known)
     return emission.call(at_pixels.map_of_windows, windows, known.grid, size)

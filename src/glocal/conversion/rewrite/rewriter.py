@@ -13,6 +13,7 @@ function:
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
@@ -26,6 +27,7 @@ from glocal.conversion.rewrite.emit_reductions import DeferredValues, emit_norm
 from glocal.conversion.rewrite.joined_strips import emit_on_joined, emit_part
 from glocal.conversion.rewrite.nodes import operation
 from glocal.conversion.rewrite.program import Program
+from glocal.conversion.rewrite.regions import regions
 from glocal.conversion.rewrite.roles import (
     Alias,
     AtPixels,
@@ -76,6 +78,8 @@ def rewrite(
     Raises:
         ConversionError: it has no known local form; the message says why.
     """
+    if not regions(block):  # nothing mixes the cells of a grid
+        block = replace(block, cells_are_channels=True)
     classification = classify(block)
     emission = Emission(block, window_of)
     _emit(emission, classification, WindowedRegions(emission, train_window_of, overlap))

@@ -20,6 +20,7 @@ __all__ = [
     "emit_alias",
     "emit_at_pixels",
     "emit_on_statistics",
+    "needs_resize",
     "operand_on_windows",
     "stacked",
 ]
@@ -89,9 +90,9 @@ def broadcastable(emission: Emission, statistic: WindowStatistic, node: fx.Node)
         ConversionError: the original does not broadcast it over rows and columns.
     """
     where, form = emission.block.require_map_dims(node), statistic.form
-    resize = emission.block.map_size(node) != form.map_size
     if form.axes != "HW":
         return strips_at_pixels(emission, statistic, node)
+    resize = needs_resize(emission, statistic, node)
     if statistic.as_map is not None and where == (2, 3, 1) and not resize:
         return statistic.as_map
     alike = len(form.item_shape) == emission.block.rank(node) - 1
@@ -100,6 +101,19 @@ def broadcastable(emission: Emission, statistic: WindowStatistic, node: fx.Node)
     size = emission.sizes(node) if resize or where.rows == where.columns else None
     windows = stacked(emission, statistic)
     return emission.call(runtime.broadcastable, windows, statistic.grid, where, size, resize)
+
+
+def needs_resize(emission: Emission, statistic: WindowStatistic, node: fx.Node) -> bool:
+    """True if a statistic meets a map of another size.
+
+    Raises:
+        ConversionError: that map is cut into cells, the pixels of which have windows of their own.
+    """
+    resize = emission.block.map_size(node) != statistic.form.map_size
+    if resize and emission.block.has_cells(node):
+        kind = kind_text(statistic.form.kind)
+        raise ConversionError(f"the global {kind} meets a map that is cut into a grid of cells")
+    return resize
 
 
 def _full_map(emission: Emission, statistic: WindowStatistic, node: fx.Node) -> Value:
