@@ -1,0 +1,172 @@
+"""Convert a random network and compare it with its slow reference."""
+
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+import glocal
+from random_networks.networks import Made
+
+Verdict = Literal["right", "refused", "wrong", "crash"]
+
+TOLERANCE = 1e-8
+"""Largest difference, relative to the largest value of the result or to 1.
+
+A norm after a norm multiplies float rounding; single blocks agree to 1e-12.
+"""
+
+LARGEST_REFERENCE = 30 * 30
+"""Pixels of the largest window of which the reference is computed."""
+
+STRIP = 8, 320
+"""Size of the strip on which locality is checked, and how much of each end counts."""
+
+END = 16
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one network.
+
+    Attributes:
+        verdict: "right": converted, and equal to the references. "refused": glocal raised an error
+            of its own. "wrong": converted, and not the local form. "crash": any other exception.
+        detail: the reason, the difference, or the last line of the traceback.
+        seconds: time of `localize`.
+        trace: the traceback of a crash.
+    """
+
+    verdict: Verdict
+    detail: str = ""
+    seconds: float = 0.0
+    trace: str = ""
+
+
+class _WrongError(Exception):
+    pass
+
+
+def judge(made: Made, seed: int = 0) -> Outcome:
+    """Convert a network, and check the laws that its spellings follow."""
+    check_reference(made, seed)
+    (height, width), start = made.sizes.train, time.perf_counter()
+    try:
+        local = glocal.localize(made.net, (height, width), window=made.sizes.window)
+    except glocal.GlocalError as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Outcome("refused", text, time.perf_counter() - start)
+    except Exception as error:
+        return _crash("localize", error, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    step = "equality"
+    try:
+        _check_equality(made, local, seed)
+        step = "a large size"
+        _check_large(made, local, seed)
+        step = "locality"
+        if made.laws() == {"windows", "loose"} or made.laws() == {"loose"}:
+            _check_locality(made, local, seed)
+    except _WrongError as error:
+        return Outcome("wrong", str(error), seconds)
+    except glocal.GlocalError as error:
+        return Outcome("refused", f"when run: {type(error).__name__}: {error}", seconds)
+    except Exception as error:
+        return _crash(step, error, seconds)
+    return Outcome("right", "", seconds)
+
+
+def image(size: tuple[int, int], seed: int, batch: int = 2) -> Tensor:
+    """Trends along both axes and noise: float64 (batch, 3, h, w), about [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    h, w = size
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(batch, 3, *shape, generator=generator, dtype=torch.float64)
+
+    smooth = torch.nn.functional.interpolate(
+        noise(4, 5), size=size, mode="bilinear", align_corners=True
+    )
+    rows = torch.linspace(-1, 1, h, dtype=torch.float64)[:, None] * noise(1, 1)
+    columns = torch.linspace(-1, 1, w, dtype=torch.float64) * noise(1, 1)
+    fine = noise(h, w) * torch.linspace(0.02, 0.15, w, dtype=torch.float64)
+    return 0.5 + 0.12 * (smooth + rows + columns) + fine
+
+
+def check_reference(made: Made, seed: int) -> None:
+    """Check that the slow form is the network itself where one window covers the map.
+
+    Raises:
+        AssertionError: the grammar is wrong, not the converter.
+    """
+    if "loose" in made.laws():
+        return
+    first, second = made.covered()[1]
+    x = image((min(first, 12), min(second, 13)), seed, batch=1)
+    with torch.no_grad():
+        difference = _difference(made.net.slow(x, made.sizes), made.net(x.clone()))
+    assert difference <= TOLERANCE, f"the slow form of {made.spellings} differs by {difference}"
+
+
+def _check_equality(made: Made, local: torch.nn.Module, seed: int) -> None:
+    for size in made.covered():
+        x = image(size, seed + 1)
+        with torch.no_grad():
+            wanted = made.net(x.clone())
+        with torch.enable_grad():
+            _close(local(x.clone()).detach(), wanted, f"equality at {size}, with gradients")
+        with torch.no_grad():
+            _close(local(x.clone()), wanted, f"equality at {size}")
+        _close(glocal.restore(local, x.clone()), made.net, f"restore at {size}", x)
+
+
+def _check_large(made: Made, local: torch.nn.Module, seed: int) -> None:
+    x = image(made.large(), seed + 2)
+    with torch.no_grad():
+        got = local(x.clone())
+    if got.shape != x.shape or not got.isfinite().all():
+        raise _WrongError(f"not finite, or of another size, at {made.large()}")
+    restored = glocal.restore(local, x.clone()) if not made.net.training else got
+    _close(restored, got, f"restore at {made.large()}")
+    area = made.sizes.window[0] * made.sizes.window[1]
+    if "loose" not in made.laws() and area <= LARGEST_REFERENCE:
+        with torch.no_grad():
+            wanted = made.net.slow(x, made.sizes)
+        _close(got, wanted, f"the law of windows at {made.large()}")
+
+
+def _check_locality(made: Made, local: torch.nn.Module, seed: int) -> None:
+    height = max(STRIP[0], -(-made.sizes.window[0] // 8) * 8)
+    x = image((height, STRIP[1]), seed + 3, batch=1)
+    y = x.clone()
+    y[..., :END] = 1.5 * y[..., :END] + 0.3
+    with torch.no_grad():
+        far = (local(x.clone()) - local(y))[..., -END:].abs().max()
+    if not far <= TOLERANCE:
+        raise _WrongError(f"locality: a change at one end changes the other by {float(far):.2g}")
+
+
+def _close(got, wanted, what: str, x: Tensor | None = None) -> None:
+    if x is not None:  # the original in the mode that restore runs in
+        was = wanted.training
+        with torch.no_grad():
+            wanted.eval()
+            net, wanted = wanted, wanted(x.clone())
+            net.train(was)
+    difference = _difference(got, wanted)
+    if not difference <= TOLERANCE:
+        raise _WrongError(f"{what}: differs by {difference:.2g}")
+
+
+def _difference(got: Tensor, wanted: Tensor) -> float:
+    if got.shape != wanted.shape:
+        return float("inf")
+    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1))
+
+
+def _crash(step: str, error: Exception, seconds: float) -> Outcome:
+    text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    return Outcome("crash", f"{step}: {text}", seconds, traceback.format_exc())
