@@ -3,6 +3,8 @@
 More than 300 lines: it is one table.
 """
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -446,6 +448,99 @@ def slow_weight_normed(block, w):
     return w.pixel * dense(block.fc, slow_mean(w.patches)).sigmoid()
 
 
+class OldNorm(nn.Module):
+    """A perceptron with a norm of torch.nn.utils, which works by hooks; called once before."""
+
+    def __init__(self, channels, norm):
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecated
+            self.fc = norm(nn.Linear(channels, channels))
+        self.fc(torch.ones(1, channels))
+
+    def forward(self, x):
+        return x * self.fc(x.mean(dim=(2, 3)))[..., None, None].sigmoid()
+
+
+def slow_old_weight_norm(block, w):
+    fc = block.fc
+    weight = fc.weight_v * fc.weight_g / (fc.weight_v**2).sum(1, keepdim=True) ** 0.5
+    return w.pixel * (slow_mean(w.patches) @ weight.T + fc.bias).sigmoid()
+
+
+def slow_spectral_norm(block, w):
+    fc = block.fc
+    weight = fc.weight_orig / (fc.weight_u @ fc.weight_orig @ fc.weight_v)
+    return w.pixel * (slow_mean(w.patches) @ weight.T + fc.bias).sigmoid()
+
+
+class Experts(nn.Module):
+    """Outputs of several layers, blended by weights of the pooled map."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Conv2d(channels, channels, 1) for _ in range(3)])
+        self.router = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3))
+
+    def forward(self, x):
+        weights = self.router(x).softmax(dim=-1)
+        outputs = torch.stack([expert(x) for expert in self.experts], dim=1)
+        return (outputs * weights[:, :, None, None, None]).sum(1)
+
+
+def slow_experts(block, w):
+    e = dense(block.router[2], slow_mean(w.patches)).exp()
+    e = e / e.sum(1, keepdim=True)
+    return sum(dense(expert, w.pixel) * e[:, i : i + 1] for i, expert in enumerate(block.experts))
+
+
+class FoldedExperts(nn.Module):
+    """DRSformer's: weights of the experts for each image, its batch folded into the channels."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.route = nn.Linear(channels, 3)
+        self.scales = nn.Parameter(torch.randn(3, channels))
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        scale = torch.softmax(self.route(x.mean((2, 3))), dim=1) @ self.scales
+        y = x.reshape(1, b * c, h, w) * scale.view(1, b * c, 1, 1)
+        return y.reshape(b, c, h, w)
+
+
+def slow_folded_experts(block, w):
+    e = dense(block.route, slow_mean(w.patches)).exp()
+    return w.pixel * ((e / e.sum(1, keepdim=True)) @ block.scales)
+
+
+class DynamicConvolution(nn.Module):
+    """A mixture of kernels, weighed by the pooled map (CondConv, dynamic convolution)."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.bank = nn.Parameter(0.3 * torch.randn(2, channels, channels, 3, 3))
+        self.attend = nn.Linear(channels, 2)
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        mix = self.attend(F.adaptive_avg_pool2d(x, 1).view(b, c)).softmax(-1)
+        kernel = torch.mm(mix, self.bank.view(2, -1)).view(b * c, c, 3, 3)
+        y = F.conv2d(x.reshape(1, b * c, h, w), kernel, padding=1, groups=b)
+        return y.view(b, c, h, w)
+
+
+def slow_dynamic(block, w):
+    e = dense(block.attend, slow_mean(w.patches)).exp()
+    e = e / e.sum(1, keepdim=True)
+    total = 0
+    for i in range(9):
+        near = w.near(i // 3 - 1, i % 3 - 1)
+        for k in range(2):
+            total = total + e[:, k : k + 1] * (near @ block.bank[k, :, :, i // 3, i % 3].T)
+    return total
+
+
 BLOCKS = (
     Block("SE as a Sequential", ChannelAttention, slow_channel_attention),
     Block("CBAM max + mean", MaxAndMean, slow_max_and_mean),
@@ -467,4 +562,17 @@ BLOCKS = (
     Block("gate in place on an own convolution", OnePoint, slow_one_point),
     Block("gate in place, return value ignored", IgnoredReturn, slow_ignored),
     Block("weight-normed perceptron", WeightNormed, slow_weight_normed),
+    Block(
+        "old weight norm",
+        lambda c: OldNorm(c, torch.nn.utils.weight_norm),
+        slow_old_weight_norm,
+    ),
+    Block(
+        "old spectral norm",
+        lambda c: OldNorm(c, torch.nn.utils.spectral_norm),
+        slow_spectral_norm,
+    ),
+    Block("blended experts", Experts, slow_experts),
+    Block("experts, folded batch", FoldedExperts, slow_folded_experts),
+    Block("dynamic convolution", DynamicConvolution, slow_dynamic),
 )

@@ -150,6 +150,33 @@ class Pyramid(nn.Module):
         return x + F.interpolate(y, size=x.shape[2:], mode="bilinear", align_corners=False)
 
 
+class Prompt(nn.Module):
+    """PromptIR: a blend of learned maps, resized to the map."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.maps = nn.Parameter(torch.randn(1, 3, channels, 5, 5))
+        self.weigh = nn.Linear(channels, 3)
+
+    def forward(self, x):
+        b, _, h, w = x.shape
+        weights = F.softmax(self.weigh(x.mean(dim=(-2, -1))), dim=1)
+        maps = self.maps.unsqueeze(0).repeat(b, 1, 1, 1, 1, 1).squeeze(1)
+        prompt = torch.sum(weights[:, :, None, None, None] * maps, dim=1)
+        return x + F.interpolate(prompt, (h, w), mode="bilinear")
+
+
+class PooledKeys(Attention):
+    """Pixels attend to a pool of the map (pyramid attention)."""
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(x).chunk(3, dim=1)
+        k, v = (F.adaptive_avg_pool2d(t, 4).flatten(2) for t in (k, v))
+        attn = (q.flatten(2).transpose(1, 2) @ k / c**0.5).softmax(-1)
+        return x + self.out((attn @ v.transpose(1, 2)).transpose(1, 2).reshape(b, c, h, w))
+
+
 class BySize(nn.Module):
     """Works at half size where the image is large."""
 
@@ -274,6 +301,8 @@ MIXING = (
     loose("column attention in the batch", Columns),
     loose("grid mixing", Grid, multiple=4),
     loose("pool to 2x2, upsampled", Pyramid),
+    loose("prompt of the size of the map", Prompt),
+    loose("attention to a pooled map", PooledKeys, converts=False),
     loose("half size where large", BySize, converts=False),
     loose("as deep as the size allows", AsDeepAsTheSize, converts=False),
     loose("pads to a multiple and crops", PadsToMultiple, converts=False),

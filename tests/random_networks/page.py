@@ -6,10 +6,10 @@ from random_networks.tables import Result, kind_counts, summary, table
 
 TEXT = """# Random networks
 
-`tests/random_networks` draws networks from a grammar of {spellings} spellings: {gates} statistics and
-contacts of gates, and {blocks} whole blocks. A network has 1 to 4 blocks between convolutions, with
-skips, shared modules and blocks at half the size. Each spelling has a second form: a slow reference
-that follows the law of windows pixel by pixel. A converted network has to
+`tests/random_networks` draws networks from a grammar of {spellings} spellings: {gates} statistics
+and contacts of gates, and {blocks} whole blocks. A network has 1 to 4 blocks between convolutions,
+with skips, shared modules and blocks at half the size. Each spelling has a second form: a slow
+reference that follows the law of windows pixel by pixel. A converted network has to
 
 - equal the original where the windows cover the map, with and without gradients and through
   `glocal.restore`, within 1e-8 in float64;

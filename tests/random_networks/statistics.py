@@ -3,6 +3,7 @@
 More than 300 lines: it is one table.
 """
 
+import functools
 import math
 
 import torch
@@ -214,6 +215,26 @@ def slow_above_mean(patch):
     return (flat(patch) > slow_mean(patch)[..., None]).double().sum(-1) / flat(patch).shape[-1]
 
 
+def ungraded(x):
+    with torch.no_grad():
+        return x.mean((2, 3))
+
+
+def divided_in_place(x):
+    s = torch.sum(x, dim=(2, 3))
+    return s.div_(x.shape[2] * x.shape[3])
+
+
+def root_of_n(x):
+    t = x.flatten(2)
+    return t.norm(dim=2) / math.sqrt(t.shape[-1])
+
+
+def divided_by_tensor(x):
+    n = torch.full((1,), x.shape[2] * x.shape[3], dtype=x.dtype, device=x.device)
+    return x.sum((2, 3)) / n
+
+
 def gem(x):
     return F.avg_pool2d(x.clamp(min=1e-3).pow(3), (x.size(-2), x.size(-1))).pow(1.0 / 3).flatten(1)
 
@@ -281,11 +302,23 @@ STATISTICS = (
     _mean("mean of a folded batch", folded_batch),
     _mean("loop over the batch", batch_loop),
     _mean("loop over int(b)", batch_loop_int),
+    _mean("mean under no_grad", ungraded),
+    _mean("detached mean", lambda x: x.detach().mean((2, 3))),
+    _mean("functools.partial", functools.partial(torch.mean, dim=(2, 3))),
+    _mean("sum divided in place", divided_in_place),
+    _mean("sum ÷ tensor of n", divided_by_tensor),
+    Statistic("norm ÷ √n", root_of_n, lambda p: slow_energy(p) ** 0.5),
+    Statistic(
+        "energy · n ** -1",
+        lambda x: (x * x).sum((2, 3)) * (x.shape[2] * x.shape[3]) ** -1,
+        slow_energy,
+    ),
     _mean("NumPy mean", numpy_mean, converts=False),
     Statistic(
         "adaptive pool to 7",
         lambda x: F.adaptive_avg_pool2d(x, 7).mean((2, 3)),
         lambda p: F.adaptive_avg_pool2d(p, 7).mean((2, 3)),
+        converts=False,
     ),
     Statistic("amax", lambda x: x.amax((2, 3)), slow_peak),
     Statistic("max of flat", lambda x: torch.max(x.flatten(2), dim=2)[0], slow_peak),
@@ -327,6 +360,7 @@ STATISTICS = (
         "absolute deviation in place",
         centred_in_place,
         lambda p: (flat(p) - slow_mean(p)[..., None]).abs().mean(-1),
+        converts=False,
     ),
     Statistic(
         "energy by einsum", lambda x: torch.einsum("bchw,bchw->bc", x, x) / area(x), slow_energy
@@ -360,7 +394,7 @@ STATISTICS = (
         lambda x: torch.count_nonzero(x.relu(), dim=(2, 3)).to(x.dtype) / area(x),
         lambda p: slow_mean((p > 0).double()),
     ),
-    Statistic("share above the mean", above_mean, slow_above_mean),
+    Statistic("share above the mean", above_mean, slow_above_mean, converts=False),
     Statistic("masked mean", masked_mean, slow_masked),
     Statistic("mean by where", where_mean, lambda p: slow_mean(p * (p > 0.1))),
     Statistic(

@@ -78,7 +78,8 @@ def summary(results: list[Result]) -> str:
     times = [r.outcome.seconds for r in results] or [0.0]
     return (
         f"{len(results)} networks: {count['right']} converted and right, "
-        f"{count['refused']} refused ({without} without need), {count['wrong']} silently wrong, {count['crash']} crashes; "
+        f"{count['refused']} refused ({without} without need), "
+        f"{count['wrong']} silently wrong, {count['crash']} crashes; "
         f"localize takes {statistics.median(times):.1f} s in the median, {max(times):.1f} s at most"
     )
 
