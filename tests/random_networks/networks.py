@@ -5,6 +5,7 @@ windows. Only the blocks of the grammar have global operations.
 """
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
@@ -186,6 +187,12 @@ class Made:
     spellings: list[str] = field(default_factory=list)
     halved: bool = False
     multiple: int = 1
+
+    @property
+    def calls(self) -> int:
+        """An upper bound of the calls of blocks in one forward."""
+        counts = Counter(type(m) for m in self.net.modules())
+        return counts[Site] * (2 if counts[Twice] else 1)
 
     def laws(self) -> set[str]:
         """The laws of its spellings."""
