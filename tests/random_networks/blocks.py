@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from random_networks.contacts import dense
-from random_networks.spelling import Block
+from random_networks.spelling import Block, by_windows
 from random_networks.statistics import flat, slow_biased_std, slow_mean, slow_peak
 
 
@@ -433,6 +433,72 @@ def slow_ignored(block, w):
     return dense(block.point, w.pixel) * s
 
 
+class IgnoredModules(nn.Module):
+    """The same with a pool module."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.point, self.gate = nn.Conv2d(channels, channels, 1), InPlaceModules(channels)
+
+    def forward(self, x):
+        y = self.point(x)
+        _ = self.gate(y)
+        return x + y
+
+
+class InPlaceModules(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Sequential(nn.Linear(channels, channels), nn.Sigmoid())
+
+    def forward(self, x):
+        return x.mul_(self.fc(self.pool(x).flatten(1))[:, :, None, None])
+
+
+def slow_ignored_modules(block, w):
+    s = dense(block.gate.fc[0], dense(block.point, slow_mean(w.patches))).sigmoid()
+    return w.pixel + dense(block.point, w.pixel) * s
+
+
+class OtherMap(nn.Module):
+    """The statistic of one map gates another."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(channels, channels, 3, 1, 1), nn.Linear(channels, channels)
+
+    def forward(self, x):
+        return x + self.body(x) * self.fc(x.mean((2, 3)))[:, :, None, None]
+
+
+def slow_other_map(block, x, window):
+    s = by_windows(lambda w: dense(block.fc, slow_mean(w.patches)), x, window)
+    return x + s * block.body(x)
+
+
+class Residual(nn.Module):
+    """Convolutions, a gate and a skip in one forward (RCAB)."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.one = nn.Conv2d(channels, channels, 3, padding=1)
+        self.two = nn.Conv2d(channels, channels, 3, padding=1)
+        self.fc = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        y = self.two(F.relu(self.one(x), inplace=True))
+        y = y * torch.sigmoid(self.fc(F.adaptive_avg_pool2d(y, 1)))
+        y += x
+        return y
+
+
+def slow_residual(block, x, window):
+    y = block.two(block.one(x).relu())
+    s = by_windows(lambda w: dense(block.fc, slow_mean(w.patches)).sigmoid(), y, window)
+    return y * s + x
+
+
 class WeightNormed(nn.Module):
     """A perceptron with weight norm."""
 
@@ -561,6 +627,9 @@ BLOCKS = (
     Block("branch for square maps", SquareBranch, slow_square),
     Block("gate in place on an own convolution", OnePoint, slow_one_point),
     Block("gate in place, return value ignored", IgnoredReturn, slow_ignored),
+    Block("pool and gate in place, value ignored", IgnoredModules, slow_ignored_modules),
+    Block("gate of another map", OtherMap, slow_map=slow_other_map),
+    Block("residual block with a gate", Residual, slow_map=slow_residual),
     Block("weight-normed perceptron", WeightNormed, slow_weight_normed),
     Block(
         "old weight norm",

@@ -145,6 +145,11 @@ def slow_matrix(gate, p, s):
     return (dense(gate.matrix, s).reshape(-1, c, c) * p[:, None, :]).sum(-1)
 
 
+def grouped(gate, x, s):
+    b, c, h, w = x.shape
+    return F.conv2d(x.reshape(1, b * c, h, w), s.reshape(b * c, 1, 1, 1), groups=b * c).view_as(x)
+
+
 CONTACTS = (
     Contact(
         "x · sigmoid(s)", lambda g, x, s: x * four(s).sigmoid(), lambda g, p, s: p * s.sigmoid()
@@ -207,6 +212,17 @@ CONTACTS = (
         "dtype factory",
         factory,
         lambda g, p, s: p * (s + torch.linspace(-1, 1, p.shape[1], dtype=p.dtype)),
+    ),
+    Contact("gate as a grouped convolution", grouped, lambda g, p, s: p * s),
+    Contact(
+        "gate as a diagonal matrix",
+        lambda g, x, s: (torch.diag_embed(s) @ x.flatten(2)).view_as(x),
+        lambda g, p, s: p * s,
+    ),
+    Contact(
+        "addcmul",
+        lambda g, x, s: torch.addcmul(x, x, four(s), value=0.5),
+        lambda g, p, s: p + 0.5 * p * s,
     ),
     Contact("colour matrix by einsum", matrix, slow_matrix),
     Contact("colour matrix by bmm", matrix_bmm, slow_matrix),

@@ -281,7 +281,7 @@ def slow_channel_norm(block, w):
 
 
 def loose(name, make, **how):
-    return Block(name, make, None, "loose", **how)
+    return Block(name, make, law="loose", **how)
 
 
 def loose_function(name, function, **how):

@@ -66,14 +66,16 @@ class Act(nn.GELU):
 class Site(nn.Module):
     """A block of the grammar in its surroundings."""
 
-    def __init__(self, block: nn.Module, slow, inline: bool = False):
+    def __init__(self, block: nn.Module, slow, inline: bool = False, slow_map=None):
         super().__init__()
-        self.block, self.by_law, self.inline = block, slow, inline
+        self.block, self.by_law, self.by_map, self.inline = block, slow, slow_map, inline
 
     def forward(self, x):
         return self.block.forward(x) if self.inline else self.block(x)
 
     def slow(self, x: Tensor, sizes: Sizes) -> Tensor:
+        if self.by_map is not None:
+            return self.by_map(self.block, x, sizes.on_map())
         if self.by_law is None:  # it has no global operation
             return self.block(x)
         return by_windows(lambda w: self.by_law(self.block, w), x, sizes.on_map())
@@ -247,7 +249,8 @@ class _Drawing:
         groups = (NORMS, NORMS, BLOCKS, BLOCKS, MIXING, LOCAL)
         block = named[0] if named else self._one(choice(groups), named)
         self.spellings.append(block.name)
-        return Site(block.make(c), block.slow, inline and block.slow is not None)
+        inline = inline and block.slow is not None
+        return Site(block.make(c), block.slow, inline, block.slow_map)
 
     def _one(self, group, named):
         given = [s for s in group if s in named]

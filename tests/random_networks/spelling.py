@@ -88,6 +88,8 @@ class Block:
         name: of the spelling.
         make: makes it for a number of channels, which is even.
         slow: (block, windows) to (n, c); None if the law is not "windows".
+        slow_map: (block, map, window) to a map, instead, for a block with convolutions before its
+            statistic.
         law: what its local form has to compute.
         converts: False if glocal may refuse it.
         multiple: height and width have to be multiples of it.
@@ -97,6 +99,7 @@ class Block:
     name: str
     make: Callable[[int], nn.Module]
     slow: Callable[[nn.Module, Windows], Tensor] | None = None
+    slow_map: Callable[[nn.Module, Tensor, Size], Tensor] | None = None
     law: Law = "windows"
     converts: bool = True
     multiple: int = 1

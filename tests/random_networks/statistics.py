@@ -248,6 +248,41 @@ def gram(x):
     return torch.matmul(t, t.transpose(1, 2)).div(t.size(-1)).mean(-1)
 
 
+def mixed_halves(x):
+    a, b = x.chunk(2, dim=1)
+    return torch.cat([a.mean((2, 3)), b.amax((2, 3))], dim=1)
+
+
+def slow_mixed_halves(patch):
+    a, b = patch.chunk(2, dim=1)
+    return torch.cat([slow_mean(a), slow_peak(b)], 1)
+
+
+def spread_of_grey(x):
+    return x.mean(1, keepdim=True).std((2, 3)).expand(-1, x.shape[1])
+
+
+def total_variation(x):
+    return (x[..., 1:] - x[..., :-1]).abs().mean((2, 3))
+
+
+def last_of_cumsum(x):
+    return x.flatten(2).cumsum(-1)[..., -1] / area(x)
+
+
+def convolved(x):
+    weight = x.new_ones(x.shape[1], 1, *x.shape[2:]) / area(x)
+    return F.conv2d(x, weight, groups=x.shape[1]).flatten(1)
+
+
+def pooled_volume(x):
+    return F.adaptive_avg_pool3d(x.unsqueeze(1), (x.shape[1], 1, 1)).flatten(1)
+
+
+def channel_loop(x):
+    return torch.stack([x[:, i].mean((1, 2)) for i in range(x.shape[1])], dim=1)
+
+
 def half_open(x):
     return x[..., : x.shape[-1] // 2].mean((2, 3))
 
@@ -312,6 +347,23 @@ STATISTICS = (
         "energy · n ** -1",
         lambda x: (x * x).sum((2, 3)) * (x.shape[2] * x.shape[3]) ** -1,
         slow_energy,
+    ),
+    _mean("mean of all dims but two", lambda x: x.mean(dim=tuple(range(2, x.ndim)))),
+    _mean("loop over the channels", channel_loop),
+    _mean("last of a cumulative sum", last_of_cumsum, converts=False),
+    _mean("convolution of the size of the map", convolved, converts=False),
+    _mean("3-D adaptive pool", pooled_volume, converts=False),
+    Statistic("mean and maximum of halves", mixed_halves, slow_mixed_halves),
+    Statistic(
+        "std of the channel mean",
+        spread_of_grey,
+        lambda p: slow_std(p.mean(1, keepdim=True)).expand(-1, p.shape[1]),
+    ),
+    Statistic(
+        "total variation",
+        total_variation,
+        lambda p: slow_mean((p[..., 1:] - p[..., :-1]).abs()),
+        converts=False,
     ),
     _mean("NumPy mean", numpy_mean, converts=False),
     Statistic(

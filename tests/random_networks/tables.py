@@ -80,7 +80,8 @@ def summary(results: list[Result]) -> str:
         f"{len(results)} networks: {count['right']} converted and right, "
         f"{count['refused']} refused ({without} without need), "
         f"{count['wrong']} silently wrong, {count['crash']} crashes; "
-        f"localize takes {statistics.median(times):.1f} s in the median, {max(times):.1f} s at most"
+        f"localize takes {statistics.median(times):.1f} s of processor time in the median, "
+        f"{max(times):.1f} s at most"
     )
 
 
