@@ -68,7 +68,11 @@ def judge(made: Made, seed: int = 0) -> Outcome:
     try:
         _check_equality(made, local, seed)
         step = "a large size"
-        _check_large(made, local, seed)
+        got = _check_large(made, local, seed)
+        step = "restore"  # under inference_mode
+        if not made.net.training:
+            restored = glocal.restore(local, image(made.large(), seed + 2))
+            _close(restored, got, f"restore at {made.large()}")
         step = "locality"
         if "wraps" not in made.laws() and not _has_reference(made):
             _check_locality(made, local, seed)
@@ -126,18 +130,17 @@ def _check_equality(made: Made, local: torch.nn.Module, seed: int) -> None:
             _close(glocal.restore(local, x.clone()), wanted, f"restore at {size}")
 
 
-def _check_large(made: Made, local: torch.nn.Module, seed: int) -> None:
+def _check_large(made: Made, local: torch.nn.Module, seed: int) -> Tensor:
     x = image(made.large(), seed + 2)
     with torch.no_grad():
         got = local(x.clone())
     if got.shape != x.shape or not got.isfinite().all():
         raise _WrongError(f"not finite, or of another size, at {made.large()}")
-    restored = glocal.restore(local, x.clone()) if not made.net.training else got
-    _close(restored, got, f"restore at {made.large()}")
     if _has_reference(made):
         with torch.no_grad():
             wanted = made.net.slow(x, made.sizes)
         _close(got, wanted, f"the law of windows at {made.large()}")
+    return got
 
 
 def _has_reference(made: Made) -> bool:

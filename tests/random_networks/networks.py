@@ -302,6 +302,8 @@ def _made(drawing: _Drawing, blocks: int, seed: int) -> Made:
         body = drawing.body(blocks)
         net = Network(drawing.channels, choice((1, 3)), body, choice((True, False)))
     train = choice(TRAIN_SIZES)
+    if any(getattr(SPELLINGS[name], "multiple", 1) > 1 for name in drawing.spellings):
+        train = (16, 16)
     wide = drawing.random.random() < 0.1
     window = tuple(int(t * (WIDE if wide else choice(WINDOWS))) for t in train)
     spelled = [SPELLINGS[name] for name in drawing.spellings]

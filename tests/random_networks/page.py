@@ -14,10 +14,11 @@ reference that follows the law of windows pixel by pixel. A converted network ha
 - equal the original where the windows cover the map, with and without gradients and through
   `glocal.restore`, within 1e-8 in float64;
 - equal the slow reference at a larger, odd, non-square size; or, for tiles and grids, be finite
-  there, and change nothing at the far end of a strip.
+  there, and change nothing beyond its reach on a long strip.
 
-`make test` runs 40 networks, `make test-long` {count}.
-`python tests/random_networks/run.py --seed 17` shows one of them.
+`make test` runs 40 networks, `make test-long` 500, and prints their counts.
+`python tests/random_networks/run.py --seed 17` shows one network, its outcome, and which of its
+spellings fail alone. `tests/random_networks/known.py` lists those known to be wrong.
 
 {summary}.
 
