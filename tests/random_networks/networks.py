@@ -212,9 +212,11 @@ class Made:
         scale = 2 if self.halved else 1
         window = Sizes(self.sizes.train, self.sizes.window, scale).on_map()
         first, second = (
-            max(self.multiple * scale, (min(w, k * scale) - less) // self._step() * self._step())
+            max(self._step(), (min(w, k * scale) - less) // self._step() * self._step())
             for w, k in zip(self.sizes.window, window, strict=True)
         )
+        if self.multiple > 1:  # grids have windows of the training size
+            first, second = min(first, self.sizes.train[0]), min(second, self.sizes.train[1])
         return (first, second)
 
     def _step(self) -> int:
