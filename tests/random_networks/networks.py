@@ -1,22 +1,29 @@
-"""A random network from one seed, in the ordinary form and as a slow local reference.
-
-The parts of a network know both: `forward` runs as people write it, `slow` follows the law of
-windows. Only the blocks of the grammar have global operations.
-"""
+"""A random network from one seed."""
 
 import random
 from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from random_networks.blocks import BLOCKS
 from random_networks.contacts import CONTACTS, HEADS, Gate
 from random_networks.mixing import LOCAL, MIXING
 from random_networks.norms import NORMS
-from random_networks.spelling import Block, Contact, Size, Statistic, by_windows
+from random_networks.parts import (
+    Act,
+    Chain,
+    Conv,
+    Halved,
+    Listed,
+    Network,
+    Site,
+    Sizes,
+    Skip,
+    Twice,
+)
+from random_networks.spelling import Block, Contact, Size, Statistic
 from random_networks.statistics import STATISTICS
 
 TRAIN_SIZES: tuple[Size, ...] = ((16, 16), (12, 16), (16, 20), (20, 20))
@@ -30,146 +37,6 @@ SPELLINGS: dict[str, Spelling] = {
     s.name: s for group in (STATISTICS, CONTACTS, NORMS, BLOCKS, MIXING, LOCAL) for s in group
 }
 assert len(SPELLINGS) == sum(map(len, (STATISTICS, CONTACTS, NORMS, BLOCKS, MIXING, LOCAL)))
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Training size and window in input pixels, and how much smaller a map is."""
-
-    train: Size
-    window: Size
-    scale: int = 1
-
-    def on_map(self) -> Size:
-        """The window on the map: (feature size in training) · window // training size."""
-        first, second = (
-            (t // self.scale) * w // t for t, w in zip(self.train, self.window, strict=True)
-        )
-        return (first, second)
-
-
-class Conv(nn.Conv2d):
-    """A convolution that keeps the size, or halves it."""
-
-    def __init__(self, before: int, after: int, kernel: int, stride: int = 1):
-        super().__init__(before, after, kernel, stride, kernel // 2)
-
-    def slow(self, x: Tensor, sizes: Sizes) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
-
-
-class Act(nn.GELU):
-    def slow(self, x: Tensor, sizes: Sizes) -> Tensor:
-        return F.gelu(x)
-
-
-class Site(nn.Module):
-    """A block of the grammar in its surroundings."""
-
-    def __init__(self, block: nn.Module, slow, inline: bool = False, slow_map=None):
-        super().__init__()
-        self.block, self.by_law, self.by_map, self.inline = block, slow, slow_map, inline
-
-    def forward(self, x):
-        return self.block.forward(x) if self.inline else self.block(x)
-
-    def slow(self, x: Tensor, sizes: Sizes) -> Tensor:
-        if self.by_map is not None:
-            return self.by_map(self.block, x, sizes.on_map())
-        if self.by_law is None:  # it has no global operation
-            return self.block(x)
-        return by_windows(lambda w: self.by_law(self.block, w), x, sizes.on_map())
-
-
-class Chain(nn.Sequential):
-    def slow(self, x, sizes):
-        for part in self:
-            x = part.slow(x, sizes)
-        return x
-
-
-class Listed(nn.Module):
-    """The same as a ModuleList and a loop."""
-
-    def __init__(self, *parts):
-        super().__init__()
-        self.parts = nn.ModuleList(parts)
-
-    def forward(self, x):
-        for i in range(len(self.parts)):
-            x = self.parts[i](x)
-        return x
-
-    def slow(self, x, sizes):
-        return Chain.slow(self.parts, x, sizes)
-
-
-class Skip(nn.Module):
-    """x + body(x)."""
-
-    def __init__(self, body):
-        super().__init__()
-        self.body = body
-
-    def forward(self, x):
-        return x + self.body(x)
-
-    def slow(self, x, sizes):
-        return self.body.slow(x, sizes) + x
-
-
-class Twice(nn.Module):
-    """One body, called twice."""
-
-    def __init__(self, body, channels):
-        super().__init__()
-        self.body, self.between = body, Conv(channels, channels, 1)
-
-    def forward(self, x):
-        return self.body(self.between(self.body(x)))
-
-    def slow(self, x, sizes):
-        return self.body.slow(self.between.slow(self.body.slow(x, sizes), sizes), sizes)
-
-
-class Halved(nn.Module):
-    """A body at half the size, upsampled and added."""
-
-    def __init__(self, body, channels, how):
-        super().__init__()
-        self.down, self.body, self.how = Conv(channels, channels, 3, 2), body, how
-        self.up = nn.ConvTranspose2d(channels, channels, 2, 2)
-
-    def forward(self, x):
-        return x + self.upsample(self.body(self.down(x)), x)
-
-    def slow(self, x, sizes):
-        half = Sizes(sizes.train, sizes.window, 2 * sizes.scale)
-        return x + self.upsample(self.body.slow(self.down.slow(x, sizes), half), x)
-
-    def upsample(self, y, x):
-        if self.how == "transposed":
-            return self.up(y)[..., : x.shape[2], : x.shape[3]]
-        if self.how == "nearest":
-            return F.interpolate(y, size=x.shape[2:], mode="nearest")
-        return F.interpolate(y, size=x.shape[2:], mode="bilinear", align_corners=False)
-
-
-class Network(nn.Module):
-    """Head, body and tail, with or without a skip of the image."""
-
-    def __init__(self, channels, kernel, body, skip):
-        super().__init__()
-        self.head, self.body = Conv(3, channels, kernel), body
-        self.tail, self.skip = Conv(channels, 3, kernel), skip
-
-    def forward(self, x):
-        y = self.tail(self.body(self.head(x)))
-        return x + y if self.skip else y
-
-    def slow(self, x, sizes):
-        y = self.tail.slow(self.body.slow(self.head.slow(x, sizes), sizes), sizes)
-        return x + y if self.skip else y
 
 
 @dataclass
@@ -232,33 +99,33 @@ class Made:
 class _Drawing:
     """Draws parts; collects what it has drawn."""
 
-    def __init__(self, seed: int, allowed: frozenset[str], only: tuple[str, ...] = ()):
-        self.random, self.allowed = random.Random(seed), allowed
-        self.only, self.spellings, self.halved = list(only), [], False
+    def __init__(self, seed: int, only: tuple[str, ...] = ()):
+        self.random, self.only = random.Random(seed), list(only)
+        self.spellings, self.halved = [], False
         self.channels = self.random.choice((4, 6, 8))
 
     def site(self) -> Site:
         c, choice = self.channels, self.random.choice
-        named = [SPELLINGS[self.only.pop(0)]] if self.only else []
-        gate = not isinstance(named[0], Block) if named else self.random.random() < 0.5
-        inline = self.random.random() < 0.15 and not named
+        named = SPELLINGS[self.only.pop(0)] if self.only else None
+        gate = not isinstance(named, Block) if named else self.random.random() < 0.5
+        inline = named is None and self.random.random() < 0.15
         if gate:
             statistic = self._one(STATISTICS, named)
             contact = self._one(CONTACTS, named)
             module = Gate(statistic, choice(HEADS), contact, c)
             self.spellings += [statistic.name, contact.name]
             return Site(module, Gate.slow, inline)
-        groups = (NORMS, NORMS, BLOCKS, BLOCKS, MIXING, LOCAL)
-        block = named[0] if named else self._one(choice(groups), named)
+        group = choice((NORMS, NORMS, BLOCKS, BLOCKS, MIXING, LOCAL))
+        block = named or choice(group)
         self.spellings.append(block.name)
         inline = inline and block.slow is not None
         return Site(block.make(c), block.slow, inline, block.slow_map)
 
     def _one(self, group, named):
-        given = [s for s in group if s in named]
-        if given or named:
-            return (given or [group[0]])[0]
-        return self.random.choice([s for s in group if s.name in self.allowed] or [group[0]])
+        """The named spelling if it is of this group, else its first; any if none is named."""
+        if named is None:
+            return self.random.choice(group)
+        return named if named in group else group[0]
 
     def body(self, blocks: int, depth: int = 0) -> nn.Module:
         c, draw = self.channels, self.random.random
@@ -284,16 +151,16 @@ class _Drawing:
         return (Listed if draw() < 0.3 else Chain)(*parts)
 
 
-def draw_network(seed: int, allowed: frozenset[str] = frozenset(SPELLINGS)) -> Made:
-    """Return the random network of a seed: 1 to 4 blocks of the allowed spellings."""
-    drawing = _Drawing(seed, allowed)
+def draw_network(seed: int) -> Made:
+    """Return the random network of a seed, with 1 to 4 blocks."""
+    drawing = _Drawing(seed)
     blocks = drawing.random.choice((1, 1, 2, 2, 3, 4))
     return _made(drawing, blocks, seed)
 
 
 def network_of(*names: str, seed: int = 0) -> Made:
     """Return a small network with one block of each of these spellings."""
-    drawing = _Drawing(seed, frozenset(SPELLINGS), names)
+    drawing = _Drawing(seed, names)
     return _made(drawing, len(names), seed)
 
 
