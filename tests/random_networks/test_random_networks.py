@@ -1,5 +1,6 @@
 """Random networks convert rightly, or are refused with an error of glocal's own."""
 
+import copy
 import itertools
 import os
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from random_networks.judge import check_reference, image
+import glocal
+from random_networks.judge import check_reference, image, judge
 from random_networks.known import KNOWN_WRONG
 from random_networks.networks import SPELLINGS, draw_network, network_of
 from random_networks.tables import run_all, run_seed, run_spelling, summary, table
@@ -61,6 +63,26 @@ def test_a_seed_always_makes_the_same_network():
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_the_slow_form_is_the_block_where_one_window_covers_the_map(name):
     check_reference(network_of(name), seed=0)
+
+
+@pytest.mark.parametrize("name", ["mean", "amax", "min-max", "GCNet", "rolled map"])
+def test_a_network_that_stays_global_is_judged_wrong(name, monkeypatch):
+    monkeypatch.setattr(glocal, "localize", lambda net, *_, **__: copy.deepcopy(net))
+    assert judge(network_of(name)).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [(glocal.ConversionError, "refused"), (glocal.ScanError, "refused"), (RuntimeError, "crash")],
+)
+def test_errors_of_glocal_are_refusals_and_others_are_crashes(error, verdict, monkeypatch):
+    def raise_it(*_, **__):
+        raise error("as it is")
+
+    monkeypatch.setattr(glocal, "localize", raise_it)
+    outcome = judge(network_of("mean"))
+    assert outcome.verdict == verdict
+    assert "as it is" in outcome.detail
 
 
 @pytest.mark.slow
