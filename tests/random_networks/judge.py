@@ -108,7 +108,7 @@ def check_reference(made: Made, seed: int) -> None:
     Raises:
         AssertionError: the grammar is wrong, not the converter.
     """
-    if "loose" in made.laws():
+    if made.loose():
         return
     first, second = made.covered()[1]
     x = image((min(first, 12), min(second, 13)), seed, batch=1)
@@ -145,7 +145,7 @@ def _check_large(made: Made, local: torch.nn.Module, seed: int) -> Tensor:
 
 def _has_reference(made: Made) -> bool:
     area = made.sizes.window[0] * made.sizes.window[1]
-    return "loose" not in made.laws() and area <= LARGEST_REFERENCE
+    return not made.loose() and area <= LARGEST_REFERENCE
 
 
 def _check_locality(made: Made, local: torch.nn.Module, seed: int) -> None:

@@ -67,6 +67,10 @@ class Made:
         """The laws of its spellings."""
         return {getattr(SPELLINGS[name], "law", "windows") for name in self.spellings}
 
+    def loose(self) -> bool:
+        """True if it has no slow form."""
+        return bool(self.laws() & {"loose", "grid"})
+
     def must_convert(self) -> bool:
         """True if every spelling converts."""
         return all(SPELLINGS[name].converts for name in self.spellings)
@@ -82,7 +86,7 @@ class Made:
             max(self._step(), (min(w, k * scale) - less) // self._step() * self._step())
             for w, k in zip(self.sizes.window, window, strict=True)
         )
-        if self.multiple > 1:  # grids have windows of the training size
+        if "grid" in self.laws():
             first, second = min(first, self.sizes.train[0]), min(second, self.sizes.train[1])
         return (first, second)
 

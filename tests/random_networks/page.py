@@ -23,7 +23,8 @@ spellings fail alone. `tests/random_networks/known.py` lists those known to be w
 {summary}.
 
 "Refused" is an error of glocal's own that gives the reason; "without need" means that every
-spelling of the network should convert. A network counts for each of its spellings.
+spelling of the network should convert. A network counts for each of its spellings; what it becomes
+may be due to another one.
 
 {table}
 

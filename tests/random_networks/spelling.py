@@ -7,12 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Law = Literal["windows", "loose", "wraps"]
+Law = Literal["windows", "loose", "grid", "wraps"]
 """What the local form has to compute.
 
 "windows": the slow form at each pixel. "loose": equality where the windows cover the map, locality
-and finite values (tiles, grids, and blocks whose windows can be placed in several ways). "wraps":
-the same without locality, for operations that are local on a torus.
+and finite values (tiles, and blocks whose windows can be placed in several ways). "grid": the same
+with windows of the training size (grids, bins, spectra). "wraps": the slow form without locality,
+for operations that are local on a torus.
 """
 
 Size = tuple[int, int]
@@ -51,7 +52,7 @@ class Statistic:
         name: of the spelling.
         ordinary: (b, c, h, w) to (b, c), as people write it.
         slow: (n, c, kh, kw) to (n, c), in the plainest form.
-        law: "windows" or "loose".
+        law: what its local form has to compute.
         converts: False if glocal may refuse it.
         module: True if `ordinary` makes the module that computes it.
     """

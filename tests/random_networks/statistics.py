@@ -370,6 +370,7 @@ STATISTICS = (
         "adaptive pool to 7",
         lambda x: F.adaptive_avg_pool2d(x, 7).mean((2, 3)),
         lambda p: F.adaptive_avg_pool2d(p, 7).mean((2, 3)),
+        law="grid",
         converts=False,
     ),
     Statistic("amax", lambda x: x.amax((2, 3)), slow_peak),
@@ -491,6 +492,7 @@ STATISTICS = (
         "mean amplitude of the spectrum",
         lambda x: torch.fft.fft2(x, norm="ortho").abs().mean((2, 3)),
         lambda p: torch.fft.fft2(p, norm="ortho").abs().mean((2, 3)),
+        law="grid",
         converts=False,
     ),
 )
