@@ -72,7 +72,7 @@ def run_all(run: Callable, names: Iterable, jobs: int) -> Iterator[Result]:
 
 
 def summary(results: list[Result]) -> str:
-    """The counts in total, the reasons of refusals, and the time of `localize`."""
+    """The counts in total, and the time of `localize`."""
     count = Counter(r.outcome.verdict for r in results)
     without = sum(r.without_need for r in results)
     times = [r.outcome.seconds for r in results] or [0.0]
