@@ -52,7 +52,6 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "the padded map is taken for the map": (
         "mean of a padded map",
         "mean padded to a multiple",
-        "pads to a multiple and crops",
     ),
     "a crop is taken for a smaller copy of the map": (
         "mean of the left half",
