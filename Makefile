@@ -16,7 +16,7 @@ help:
 	@echo "make demo    restore the shipped photograph and print the gain"
 	@echo "make test    the tests and doctests (minutes)"
 	@echo "make test-slow  the tests that take seconds each: networks, kills, large files"
-	@echo "make test-long  the tests that take hours; run by hand"
+	@echo "make test-long  the tests that take hours, 500 random networks among them; run by hand"
 	@echo "make test-oldest  test and test-slow with the oldest torch, on Python 3.12 (4 GB of downloads)"
 	@echo "make check   formatting, lint, types, import layers"
 	@echo "make format  format the code"
@@ -53,8 +53,10 @@ test: $(READY) $(BUILT)
 test-slow: $(READY) $(BUILT)
 	$(BIN)/python -m pytest -n auto -q -m slow
 
+# pytest's status counts; the counts of the random networks are shown either way
 test-long: $(READY) $(BUILT)
-	$(BIN)/python -m pytest -n auto -q -m long
+	status=0; $(BIN)/python -m pytest -n auto -q -m long || status=$$?; \
+	cat .cache/random-networks.md; exit $$status
 
 test-oldest:
 	$(PYTHON312) -m venv $(VENV)-oldest
