@@ -22,15 +22,17 @@ RULES = {rule.name for rule in glocal.DEFAULT_RULES}
 class Subject(Protocol):
     """What `cases.Case` and `official.Recipe` have in common."""
 
-    crop: int | tuple[int, int]
     image_channels: int
     inputs: Callable[[int, int], tuple[Tensor, ...]] | None
 
+    @property
+    def train_size(self) -> tuple[int, int]: ...
+
 
 def size(subject: Subject, factor: int = 1) -> tuple[int, int]:
-    """Height and width of the training crops, times `factor`."""
-    height, width = (subject.crop,) * 2 if isinstance(subject.crop, int) else subject.crop
-    return factor * height, factor * width
+    """`factor` times the height of the training crops, and their width."""
+    height, width = subject.train_size
+    return factor * height, width
 
 
 def allow_unmatched_torchvision() -> None:
@@ -101,7 +103,7 @@ def measure(
     """The record of one network, as complete as possible.
 
     Args:
-        subject: crop and inputs.
+        subject: training size and inputs.
         network: with its initial weights.
         theirs: a part of the paths of the network's source files.
         their_local: (weights) → the authors' own local version of the network.
@@ -115,11 +117,10 @@ def measure(
     sized: dict[str, Any] = {"example": subject.inputs} if subject.inputs else {}
     begin = time.perf_counter()
     try:
-        local = glocal.localize(network, subject.crop, allow_global=True, **sized)
+        local = glocal.localize(network, subject.train_size, allow_global=True, **sized)
     except Exception as error:  # not only GlocalError: a bug of glocal is a finding too
-        height, width = size(subject)
         square, higher = (
-            runs(network, image(subject, n * height, width, torch.float32)) for n in (1, 2)
+            runs(network, image(subject, *size(subject, n), torch.float32)) for n in (1, 2)
         )
         return record | failure(error, theirs) | {"fixed_size": square and not higher}
     record["seconds"] = round(time.perf_counter() - begin, 2)
@@ -149,7 +150,7 @@ def measure(
             theirs_local = their_local(weights).to(dtype)
             twice = image(subject, *size(subject, 2), dtype)
             record["their_local"] = difference(outputs(local, twice), outputs(theirs_local, twice))
-        record["stage"] = "twice the size"
+        record["stage"] = "twice the height"
         twice = image(subject, *size(subject, 2), torch.float32)
         network, local = network.float(), local.float()
         record["effect"] = difference(outputs(local, twice), outputs(network, twice))

@@ -3,7 +3,7 @@
 More than 300 lines: it is one table.
 
 Nothing of the authors' code is here. A recipe works on a checkout of their repository that the
-user has. Widths and depths are reduced where they do not change the structure.
+user has. Widths and depths are reduced where they do not change the structure; so is the crop.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,9 @@ from checkouts import folder_of, load
 from torch import Tensor, nn
 
 Inputs = Callable[[int, int], tuple[Tensor, ...]]
+
+LARGEST = 128
+"""Largest side of the crops that the networks are measured with, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class Recipe:
     local_file: str = ""
     local_arguments: dict[str, Any] | None = None
 
+    @property
+    def train_size(self) -> tuple[int, int]:
+        """Height and width of the crops to measure with: the published ones up to `LARGEST`."""
+        height, width = (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
+        return min(height, LARGEST), min(width, LARGEST)
+
     def build(self, checkouts: Path) -> nn.Module:
         """The network with its initial weights.
 
@@ -71,9 +80,8 @@ class Recipe:
 
     def build_local(self, checkouts: Path, weights: dict[str, Tensor]) -> nn.Module:
         """The authors' own local version, with these weights; after `build`."""
-        height, width = (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
         arguments = self.arguments if self.local_arguments is None else self.local_arguments
-        arguments = arguments | {"train_size": (1, self.image_channels, height, width)}
+        arguments = arguments | {"train_size": (1, self.image_channels, *self.train_size)}
         network = self._make(checkouts, self.local_file or self.file, self.local, arguments)
         network.load_state_dict(weights)
         return network.eval()

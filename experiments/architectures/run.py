@@ -72,7 +72,8 @@ def made_by(network: Case | Recipe, checkouts: Path | None) -> str:
     digest = hashlib.sha256(torch.__version__.encode())
     for file in sorted(package.rglob("*.py")):
         digest.update(file.read_bytes())
-    digest.update(re.sub(r" at 0x\w+", "", repr(network)).encode())
+    recipe = f"{network.train_size} {network}"
+    digest.update(re.sub(r" at 0x\w+", "", recipe).encode())
     if isinstance(network, Recipe) and checkouts:
         digest.update(commit_of(network.folder(checkouts)).encode())
     return digest.hexdigest()[:16]
@@ -206,7 +207,7 @@ def main() -> None:
         for (part, _), record in zip(wanted, records, strict=True):
             parts[part][record["name"]] = record
             print(summary(record), flush=True)
-            save(parts)
+            write_table(save(parts), TABLE)
     write_table(save(parts), TABLE)
 
 

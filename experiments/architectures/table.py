@@ -23,8 +23,8 @@ random weights, fewer blocks and channels than published, and the same structure
 - **equal**: largest difference of the converted network from the original at the training size,
   where every window covers its map, relative to the largest value, in float64 (float32, marked *,
   where the network's code requires it). Passed at {float64} ({float32} in float32).
-- **effect**: the same at twice the training size, which is the effect of the windows.
-- **theirs**: the largest difference from the authors' own local version at twice the size.
+- **effect**: the same at twice the height, which is the effect of the windows.
+- **theirs**: the largest difference from the authors' own local version at twice the height.
 - **s**: seconds for scan, conversion and proof, one thread.
 """
 
@@ -32,7 +32,8 @@ OFFICIAL = """
 ## From the authors' repositories
 
 `experiments/architectures/official.py` names the file, the class and the arguments; the source is
-read from a checkout that you have. The commit is the one that was read.
+read from a checkout that you have. The commit is the one that was read. To be quick, larger crops
+than 128 pixels were measured at 128.
 """
 
 SPANDREL = """

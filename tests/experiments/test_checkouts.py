@@ -155,6 +155,16 @@ def test_the_wavelet_transform_keeps_the_norm_and_is_inverted():
     assert torch.isclose(low.square().sum() + high.square().sum(), x.square().sum())
 
 
+def test_every_record_has_a_recipe_and_its_commit(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENT)
+    recipes = importlib.import_module("official").RECIPES
+    names = [recipe.name for recipe in recipes]
+    assert len(set(names)) == len(names)
+    assert len({recipe.repository for recipe in recipes}) >= 45
+    assert {record["name"] for record in RESULTS} <= set(names)
+    assert all(len(record["commit"]) == 12 for record in RESULTS)
+
+
 def recorded(name):
     return next(record for record in RESULTS if record["name"] == name)
 
