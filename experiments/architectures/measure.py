@@ -99,6 +99,7 @@ def measure(
     network: nn.Module,
     theirs: str,
     their_local: Callable[[dict[str, Tensor]], nn.Module] | None = None,
+    local_leaves: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The record of one network, as complete as possible.
 
@@ -107,6 +108,7 @@ def measure(
         network: with its initial weights.
         theirs: a part of the paths of the network's source files.
         their_local: (weights) → the authors' own local version of the network.
+        local_leaves: module paths that it leaves global.
     """
     randomise(network)
     weights = {name: value.clone() for name, value in network.state_dict().items()}
@@ -146,10 +148,14 @@ def measure(
         if any(row["status"] == "local" for row in record["rows"]):
             record["equal"] = error <= TOLERANCE[dtype]
         if their_local:
-            record["stage"] = "the authors' local version"
-            theirs_local = their_local(weights).to(dtype)
             twice = image(subject, *size(subject, 2), dtype)
-            record["their_local"] = difference(outputs(local, twice), outputs(theirs_local, twice))
+            record["stage"] = "the authors' local version"
+            options = {"keep_global": local_leaves, "allow_global": True, **sized}
+            ours = (
+                glocal.localize(network, subject.train_size, **options) if local_leaves else local
+            )
+            pair = (outputs(n.to(dtype), twice) for n in (ours, their_local(weights)))
+            record["their_local"] = difference(*pair)
         record["stage"] = "twice the height"
         twice = image(subject, *size(subject, 2), torch.float32)
         network, local = network.float(), local.float()

@@ -19,9 +19,6 @@ from torch import Tensor, nn
 
 Inputs = Callable[[int, int], tuple[Tensor, ...]]
 
-LARGEST = 128
-"""Largest side of the crops that the networks are measured with, in pixels."""
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -40,10 +37,12 @@ class Recipe:
         options: attributes of an options object that is the first argument, if it takes one.
         image_channels: channels of the input.
         inputs: (height, width) → all arguments of forward, if not one image.
+        largest: side in pixels to which larger crops are reduced, to be quick.
         training: the authors run it in train mode.
         local: class of the authors' own local version, which takes train_size.
         local_file: its file, if another.
         local_arguments: its keyword arguments, if others.
+        local_leaves: module paths that it leaves global.
     """
 
     name: str
@@ -57,16 +56,18 @@ class Recipe:
     options: dict[str, Any] | None = None
     image_channels: int = 3
     inputs: Inputs | None = None
+    largest: int = 128
     training: bool = False
     local: str = ""
     local_file: str = ""
     local_arguments: dict[str, Any] | None = None
+    local_leaves: tuple[str, ...] = ()
 
     @property
     def train_size(self) -> tuple[int, int]:
-        """Height and width of the crops to measure with: the published ones up to `LARGEST`."""
+        """Height and width of the crops to measure with."""
         height, width = (self.crop, self.crop) if isinstance(self.crop, int) else self.crop
-        return min(height, LARGEST), min(width, LARGEST)
+        return min(height, self.largest), min(width, self.largest)
 
     def build(self, checkouts: Path) -> nn.Module:
         """The network with its initial weights.
@@ -266,6 +267,7 @@ RECIPES: tuple[Recipe, ...] = (
         256,
         root="Dehazing/ITS",
         arguments={"version": "small", "data": "ITS"},
+        largest=256,  # it does not run at 128
     ),
     Recipe(
         "CRAFT",
@@ -346,7 +348,7 @@ RECIPES: tuple[Recipe, ...] = (
         256,
     ),
     Recipe(
-        "DMPHN",
+        "DMPHN (encoder)",
         "deblurring",
         "HongguangZhang/DMPHN-cvpr19-master",
         "models.py",
@@ -635,6 +637,7 @@ RECIPES: tuple[Recipe, ...] = (
         root="Deblur",
         arguments={"width": 16, "enc_blk_nums": [1, 1, 1, 2]},
         local="M3SNetLocal",
+        local_leaves=("middle_blks.0",),  # its transposed attention
     ),
     Recipe(
         "MAXIM",

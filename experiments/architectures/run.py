@@ -132,7 +132,7 @@ def one(part: str, name: str, checkouts: Path | None, limit_s: int) -> Record:
     except Exception as error:  # the code of many projects runs here
         return {"stage": "build"} | failure(error, theirs)
     local = recipe.local and (lambda weights: recipe.build_local(checkouts, weights))
-    return measure(recipe, network, theirs, local or None)
+    return measure(recipe, network, theirs, local or None, recipe.local_leaves)
 
 
 def summary(record: Record) -> str:

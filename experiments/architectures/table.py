@@ -24,7 +24,8 @@ random weights, fewer blocks and channels than published, and the same structure
   where every window covers its map, relative to the largest value, in float64 (float32, marked *,
   where the network's code requires it). Passed at {float64} ({float32} in float32).
 - **effect**: the same at twice the height, which is the effect of the windows.
-- **theirs**: the largest difference from the authors' own local version at twice the height.
+- **theirs**: the largest difference from the authors' own local version at twice the height; what
+  that version leaves global is left global here too.
 - **s**: seconds for scan, conversion and proof, one thread.
 """
 
