@@ -60,6 +60,8 @@ def randomise(network: nn.Module) -> None:
             for parameter in module.parameters(recurse=False):
                 if not parameter.is_floating_point():
                     continue
+                if 0 in parameter.stride():  # an expanded start, of one value in memory
+                    parameter.data = parameter.data.contiguous()
                 if isinstance(module, nn.Linear | nn.Conv2d) and parameter.ndim > 1:
                     parameter.copy_(noise(parameter) / parameter[0].numel() ** 0.5)
                 elif parameter.numel() == 1 or parameter.std() == 0:
@@ -154,7 +156,9 @@ def measure(
             ours = (
                 glocal.localize(network, subject.train_size, **options) if local_leaves else local
             )
-            pair = (outputs(n.to(dtype), twice) for n in (ours, their_local(weights)))
+            torch.set_default_dtype(dtype)  # some create tensors as they run
+            pair = [outputs(n.to(dtype), twice) for n in (ours, their_local(weights))]
+            torch.set_default_dtype(torch.float32)
             record["their_local"] = difference(*pair)
         record["stage"] = "twice the height"
         twice = image(subject, *size(subject, 2), torch.float32)

@@ -188,7 +188,6 @@ RECIPES: tuple[Recipe, ...] = (
             "dec_blk_nums": [1, 1, 1, 1],
             "GCE_CONVS_nums": [3, 3, 2, 2],
         },
-        local="CascadedGazeLocal",
     ),
     Recipe(
         "CAT",
@@ -518,6 +517,7 @@ RECIPES: tuple[Recipe, ...] = (
         arguments={"wf": 16, "depth": 4},
         local="HINetLocal",
         local_file="basicsr/models/archs/local_arch.py",
+        largest=256,  # its local version takes no other
     ),
     Recipe(
         "Histoformer",
@@ -712,6 +712,7 @@ RECIPES: tuple[Recipe, ...] = (
         arguments={"n_feat": 16, "scale_unetfeats": 8, "scale_orsnetfeats": 8, "num_cab": 2},
         local="MPRNetLocal",
         local_file="basicsr/models/archs/local_arch.py",
+        largest=256,  # its local version takes no other
     ),
     Recipe(
         "MSBDN",

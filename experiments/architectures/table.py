@@ -145,7 +145,8 @@ def _row(record: Record) -> list[str]:
 
 
 def _theirs(record: Record) -> str:
-    return f"{record['their_local']:.0e}" if "their_local" in record else "–"
+    compared = "their_local" in record and "equal" in record
+    return f"{record['their_local']:.0e}" if compared else "–"
 
 
 def _operations(rows: Iterable[Record]) -> str:
