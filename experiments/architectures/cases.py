@@ -43,6 +43,11 @@ class Case:
     inputs: Inputs | None
     arguments: dict[str, Any]
 
+    @property
+    def train_size(self) -> tuple[int, int]:
+        """Height and width of the training crops."""
+        return self.crop, self.crop
+
     def build(self) -> nn.Module:
         """The network with its initial weights, in eval mode."""
         import spandrel

@@ -1,258 +1,214 @@
-"""Convert every architecture of spandrel and spandrel_extra_arches with `glocal.localize`.
+"""Convert the networks of `cases` and `official` with `glocal.localize`; write the table.
 
     pip install -e ".[spandrel]"
-    python experiments/architectures/run.py                      # all, in some minutes
+    python experiments/architectures/run.py --checkouts DIR      # all, about an hour
+    python experiments/architectures/run.py                      # spandrel's only
     python experiments/architectures/run.py --only NAFNet HAT    # these; the others stay
 
 Each network runs in its own process with a time and memory limit. results.json holds all records
-and is saved after each network; docs/architectures.md is the table.
+and is saved after each network; docs/architectures.md is the table. A record that was made by the
+same code of glocal, recipe and commit is kept, so that a stopped run goes on where it was.
 """
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
+import re
 import resource
+import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from cases import CASES, Case
+from checkouts import commit_of, folder_of
+from measure import TOLERANCE, allow_unmatched_torchvision, failure, measure
+from official import RECIPES, Recipe
 from table import write_table
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 import glocal
-from glocal.errors import GlocalError
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 TABLE = HERE.parents[1] / "docs" / "architectures.md"
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
-"""Bound of the largest difference relative to the largest value."""
 MEMORY_GIB = 10
-RULES = {rule.name for rule in glocal.DEFAULT_RULES}
+
+Record = dict[str, Any]
 
 
-def allow_unmatched_torchvision() -> None:
-    """Make spandrel importable beside a torchvision that was built for another torch."""
+def subjects(checkouts: Path | None) -> list[tuple[str, Case | Recipe]]:
+    """The networks that are present here: (list of results.json, network)."""
+    found: list[tuple[str, Case | Recipe]] = []
+    if checkouts:
+        present = {recipe.repository: folder_of(checkouts, recipe.repository) for recipe in RECIPES}
+        found += [("official", recipe) for recipe in RECIPES if present[recipe.repository]]
+        for repository in (name for name, folder in present.items() if not folder):
+            print(f"no checkout of {repository}")
+    if installed("spandrel"):
+        found += [("networks", case) for case in CASES]
+    return found
+
+
+def installed(package: str) -> str:
+    """Its version, or the empty string."""
     try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.startswith("torchvision")]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        allow_unmatched_torchvision.library = library  # definitions last as long as this object
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
-def randomise(network: nn.Module) -> None:
-    """Set random weights at the scale of their fan-in; no parameter stays at zero or one."""
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(tensor: Tensor) -> Tensor:
-        return torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
-
-    with torch.no_grad():
-        for module in network.modules():
-            for parameter in module.parameters(recurse=False):
-                if not parameter.is_floating_point():
-                    continue
-                if isinstance(module, nn.Linear | nn.Conv2d) and parameter.ndim > 1:
-                    parameter.copy_(noise(parameter) / parameter[0].numel() ** 0.5)
-                elif parameter.numel() == 1 or parameter.std() == 0:
-                    parameter.add_(0.1 * noise(parameter))
+def made_by(network: Case | Recipe, checkouts: Path | None) -> str:
+    """Digest of what a record depends on: glocal, torch, the recipe and the commit."""
+    package = Path(glocal.__file__).parent
+    digest = hashlib.sha256(torch.__version__.encode())
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.read_bytes())
+    recipe = f"{network.train_size} {network}"
+    digest.update(re.sub(r" at 0x\w+", "", recipe).encode())
+    if isinstance(network, Recipe) and checkouts:
+        digest.update(commit_of(network.folder(checkouts)).encode())
+    return digest.hexdigest()[:16]
 
 
-def image(case: Case, height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Arguments of forward: a ramp with noise that grows along it, and a mask if required."""
-    torch.manual_seed(1)
-    ramp = torch.linspace(0.1, 0.8, height)[:, None] * torch.linspace(0.3, 1, width)
-    noisy = ramp * (1 + 0.4 * torch.randn(1, case.image_channels, height, width))
-    extra = case.inputs(height, width)[1:] if case.inputs else ()
-    return tuple(t.to(dtype) for t in (noisy.clamp(0, 1), *extra))
-
-
-def outputs(network: nn.Module, arguments: tuple[Tensor, ...]) -> list[Tensor]:
-    torch.manual_seed(2)  # some draw noise as they run
-    with torch.no_grad():
-        results = network(*(t.clone() for t in arguments))  # some write to their input
-    return [leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor)]
-
-
-def difference(got: list[Tensor], wanted: list[Tensor]) -> float:
-    """The largest difference of all outputs, each relative to its largest value."""
-    pairs = list(zip(got, wanted, strict=True))
-    errors = [(a - b).abs().max() / b.abs().max().clamp_min(1e-30) for a, b in pairs]
-    return float(max(errors))
-
-
-def one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, GlocalError) else f"{type(error).__name__}: {text}"[:400]
-
-
-def measure(case: Case) -> dict[str, Any]:
-    """The record of one network, as complete as possible."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    network = case.build()
-    randomise(network)
-    record: dict[str, Any] = {
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "stage": "scan",
+def described(network: Case | Recipe, checkouts: Path | None) -> Record:
+    """The part of a record that is known before the network runs."""
+    record: Record = {
+        "name": network.name,
+        "purpose": network.purpose,
+        "train_size": network.crop,
+        "made_by": made_by(network, checkouts),
     }
-    sized: dict[str, Any] = {"example": case.inputs} if case.inputs else {}
-    begin = time.perf_counter()
-    try:
-        local = glocal.localize(network, case.crop, allow_global=True, **sized)
-    except Exception as error:  # not only GlocalError: a bug of glocal is a finding too
-        square, higher = (
-            runs(network, image(case, n * case.crop, case.crop, torch.float32)) for n in (1, 2)
-        )
-        fixed = square and not higher
-        return {**record, "error": one_line(error), "cause": _cause(error), "fixed_size": fixed}
-    record["seconds"] = round(time.perf_counter() - begin, 2)
-    modules = dict(network.named_modules())
-    record["rows"] = [
-        {
-            "path": row.path,
-            "module": type(modules[row.path]).__name__,
-            "operation": row.operation,
-            "line": row.line,
-            "feature": row.feature,
-            "status": row.status,
-            "by": "none" if row.status != "local" else "rule" if row.how in RULES else "rewrite",
-            "how": row.how,
-        }
-        for row in glocal.plan_of(local).rows
-    ]
-    record["stage"] = "equality"
-    try:
-        dtype, error = equality(case, network, local)
-        record["dtype"] = str(dtype).removeprefix("torch.")
-        record["difference"] = error
-        if any(row["status"] == "local" for row in record["rows"]):
-            record["equal"] = error <= TOLERANCE[dtype]
-        record["stage"] = "twice the size"
-        doubled = image(case, 2 * case.crop, 2 * case.crop, torch.float32)
-        network, local = network.float(), local.float()
-        record["effect"] = difference(outputs(local, doubled), outputs(network, doubled))
-        record["stage"] = "done"
-    except Exception as error:  # the failure of the network is the finding
-        record["error"] = one_line(error)
-        record["cause"] = _cause(error)
-    return record
+    if isinstance(network, Case):
+        return record | {"architecture": network.architecture, "train_size_from": network.source}
+    commit = commit_of(network.folder(checkouts)) if checkouts else ""
+    return record | {"repository": network.repository, "commit": commit, "file": network.file}
 
 
-def runs(network: nn.Module, arguments: tuple[Tensor, ...]) -> bool:
-    """True if the network runs with these arguments."""
-    try:
-        outputs(network, arguments)
-    except Exception:  # networks raise anything
-        return False
-    return True
-
-
-def equality(case: Case, network: nn.Module, local: nn.Module) -> tuple[torch.dtype, float]:
-    """Difference of converted and original at the training size, in the widest dtype that runs."""
-    for dtype in (torch.float64, torch.float32):
-        arguments = image(case, case.crop, case.crop, dtype)
-        try:
-            wanted = outputs(network.to(dtype), arguments)
-        except RuntimeError:  # the network creates float32 tensors
-            if dtype == torch.float32:
-                raise
-            continue
-        return dtype, difference(outputs(local.to(dtype), arguments), wanted)
-    raise AssertionError
-
-
-def _cause(error: BaseException) -> str:
-    """The line of the network's source that failed."""
-    inner = error.__cause__ or error
-    frames = traceback.extract_tb(inner.__traceback__)
-    theirs = [f for f in frames if "spandrel" in f.filename] if inner is not error else []
-    at = (theirs or frames)[-1]
-    return f"{Path(at.filename).name}:{at.lineno} `{at.line}`"
-
-
-def in_process(case: Case, limit_s: int) -> dict[str, Any]:
-    """Run `measure` in its own process."""
-    command = [sys.executable, __file__, "--one", case.name]
+def in_process(part: str, network: Case | Recipe, options: argparse.Namespace) -> Record:
+    """Run `one` in a process of its own."""
+    command = [sys.executable, __file__, "--one", part, network.name]
+    command += ["--checkouts", str(options.checkouts)] if options.checkouts else []
+    command += ["--limit", str(options.limit)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     begin = time.perf_counter()
-    record: dict[str, Any]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit_s, env=environment
-        )
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    record: Record
+    if done.returncode == -signal.SIGXCPU:
+        record = {"stage": "time", "error": f"not done within {options.limit} s of CPU time"}
+    else:
         try:
             record = json.loads(done.stdout.splitlines()[-1])
         except (IndexError, json.JSONDecodeError):
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             record = {"stage": "build", "error": last}
-    except subprocess.TimeoutExpired:
-        record = {"stage": "time", "error": f"not done within {limit_s} s"}
-    static = {
-        "name": case.name,
-        "architecture": case.architecture,
-        "purpose": case.purpose,
-        "train_size": case.crop,
-        "train_size_from": case.source,
-    }
-    return {**static, **record, "total_seconds": round(time.perf_counter() - begin, 1)}
+    seconds = round(time.perf_counter() - begin, 1)
+    return described(network, options.checkouts) | record | {"total_seconds": seconds}
 
 
-def summary(record: dict[str, Any]) -> str:
+def one(part: str, name: str, checkouts: Path | None, limit_s: int) -> Record:
+    """Build and measure one network."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_GIB << 30, MEMORY_GIB << 30))
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
+    torch.set_num_threads(1)
+    allow_unmatched_torchvision()
+    torch.manual_seed(0)
+    if part == "networks":
+        case = next(case for case in CASES if case.name == name)
+        return measure(case, case.build(), "spandrel")
+    recipe = next(recipe for recipe in RECIPES if recipe.name == name)
+    assert checkouts
+    theirs = str(recipe.folder(checkouts))
+    try:
+        network = recipe.build(checkouts)
+    except Exception as error:  # the code of many projects runs here
+        return {"stage": "build"} | failure(error, theirs)
+    local = recipe.local and (lambda weights: recipe.build_local(checkouts, weights))
+    return measure(recipe, network, theirs, local or None, recipe.local_leaves)
+
+
+def summary(record: Record) -> str:
     rows = Counter(row["status"] for row in record.get("rows", ()))
     return (
         f"{record['name']}: {rows['local']} local, {rows['global']} global, "
         f"equal {record.get('equal', '-')} ({record.get('difference', float('nan')):.1e} "
         f"{record.get('dtype', '-')}), effect {record.get('effect', float('nan')):.1e}, "
+        f"their local {record.get('their_local', float('nan')):.1e}, "
         f"{record['total_seconds']} s {record.get('error', '')[:200]}"
     )
 
 
+def save(parts: dict[str, dict[str, Record]]) -> Record:
+    """Write results.json."""
+    results: Record = {
+        "torch": torch.__version__.partition("+")[0],
+        "spandrel": installed("spandrel"),
+        "tolerance": {str(k).removeprefix("torch."): v for k, v in TOLERANCE.items()},
+    }
+    for part, records in parts.items():
+        results[part] = [records[name] for name in sorted(records, key=str.lower)]
+    written = RESULTS.with_suffix(".part")
+    written.write_text(json.dumps(results, indent=1) + "\n")
+    written.replace(RESULTS)
+    return results
+
+
+def kept(listed: Iterable[Record], known: Iterable[str]) -> dict[str, Record]:
+    """Records by name, without those of networks that left the list."""
+    names = set(known)
+    return {record["name"]: record for record in listed if record["name"] in names}
+
+
+def folder(text: str) -> Path:
+    return Path(text).resolve()  # a recipe changes the current folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="class names of networks")
+    parser.add_argument("--checkouts", type=folder, help="folder of owner/name or owner+name")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="names of networks, run anew in this order"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="parallel processes")
-    parser.add_argument("--limit", type=int, default=600, help="time limit per network in seconds")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--limit", type=int, default=600, help="CPU seconds per network")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_GIB << 30, MEMORY_GIB << 30))
-        allow_unmatched_torchvision()
-        case = next(case for case in CASES if case.name == options.one)
         with contextlib.redirect_stdout(sys.stderr):
-            record = measure(case)
+            record = one(*options.one, options.checkouts, options.limit)
         print(json.dumps(record))
         return
-    wanted = [c for c in CASES if not options.only or c.name in options.only]
-    old = json.loads(RESULTS.read_text())["networks"] if RESULTS.exists() and options.only else []
-    records = {record["name"]: record for record in old}
+    old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    parts = {
+        "networks": kept(old.get("networks", ()), (case.name for case in CASES)),
+        "official": kept(old.get("official", ()), (recipe.name for recipe in RECIPES)),
+    }
+
+    def stale(part: str, network: Case | Recipe) -> bool:
+        if options.only:
+            return network.name in options.only
+        record = parts[part].get(network.name, {})
+        return record.get("made_by") != made_by(network, options.checkouts)
+
+    wanted = [(part, network) for part, network in subjects(options.checkouts)]
+    wanted = [(part, network) for part, network in wanted if stale(part, network)]
+    if options.only:
+        wanted.sort(key=lambda each: options.only.index(each[1].name))
     with ThreadPoolExecutor(options.jobs) as pool:
-        for record in pool.map(lambda case: in_process(case, options.limit), wanted):
-            records[record["name"]] = record
+        records = pool.map(lambda each: in_process(*each, options), wanted)
+        for (part, _), record in zip(wanted, records, strict=True):
+            parts[part][record["name"]] = record
             print(summary(record), flush=True)
-            everything = [records[n] for n in sorted(records, key=str.lower)]
-            results = {
-                "torch": torch.__version__.partition("+")[0],
-                "spandrel": version("spandrel"),
-                "tolerance": {str(k).removeprefix("torch."): v for k, v in TOLERANCE.items()},
-                "networks": everything,
-            }
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    write_table(json.loads(RESULTS.read_text()), TABLE)
+            write_table(save(parts), TABLE)
+    write_table(save(parts), TABLE)
 
 
 if __name__ == "__main__":
