@@ -57,7 +57,7 @@ def test_super_resolution(scale: int, tile: int | None) -> None:
 def test_refused_sizes_are_padded_and_cropped_back(by: int) -> None:
     image = photo(3, 37, 50)
     if by == 24:
-        with pytest.raises(RuntimeError, match="must match"):
+        with pytest.raises(ArgumentError, match=r"does not run on .*RuntimeError: .*must match"):
             restore(Multiples(by), image)
         return
     torch.testing.assert_close(restore(Multiples(by), image), image)
@@ -180,3 +180,26 @@ def test_own_narrow_type_is_used_without_autocast() -> None:
     assert restore(model, photo(3, 8, 8)).dtype == torch.float32
     with pytest.raises(ArgumentError, match="convert the network first"):
         restore(model, photo(3, 8, 8), dtype="float32")
+
+
+class TwoImages(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
+
+
+class OneSize(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.zeros(1, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [TwoImages(), OneSize(), nn.Conv2d(1, 1, 3, padding=1), nn.Conv3d(3, 3, 1)],
+    ids=["two images", "one size", "grey", "video"],
+)
+@pytest.mark.parametrize("tiles", [None, 20])
+def test_networks_that_refuse_every_size_raise_an_error_of_glocal(
+    network: nn.Module, tiles: int | None
+) -> None:
+    with pytest.raises(ArgumentError, match=r"the network does not run on \(1, 3, \d+, \d+\)"):
+        restore(network, photo(3, 37, 50), tiles=tiles)

@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 from glocal.conversion.rewrite import (
     BatchError,
@@ -22,17 +23,27 @@ from glocal.conversion.rewrite import (
     capture,
     rewrite,
 )
+from glocal.conversion.rewrite.capture_errors import reason_of
 from glocal.conversion.rules import Rule
-from glocal.conversion.verify import disagreement, disagreement_on_windows
+from glocal.conversion.verify import (
+    SINGLE_TOLERANCE,
+    TOLERANCE,
+    disagreement,
+    disagreement_on_windows,
+)
 from glocal.errors import ArgumentError, ConversionError
 from glocal.ops.windows import LEAST, Overlap, Size, scale_window
 from glocal.scanning.analysis import Global
 from glocal.scanning.discover import Scan
-from glocal.scanning.modules import ancestors, clone, fingerprint, replace, take_over
+from glocal.scanning.fingerprint import behaviour, fingerprint, value_key
+from glocal.scanning.modules import ancestors, clone, replace, take_over
 from glocal.scanning.plan import Row, Status
 from glocal.scanning.trace import Spec
 
 __all__ = ["Conversion"]
+
+Runs = list[Any]
+"""(args, kwargs) of one call of a module in each run of a scan, with `Spec`s for tensors."""
 
 
 @dataclass
@@ -62,6 +73,8 @@ class Conversion:
         self._replaced: set[str] = set()
         self._verdicts: dict[Any, str | None] = {}  # of rules
         self._programs: dict[Any, Program | ConversionError] = {}  # of blocks
+        self._calls: dict[str, list[Runs]] = {}  # of modules
+        self._behaviour: dict[str, tuple[Any, ...]] = {}  # of modules
 
     @cached_property
     def _originals(self) -> dict[str, nn.Module]:
@@ -181,11 +194,13 @@ class Conversion:
         if any(len(t.shape) > 4 for t in tree_leaves(inputs[0]) if isinstance(t, Spec)):
             return f"'{path}' takes a tensor of more dims than (b, c, h, w)"
         module = self._modules[path]
-        shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
-        key = (rule, type(module), repr(module), shapes, str(inputs))
-        if key not in self._verdicts:
-            self._verdicts[key] = disagreement(rule.build, module, inputs, feature)
-        return self._verdicts[key]
+        for inputs in self._runs(path):
+            key = (rule, *self._key(path, inputs))
+            if key not in self._verdicts:
+                self._verdicts[key] = disagreement(rule.build, module, inputs, feature)
+            if problem := self._verdicts[key]:
+                return problem
+        return None
 
     # ---- rewriting
 
@@ -220,23 +235,57 @@ class Conversion:
         module = self._originals[path]
         if path not in self.scan.traces[0].inputs:  # a ModuleList, say
             raise TooSmallError(f"'{path}' is never called itself")
-        calls = [trace.inputs[path] for trace in self.scan.traces]
-        if len({str(call) for call in calls[0]}) > 1:
-            raise TooSmallError(f"'{path}' is called with maps of different sizes")
-        inputs = [call[0] for call in calls]
-        key = (fingerprint(module), str(inputs))
+        programs: list[Program] = []
+        for inputs in self._runs(path):
+            program = self._program(path, inputs, inside)
+            leaves, structure = tree_flatten(inputs[0])
+            if any(known.accepts(structure, list(map(_stand_in, leaves))) for known in programs):
+                raise TooSmallError(f"'{path}' is called with maps of different sizes")
+            programs.append(program)
+        feature = inside[0].feature or self.scan.size
+        window = self._window_on(feature)
+        new = Rewritten.of(module, window, program=programs[0], others=tuple(programs[1:]))
+        return new, inside
+
+    def _program(self, path: str, inputs: Runs, inside: list[Global]) -> Program:
+        """Return the local form of the block at a path for one kind of its calls."""
+        key = self._key(path, inputs)
         if key not in self._programs:
             try:
+                module = self._originals[path]
                 self._programs[key] = self._proven_program(module, inputs, inside)
             except ConversionError as error:
                 self._programs[key] = error
-        program = self._programs[key]
-        if isinstance(program, ConversionError):
-            raise program
-        feature = inside[0].feature or self.scan.size
-        return Rewritten.of(module, self._window_on(feature), program=program), inside
+            except Exception as error:  # a graph of a form that nobody thought of
+                self._programs[key] = ConversionError(
+                    f"its code has a new form: {reason_of(error)}"
+                )
+        found = self._programs[key]
+        if isinstance(found, ConversionError):
+            raise found
+        return found
 
-    def _proven_program(self, module: nn.Module, inputs: Any, inside: list[Global]) -> Program:
+    # ---- blocks
+
+    def _runs(self, path: str) -> list[Runs]:
+        """Return the different calls of a module: (args, kwargs) in the three runs of the scan."""
+        if path not in self._calls:
+            calls = zip(*(trace.inputs[path] for trace in self.scan.traces), strict=True)
+            self._calls[path] = list({value_key(runs): list(runs) for runs in calls}.values())
+        return self._calls[path]
+
+    def _key(self, path: str, inputs: Runs) -> tuple[Any, ...]:
+        """Return a key that is equal for blocks that do the same to the same inputs.
+
+        They have equal fingerprints, and ran the same operations in the scan.
+        """
+        if path not in self._behaviour:
+            self._behaviour[path] = (
+                fingerprint(self._originals[path]), behaviour(path, self.scan.traces),
+            )  # fmt: skip
+        return (*self._behaviour[path], value_key(inputs))
+
+    def _proven_program(self, module: nn.Module, inputs: Runs, inside: list[Global]) -> Program:
         """Return the local form of a block after comparing it with the block.
 
         Raises:
@@ -270,9 +319,10 @@ class Conversion:
 
         program = rewrite(block, self._window_on, self._at_train_size, self.overlap)
         feature = next((o.feature for o in inside if o.feature), self.scan.size)
-        problem = disagreement(build, module, inputs, feature, sizes=2)
+        tolerance = SINGLE_TOLERANCE if block.is_narrow else TOLERANCE
+        problem = disagreement(build, module, inputs, feature, 2, tolerance)
         if program.follows_law_of_windows:
-            problem = problem or disagreement_on_windows(build, module, inputs, feature)
+            problem = problem or disagreement_on_windows(build, module, inputs, feature, tolerance)
         if problem:
             raise ConversionError(problem)
         return program
@@ -306,3 +356,8 @@ class Conversion:
             status,
             how,
         )
+
+
+def _stand_in(leaf: Any) -> Any:
+    """Return a tensor of no memory for a `Spec`."""
+    return torch.empty(leaf.shape, device="meta") if isinstance(leaf, Spec) else leaf

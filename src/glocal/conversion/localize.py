@@ -5,6 +5,7 @@ from typing import get_args
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from glocal.conversion.converter import Conversion
 from glocal.conversion.rules import DEFAULT_RULES, Rule
@@ -84,6 +85,7 @@ def localize(
     """
     if hasattr(model, _PLAN):
         raise ArgumentError("the model is converted already; convert the original instead")
+    _refuse_lazy(model)
     train = resolve_train_size(model, train_size)
     if window is None:
         if not window_scale > 0:
@@ -117,6 +119,16 @@ def localize(
     root = conversion.root
     setattr(root, _PLAN, plan)
     return root
+
+
+def _refuse_lazy(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        tensors = (*module._parameters.values(), *module._buffers.values())
+        if any(t is not None and is_lazy(t) for t in tensors):
+            raise ArgumentError(
+                f"the parameters of '{path}' ({type(module).__name__}) have no shape yet; run the "
+                "network on an image before you convert it"
+            )
 
 
 def scan(

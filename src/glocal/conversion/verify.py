@@ -4,23 +4,27 @@ Both laws are checked in float64: where the window covers the map, the two must 
 where it does not, each pixel must be that of the original on its window (law of windows).
 """
 
-import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
+from glocal.conversion.rewrite.capture_errors import reason_of
 from glocal.errors import GlocalError
 from glocal.ops.windows import Size, start_of
+from glocal.scanning.copying import own_tensors
 from glocal.scanning.modules import clone, drop_hooks
 from glocal.scanning.trace import Spec
 
-__all__ = ["disagreement", "disagreement_on_windows"]
+__all__ = ["SINGLE_TOLERANCE", "TOLERANCE", "disagreement", "disagreement_on_windows"]
 
 _COVERS_ALL = (1 << 30, 1 << 30)
-_TOLERANCE = 1e-8  # relative; float64 rounding of a block stays far below
+TOLERANCE = 1e-8
+"""Relative; float64 rounding of a block stays far below."""
+SINGLE_TOLERANCE = 1e-4
+"""For blocks that compute in single precision themselves."""
 
 
 def disagreement(
@@ -29,6 +33,7 @@ def disagreement(
     inputs: Sequence[tuple[Any, Any]],
     feature: Size,
     sizes: int = 1,
+    tolerance: float = TOLERANCE,
 ) -> str | None:
     """Return how a replacement differs from a module under a window that covers the map.
 
@@ -42,6 +47,7 @@ def disagreement(
         inputs: (args, kwargs) of the module in the three runs of a scan, with `Spec`s for tensors.
         feature: (height, width) of the map at the training size.
         sizes: number of map sizes to compare; two sizes show a size that became a constant.
+        tolerance: relative.
 
     Returns:
         None if they agree.
@@ -52,22 +58,20 @@ def disagreement(
     turned = (min(feature[0], 24), min(feature[1], 16))
     higher = (2 * feature[0], feature[1])
     for size in dict.fromkeys([small, turned, feature, higher]):
-        args, kwargs = _random_inputs(inputs, feature, size, batch=sizes)
+        given = _random_inputs(inputs, feature, size, batch=sizes)
+        before = own_tensors(original)  # a module may write to its own tensors
         try:
-            with torch.no_grad():
-                wanted = tree_leaves(original(*_copied(args), **_copied(kwargs)))
+            wanted = _effects(original, given)
         except Exception as error:  # the module does not take maps this small
-            problem = f"the module does not run alone: {error}"
+            problem = f"alone, {reason_of(error)}"
             continue
         try:
-            replacement = build(copy.deepcopy(original), _COVERS_ALL)
-            with torch.no_grad():
-                got = tree_leaves(replacement(*args, **kwargs))
+            got = _effects(build(before, _COVERS_ALL), given)
         except GlocalError:
             raise
         except Exception as error:
-            return f"its local form does not run: {' '.join(str(error).split())[:120]}"
-        difference = _difference(wanted, got)
+            return f"its local form does not run: {reason_of(error)}"
+        difference = _difference(wanted, got, tolerance)
         agreed += 1
         if difference or agreed == sizes:
             return difference
@@ -79,6 +83,7 @@ def disagreement_on_windows(
     module: nn.Module,
     inputs: Sequence[tuple[Any, Any]],
     feature: Size,
+    tolerance: float = TOLERANCE,
 ) -> str | None:
     """Return how a pixel of a replacement differs from the module on the window of the pixel.
 
@@ -86,20 +91,25 @@ def disagreement_on_windows(
     their inputs alone.
 
     Args:
-        build, module, inputs, feature: as in `disagreement`.
+        build, module, inputs, feature, tolerance: as in `disagreement`.
 
     Returns:
         None if they agree, or if the module cannot be compared at the small size that is used.
     """
     size, window = (9, 10), (4, 5)
     original = _randomised(module)
-    local = build(copy.deepcopy(original), window)
+    local = build(own_tensors(original), window)
     args, kwargs = _random_inputs(inputs, feature, size, batch=2)
     shapes = [tuple(t.shape[-2:]) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     if any(shape != size for shape in shapes):
         return None
     with torch.no_grad():
-        got = tree_leaves(local(*_copied(args), **_copied(kwargs)))
+        try:
+            got = tree_leaves(local(*_copied(args), **_copied(kwargs)))
+        except GlocalError:
+            raise
+        except Exception as error:
+            return f"its local form does not run: {reason_of(error)}"
         for i, j in ((0, 0), (4, 4), (3, 9), (8, 2)):
             top, left = (start_of(p, k, n) for p, k, n in zip((i, j), window, size, strict=True))
 
@@ -114,10 +124,43 @@ def disagreement_on_windows(
             for a, b in zip(wanted, got, strict=True):
                 if tuple(b.shape[-2:]) != size or tuple(a.shape[-2:]) != window:
                     return None
-                difference = _difference([a[..., i - top, j - left]], [b[..., i, j]])
+                difference = _unequal([a[..., i - top, j - left]], [b[..., i, j]], tolerance)
                 if difference:
                     return f"{difference} where the window is smaller than the map"
     return None
+
+
+class _Effects(NamedTuple):
+    """What a call of a module did.
+
+    Attributes:
+        results: the leaves of its result.
+        arguments: the leaves of its arguments after the call.
+        buffers: the buffers of the module after the call.
+        aliases: for each tensor among the results, the arguments that share memory with it.
+    """
+
+    results: list[Any]
+    arguments: list[Any]
+    buffers: list[Any]
+    aliases: list[list[int]]
+
+
+def _effects(module: nn.Module, given: Any) -> _Effects:
+    args, kwargs = _copied(given)
+    with torch.no_grad():
+        results = tree_leaves(module(*args, **kwargs))
+    arguments = tree_leaves((args, kwargs))
+    aliases = [
+        [n for n, a in enumerate(arguments) if isinstance(a, Tensor) and _share_memory(a, b)]
+        for b in results
+        if isinstance(b, Tensor)
+    ]
+    return _Effects(results, arguments, list(module.buffers()), aliases)
+
+
+def _share_memory(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
 def _copied(values: Any) -> Any:
@@ -125,15 +168,31 @@ def _copied(values: Any) -> Any:
     return tree_map_only(Tensor, torch.clone, values)
 
 
-def _difference(wanted: list[Any], got: list[Any]) -> str | None:
+def _difference(wanted: _Effects, got: _Effects, tolerance: float) -> str | None:
+    if problem := _unequal(wanted.results, got.results, tolerance):
+        return problem
+    if _unequal(wanted.arguments, got.arguments, tolerance):
+        return "it writes to its argument in place, and its local form does not"
+    if _unequal(wanted.buffers, got.buffers, tolerance):
+        return "it writes to its own buffers, and its local form does not"
+    if wanted.aliases != got.aliases:
+        return "its result shares memory with its argument, and that of its local form does not"
+    return None
+
+
+def _unequal(wanted: list[Any], got: list[Any], tolerance: float) -> str | None:
     if len(wanted) != len(got):
         return "its local form returns another number of values"
     for a, b in zip(wanted, got, strict=True):
         if not isinstance(a, Tensor):
+            if isinstance(a, (int, float, str)) and (type(a) is not type(b) or a != b):
+                return "its local form returns another value"
             continue
         if not isinstance(b, Tensor) or a.shape != b.shape:
             return "its local form returns another shape"
-        if not torch.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE * float(a.abs().max())):
+        if a.dtype != b.dtype:
+            return f"its local form returns {b.dtype} instead of {a.dtype}"
+        if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max())):
             return "its local form computes other values"
     return None
 
@@ -143,7 +202,7 @@ def _randomised(module: nn.Module) -> nn.Module:
 
     Its own weights may be zero, which would hide a difference, or be on the meta device.
     """
-    alone = copy.deepcopy(drop_hooks(clone(module)))
+    alone = own_tensors(drop_hooks(clone(module)))
     if any(t.is_meta for t in (*alone.parameters(), *alone.buffers())):
         alone.to_empty(device="cpu")
         for buffer in alone.buffers():

@@ -74,8 +74,8 @@ class ModelRunner:
         """The restored (b, c', s·h, s·w) of a (b, c, h, w) on the device, and the scale s.
 
         Raises:
-            ArgumentError: the output is no image, or not of a whole multiple of the size.
-            Exception: the network refuses every padding; its error for the unpadded size.
+            ArgumentError: the network does not run on the image however it is padded, or its
+                output is no image, or not of a whole multiple of the size.
         """
         refusal: Exception | None = None
         tried = set()
@@ -101,7 +101,11 @@ class ModelRunner:
                     self.multiple, self.memory_format = multiple, memory_format
                     return result
         if refusal is not None:
-            raise refusal
+            text = " ".join(str(refusal).split())[:200]
+            raise ArgumentError(
+                f"the network does not run on {tuple(x.shape)}, nor padded to a multiple of up to "
+                f"{_MULTIPLES[-1]}: {type(refusal).__name__}: {text}"
+            ) from refusal
         raise ArgumentError(
             f"the network's output for {tuple(x.shape)} is no whole multiple of that size; "
             "only networks that keep or enlarge the image can be run"

@@ -59,6 +59,13 @@ def is_view(func: Any) -> bool:
 @cache
 def out_overload(func: Any) -> Any:
     """The overload of an operation that writes into a given tensor, or None."""
-    if func._overloadname == "Tensor" and "out" in func._overloadpacket.overloads():
-        return func._overloadpacket.out
+    if func._overloadname != "Tensor":
+        return None
+    packet = func._overloadpacket
+    wanted = [(a.name, str(a.type)) for a in func._schema.arguments]
+    for name in packet.overloads():
+        overload = getattr(packet, name)
+        given = [(a.name, str(a.type)) for a in overload._schema.arguments if not a.is_out]
+        if given == wanted and len(given) + 1 == len(overload._schema.arguments):
+            return overload
     return None

@@ -132,6 +132,8 @@ class Batches:
             text = f"not enough memory for {batch}; continuing with smaller batches"
         else:  # usually a network that only takes single images
             self._images = 1
-            text = f"the network failed on {batch} ({one_line(error)}); continuing one by one"
-        if not isinstance(error, ArgumentError):  # raised again for the single image
+            why = one_line(error.__cause__ or error)
+            text = f"the network failed on {batch} ({why}); continuing one by one"
+        # without a cause, the same error comes again for the single image
+        if error.__cause__ or not isinstance(error, ArgumentError):
             warnings.warn(text, GlocalWarning, stacklevel=4)

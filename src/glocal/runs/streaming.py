@@ -203,7 +203,7 @@ def _identity(model: nn.Module, source: Path) -> dict[str, Any]:
     plan = getattr(model, "glocal_plan", None)
     described = plan.to_json() if isinstance(plan, Plan) else ""
     # a rewritten block prints like the original, but its program depends on the window overlap
-    programs = [str(m.program) for m in model.modules() if isinstance(m, Rewritten)]
+    programs = [str(p) for m in model.modules() if isinstance(m, Rewritten) for p in m.programs]
     return {
         "journal": JOURNAL_FORMAT,
         "source": {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "start_sha256": start},

@@ -1,14 +1,15 @@
 """Copies of module trees that share parameters, and replacement of modules in them."""
 
-import copy
 import itertools
-import pickle
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["ancestors", "clone", "drop_hooks", "fingerprint", "replace", "take_over"]
+from glocal.scanning.copying import deep_copy
+
+__all__ = ["ancestors", "clone", "drop_hooks", "replace", "take_over", "weight_hooks"]
 
 # Attributes of a module that contain hooks, or say how to call them.
 _HOOKS = (
@@ -26,12 +27,6 @@ _HOOKS = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
-
-# Attributes that torch gives every module.
-_OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
-
-# Marks of a repr that is equal for different values: an address; rounded or omitted elements.
-_INCOMPLETE = (" at 0x", "...", "array(", "tensor(")
 
 
 def clone(model: nn.Module) -> nn.Module:
@@ -56,42 +51,40 @@ def clone(model: nn.Module) -> nn.Module:
             ),
         )
         memo.update((id(value), value) for value in shared)
-    return copy.deepcopy(model, memo)
+    copied: nn.Module = deep_copy(model, memo)
+    return copied
 
 
 def drop_hooks(model: nn.Module) -> nn.Module:
-    """Remove all forward hooks from a copy in place; returns it."""
+    """Remove all forward hooks but `weight_hooks` from a copy in place; returns it."""
     for module in model.modules():
+        kept = [(key, h) for key, h in _pre_hooks(module).items() if _computed_weight(h)]
         for name in _HOOKS:
             if "forward" in name and isinstance(vars(module).get(name), dict):
                 setattr(module, name, OrderedDict())
+        _pre_hooks(module).update(kept)
     return model
 
 
-def fingerprint(module: nn.Module) -> tuple[object, ...]:
-    """A key that is equal for modules that compute the same function of input and parameters."""
-    parts: list[object] = []
-    for path, part in module.named_modules():
-        parts += [path, type(part)]
-        for name, value in sorted(vars(part).items()):
-            if name not in _OF_TORCH:
-                parts.append((name, _contents(value)))
-    for name, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
-        parts.append((name, tuple(tensor.shape), tensor.dtype))
-    return tuple(parts)
+def weight_hooks(module: nn.Module) -> list[tuple[str, Any]]:
+    """Return the hooks that compute a weight before each call of a module, and its name.
+
+    Old-style `weight_norm`, `spectral_norm` and pruning of `torch.nn.utils` work by such hooks.
+    They belong to what the module computes, as other hooks do not.
+    """
+    found = ((_computed_weight(hook), hook) for hook in _pre_hooks(module).values())
+    return [(name, hook) for name, hook in found if name]
 
 
-def _contents(value: object) -> object:
-    """A key that is equal for equal values; the identity of tensors and modules."""
-    if isinstance(value, Tensor | nn.Module):
-        return id(value)
-    text = repr(value)
-    if not any(mark in text for mark in _INCOMPLETE):
-        return text
-    try:
-        return pickle.dumps(value)
-    except Exception:  # for example a closure: equal to itself only
-        return id(value)
+def _pre_hooks(module: nn.Module) -> dict[int, Any]:
+    hooks: dict[int, Any] = vars(module).get("_forward_pre_hooks", {})
+    return hooks
+
+
+def _computed_weight(hook: object) -> str:
+    if not type(hook).__module__.startswith("torch.nn.utils."):
+        return ""
+    return str(getattr(hook, "name", "") or getattr(hook, "_tensor_name", ""))
 
 
 def ancestors(path: str) -> list[str]:

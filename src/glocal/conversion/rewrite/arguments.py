@@ -101,9 +101,11 @@ def read_arguments(runs: Sequence[Any]) -> Arguments:
         if not isinstance(values[0], Spec):
             if place not in sizes and any(v is not values[0] and v != values[0] for v in values):
                 raise ConversionError(f"argument {place} of the block depends on the image size")
-            inputs.append(Input(None))
+            inputs.append(Input(None) if place in sizes else Input(None, fixed=values[0]))
             continue
         shapes = [tuple(spec.shape) for spec in values]
+        lengths_of = list(zip(*shapes, strict=True))
+        known = tuple(n[0] if d and not role(n) else None for d, n in enumerate(lengths_of))
         pixels = next((d for d, n in enumerate(zip(*shapes, strict=True)) if role(n) == "HW"), None)
         if pixels is not None:
             images = area and list(zip(leaves[area[0]], leaves[area[1]], strict=True))
@@ -120,7 +122,7 @@ def read_arguments(runs: Sequence[Any]) -> Arguments:
         for dim, lengths in enumerate(zip(*shapes, strict=True)):
             if role(lengths):
                 sources.setdefault(lengths, (len(tensors), dim))
-        inputs.append(Input(str(place), pixels, None if pixels is None else area))
+        inputs.append(Input(str(place), pixels, None if pixels is None else area, shape=known))
         tensors.append(TensorInput((shapes[0], shapes[1], shapes[2]), values[0].dtype))
     if not sources:
         raise TooSmallError("no argument of the block is a feature map")

@@ -1,10 +1,13 @@
 """A captured block: its graph, and where maps, batches and global operations are in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
+from glocal.conversion.rewrite.dtypes import Follows
 from glocal.conversion.rewrite.nodes import operation
 from glocal.conversion.rewrite.program import Input
 from glocal.errors import ConversionError
@@ -13,6 +16,9 @@ from glocal.scanning.analysis import Global
 from glocal.scanning.dims import Dim, Sizes, role
 
 __all__ = ["Block", "MapDims"]
+
+
+_NARROW = (torch.float32, torch.complex64, torch.float16, torch.bfloat16, torch.complex32)
 
 
 class MapDims(NamedTuple):
@@ -46,6 +52,7 @@ class Block:
         mixes_images: the nodes that mix the images of a batch.
         cells_are_channels: True if a map that is cut into a grid of cells is a map of one cell, and
             the cells are channels: nothing in the block mixes them.
+        floats: what in the graph follows the floating-point type of the inputs.
     """
 
     graph: fx.Graph
@@ -61,6 +68,14 @@ class Block:
     dims: dict[fx.Node, tuple[Dim, ...]]
     mixes_images: frozenset[fx.Node] = frozenset()
     cells_are_channels: bool = False
+    floats: Follows = field(default_factory=Follows)
+
+    @property
+    def is_narrow(self) -> bool:
+        """True if the block computes in single or half precision whatever its inputs are."""
+        leaves = (leaf for n in self.graph.nodes for leaf in tree_leaves((n.args, dict(n.kwargs))))
+        own = self.floats.dtype if self.floats.types else None
+        return any(t in _NARROW and t != own for t in leaves if isinstance(t, torch.dtype))
 
     def map_dims(self, node: fx.Node) -> MapDims | None:
         """Return the dims of the map in a tensor (n, ..., h, w, ...); None if it is no map."""

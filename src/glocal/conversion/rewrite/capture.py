@@ -1,7 +1,5 @@
 """Captures a block of a network as a graph of aten operations and finds what is global in it."""
 
-import copy
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,14 +19,17 @@ from glocal.conversion.rewrite.arguments import (
     read_arguments,
 )
 from glocal.conversion.rewrite.block import Block
+from glocal.conversion.rewrite.capture_errors import reason_of
 from glocal.conversion.rewrite.decompositions import Decompositions
+from glocal.conversion.rewrite.dtypes import Follows, follow_dtype, in_dtype
+from glocal.conversion.rewrite.functional import decomposed
 from glocal.conversion.rewrite.image_by_image import ImageByImage
 from glocal.conversion.rewrite.symbolic_numbers import symbolic_numbers
 from glocal.errors import ConversionError
 from glocal.scanning.analysis import Analysis
 from glocal.scanning.aten import mixed_dims
 from glocal.scanning.dims import Dim, role
-from glocal.scanning.modules import clone, drop_hooks
+from glocal.scanning.modules import clone, drop_hooks, weight_hooks
 from glocal.scanning.trace import Ref, Trace, quiet, trace_graph
 
 __all__ = ["TooSmallError", "capture"]
@@ -41,7 +42,7 @@ _BATCH = f"the batch size {_FROZEN}"
 def capture(
     module: nn.Module, runs: Sequence[tuple[Any, Any]], *, image_by_image: bool = False
 ) -> Block:
-    """Capture a module for every batch size, height and width.
+    """Capture a module for every batch size, height, width and floating-point type.
 
     Args:
         module: is not changed.
@@ -54,29 +55,33 @@ def capture(
         ConversionError: the module cannot be captured; the message says why.
     """
     arguments = read_arguments(runs)
-    alone = drop_hooks(clone(module)).eval()
-    if any(t.is_meta for t in (*alone.parameters(), *alone.buffers())):
-        alone = copy.deepcopy(alone).to_empty(device="cpu")
-    device = next((t.device for t in (*alone.parameters(), *alone.buffers())), torch.device("cpu"))
-    with symbolic_numbers(alone) as lines:
-        images = 1 if image_by_image else 2
-        program = _export(_Alone(alone, arguments), arguments, device, images, lines)
-    if image_by_image:
-        program = _export(_Batched(alone, program), arguments, device, 2)
-    return _read(program, arguments)
+
+    def exported(dtype: torch.dtype) -> ExportedProgram:
+        alone = _in_dtype(module, dtype)
+        with symbolic_numbers(alone) as lines:
+            images = 1 if image_by_image else 2
+            program = _export(_Alone(alone, arguments), arguments, dtype, images, lines)
+        if image_by_image:
+            program = _export(_Batched(alone, program), arguments, dtype, 2)
+        return program
+
+    program, follows = follow_dtype(exported)
+    return _read(program, arguments, follows)
 
 
 def _export(
     alone: nn.Module,
     arguments: Arguments,
-    device: torch.device,
+    dtype: torch.dtype,
     images: int,
     lines: Sequence[str] = (),
 ) -> ExportedProgram:
     """Export a module for every height, width and, unless it has one image, batch size."""
+    tensors = (*alone.parameters(), *alone.buffers())
+    device = next((t.device for t in tensors), torch.device("cpu"))
     # In the higher run height and width differ, so the exporter does not take one for the other.
     example = tuple(
-        torch.zeros(given.with_batch(1, images), dtype=given.dtype, device=device)
+        torch.zeros(given.with_batch(1, images), dtype=in_dtype(given.dtype, dtype), device=device)
         for given in arguments.tensors
     )
     dynamic = tuple(
@@ -90,14 +95,11 @@ def _export(
     try:
         with torch.no_grad(), quiet():
             program = export(alone, example, dynamic_shapes=(dynamic,), strict=False)
-            decomposed: ExportedProgram = program.run_decompositions({})
-            return decomposed
+            return decomposed(program)
     except ConversionError:
         raise
     except Exception as error:
-        text = f"torch.export cannot capture it: {_reason(error)}"
-        if _FROZEN in text and lines:
-            text = f"{text} ({lines[0]})"
+        text = reason_of(error, lines[0] if lines else "")
         if _BATCH in text:
             raise BatchError(text) from None
         if _FROZEN in text and any(len(given.shapes[0]) != 4 for given in arguments.tensors):
@@ -105,15 +107,25 @@ def _export(
         raise ConversionError(text) from None
 
 
-def _reason(error: Exception) -> str:
-    text = next((line for line in str(error).splitlines() if line.strip()), "")
-    if "DataDependent" in type(error).__name__:
-        return "its code branches on the values of tensors"
-    frozen = re.findall(r"size\(\)\[(\d+)\]", text) if "Constraints violated" in text else []
-    if frozen:
-        what = "batch size" if set(frozen) == {"0"} else "image size"
-        return f"its code turns the {what} {_FROZEN}"
-    return f"{type(error).__name__}: {text[:160]}"
+def _in_dtype(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Copy a module in eval mode with parameters of a floating-point type and of no values."""
+    alone = drop_hooks(clone(module)).eval()
+    made: dict[int, Tensor] = {}
+
+    def empty(tensor: Any) -> Any:
+        if tensor is None or not (tensor.is_meta or tensor.dtype.is_floating_point):
+            return tensor
+        device = "cpu" if tensor.is_meta else tensor.device
+        kind = in_dtype(tensor.dtype, dtype)
+        if id(tensor) not in made:
+            new = torch.empty_like(tensor, dtype=kind, device=device, requires_grad=False)
+            made[id(tensor)] = nn.Parameter(new, False) if isinstance(tensor, nn.Parameter) else new
+        return made[id(tensor)]
+
+    for part in alone.modules():
+        for tensors in (part._parameters, part._buffers):
+            tensors.update({name: empty(tensor) for name, tensor in tensors.items()})
+    return alone
 
 
 class _Batched(nn.Module):
@@ -152,20 +164,29 @@ class _Alone(nn.Module):
         super().__init__()
         self.block = block
         self.arguments = arguments
+        self._forget_weights()
 
     def forward(self, *tensors: Tensor) -> Any:
         args, kwargs = self.arguments.rebuild(tensors)
         with Decompositions(self.block):
-            return self.block(*args, **kwargs)
+            result = self.block(*args, **kwargs)
+        self._forget_weights()
+        return result
+
+    def _forget_weights(self) -> None:
+        """Delete the weights that hooks compute: an exporter refuses what is stored in a run."""
+        for module in self.block.modules():
+            for name, _ in weight_hooks(module):
+                vars(module).pop(name, None)
 
 
-def _read(program: ExportedProgram, arguments: Arguments) -> Block:
+def _read(program: ExportedProgram, arguments: Arguments, follows: Follows) -> Block:
     graph = program.graph_module.graph
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     parameters, constants, given = {}, {}, []
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
-            parameters[node.name] = str(spec.target).removeprefix("block.")
+            parameters[node.name] = _path_of(spec.target)
         elif spec.kind == InputKind.CONSTANT_TENSOR:
             constants[node.name] = program.constants[str(spec.target)].detach().clone()
         elif spec.kind == InputKind.USER_INPUT:
@@ -183,7 +204,7 @@ def _read(program: ExportedProgram, arguments: Arguments) -> Block:
         elif target.kind == OutputKind.USER_INPUT_MUTATION:
             mutated.append((places[str(target.target)], value))
         else:
-            raise ConversionError("the block writes to its own buffers")
+            raise ConversionError(f"it writes to its own buffer '{_path_of(target.target)}'")
     tensors = dict(zip(given, arguments.tensors, strict=True))
     found, shapes, dims, mixing = _analyse(graph, tensors)
     assert program.call_spec.out_spec is not None
@@ -191,8 +212,12 @@ def _read(program: ExportedProgram, arguments: Arguments) -> Block:
     returns = tree_unflatten(range(len(outputs)), program.call_spec.out_spec)
     return Block(
         graph, inputs, call, parameters, constants, tuple(outputs), returns,
-        tuple(mutated), found, shapes, dims, mixing,
+        tuple(mutated), found, shapes, dims, mixing, follows,
     )  # fmt: skip
+
+
+def _path_of(target: object) -> str:
+    return str(target).removeprefix("block.")
 
 
 def _analyse(graph: fx.Graph, tensors: dict[fx.Node, TensorInput]) -> Any:
@@ -211,8 +236,7 @@ def _analyse(graph: fx.Graph, tensors: dict[fx.Node, TensorInput]) -> Any:
     try:
         runs = [run(0, 2), run(1, 2), run(2, 2), run(0, 3)]
     except Exception as error:
-        text = " ".join(str(error).split())[:160]
-        raise ConversionError(f"the capture does not run at other image sizes: {text}") from None
+        raise ConversionError(f"at other image sizes {reason_of(error)}") from None
     traces = (runs[0][0], runs[1][0], runs[2][0])
     paths = [[(call.name, call.path) for call in trace.calls] for trace in traces]
     if paths[0] != paths[1] or paths[0] != paths[2]:

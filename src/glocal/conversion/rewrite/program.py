@@ -5,20 +5,30 @@ function drops each value after its last use, as `fx.Interpreter` does, and is f
 over nodes (one gate of 11 operations on an 8x8 map: 150 µs in a loop, 86 µs as a function).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_flatten, tree_map, tree_structure
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_structure
 
+from glocal.conversion.rewrite.dtypes import in_dtype
 from glocal.conversion.rules.rule import Local
+from glocal.errors import ArgumentError
+from glocal.scanning.fingerprint import value_key
 
-__all__ = ["DEVICE", "PRECISION", "Input", "Program", "Rewritten"]
+__all__ = ["DEVICE", "DTYPE", "FREE", "PRECISION", "Input", "Program", "Rewritten"]
 
 DEVICE = "device"
 """Name of the graph's input for the device of the tensors."""
+DTYPE = "dtype"
+"""Name of the graph's input for the floating-point type of the tensors."""
 PRECISION = "precision"
 """Name of the graph's input for the precision of window statistics."""
+
+
+FREE = "any value"
+"""Marks an argument that may have any value."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +39,27 @@ class Input:
         name: of the input; None for a leaf that the graph does not read.
         pixels: dim with flattened pixels, which is unflattened; None if there is none.
         size: positions of the leaves that are the height and width of that map.
+        fixed: the value that the leaf had in the capture, if it is no tensor and no size.
+        shape: the lengths that a tensor had in the capture; None for a dim of any length.
     """
 
     name: str | None
     pixels: int | None = None
     size: tuple[int, int] | None = None
+    fixed: Any = FREE
+    shape: tuple[int | None, ...] | None = None
+
+    def accepts(self, leaf: Any) -> bool:
+        """True if a leaf of the arguments is as it was in the capture."""
+        if self.shape is not None:
+            return (
+                isinstance(leaf, Tensor)
+                and leaf.ndim == len(self.shape)
+                and all(n is None or n == m for n, m in zip(self.shape, leaf.shape, strict=True))
+            )
+        if self.fixed is FREE or isinstance(leaf, torch.device):
+            return True
+        return leaf is self.fixed or value_key(leaf) == value_key(self.fixed)
 
 
 @dataclass(frozen=True)
@@ -51,6 +77,8 @@ class Program:
         returns: the result with the position of each leaf for the leaf.
         mutated: positions of the leaves of (args, kwargs) that the block writes to.
         follows_law_of_windows: as in `classify.Classification`.
+        returned: position of a result to that of the leaf which it is: one that is written to.
+        follows: constants of this type take the type of the inputs; None if none do.
     """
 
     inputs: tuple[Input, ...]
@@ -62,6 +90,14 @@ class Program:
     returns: Any
     mutated: tuple[int, ...] = ()
     follows_law_of_windows: bool = False
+    returned: dict[int, int] = field(default_factory=dict)
+    follows: torch.dtype | None = None
+
+    def accepts(self, structure: TreeSpec, leaves: list[Any]) -> bool:
+        """True if the program was captured with such arguments."""
+        return structure == tree_structure(self.call) and all(
+            given.accepts(leaf) for given, leaf in zip(self.inputs, leaves, strict=True)
+        )
 
     def __str__(self) -> str:
         """The generated Python function."""
@@ -77,18 +113,29 @@ class Rewritten(Local):
     """A module that runs a program with the parameters of the original.
 
     The program was captured in eval mode and calls no submodules: their hooks do not run.
+
+    Attributes:
+        program: what it runs.
+        others: programs for other arguments: another flag, keyword or number of tensors.
     """
 
     program: Program
+    others: tuple[Program, ...] = ()
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """All programs."""
+        return (self.program, *self.others)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute what the original does, with local operations instead of global ones."""
-        program = self.program
         leaves, structure = tree_flatten((args, kwargs))
-        if structure != tree_structure(program.call):
-            raise TypeError(
-                f"this rewritten block takes the arguments that its original had when it was "
-                f"captured, {program.call}; got {structure}"
+        program = next((p for p in self.programs if p.accepts(structure, leaves)), None)
+        if program is None:
+            raise ArgumentError(
+                "this rewritten block was captured with other arguments: "
+                f"{'; '.join(_signature(p) for p in self.programs)}; convert the network with an "
+                "example that calls the block so"
             )
         values: dict[str, Any] = {PRECISION: self.precision}
         for leaf, given in zip(leaves, program.inputs, strict=True):
@@ -98,13 +145,40 @@ class Rewritten(Local):
                 leaf = leaf.unflatten(given.pixels, (leaves[given.size[0]], leaves[given.size[1]]))
             values[given.name] = leaf
             values.setdefault(DEVICE, leaf.device)
+            if leaf.is_floating_point():
+                values.setdefault(DTYPE, leaf.dtype)
         for name, path in program.parameters.items():
             owner, _, attribute = path.rpartition(".")
             values[name] = getattr(self.get_submodule(owner), attribute)
+            if values[name].is_floating_point():
+                values.setdefault(DTYPE, values[name].dtype)
         for name, constant in program.constants.items():
-            values[name] = constant.to(values[DEVICE])
+            dtype = constant.dtype
+            if program.follows in (dtype, _real(dtype)):
+                dtype = in_dtype(dtype, values[DTYPE])
+            values[name] = constant.to(values[DEVICE], dtype)
         results = program.module.forward(*(values[name] for name in program.reads))
         written = results[len(results) - len(program.mutated) :]
         for place, value in zip(program.mutated, written, strict=True):
             leaves[place].copy_(value.view_as(leaves[place]))
-        return tree_map(results.__getitem__, program.returns)
+        outputs = list(results)
+        for place, leaf in program.returned.items():
+            outputs[place] = leaves[leaf]
+        return tree_map(outputs.__getitem__, program.returns)
+
+
+def _real(dtype: torch.dtype) -> torch.dtype:
+    return dtype.to_real() if dtype.is_complex else dtype
+
+
+def _signature(program: Program) -> str:
+    """The arguments of a program as text."""
+
+    def text(place: int) -> str:
+        given = program.inputs[place]
+        if given.shape is not None:
+            return "x".join("*" if n is None else str(n) for n in given.shape)
+        return "a size" if given.fixed is FREE else repr(given.fixed)
+
+    args, kwargs = tree_map(text, program.call)
+    return ", ".join([*map(str, args), *(f"{name}={value}" for name, value in kwargs.items())])

@@ -21,12 +21,13 @@ from torch import fx, nn
 from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.classify import Classification, classify
+from glocal.conversion.rewrite.dtypes import make_symbolic
 from glocal.conversion.rewrite.emission import Emission, WindowStatistic
 from glocal.conversion.rewrite.emit_meetings import emit_filter, emit_mixture, emit_product
 from glocal.conversion.rewrite.emit_reductions import DeferredValues, emit_norm
 from glocal.conversion.rewrite.joined_strips import emit_on_joined, emit_part
 from glocal.conversion.rewrite.nodes import operation
-from glocal.conversion.rewrite.program import Program
+from glocal.conversion.rewrite.program import DTYPE, Program
 from glocal.conversion.rewrite.regions import regions
 from glocal.conversion.rewrite.roles import (
     Alias,
@@ -127,6 +128,7 @@ def _refuse_half(node: fx.Node) -> Any:
 def _program(emission: Emission, classification: Classification) -> Program:
     """Return the emitted graph without dead code, as a program."""
     block, graph = emission.block, emission.graph
+    make_symbolic(graph, block.floats, DTYPE)
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     for node in graph.find_nodes(op="placeholder"):
         if not node.users:
@@ -143,7 +145,19 @@ def _program(emission: Emission, classification: Classification) -> Program:
         block.returns,
         tuple(place for place, _ in block.mutated),
         classification.follows_law_of_windows,
+        _returned_arguments(block),
+        block.floats.dtype if block.floats.types else None,
     )
+
+
+def _returned_arguments(block: Block) -> dict[int, int]:
+    """Return which results are an argument that the block writes to, by position."""
+    written = {node: place for place, node in block.mutated}
+    return {
+        place: written[value]
+        for place, value in enumerate(block.outputs)
+        if isinstance(value, fx.Node) and value in written
+    }
 
 
 def _unify_precision(graph: fx.Graph) -> None:

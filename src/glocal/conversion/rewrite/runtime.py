@@ -25,6 +25,7 @@ __all__ = [
     "as_map",
     "as_type",
     "broadcastable",
+    "complex_of",
     "expand",
     "expand_to_map",
     "exponentials",
@@ -32,6 +33,7 @@ __all__ = [
     "from_map",
     "group_norm",
     "length",
+    "limit",
     "repeat_for_windows",
     "reshape",
     "stack_windows",
@@ -312,3 +314,13 @@ def group_norm(
         weight, bias = (t if t is None else t.repeat_interleave(depth) for t in (weight, bias))
     normed = ops.local_group_norm(flat, groups, window, weight, bias, eps, precision)
     return from_map(normed.view_as(m), where)
+
+
+def complex_of(dtype: torch.dtype) -> torch.dtype:
+    """Return the complex type of the precision of a floating-point type."""
+    return dtype.to_complex()
+
+
+def limit(dtype: torch.dtype, name: str) -> float:
+    """Return an attribute of `torch.finfo` of a type ("eps", "max")."""
+    return float(getattr(torch.finfo(dtype), name))

@@ -1,0 +1,103 @@
+"""Says what in the user's code prevents the capture of a block.
+
+An error of torch is translated by a table: torch's own text reaches the user only where no row
+fits, in quotes. The line is that of the last frame outside torch and glocal.
+"""
+
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+__all__ = ["reason_of", "user_line"]
+
+_OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
+_NETWORKS = str(Path(__file__).parents[2] / "networks")
+
+# The first row whose pattern is in "type of the error: its text" says why.
+_REASONS = (
+    (r"nonzero|UnbackedSymInt|DynamicOutputShape|masked_select|unique", "its code selects values "
+     "by a mask or an index list, so that a size depends on the values of tensors"),
+    (r"numpy\(\)|to a numpy|__array__|tolist", "its code takes values out of tensors (NumPy)"),
+    (r"DataDependent|data-dependent|\bu\d+\b|vr must not be None|_local_scalar_dense|\.item\(\)",
+     "its code branches on the values of tensors, or takes a number out of one"),
+    (r"batch size", "its code turns the batch size into a constant"),
+    (r"Constraints violated|specialized|inequality|cannot be solved|ConstraintViolation",
+     "its code turns the image size into a constant"),
+    (r"vmap|functorch|BatchedTensor", "its code maps a function over the batch (torch.vmap)"),
+    (r"broadcast a dimension|must match the size|[Ss]izes of tensors must match|invalid for input "
+     r"of size|shape mismatch|size mismatch|cannot be multiplied|Cannot view a "
+     r"tensor|expanded size",
+     "its code combines tensors whose sizes do not match at other image sizes"),
+    (r"same dtype|expected scalar type|Input type .* and bias type|dtype", "its code mixes the "
+     "dtype of its input with another one, so that it runs in one dtype only"),
+    (r"same device|on the same device|device", "its code mixes tensors of two devices"),
+    (r"assigned during export", "its code stores a tensor in an attribute of a module"),
+    (r"mutat|in-?place|leaf Variable", "its code writes to a tensor in place where a copy cannot"),
+    (r"ScriptModule|torch\.jit|RecursiveScript", "it is compiled by torch.jit"),
+    (r"torch\.compile|dynamo|Dynamo", "it is compiled by torch.compile"),
+    (r"sparse", "its code uses sparse tensors"),
+    (r"Unsupported input type|unsupported type|Unsupported|pytree", "its code passes or returns "
+     "values that are no tensors"),
+    (r"custom|torch\.library|NotImplementedError", "its code calls an operation that runs on "
+     "values only"),
+)  # fmt: skip
+
+
+def reason_of(error: BaseException, frozen_at: str = "") -> str:
+    """Return what in the user's code caused an error of a capture or a run, with its line.
+
+    Args:
+        error: from torch or from the user's code.
+        frozen_at: the line that turned a size into a constant, if that is known.
+    """
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    frozen = re.findall(r"size\(\)\[(\d+)\]", text) if "Constraints violated" in text else []
+    if frozen and set(frozen) == {"0"}:
+        text = "batch size"
+    why = next((reason for pattern, reason in _REASONS if re.search(pattern, text)), None)
+    is_frozen = why is not None and "into a constant" in why
+    line = (frozen_at if is_frozen else "") or user_line(error)
+    at = f" ({line})" if line else ""
+    return f"{why}{at}" if why else f'its code fails{at}: "{text[:120]}"'
+
+
+def user_line(error: BaseException) -> str:
+    """Return the user's line that caused an error, as "file.py:12"; empty if none is known."""
+    for each in _chain(error):
+        for frame in reversed(traceback.extract_tb(each.__traceback__)):
+            if _is_users(frame.filename):
+                return f"{Path(frame.filename).name}:{frame.lineno}"
+    return next(_guard_lines(error), "")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and its causes, the cause first."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
+        causes.append(cause)
+    return reversed(causes)
+
+
+def _is_users(filename: str) -> bool:
+    ours = filename.startswith(_OURS) and not filename.startswith(_NETWORKS)
+    return not (ours or filename.startswith("<") or "site-packages/sympy" in filename)
+
+
+def _guard_lines(error: BaseException) -> Iterator[str]:
+    """Lines that made an assumption about a size, for an error that is raised after the run.
+
+    torch records them with the guards of its shape environment, which a frame of the traceback
+    still refers to.
+    """
+    for each in _chain(error):
+        for frame, _ in traceback.walk_tb(each.__traceback__):
+            for value in list(frame.f_locals.values()):
+                if isinstance(value, FakeTensorMode) and value.shape_env is not None:
+                    for guard in value.shape_env.guards:
+                        place = getattr(guard.sloc, "framework_loc", None)
+                        if isinstance(place, traceback.FrameSummary) and _is_users(place.filename):
+                            yield f"{Path(place.filename).name}:{place.lineno}"
