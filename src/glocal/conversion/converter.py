@@ -93,7 +93,8 @@ class Conversion:
     @property
     def blocks(self) -> dict[str, list[Global]]:
         """The converted modules by path, with the global operations of the original in each."""
-        return {path: self._inside(path) for path in sorted(self._replaced)}
+        outermost = [p for p in self._replaced if not self._replaced & {*ancestors(p)[1:]}]
+        return {path: self._inside(path) for path in sorted(outermost)}
 
     def without(self, paths: Iterable[str], why: str) -> "Conversion":
         """The conversion before its run, with the modules at some paths left as they are."""

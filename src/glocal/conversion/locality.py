@@ -18,9 +18,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 __all__ = ["Strip", "Suspect", "suspects"]
 
-Run = Callable[[nn.Module, Any], Any]
-"""Runs a network on its arguments, with a fixed random state and restored buffers."""
-
 _LOCAL = (
     nn.modules.conv._ConvNd, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh,
     nn.Identity, nn.PixelShuffle, nn.PixelUnshuffle, nn.Linear, nn.modules.dropout._DropoutNd,
@@ -39,13 +36,13 @@ class Strip:
     Attributes:
         length: of the strip.
         axis: along which it is long: -2 for a high strip, -1 for a wide one.
-        margin: pixels before the band and after the far pixels, for paddings that wrap around.
-        band: pixels whose values change.
+        band: pixels whose values change, a third of the way along the strip: what mirrors,
+            shifts or scales the map moves them. As many pixels at the far end are not looked at,
+            because padding may wrap around.
     """
 
     length: int
     axis: int
-    margin: int
     band: int
 
     def axis_of(self, shape: tuple[int, ...]) -> int | None:
@@ -63,20 +60,24 @@ class Strip:
                 return scale
         return None
 
-    def columns(self, n: int, start: float, stop: float) -> slice:
+    def columns(self, n: int, start: int, stop: int) -> slice:
         """The places of input pixels [start, stop) on an axis of n, rounded inwards."""
-        first, last = -(-int(start) * n // self.length), int(stop) * n // self.length
+        first, last = -(-start * n // self.length), stop * n // self.length
         return slice(first, max(first, last))
 
     @property
     def start(self) -> int:
         """First pixel of the band."""
-        return self.margin
+        return self.length // 3
 
     @property
     def stop(self) -> int:
         """First pixel after the band."""
-        return self.margin + self.band
+        return self.start + self.band
+
+    def far(self, n: int, distance: int) -> slice:
+        """The places on an axis of n that are farther after the band than this many pixels."""
+        return self.columns(n, self.stop + distance, self.length - self.band)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def suspects(
     network: nn.Module,
     args: Any,
     strip: Strip,
-    run: Run,
+    run: Callable[[Any], Any],
     reach: Mapping[str, int],
     excused: Collection[str] = (),
 ) -> tuple[list[Suspect], set[str], bool]:
@@ -108,7 +109,7 @@ def suspects(
         network: a private copy; hooks are added and removed.
         args: its arguments on the strip.
         strip: the places.
-        run: runs the network.
+        run: runs the network on its arguments, with the same random numbers at each call.
         reach: by path of a local module, how far its output may depend on its input, in input
             pixels; other modules are tested for a distance of one band.
         excused: paths of modules that may be global.
@@ -119,9 +120,9 @@ def suspects(
     """
     watch = _Watch(network, strip, reach, excused)
     try:
-        run(network, args)
+        run(args)
         watch.second = True
-        run(network, watch.changed_band(args))
+        run(watch.changed_band(args))
     finally:
         watch.remove()
     return watch.found, watch.called, watch.judged_root
@@ -242,15 +243,13 @@ class _Watch:
         dim = self.strip.axis_of(tuple(t.shape))
         if dim is None:
             return t
-        strip, n = self.strip, t.shape[dim]
-        far = strip.columns(n, strip.stop + strip.band, strip.length - strip.margin)
-        return t.narrow(dim, *_narrow(far))
+        return t.narrow(dim, *_narrow(self.strip.far(t.shape[dim], self.strip.band)))
 
     def _distance(self, path: str, clean: Tensor, changed: Tensor, dim: int) -> int:
         """Input pixels from the band to the farthest change beyond what is allowed; 0 if none."""
         strip, n = self.strip, clean.shape[dim]
         allowed = self.reach.get(path, strip.band)
-        far = strip.columns(n, strip.stop + allowed, strip.length - strip.margin)
+        far = strip.far(n, allowed)
         a, b = (t.narrow(dim, *_narrow(far)) for t in (clean, changed))
         if a.numel() == 0:
             return 0

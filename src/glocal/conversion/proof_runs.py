@@ -1,8 +1,9 @@
-"""Runs of the original and the converted network for the proof: copies, inputs, sizes."""
+"""What a proof runs: private copies of the original and the converted network, and inputs."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +13,22 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.ops.windows import Size
-from glocal.scanning.discover import MakeArgs
+from glocal.scanning.analysis import Global
+from glocal.scanning.discover import MakeArgs, Scan
 from glocal.scanning.private import private_copy
 from glocal.scanning.sandbox import keep_random_state
 from glocal.scanning.trace import quiet
 
-__all__ = ["Mode", "Network", "image_like", "isolated", "near_multiples"]
+__all__ = [
+    "Converted",
+    "Miss",
+    "Mode",
+    "Network",
+    "Pair",
+    "image_like",
+    "isolated",
+    "near_multiples",
+]
 
 Mode = Literal["inference", "no_grad", "grad"]
 
@@ -28,6 +39,44 @@ _MODES: dict[Mode, Callable[[], Any]] = {
 }
 _ASLEEP = 1e-3
 """A parameter whose values are all smaller hides what it scales: zero-initialised branches."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A conversion to prove.
+
+    Attributes:
+        model, root: the original, and the converted copy.
+        scan: of the original.
+        train_size, window: (height, width) in input pixels.
+        blocks: the converted modules by path, with the global operations of the original in each.
+        left: the operations that stay global, as named or allowed.
+        excused: paths of modules that are known to be global.
+    """
+
+    model: nn.Module
+    root: nn.Module
+    scan: Scan
+    train_size: Size
+    window: Size
+    blocks: Mapping[str, Sequence[Global]]
+    left: Sequence[Global] = ()
+    excused: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A part of the proof that fails.
+
+    Attributes:
+        path: of the module at fault.
+        why: what its code does.
+        blocks: the converted modules to put back; empty if none is at fault.
+    """
+
+    path: str
+    why: str
+    blocks: tuple[str, ...] = ()
 
 
 class Network:
@@ -97,6 +146,22 @@ class Network:
     def results(self, args: Any, mode: Mode = "inference") -> list[Tensor]:
         """The tensors among the results."""
         return [t for t in tree_leaves(self.run(args, mode)) if isinstance(t, Tensor)]
+
+
+class Pair:
+    """The original and the converted network, as private copies.
+
+    Attributes:
+        converted: the conversion.
+        original, local: the networks.
+    """
+
+    def __init__(self, converted: Converted) -> None:
+        awake: dict[int, nn.Parameter] = {}
+        make_args = converted.scan.make_args
+        self.converted = converted
+        self.original = Network(converted.model, make_args, awake)
+        self.local = Network(converted.root, make_args, awake)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def private_copy(model: nn.Module) -> nn.Module:
     """
     memo: dict[int, Any] = {}
     copied = clone(model, memo)
+    memo = {key: v for key, v in memo.items() if isinstance(v, nn.Module | nn.Parameter)}
     memo.update((id(module), module) for module in copied.modules())
     for module in copied.modules():
         for name, buffer in module._buffers.items():
@@ -69,7 +70,7 @@ def _private(value: Any, memo: dict[int, Any], depth: int = _DEPTH) -> Any:
         if isinstance(value, FunctionType):
             return _private_function(value, memo, depth)
         if isinstance(value, MethodType):
-            return MethodType(value.__func__, inner(value.__self__))
+            return MethodType(inner(value.__func__), inner(value.__self__))
         if isinstance(value, functools.partial):
             keywords = {name: inner(part) for name, part in value.keywords.items()}
             return functools.partial(inner(value.func), *map(inner, value.args), **keywords)
