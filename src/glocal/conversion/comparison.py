@@ -1,6 +1,7 @@
 """Compares a converted network with the original where windows cover, and runs it beyond."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
 
@@ -21,6 +22,10 @@ __all__ = ["Comparison"]
 
 FULL_SIDE = 160
 """Up to this side, equality is checked where the window just covers the image, too."""
+SMALL = 64 * 64
+"""Pixels up to which a comparison is made with gradients, which keep all activations."""
+ROUNDING = 100
+"""Times the tolerance within which a comparison in float64 decides whether it is rounding."""
 LARGEST = 1 << 18
 """Pixels of the largest run, unless four training crops are more."""
 
@@ -32,7 +37,7 @@ class Comparison(Pair):
 
     def equality(self) -> Miss | None:
         """Compare the results where every window covers its map."""
-        checked = 0
+        ran = False
         for sizes, batches, mode in self._equal_sizes():
             for size, batch in ((s, b) for s in sizes for b in batches):
                 args = self.original.arguments(size, batch)
@@ -40,12 +45,16 @@ class Comparison(Pair):
                     wanted = self.original.results(args, mode)
                 except Exception:  # the network does not take this size or batch
                     continue
-                checked += 1
-                miss = self._compare(args, wanted, size, mode)
-                if miss:
-                    return miss
-                break
-        if not checked and self._first_is_covered:
+                ran = True
+                try:
+                    got = self.local.results(args, mode)
+                except Exception:
+                    return self._crash(args, size, mode)
+                if self._agree(wanted, got, size):
+                    break
+                if self._is_covered(size):
+                    return self._difference(args, size, mode)
+        if not ran:
             raise ConversionError(
                 f"{place(self.converted.model)} cannot be compared with its local form: it does "
                 f"not run on random images of {size_text(self.converted.scan.size)} pixels in "
@@ -54,46 +63,31 @@ class Comparison(Pair):
             )
         return None
 
-    @property
-    def _first_is_covered(self) -> bool:
-        pairs = zip(self.converted.window, self.converted.train_size, strict=True)
-        return all(window >= train for window, train in pairs)
-
     def _equal_sizes(self) -> Iterator[tuple[list[Size], tuple[int, ...], Mode]]:
         """Alternatives of sizes, batches, and the mode, for each of two or three comparisons."""
-        (th, tw), (wh, ww) = self.converted.scan.size, self.converted.window
-        if not self._first_is_covered:
-            th, tw = min(th, wh), min(tw, ww)
-            covered = [
-                s for s in near_multiples((th, tw), up=False) if covers_maps(self.converted, s)
-            ]
-            yield covered[:3], (2, 1), "no_grad"
-            return
-        largest = (min(wh, max(th, FULL_SIDE)), min(ww, max(tw, FULL_SIDE)))
-        if largest != (th, tw):
-            bigger = [s for s in near_multiples(largest, up=False) if s[0] >= th and s[1] >= tw]
-            yield (
-                [s for s in bigger if s != (th, tw) and covers_maps(self.converted, s)][:2],
-                (1,),
-                "inference",
-            )
-        yield [(th, tw)], (2, 1), "no_grad"
-        smaller = (max(1, (3 * th // 4) - 1 | 1), max(1, (5 * tw // 8) - 1 | 1))
-        small = smaller[0] * smaller[1] <= 64 * 64
-        fitting = near_multiples(smaller, up=False)
-        yield fitting, (1,), "grad" if small else "inference"
+        (th, tw), (wh, ww) = self.converted.train_size, self.converted.window
+        most = (min(wh, max(th, FULL_SIDE)), min(ww, max(tw, FULL_SIDE)))
+        if most[0] > th or most[1] > tw:
+            bigger = near_multiples(most, up=False)
+            yield [s for s in bigger if s[0] > th or s[1] > tw], (1,), "inference"
+        th, tw = min(th, wh), min(tw, ww)
+        yield [*near_multiples((th, tw), up=False), self.converted.scan.size], (1,), "no_grad"
+        smaller = (max(1, 5 * th // 8 - 1 | 1), max(1, tw // 2 - 1 | 1))
+        small = smaller[0] * smaller[1] <= SMALL
+        yield near_multiples(smaller, up=False), (2, 1), "grad" if small else "inference"
 
-    def _compare(self, args: Any, wanted: list[Tensor], size: Size, mode: Mode) -> Miss | None:
+    def _is_covered(self, size: Size) -> bool:
+        made = self.converted
+        axes = zip(size, made.scan.size, made.window, strict=True)
+        return all(n <= scanned <= w for n, scanned, w in axes) or covers_maps(made, size)
+
+    def _agree(self, wanted: list[Tensor], got: list[Tensor], size: Size) -> bool:
+        difference = _excess(wanted, got)
+        return difference <= 1 or (difference < ROUNDING and self._agree_in_float64(size))
+
+    def _difference(self, args: Any, size: Size, mode: Mode) -> Miss:
+        """The miss where the results differ."""
         at = f"at {size_text(size)}"
-        try:
-            got = self.local.results(args, mode)
-        except Exception as error:
-            return self._crash(error, at)
-        difference = _difference(wanted, got)
-        if difference <= 1:
-            return None
-        if difference < 100 and self._agree_in_float64(size):
-            return None  # rounding
         miss = self._differing_block(args, mode, at)
         if miss and (other := self._other_path(size)):
             return Miss(miss.path, f"{other}; its local form computes other values", miss.blocks)
@@ -128,7 +122,7 @@ class Comparison(Pair):
                 for model in (made.model, made.root)
             )
             args = one.arguments(size)
-            return _difference(one.results(args), two.results(args)) <= 1
+            return _excess(one.results(args), two.results(args)) <= 1
         except Exception:  # code that creates float32 tensors, say
             return False
 
@@ -156,13 +150,14 @@ class Comparison(Pair):
                 torch.set_rng_state(state)
                 try:
                     got = _tensors(local(*own, **keywords))
-                    if _difference(_tensors(out), got) > 1:
+                    if _excess(_tensors(out), got) > 1:
                         found.append(Miss(path, cause_of_difference(source, at), (path,)))
-                    elif _difference(_tensors((a, k)), _tensors((own, keywords))) > 1:
+                    elif _excess(_tensors((a, k)), _tensors((own, keywords))) > 1:
                         why = f"{place(module)} writes to its input, and its local form does not"
                         found.append(Miss(path, why, (path,)))
                 except Exception:
-                    found.append(Miss(path, _does_not_run(module, at), (path,)))
+                    why = f"{place(source)} runs in the original {at}, not in its local form"
+                    found.append(Miss(path, why, (path,)))
                 finally:
                     torch.set_rng_state(after)
 
@@ -188,38 +183,43 @@ class Comparison(Pair):
         if wanted[0] * wanted[1] > limit:
             wanted = (th * 3 // 4 | 1, min(tw * 5 // 4, limit // th) | 1)
         for size in near_multiples(wanted, up=True):
-            at = f"at {size_text(size)}"
             args = self.local.arguments(size)
-            running = _Running(self.local.module)
             try:
                 got = self.local.results(args)
-            except Exception as error:
+            except Exception:
                 try:
                     self.original.run(args)
                 except Exception:  # nor does the original take this size
                     continue
-                return self._crash(error, at, running.path)
-            finally:
-                running.remove()
-            if all(_is_finite(t) for t in got) or not all(
-                _is_finite(t) for t in self.original.results(args)
-            ):
+                return self._crash(args, size, "inference")
+            if all(_is_finite(t) for t in got):
                 return None
-            why = f"the local form returns values that are not finite {at}, and the original none"
-            path = next(iter(made.blocks))
-            return Miss(path, why, tuple(made.blocks))
+            if any(not _is_finite(t) for t in self.original.results(args)):
+                return None
+            why = (
+                f"the local form returns values that are not finite at {size_text(size)}, where "
+                "those of the original are"
+            )
+            return Miss(next(iter(made.blocks)), why, tuple(made.blocks))
         return None
 
-    def _crash(self, error: Exception, at: str, path: str | None = None) -> Miss:
-        if path is None:
-            path = ""
+    def _crash(self, args: Any, size: Size, mode: Mode) -> Miss:
+        """The miss where the original runs and the converted network does not."""
+        running = _Running(self.local.module)
+        with suppress(Exception):
+            self.local.run(args, mode)
+        running.remove()
+        module = dict(self.converted.model.named_modules()).get(running.path, self.converted.model)
+        why = (
+            f"the code of {place(module)} runs in the original network at {size_text(size)}, "
+            "not in its local form"
+        )
         blocks = self.converted.blocks
-        for above in ancestors(path):
+        for above in ancestors(running.path):
             hit = [b for b in blocks if above in ancestors(b) or b in ancestors(above)]
             if hit:
-                inner = dict(self.converted.model.named_modules()).get(path, self.converted.model)
-                return Miss(path, _does_not_run(inner, at), tuple(hit))
-        return Miss(path, _does_not_run(self.converted.model, at), tuple(blocks))
+                return Miss(running.path, why, tuple(hit))
+        return Miss(running.path, why, tuple(blocks))
 
 
 class _Running:
@@ -252,10 +252,6 @@ class _Running:
             handle.remove()
 
 
-def _does_not_run(module: nn.Module, at: str) -> str:
-    return f"the code of {place(module)} runs in the original network {at}, not in its local form"
-
-
 def _tensors(values: Any) -> list[Tensor]:
     return [t for t in tree_leaves(values) if isinstance(t, Tensor)]
 
@@ -264,7 +260,7 @@ def _is_finite(t: Tensor) -> bool:
     return bool(torch.isfinite(t).all())
 
 
-def _difference(wanted: list[Tensor], got: list[Tensor]) -> float:
+def _excess(wanted: list[Tensor], got: list[Tensor]) -> float:
     """Largest difference over what rounding explains; infinite for other shapes or NaNs."""
     if [t.shape for t in wanted] != [t.shape for t in got]:
         return float("inf")

@@ -107,10 +107,11 @@ def localize(
         found = scan_network(model, train, example)
         conversion = Conversion(model, found, train, pixels, rules, window_overlap)
         rows = _run(conversion, patterns, precision, allow_global)
-        if verify and not _is_meta(model):
+        unproven = _why_unproven(model, verify)
+        if not unproven:
             conversion, rows = _proven(conversion, rows, patterns, precision, allow_global)
     root = conversion.root
-    setattr(root, _PLAN, Plan(train, pixels, rows, precision))
+    setattr(root, _PLAN, Plan(train, pixels, rows, precision, unproven))
     return root
 
 
@@ -165,8 +166,12 @@ def _proven(
                                     miss.why)  # fmt: skip
 
 
-def _is_meta(model: nn.Module) -> bool:
-    return any(t.is_meta for t in itertools.chain(model.parameters(), model.buffers()))
+def _why_unproven(model: nn.Module, verify: bool) -> str:
+    """Why a conversion is not proven; empty if it is."""
+    if not verify:
+        return "verify=False"
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    return "the network has no values (meta device)" if any(t.is_meta for t in tensors) else ""
 
 
 def _refuse(rows: Sequence[Row]) -> None:

@@ -30,9 +30,15 @@ def private_copy(model: nn.Module) -> nn.Module:
     It shares parameters with `model` and has its own buffers. What hooks and wrapped functions
     write to, through closures, globals or objects, is copied too.
     """
-    memo: dict[int, Any] = {}
-    copied = clone(model, memo)
-    memo = {key: v for key, v in memo.items() if isinstance(v, nn.Module | nn.Parameter)}
+    return _copy(model, {})
+
+
+def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """A private copy; `memo` has the copies of modules and functions, and gets more."""
+    own = dict(memo)
+    copied = clone(model, own)
+    # `clone` shares hooks and tensors; these are to be copied
+    memo.update((k, v) for k, v in own.items() if isinstance(v, nn.Module | nn.Parameter))
     memo.update((id(module), module) for module in copied.modules())
     for module in copied.modules():
         for name, buffer in module._buffers.items():
@@ -55,11 +61,7 @@ def _private(value: Any, memo: dict[int, Any], depth: int = _DEPTH) -> Any:
     if depth == 0:
         return value
     if isinstance(value, nn.Module):
-        memo[id(value)] = module = clone(value, memo)
-        for part in module.modules():
-            for name, buffer in part._buffers.items():
-                part._buffers[name] = None if buffer is None else buffer.clone()
-        return module
+        return _copy(value, memo)
     if isinstance(value, Tensor):
         return value if value.requires_grad else value.detach().clone()
 
