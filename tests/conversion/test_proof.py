@@ -96,7 +96,7 @@ def test_a_hook_that_computes_a_statistic_is_refused():
         glocal.localize(net, 32)
 
 
-def test_modules_in_a_plain_dict_are_refused_or_converted():
+def test_modules_in_a_plain_dict_are_refused():
     class Held(nn.Module):
         def __init__(self):
             super().__init__()
@@ -106,21 +106,8 @@ def test_modules_in_a_plain_dict_are_refused_or_converted():
         def forward(self, x):
             return self.parts["gate"](self.parts["head"](x))
 
-    try:
-        local = glocal.localize(Held().eval(), 32)
-    except glocal.ConversionError as error:
-        assert "gate" in str(error)
-        assert "plain container" in str(error)
-    else:
-        assert_local(local)
-
-
-def assert_local(local):
-    x = torch.rand(1, 3, 8, 512)
-    y = x.clone()
-    y[..., :32] *= 3
-    with torch.no_grad():
-        assert torch.allclose(local(x)[..., 200:], local(y)[..., 200:], atol=1e-5)
+    with pytest.raises(glocal.ConversionError, match=r"gate.*plain container"):
+        glocal.localize(Held().eval(), 32)
 
 
 def wrong_gate(module, window):

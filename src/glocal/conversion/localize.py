@@ -16,6 +16,7 @@ from glocal.errors import ArgumentError, ConversionError
 from glocal.ops.windows import LEAST, Overlap, Precision, Size, as_size
 from glocal.scanning.example import Example, scan_network
 from glocal.scanning.plan import Plan, Row
+from glocal.scanning.sandbox import keep_random_state
 
 __all__ = ["localize", "plan_of", "scan"]
 
@@ -103,7 +104,10 @@ def localize(
         raise ArgumentError(f'precision must be "exact" or "fast", got {precision!r}')
     patterns = (keep_global,) if isinstance(keep_global, str) else tuple(keep_global)
 
-    with torch.inference_mode(False):  # inside, torch shows a scan other operations
+    with (
+        keep_random_state(),
+        torch.inference_mode(False),
+    ):  # inside, torch shows a scan other operations
         found = scan_network(model, train, example)
         conversion = Conversion(model, found, train, pixels, rules, window_overlap)
         rows = _run(conversion, patterns, precision, allow_global)
