@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
@@ -123,6 +124,8 @@ class Network:
         """Arguments of forward with image-like values, the same ones at each call."""
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), None)
 
+        seeds = count()
+
         def fill(t: Tensor) -> Tensor:
             if not t.is_floating_point():
                 return t
@@ -131,7 +134,7 @@ class Network:
             if t.ndim < 3:
                 return t
             shape = [batch if t.shape[0] == 1 and t.ndim > 3 else t.shape[0], *t.shape[1:]]
-            return image_like(shape).to(t.device, t.dtype)
+            return image_like(shape, next(seeds)).to(t.device, t.dtype)
 
         made: tuple[Any, ...] = tree_map_only(Tensor, fill, self._make_args(size, None))
         return made
@@ -180,14 +183,14 @@ def _seeded() -> Iterator[None]:
         yield
 
 
-def image_like(shape: Sequence[int]) -> Tensor:
+def image_like(shape: Sequence[int], seed: int = 0) -> Tensor:
     """Random values in [0, 1] as in a photograph: smooth along height and width, with noise.
 
     >>> x = image_like((1, 3, 64, 64))
     >>> x.shape, bool((x >= 0).all() and (x <= 1).all())
     (torch.Size([1, 3, 64, 64]), True)
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     maps, (h, w) = torch.Size(shape[:-2]).numel(), shape[-2:]
     coarse = torch.rand(maps, 1, h // 12 + 2, w // 12 + 2, generator=generator)
     smooth = F.interpolate(coarse, size=(h, w), mode="bilinear", align_corners=True)
