@@ -58,7 +58,7 @@ def _along(pair: Pair, axis: int, excused: frozenset[str]) -> Miss | bool | None
     """Look along one axis: a miss, True for local, None if strips cannot decide."""
     converted = pair.converted
     train, window = converted.train_size[axis], converted.window[axis]
-    band = max(32, min(128, train // 32 * 32))
+    band = max(32, min(128, train // 128 * 32))
     reach = {
         path: window * (len(inside) + 1) // 2 + band for path, inside in converted.blocks.items()
     }
