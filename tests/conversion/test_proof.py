@@ -89,6 +89,27 @@ def test_what_is_far_is_listed_if_global_operations_are_allowed():
     assert [(row.path, row.status) for row in plan.rows] == [("2", "local"), ("1", "global")]
 
 
+def test_the_module_that_computes_the_statistic_is_named():
+    class Pool(nn.Module):
+        def forward(self, x):
+            return torch.from_numpy(x.detach().numpy().max((2, 3), keepdims=True))
+
+    class Part(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = Pool()
+
+        def forward(self, x):
+            return x / (1 + self.pool(x))
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Part(), Part()).eval()
+    plan = glocal.scan(net, 32)
+    assert [(row.path, row.status) for row in plan.rows] == [
+        ("1.pool", "global"),
+        ("2.pool", "global"),
+    ]
+
+
 def test_a_hook_that_computes_a_statistic_is_refused():
     net = Net().eval()
     net.head.register_forward_hook(lambda module, args, out: out - out.mean((2, 3), keepdim=True))

@@ -144,7 +144,7 @@ def _proven(
     Raises:
         ConversionError: a part of the proof fails, and `allow_global` is not set.
     """
-    missed: dict[str, Row] = {}
+    missed: dict[str, Row] = {}  # by holder
     while True:
         local = {o.index for inside in conversion.blocks.values() for o in inside}
         left = [o for o in conversion.scan.operations if o.index not in local]
@@ -165,9 +165,10 @@ def _proven(
             conversion = conversion.without(miss.blocks, miss.why)
             rows = _run(conversion, patterns, precision, allow_global)
         else:
-            assert miss.path not in missed
-            missed[miss.path] = Row(miss.path, "(seen in the proof)", "", None, None, "global",
-                                    miss.why)  # fmt: skip
+            assert miss.holder not in missed
+            missed[miss.holder] = Row(
+                miss.path, "(seen in the proof)", "", None, None, "global", miss.why
+            )
 
 
 def _why_unproven(model: nn.Module, verify: bool) -> str:

@@ -109,7 +109,7 @@ def _far(converted: Converted, suspect: Suspect) -> Miss:
     path = block if block is not None else suspect.inner
     module = dict(converted.model.named_modules()).get(path, converted.model)
     why = cause_of_reach(converted.model, path, module)
-    return Miss(path, why, () if block is None else (block,))
+    return Miss(path, why, () if block is None else (block,), suspect.path)
 
 
 def _scanned_again(converted: Converted, excused: set[str]) -> Miss | None:
@@ -123,5 +123,5 @@ def _scanned_again(converted: Converted, excused: set[str]) -> Miss | None:
         above = ancestors(operation.path)
         if not excused.intersection(above) and not set(converted.blocks).intersection(above):
             why = f"{operation.function} ({operation.line}) still works on the whole map"
-            return Miss(operation.path, why)
+            return Miss(operation.path, why, holder=operation.path)
     return None

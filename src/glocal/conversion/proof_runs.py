@@ -52,7 +52,7 @@ class Converted:
         train_size, window: (height, width) in input pixels.
         blocks: the converted modules by path, with the global operations of the original in each.
         left: the operations that stay global, as named or allowed.
-        excused: paths of modules that are known to be global.
+        excused: paths of modules whose outputs are known to be global.
     """
 
     model: nn.Module
@@ -73,11 +73,13 @@ class Miss:
         path: of the module at fault.
         why: what its code does.
         blocks: the converted modules to put back; empty if none is at fault.
+        holder: if none is, path of the module whose output is global because of `path`.
     """
 
     path: str
     why: str
     blocks: tuple[str, ...] = ()
+    holder: str = ""
 
 
 class Network:
