@@ -172,7 +172,7 @@ class _Watch:
             handle.remove()
 
     def changed_band(self, value: Any) -> Any:
-        """Other values in the band of each map: between zero and the value itself."""
+        """Other values in the band of each map, some of them beyond its extremes."""
 
         def change(t: Tensor) -> Tensor:
             dim = self.strip.axis_of(tuple(t.shape))
@@ -181,8 +181,11 @@ class _Watch:
             t = t.clone()
             band = t.narrow(dim, *_narrow(self._band(t.shape[dim])))
             generator = torch.Generator().manual_seed(band.numel())
-            factor = torch.rand(band.shape, generator=generator).mul_(0.7).add_(0.2)
-            band.mul_(factor.to(t.device, t.dtype))
+            draw = torch.rand(band.shape, generator=generator).to(t.device, t.dtype)
+            least, most = t.amin(dim, keepdim=True), t.amax(dim, keepdim=True)
+            band.mul_(0.2 + 0.7 * draw)
+            band.copy_(torch.where(draw > 0.9, most + 0.1 * most.abs(), band))
+            band.copy_(torch.where(draw < 0.1, least - 0.1 * least.abs(), band))
             return t
 
         return tree_map_only(Tensor, change, value)
