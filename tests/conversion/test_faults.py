@@ -168,7 +168,8 @@ def test_11_windows_that_cover_the_map_cost_nothing(monkeypatch):
     )
     net = NAFNet(width=4, enc_blk_nums=[1], middle_blk_num=1, dec_blk_nums=[1]).eval()
     with torch.no_grad():
-        assert torch.equal(glocal.localize(net, 16)(x), net(x))
+        local = glocal.localize(net, 16, verify=False)  # the proof runs on larger images, too
+        assert torch.equal(local(x), net(x))
 
 
 def test_12_the_root_module_is_replaced():

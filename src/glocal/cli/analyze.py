@@ -17,6 +17,7 @@ from glocal.cli.arguments import (
     NoiseSigma,
     Output,
     TrainSize,
+    Verify,
     Window,
     device_named,
     load_model,
@@ -69,6 +70,7 @@ def analyze(
     output: Output = None,
     window: Window = None,
     keep_global: KeepGlobal = None,
+    verify: Verify = True,
     device: Device = "auto",
     dtype: DType = "auto",
     layer: Annotated[
@@ -125,7 +127,7 @@ def analyze(
     loaded = load_model(model)
     size = train_size_of(loaded, train_size)
     network = loaded.network
-    conversion = ConversionOptions(keep_global or ())
+    conversion = ConversionOptions(keep_global or (), verify=verify)
     run = RunOptions(device_named(device), None if dtype == "auto" else dtype, output)
     _check_layers(network, size, layer or [])
     count = used + len(sources or ())

@@ -25,6 +25,7 @@ __all__ = [
     "Output",
     "PrecisionOption",
     "TrainSize",
+    "Verify",
     "Window",
     "check_new_file",
     "device_named",
@@ -106,6 +107,15 @@ AllowGlobal = Annotated[
     typer.Option(
         "--allow-global",
         help="Leave operations global that cannot be converted, instead of failing.",
+        rich_help_panel="Local operations (TLC)",
+    ),
+]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Prove the conversion by runs of the network; takes about as long as ten calls at "
+        "the training size.",
         rich_help_panel="Local operations (TLC)",
     ),
 ]

@@ -11,6 +11,7 @@ from glocal.cli.arguments import (
     KeepGlobal,
     Model,
     TrainSize,
+    Verify,
     Window,
     check_new_file,
     load_model,
@@ -37,6 +38,7 @@ def export(
     window: Window = None,
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
+    verify: Verify = True,
     opset: Annotated[
         int,
         typer.Option(metavar="N", help="ONNX operator set, at least 18.", rich_help_panel="File"),
@@ -75,6 +77,7 @@ def export(
             window=window,
             keep_global=tuple(keep_global or ()),
             allow_global=allow_global,
+            verify=verify,
         )
     with console(stderr=True).status("Exporting and comparing with the network …"):
         exported = export_network(local, target, size=size, opset=opset, allow_global=allow_global)

@@ -15,6 +15,7 @@ from glocal.cli.arguments import (
     Output,
     PrecisionOption,
     TrainSize,
+    Verify,
     Window,
     check_new_file,
     device_named,
@@ -79,6 +80,7 @@ def restore(
     ] = False,
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
+    verify: Verify = True,
     tile: Tile = "auto",
     memory: Memory = None,
     halo: Halo = None,
@@ -159,6 +161,7 @@ def restore(
             precision=precision,
             keep_global=tuple(keep_global or ()),
             allow_global=allow_global,
+            verify=verify,
         )
     facts = {"network": _describe(loaded, train_size), **how}
     options: dict[str, Any] = {

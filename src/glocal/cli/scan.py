@@ -9,6 +9,7 @@ from glocal.cli.arguments import (
     Model,
     PrecisionOption,
     TrainSize,
+    Verify,
     Window,
     load_model,
     train_size_of,
@@ -23,6 +24,7 @@ def scan(
     window: Window = None,
     precision: PrecisionOption = "exact",
     keep_global: KeepGlobal = None,
+    verify: Verify = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the global operations of a network and how each would be converted.
@@ -39,6 +41,7 @@ def scan(
         window=window,
         precision=precision,
         keep_global=keep_global or (),
+        verify=verify,
     )
     # plain text: the table is wider than most terminals, and users pipe and compare it
     typer.echo(plan.to_json() if as_json else str(plan))

@@ -3,9 +3,10 @@
 A few lines above 300: one class holds the state of a conversion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from dataclasses import replace as with_changes
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
@@ -56,6 +57,7 @@ class Conversion:
         train_size, window: (height, width) in input pixels.
         rules: tried in order, before rewriting.
         overlap: of the windows of rewritten operations that mix pixels.
+        refused: by index of an operation, why it stays global whatever its form.
         root: the copy.
     """
 
@@ -65,6 +67,7 @@ class Conversion:
     window: Size
     rules: Sequence[Rule]
     overlap: Overlap = LEAST
+    refused: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root = clone(self.model)
@@ -96,9 +99,25 @@ class Conversion:
         for operation in self.scan.operations:
             if self._is_kept(operation):
                 rows[operation.index] = self._row(operation, "kept", "named in keep_global")
+            elif operation.index in self.refused:
+                why = self.refused[operation.index]
+                rows[operation.index] = self._row(operation, "global", why)
             elif operation.index not in rows and not self._is_replaced(operation):
                 rows.update(self._convert(operation))
         return tuple(rows[index] for index in sorted(rows))
+
+    @property
+    def blocks(self) -> dict[str, list[Global]]:
+        """The converted modules by path, with the global operations of the original in each."""
+        outermost = [p for p in self._replaced if not self._replaced & {*ancestors(p)[1:]}]
+        return {path: self._inside(path) for path in sorted(outermost)}
+
+    def without(self, paths: Iterable[str], why: str) -> "Conversion":
+        """The conversion before its run, with the modules at some paths left as they are."""
+        refused = {o.index: why for path in paths for o in self._inside(path)}
+        again = with_changes(self, refused={**self.refused, **refused})
+        again._verdicts, again._programs = self._verdicts, self._programs
+        return again
 
     def _check_patterns(self) -> None:
         paths = sorted({operation.path for operation in self.scan.operations})
@@ -190,6 +209,8 @@ class Conversion:
             return f"'{below[0]}' inside it is already local"
         if any(self._is_kept(o) for o in inside):
             return f"'{path}' contains an operation named in keep_global"
+        if any(o.index in self.refused for o in inside):
+            return f"'{path}' contains an operation that must stay global"
         inputs = [t.inputs[path][0] for t in self.scan.traces]
         if any(len(t.shape) > 4 for t in tree_leaves(inputs[0]) if isinstance(t, Spec)):
             return f"'{path}' takes a tensor of more dims than (b, c, h, w)"
@@ -232,6 +253,8 @@ class Conversion:
         inside = self._inside(path)
         if any(self._is_kept(o) for o in inside):
             raise ConversionError(f"'{path}' contains an operation named in keep_global")
+        if any(o.index in self.refused for o in inside):
+            raise ConversionError(f"'{path}' contains an operation that must stay global")
         module = self._originals[path]
         if path not in self.scan.traces[0].inputs:  # a ModuleList, say
             raise TooSmallError(f"'{path}' is never called itself")

@@ -1,5 +1,6 @@
 """Convert a network to local operations, or list what would be converted."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import get_args
 
@@ -8,13 +9,15 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from glocal.conversion.converter import Conversion
+from glocal.conversion.proof import Converted, prove
 from glocal.conversion.rules import DEFAULT_RULES, Rule
 from glocal.conversion.rules.rule import Local
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError, ConversionError
 from glocal.ops.windows import LEAST, Overlap, Precision, Size, as_size
 from glocal.scanning.example import Example, scan_network
-from glocal.scanning.plan import Plan
+from glocal.scanning.plan import Plan, Row
+from glocal.scanning.sandbox import keep_random_state
 
 __all__ = ["localize", "plan_of", "scan"]
 
@@ -33,6 +36,7 @@ def localize(
     rules: Sequence[Rule] = DEFAULT_RULES,
     example: Example | None = None,
     allow_global: bool = False,
+    verify: bool = True,
 ) -> nn.Module:
     """Return a copy of a network whose global operations run locally (TLC).
 
@@ -70,6 +74,10 @@ def localize(
             and types matter; the last two dims of its tensors are resized for the scan.
         allow_global: leave an operation that cannot be converted global instead of raising; the
             plan lists it.
+        verify: prove the result: run it and the original on image-like values and compare them
+            where windows cover the maps, run it on a larger image, and look for modules that
+            depend on far pixels. This takes about as long as ten calls of the network at the
+            training size. A network without values (on the meta device) is not proven.
 
     Returns:
         The converted copy, in the mode (training or not) of `model`.
@@ -78,7 +86,8 @@ def localize(
         ArgumentError: a size, window or pattern is wrong, the training size is unknown, or the
             model is converted already.
         ScanError: the model does not run at the training size.
-        ConversionError: an operation cannot be converted and `allow_global` is not set.
+        ConversionError: an operation cannot be converted, or the proof fails at a module, and
+            `allow_global` is not set.
 
     Source: Chu et al., Improving Image Restoration by Revisiting Global Information
     Aggregation, ECCV 2022 (arXiv 2112.04491).
@@ -97,28 +106,99 @@ def localize(
         raise ArgumentError(f'precision must be "exact" or "fast", got {precision!r}')
     patterns = (keep_global,) if isinstance(keep_global, str) else tuple(keep_global)
 
-    with torch.inference_mode(False):  # inside, torch shows a scan other operations
+    with (
+        keep_random_state(),
+        torch.inference_mode(False),
+    ):  # inside, torch shows a scan other operations
         found = scan_network(model, train, example)
         conversion = Conversion(model, found, train, pixels, rules, window_overlap)
-        rows = conversion.run(patterns)
+        rows = _run(conversion, patterns, precision, allow_global)
+        unproven = _why_unproven(model, verify)
+        if not unproven:
+            conversion, rows = _proven(conversion, rows, patterns, precision, allow_global)
+    root = conversion.root
+    setattr(root, _PLAN, Plan(train, pixels, rows, precision, unproven))
+    return root
+
+
+def _run(
+    conversion: Conversion, patterns: tuple[str, ...], precision: Precision, allow_global: bool
+) -> tuple[Row, ...]:
+    """Convert; returns the rows of the plan."""
+    rows = conversion.run(patterns)
     for module in conversion.root.modules():
         if isinstance(module, Local):
             module.precision = precision
-    plan = Plan(train, pixels, rows, precision)
-    unconverted = plan.with_status("global")
-    if unconverted and not allow_global:
-        listed = "; ".join(
-            f"{row.operation} in '{row.path}' ({row.line}): {row.how}" for row in unconverted[:3]
-        )
-        more = f"; and {len(unconverted) - 3} more" if len(unconverted) > 3 else ""
-        raise ConversionError(
-            f"{len(unconverted)} of {len(rows)} global operations cannot be made local: "
-            f"{listed}{more}\n"
-            "Pass allow_global=True to leave them global, or name them in keep_global."
-        )
-    root = conversion.root
-    setattr(root, _PLAN, plan)
-    return root
+    if not allow_global:
+        _refuse(rows)
+    return rows
+
+
+def _proven(
+    conversion: Conversion,
+    rows: tuple[Row, ...],
+    patterns: tuple[str, ...],
+    precision: Precision,
+    allow_global: bool,
+) -> tuple[Conversion, tuple[Row, ...]]:
+    """The conversion and its rows after the proof, without what it refutes.
+
+    Raises:
+        ConversionError: a part of the proof fails, and `allow_global` is not set.
+    """
+    missed: dict[str, Row] = {}  # by holder
+    while True:
+        local = {o.index for inside in conversion.blocks.values() for o in inside}
+        left = [o for o in conversion.scan.operations if o.index not in local]
+        miss = prove(
+            Converted(
+                conversion.model, conversion.root, conversion.scan, conversion.train_size,
+                conversion.window, conversion.blocks, left, frozenset(missed),
+            )
+        )  # fmt: skip
+        if miss is None:
+            return conversion, rows + tuple(missed.values())
+        if not allow_global:
+            raise ConversionError(
+                f"the converted network fails its proof at '{miss.path}': {miss.why}\n"
+                "Pass allow_global=True to leave it global, or name it in keep_global."
+            )
+        if miss.blocks:
+            conversion = conversion.without(miss.blocks, miss.why)
+            rows = _run(conversion, patterns, precision, allow_global)
+        else:
+            assert miss.holder not in missed
+            missed[miss.holder] = Row(
+                miss.path, "(seen in the proof)", "", None, None, "global", miss.why
+            )
+
+
+def _why_unproven(model: nn.Module, verify: bool) -> str:
+    """Why a conversion is not proven; empty if it is."""
+    if not verify:
+        return "verify=False"
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    return "the network has no values (meta device)" if any(t.is_meta for t in tensors) else ""
+
+
+def _refuse(rows: Sequence[Row]) -> None:
+    """Raise if a row stays global.
+
+    Raises:
+        ConversionError: it does.
+    """
+    unconverted = [row for row in rows if row.status == "global"]
+    if not unconverted:
+        return
+    listed = "; ".join(
+        f"{row.operation} in '{row.path}' ({row.line}): {row.how}" for row in unconverted[:3]
+    )
+    more = f"; and {len(unconverted) - 3} more" if len(unconverted) > 3 else ""
+    raise ConversionError(
+        f"{len(unconverted)} of {len(rows)} global operations cannot be made local: "
+        f"{listed}{more}\n"
+        "Pass allow_global=True to leave them global, or name them in keep_global."
+    )
 
 
 def _refuse_lazy(model: nn.Module) -> None:
@@ -143,6 +223,7 @@ def scan(
     rules: Sequence[Rule] = DEFAULT_RULES,
     example: Example | None = None,
     allow_global: bool = False,
+    verify: bool = True,
 ) -> Plan:
     """Return what `localize` would do with each global operation of a network.
 
@@ -169,6 +250,7 @@ def scan(
         rules=rules,
         example=example,
         allow_global=True,
+        verify=verify,
     )
     return plan_of(converted)
 

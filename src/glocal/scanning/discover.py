@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
@@ -18,7 +18,7 @@ from glocal.scanning.analysis import Analysis, Global, Traces
 from glocal.scanning.trace import RunMode, Trace, quiet, trace
 from glocal.texts import size_text
 
-__all__ = ["Scan", "input_sizes", "scan_trace"]
+__all__ = ["MakeArgs", "Scan", "input_sizes", "scan_trace", "trace_at"]
 
 MakeArgs = Callable[[Size, str | None], tuple[Any, ...]]
 """Makes the arguments of forward for an input size and a device; None is the network's own."""
@@ -35,11 +35,13 @@ class Scan:
         operations: in the order in which they run.
         traces: the runs at the first size, higher, and wider.
         size: (height, width) of the input in the first run; `Global.feature` refers to it.
+        make_args: made the arguments of the runs.
     """
 
     operations: tuple[Global, ...]
     traces: Traces
     size: Size
+    make_args: MakeArgs
 
 
 def input_sizes(train_size: Size) -> Iterator[tuple[Size, Size, Size]]:
@@ -80,6 +82,17 @@ def scan_trace(model: nn.Module, make_args: MakeArgs, train_size: Size) -> Scan:
     raise problem
 
 
+def trace_at(model: nn.Module, make_args: MakeArgs, size: Size) -> Trace | None:
+    """The record of one run at a size; None if the network does not run at it."""
+    for mode in get_args(RunMode):
+        try:
+            with quiet():
+                return trace(model, partial(make_args, size), mode)
+        except Exception:
+            continue
+    return None
+
+
 def _scan_at(model: nn.Module, make_args: MakeArgs, sizes: tuple[Size, Size, Size]) -> Scan:
     traces = _run(model, make_args, sizes)
     names = [[(c.name, c.path) for c in t.calls] for t in traces]
@@ -96,7 +109,7 @@ def _scan_at(model: nn.Module, make_args: MakeArgs, sizes: tuple[Size, Size, Siz
                 f"{size_text(sizes[0])}, starting at {call.line or call.function}{module}: "
                 "a scan needs the same operations at every size"
             )
-    return Scan(tuple(Analysis(traces).run()), traces, sizes[0])
+    return Scan(tuple(Analysis(traces).run()), traces, sizes[0], make_args)
 
 
 def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces:

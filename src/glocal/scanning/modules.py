@@ -29,12 +29,16 @@ _HOOKS = (
 )
 
 
-def clone(model: nn.Module) -> nn.Module:
+def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A copy of the module tree that shares all tensors and hooks with `model`.
 
     A module that `model` uses at several paths is one module in the copy, too.
+
+    Args:
+        model: the root of the tree.
+        memo: as of `copy.deepcopy`; gets the copy of each module by the id of the original.
     """
-    memo: dict[int, object] = {}
+    memo = {} if memo is None else memo
     for module in model.modules():
         shared: Iterator[object] = itertools.chain(
             module.parameters(recurse=False),

@@ -78,12 +78,14 @@ class Plan:
         window: (height, width) of the window in input pixels.
         rows: the operations, in the order in which they run.
         precision: "exact" or "fast" window statistics, as in `localize`.
+        unproven: why `localize` did not prove the conversion; empty if it did.
     """
 
     train_size: Size
     window: Size
     rows: tuple[Row, ...]
     precision: Precision = "exact"
+    unproven: str = ""
 
     def with_status(self, status: Status) -> tuple[Row, ...]:
         """The rows with this status, in order."""
@@ -107,7 +109,10 @@ class Plan:
                 for row in data["rows"]
             )
             precision = data.get("precision", "exact")
-            return cls(_size(data["train_size"]), _size(data["window"]), rows, precision)
+            return cls(
+                _size(data["train_size"]), _size(data["window"]), rows, precision,
+                data.get("unproven", ""),
+            )  # fmt: skip
         except (ValueError, KeyError, TypeError) as error:
             raise ArgumentError(
                 f"not a plan in JSON: {error!r}; pass the text that Plan.to_json wrote"
@@ -134,7 +139,8 @@ class Plan:
                 )
             )
         warned = (f"warning: {text}" for text in self.warnings())
-        return head + "\n".join([text_table(table), self.summary(), *warned])
+        doubt = [f"not proven: {self.unproven}"] if self.unproven else []
+        return head + "\n".join([text_table(table), self.summary(), *doubt, *warned])
 
     def summary(self) -> str:
         """The numbers of operations that are local, left global and kept global, in one line."""

@@ -1,9 +1,11 @@
 """Run a network without side effects on it, and track which module runs."""
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -51,7 +53,12 @@ def track_modules(
 
 @contextmanager
 def keep_random_state() -> Iterator[None]:
-    """Restore torch's random state, on the CPU and all CUDA devices, at the end of the block."""
+    """Restore the random states of Python, NumPy and torch, on all devices, after the block."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        yield
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

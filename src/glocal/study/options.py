@@ -28,6 +28,7 @@ class ConversionOptions:
         window_overlap: how the windows of operations that mix pixels overlap.
         precision: of window statistics, "exact" or "fast".
         example: what the scan calls the model with if it takes more than one image tensor.
+        verify: prove the conversion, as in `glocal.localize`.
     """
 
     keep_global: str | Iterable[str] = ()
@@ -36,6 +37,7 @@ class ConversionOptions:
     window_overlap: Overlap = LEAST
     precision: Precision = "exact"
     example: Example | None = None
+    verify: bool = True
 
     def __post_init__(self) -> None:
         patterns = self.keep_global

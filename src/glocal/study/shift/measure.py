@@ -173,7 +173,10 @@ def window_shifts(
     network = _copy(model, run)
     sizes = list(dict.fromkeys(as_size(window, "window") for window in windows))
     options = replace(conversion, allow_global=True)
-    converted = [localize(network, train, window=size, **options.arguments()) for size in sizes]
+    converted = []
+    for size in sizes:
+        converted.append(localize(network, train, window=size, **options.arguments()))
+        options = replace(options, verify=False)  # another window changes no operation
     sampling = _Sampling(network, train, options.example, converted, run)
     readers = [lambda image=image: image for image in images]
     sampling.measure(readers, None, crops_per_image, seed, progress)

@@ -180,7 +180,9 @@ class Measuring:
     def _converted(self, candidate: Candidate) -> nn.Module | None:
         """Return the converted network, or None if the patterns cannot stay global alone."""
         window, keep = candidate
-        options = replace(self.conversion, keep_global=(*self.conversion.patterns, *keep))
+        # `search` has proven the conversion; another window changes no operation
+        patterns = (*self.conversion.patterns, *keep)
+        options = replace(self.conversion, keep_global=patterns, verify=False)
         try:
             network = localize(self.model, self.train_size, window=window, **options.arguments())
         except (ArgumentError, ConversionError):

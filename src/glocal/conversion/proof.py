@@ -1,0 +1,127 @@
+"""The proof at the end of `localize`: compares the converted network with the original.
+
+Three questions, answered by running private copies of both on image-like values, in the mode in
+which each module is: does the converted network equal the original where every window covers its
+map; does it run on a larger image; and is it local, so that no module depends on far pixels
+(`locality`). The values of zero-initialised parameters are random in the copies.
+"""
+
+from collections.abc import Mapping
+
+from glocal.conversion.causes import cause_of_reach, unused_block
+from glocal.conversion.comparison import Comparison
+from glocal.conversion.locality import Strip, Suspect, suspects
+from glocal.conversion.proof_runs import Converted, Miss, Network, Pair, isolated
+from glocal.errors import GlocalError
+from glocal.scanning.discover import scan_trace
+from glocal.scanning.modules import ancestors
+
+__all__ = ["Converted", "Miss", "prove"]
+
+STRIP_PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 47, 53, 61, 71, 83, 97, 113, 127, 149, 173)
+"""A strip is 32 or 64 times one of these long: few numbers of channels look like it."""
+
+
+def prove(converted: Converted) -> Miss | None:
+    """Return the first miss; None if the conversion is proven.
+
+    Raises:
+        ConversionError: the original does not run on image-like values at the training size, so
+            that nothing can be compared.
+    """
+    with isolated():
+        pair = Comparison(converted)
+        if converted.blocks:
+            miss = pair.equality() or pair.larger()
+            if miss:
+                return miss
+        return _locality(pair)
+
+
+def _locality(pair: Pair) -> Miss | None:
+    """Look for modules that depend on far pixels, on a wide strip and on a high one."""
+    converted = pair.converted
+    excused = set(converted.excused)
+    for operation in converted.left:
+        above = ancestors(operation.path)
+        excused.update(above[: above.index(operation.owner) + 1])
+    undecided = False
+    for axis in (-1, -2):
+        verdict = _along(pair, axis, frozenset(excused))
+        if isinstance(verdict, Miss):
+            return verdict
+        undecided |= verdict is None
+    return _scanned_again(converted, excused) if undecided else None
+
+
+def _along(pair: Pair, axis: int, excused: frozenset[str]) -> Miss | bool | None:
+    """Look along one axis: a miss, True for local, None if strips cannot decide."""
+    converted = pair.converted
+    train, window = converted.train_size[axis], converted.window[axis]
+    band = max(32, min(128, train // 128 * 32))
+    reach = {
+        path: window * (len(inside) + 1) // 2 + band for path, inside in converted.blocks.items()
+    }
+    length = 3 * max([band, *reach.values()])
+    before: dict[str, int] = {}
+    while True:
+        found = _on_strip(pair.local, converted, Strip(length, axis, band), reach, excused)
+        if found is None:
+            return None
+        length, suspected, called, judged = found
+        unused = [path for path in converted.blocks if path not in called]
+        if unused:
+            return Miss(unused[0], unused_block(converted.model, unused[0]), (unused[0],))
+        growing = [s for s in suspected if s.distance >= 1.5 * before.get(s.path, 1 << 30)]
+        if growing:
+            return _far(converted, growing[0])
+        if not suspected:
+            return True if judged else None
+        before, length = {s.path: s.distance for s in suspected}, 2 * length
+
+
+def _on_strip(
+    local: Network,
+    converted: Converted,
+    wanted: Strip,
+    reach: Mapping[str, int],
+    excused: frozenset[str],
+) -> tuple[int, list[Suspect], set[str], bool] | None:
+    """The length and suspects of the lowest strip that the network takes; None if none is."""
+    limit = max(1 << 16, 2 * converted.train_size[0] * converted.train_size[1])
+    other = converted.scan.size[-3 - wanted.axis]
+    for unit in (32, 64):
+        length = next((p * unit for p in STRIP_PRIMES if p * unit >= wanted.length), None)
+        for side in sorted({16, 32, 64, 128, other}):
+            if length is None or side * length > limit:
+                break
+            strip = Strip(length, wanted.axis, wanted.band)
+            try:
+                args = local.arguments((side, length) if wanted.axis == -1 else (length, side))
+                return length, *suspects(local.module, args, strip, local.run, reach, excused)
+            except Exception:  # a strip that the network does not take
+                continue
+    return None
+
+
+def _far(converted: Converted, suspect: Suspect) -> Miss:
+    block = next((b for b in converted.blocks if b in ancestors(suspect.path)), None)
+    path = block if block is not None else suspect.inner
+    module = dict(converted.model.named_modules()).get(path, converted.model)
+    why = cause_of_reach(converted.model, path, module)
+    return Miss(path, why, () if block is None else (block,), suspect.path)
+
+
+def _scanned_again(converted: Converted, excused: set[str]) -> Miss | None:
+    """Look for global operations outside of the converted modules, by a scan above the windows."""
+    size = (2 * converted.window[0], 2 * converted.window[1])
+    try:
+        found = scan_trace(converted.root, converted.scan.make_args, size)
+    except GlocalError:
+        return None
+    for operation in found.operations:
+        above = ancestors(operation.path)
+        if not excused.intersection(above) and not set(converted.blocks).intersection(above):
+            why = f"{operation.function} ({operation.line}) still works on the whole map"
+            return Miss(operation.path, why, holder=operation.path)
+    return None
