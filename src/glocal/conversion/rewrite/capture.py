@@ -212,7 +212,7 @@ def _read(program: ExportedProgram, arguments: Arguments, follows: Follows) -> B
     returns = tree_unflatten(range(len(outputs)), program.call_spec.out_spec)
     return Block(
         graph, inputs, call, parameters, constants, tuple(outputs), returns,
-        tuple(mutated), found, shapes, dims, mixing, follows,
+        tuple(mutated), found, shapes, dims, mixing, floats=follows,
     )  # fmt: skip
 
 
