@@ -1,4 +1,7 @@
-"""Makes the global operations of a network local one by one: by a rule, or by rewriting a block."""
+"""Makes the global operations of a network local one by one: by a rule, or by rewriting a block.
+
+More than 300 lines, because rules and rewriting share the state of one conversion.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
