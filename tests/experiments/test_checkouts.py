@@ -51,7 +51,8 @@ class Near(nn.Module):
         self.size = size
 
     def forward(self, x):
-        means = nn.functional.avg_pool2d(x, self.size, 1)
+        window = [min(n, self.size) for n in x.shape[2:]]
+        means = nn.functional.avg_pool2d(x, window, 1)
         h, w = (n - k for n, k in zip(x.shape[2:], means.shape[2:]))
         sides = (w // 2, (w + 1) // 2, h // 2, (h + 1) // 2)
         return nn.functional.pad(means, sides, mode="replicate")
