@@ -19,6 +19,7 @@ from glocal.conversion.rewrite import (
     capture,
     rewrite,
 )
+from glocal.conversion.rewrite.guards import depends_on_mode
 from glocal.conversion.rules import Rule
 from glocal.conversion.verify import disagreement, disagreement_on_windows
 from glocal.errors import ArgumentError, ConversionError
@@ -28,6 +29,7 @@ from glocal.scanning.discover import Scan
 from glocal.scanning.modules import ancestors, clone, fingerprint, replace, take_over
 from glocal.scanning.plan import Row, Status
 from glocal.scanning.trace import Spec
+from glocal.texts import size_text
 
 __all__ = ["Conversion"]
 
@@ -104,11 +106,13 @@ class Conversion:
 
     def _convert(self, operation: Global) -> dict[int, Row]:
         """Convert an operation; returns rows by the index of the operation."""
+        if operation.refusal:
+            return {operation.index: self._row(operation, "global", operation.refusal)}
         problems: list[str] = []
-        row = self._apply_rules(operation, problems)
-        if row is not None:
-            return {operation.index: row}
         try:
+            row = self._apply_rules(operation, problems)
+            if row is not None:
+                return {operation.index: row}
             return self._rewrite(operation)
         except ConversionError as error:
             # No block that contains the operation was large enough: a rule's reason says more.
@@ -174,6 +178,10 @@ class Conversion:
             return f"'{below[0]}' inside it is already local"
         if any(self._is_kept(o) for o in inside):
             return f"'{path}' contains an operation named in keep_global"
+        if (other := self._runs_otherwise(path, inside)) is not None:
+            return other
+        if (size := self.scan.other_path(path)) is not None:
+            return f"'{path}' runs other operations at {size_text(size)}"
         inputs = [t.inputs[path][0] for t in self.scan.traces]
         if any(len(t.shape) > 4 for t in tree_leaves(inputs[0]) if isinstance(t, Spec)):
             return f"'{path}' takes a tensor of more dims than (b, c, h, w)"
@@ -183,6 +191,16 @@ class Conversion:
         if key not in self._verdicts:
             self._verdicts[key] = disagreement(rule.build, module, inputs, feature)
         return self._verdicts[key]
+
+    def _runs_otherwise(self, path: str, inside: list[Global]) -> str | None:
+        """Return why the module at a path cannot stand for the operations in it; None if it can."""
+        outside = next((o for o in inside if path not in o.within), None)
+        if outside is not None:
+            return f"the network also calls '{outside.path}' without '{path}' around it"
+        hooked = [p for p in self.scan.traces[0].hooked if p != path and path in ancestors(p)]
+        if hooked:
+            return f"a forward hook of '{hooked[0]}' changes values, which no local form contains"
+        return None
 
     # ---- rewriting
 
@@ -217,6 +235,8 @@ class Conversion:
         module = self._originals[path]
         if path not in self.scan.traces[0].inputs:  # a ModuleList, say
             raise TooSmallError(f"'{path}' is never called itself")
+        if (other := self._runs_otherwise(path, inside)) is not None:
+            raise TooSmallError(other)
         calls = [trace.inputs[path] for trace in self.scan.traces]
         if len({str(call) for call in calls[0]}) > 1:
             raise TooSmallError(f"'{path}' is called with maps of different sizes")
@@ -231,7 +251,16 @@ class Conversion:
         if isinstance(program, ConversionError):
             raise program
         feature = inside[0].feature or self.scan.size
-        return Rewritten.of(module, self._window_on(feature), program=program), inside
+        guards = program.guards if (size := self.scan.other_path(path)) else ()
+        if size and not guards:
+            raise ConversionError(f"its code runs other operations at {size_text(size)}")
+        window = self._window_on(feature)
+        mode = module.training if depends_on_mode(module) else None
+        new = Rewritten.of(
+            module, window, program=program, original=type(module), path=path, guards=guards,
+            mode=mode,
+        )  # fmt: skip
+        return new, inside
 
     def _proven_program(self, module: nn.Module, inputs: Any, inside: list[Global]) -> Program:
         """Return the local form of a block after comparing it with the block.

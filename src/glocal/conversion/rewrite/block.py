@@ -44,6 +44,7 @@ class Block:
         shapes: shapes of each tensor at the training size, higher, wider, and with another batch.
         dims: dims of each tensor as factors.
         mixes_images: the nodes that mix the images of a batch.
+        guards: as in `program.Program`.
     """
 
     graph: fx.Graph
@@ -58,6 +59,7 @@ class Block:
     shapes: dict[fx.Node, tuple[tuple[int, ...], ...]]
     dims: dict[fx.Node, tuple[Dim, ...]]
     mixes_images: frozenset[fx.Node] = frozenset()
+    guards: tuple[str, ...] = ()
 
     def map_dims(self, node: fx.Node) -> MapDims | None:
         """Return the dims of the map in a tensor (n, ..., h, w, ...); None if it is no map."""

@@ -24,6 +24,7 @@ from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.decompositions import Decompositions
 from glocal.conversion.rewrite.image_by_image import ImageByImage
 from glocal.conversion.rewrite.symbolic_numbers import symbolic_numbers
+from glocal.conversion.rewrite.guards import guards_of
 from glocal.errors import ConversionError
 from glocal.scanning.analysis import Analysis
 from glocal.scanning.aten import mixed_dims
@@ -54,16 +55,17 @@ def capture(
         ConversionError: the module cannot be captured; the message says why.
     """
     arguments = read_arguments(runs)
-    alone = drop_hooks(clone(module)).eval()
+    _check_mode(module)
+    alone = drop_hooks(clone(module))
     if any(t.is_meta for t in (*alone.parameters(), *alone.buffers())):
         alone = copy.deepcopy(alone).to_empty(device="cpu")
     device = next((t.device for t in (*alone.parameters(), *alone.buffers())), torch.device("cpu"))
     with symbolic_numbers(alone) as lines:
         images = 1 if image_by_image else 2
-        program = _export(_Alone(alone, arguments), arguments, device, images, lines)
+        program, guards = _export(_Alone(alone, arguments), arguments, device, images, lines)
     if image_by_image:
-        program = _export(_Batched(alone, program), arguments, device, 2)
-    return _read(program, arguments)
+        program, _ = _export(_Batched(alone, program), arguments, device, 2)
+    return replace(_read(program, arguments), guards=guards)
 
 
 def _export(
@@ -72,8 +74,12 @@ def _export(
     device: torch.device,
     images: int,
     lines: Sequence[str] = (),
-) -> ExportedProgram:
-    """Export a module for every height, width and, unless it has one image, batch size."""
+) -> tuple[ExportedProgram, tuple[str, ...]]:
+    """Export a module for every height, width and, unless it has one image, batch size.
+
+    Returns:
+        the program, and the conditions under which the module takes the path of the program.
+    """
     # In the higher run height and width differ, so the exporter does not take one for the other.
     example = tuple(
         torch.zeros(given.with_batch(1, images), dtype=given.dtype, device=device)
@@ -89,12 +95,19 @@ def _export(
     )
     try:
         with torch.no_grad(), quiet():
-            program = export(alone, example, dynamic_shapes=(dynamic,), strict=False)
-            decomposed: ExportedProgram = program.run_decompositions({})
-            return decomposed
+            exported = export(alone, example, dynamic_shapes=(dynamic,), strict=False)
+            guards = guards_of(exported)
+            return exported.run_decompositions({}), guards
     except ConversionError:
         raise
     except Exception as error:
+        script = [n for n, m in alone.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+        if script:
+            name = script[0].removeprefix("block.")
+            raise ConversionError(
+                f"'{name}' in it is compiled by torch.jit, so that its code cannot be read; "
+                "build the network without torch.jit"
+            ) from None
         text = f"torch.export cannot capture it: {_reason(error)}"
         if _FROZEN in text and lines:
             text = f"{text} ({lines[0]})"
@@ -103,6 +116,24 @@ def _export(
         if _FROZEN in text and any(len(given.shapes[0]) != 4 for given in arguments.tensors):
             raise TooSmallError(text) from None  # the block around it has the map
         raise ConversionError(text) from None
+
+
+def _check_mode(module: nn.Module) -> None:
+    """Raise a ConversionError if the training mode of a layer rules out a local form."""
+    for path, layer in module.named_modules():
+        if not layer.training:
+            continue
+        at = f"'{path}' in it" if path else "it"
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise ConversionError(
+                f"{at} is a {type(layer).__name__} in training mode, which uses the statistics "
+                "of the whole batch; call model.eval() first"
+            )
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+            raise ConversionError(
+                f"{at} is a {type(layer).__name__} in training mode, which changes values at "
+                "random; call model.eval() first"
+            )
 
 
 def _reason(error: Exception) -> str:
@@ -183,7 +214,9 @@ def _read(program: ExportedProgram, arguments: Arguments) -> Block:
         elif target.kind == OutputKind.USER_INPUT_MUTATION:
             mutated.append((places[str(target.target)], value))
         else:
-            raise ConversionError("the block writes to its own buffers")
+            raise ConversionError(
+                "the block writes to its own buffers (running statistics in training mode, say)"
+            )
     tensors = dict(zip(given, arguments.tensors, strict=True))
     found, shapes, dims, mixing = _analyse(graph, tensors)
     assert program.call_spec.out_spec is not None

@@ -138,6 +138,7 @@ def _program(emission: Emission, classification: Classification) -> Program:
         reads,
         block.returns,
         tuple(place for place, _ in block.mutated),
+        block.guards,
         classification.follows_law_of_windows,
     )
 
