@@ -130,7 +130,7 @@ GLOBAL = {
     ),
     "a scale that changes": (
         lambda x, h, w: F.adaptive_avg_pool2d(x, (int(h**0.5), int(w**0.5))),
-        "scale",
+        "grows with the image",
     ),
     "samples": (lambda x, h, w: F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1)), "positions"),
     "indices": (lambda x, h, w: x[:, :, torch.arange(h, device=x.device)], "positions"),

@@ -308,7 +308,8 @@ class Analysis:
             found.append(
                 Global(
                     len(self.calls) + number, call.path, call.function, call.line, "unknown",
-                    size and (size[0][0], size[1][0]), call.path, why, why, call.within,
+                    size and (size[0][0], size[1][0]), call.path, why,
+                    refusal=why, within=call.within,
                 )
             )  # fmt: skip
         return found

@@ -153,7 +153,7 @@ def _only_at(
         operations = Analysis((traces[0], traces[1], traces[2])).run()
         return [replace(o, refusal=o.refusal or why, feature=None) for o in operations]
     return [  # it takes this path at no size near: what its calls mix cannot be seen from shapes
-        Global(i, c.path, c.function, c.line, "unknown", None, c.path, why, why, c.within)
+        Global(i, c.path, c.function, c.line, "unknown", None, c.path, why, "HW", why, c.within)
         for i, c in enumerate(first.calls)
         if (mixed_dims(c) and "convolution" not in c.name) or not is_known(c)
     ]

@@ -22,9 +22,9 @@ from glocal.conversion.rewrite.arguments import (
 )
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.decompositions import Decompositions
+from glocal.conversion.rewrite.guards import guards_of
 from glocal.conversion.rewrite.image_by_image import ImageByImage
 from glocal.conversion.rewrite.symbolic_numbers import symbolic_numbers
-from glocal.conversion.rewrite.guards import guards_of
 from glocal.errors import ConversionError
 from glocal.scanning.analysis import Analysis
 from glocal.scanning.aten import mixed_dims
