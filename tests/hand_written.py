@@ -109,6 +109,27 @@ def in_place(net, x):
     return x
 
 
+def halves_exchanged(net, x):
+    top, bottom = x.chunk(2, 2)
+    return torch.cat([bottom, top], 2)
+
+
+def mirrored(net, x):
+    return x + x.flip(3)
+
+
+def pool_of_half(net, x):
+    return x - F.avg_pool2d(x, x.shape[2] // 2 + 1, 1, x.shape[2] // 4)
+
+
+def mean_of_half(net, x):
+    return x * x[..., : x.shape[3] // 2].mean((2, 3), keepdim=True)
+
+
+def first_row(net, x):
+    return x - x[:, :, :1]
+
+
 def classifier(net, x):
     return net.linear(x.mean((2, 3)))
 
@@ -134,6 +155,11 @@ GLOBAL = {
     top_k: {"topk": "selection"},
     one_axis: {"mean": "axis"},
     in_place: {"amax": "statistic"},
+    halves_exchanged: {"cat": "mixing"},
+    mirrored: {"add": "mixing"},
+    pool_of_half: {"avg_pool2d": "mixing"},
+    mean_of_half: {"mean": "statistic", "mul": "mixing"},
+    first_row: {"getitem": "selection"},
     classifier: {"mean": "statistic"},
 }
 """The functions with global operations: the kind of each, by the torch function that is called."""
@@ -168,9 +194,21 @@ def dilated_by_slices(net, x):
     return F.pad(x[:, :, ::2, ::2], (1, 1, 1, 1), mode="reflect")[:, :, 1:-1, 1:-1]
 
 
-def halves(net, x):
+def halves_in_order(net, x):
     top, bottom = x.chunk(2, 2)
-    return torch.cat([bottom, top], 2)
+    return torch.cat([top.relu(), bottom.relu()], 2)
+
+
+def flipped_back(net, x):
+    return net.conv(x[:, :3].flip(3)).flip(3) + x
+
+
+def sliding_windows(net, x):
+    return F.pad(x, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1).sum((-1, -2))
+
+
+def circular_convolution(net, x):
+    return F.conv2d(F.pad(x, (2, 1, 1, 2), mode="circular"), torch.ones(8, 8, 4, 4))
 
 
 LOCAL = [
@@ -180,9 +218,20 @@ LOCAL = [
     resampling,
     channel_statistics,
     dilated_by_slices,
-    halves,
+    halves_in_order,
+    flipped_back,
+    sliding_windows,
+    circular_convolution,
 ]
 """Functions without a global operation."""
 
-REFUSED = [top_k, classifier]
+REFUSED = [
+    top_k,
+    halves_exchanged,
+    mirrored,
+    pool_of_half,
+    mean_of_half,
+    first_row,
+    classifier,
+]
 """The functions of `GLOBAL` that have no local form."""

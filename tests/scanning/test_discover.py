@@ -21,7 +21,8 @@ def test_global_operations_are_found(function):
     found = operations(function)
     assert {each.function: each.kind for each in found} == GLOBAL[function]
     assert all(each.line.startswith("hand_written.py:") for each in found)
-    assert all(each.feature in ((64, 64), (7, 7), (64, 33)) for each in found)
+    sizes = ((64, 64), (7, 7), (64, 33), (32, 64), (64, 32))
+    assert all(each.feature in sizes for each in found)
 
 
 @pytest.mark.parametrize("function", LOCAL, ids=lambda f: f.__name__)
@@ -121,8 +122,14 @@ def test_a_scan_changes_neither_random_state_nor_model_nor_calls_hooks():
 
 
 def test_batch_norm_with_stored_statistics_is_not_global():
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.InstanceNorm2d(3, track_running_stats=True))
+    assert glocal.scan(net.eval(), 32).rows == ()
+
+
+def test_a_norm_in_training_mode_uses_the_statistics_of_the_map():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.InstanceNorm2d(3, track_running_stats=True)).train()
-    assert glocal.scan(net, 32).rows == ()
+    rows = glocal.scan(net, 32).rows
+    assert [(row.path, row.status) for row in rows] == [("0", "global"), ("1", "local")]
 
 
 def test_a_run_with_real_tensors_keeps_buffers():

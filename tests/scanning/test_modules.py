@@ -56,8 +56,7 @@ def test_hooks_of_a_clone_record_for_the_user_until_they_are_dropped():
 def test_an_isolated_copy_shares_parameters_and_has_buffers_of_its_own():
     net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).train()
     copy = isolated_copy(net)
-    assert not copy.training
-    assert net.training
+    assert copy.training
     assert copy[0].weight is net[0].weight
     copy[1].running_mean.add_(1)
     assert net[1].running_mean.tolist() == [0, 0, 0]

@@ -25,6 +25,7 @@ from glocal.conversion.rewrite import (
     rewrite,
 )
 from glocal.conversion.rewrite.capture_errors import reason_of
+from glocal.conversion.rewrite.guards import depends_on_mode
 from glocal.conversion.rules import Rule
 from glocal.conversion.verify import (
     SINGLE_TOLERANCE,
@@ -40,6 +41,7 @@ from glocal.scanning.fingerprint import behaviour, fingerprint, value_key
 from glocal.scanning.modules import ancestors, clone, replace, take_over
 from glocal.scanning.plan import Row, Status
 from glocal.scanning.trace import Spec
+from glocal.texts import size_text
 
 __all__ = ["Conversion"]
 
@@ -139,11 +141,13 @@ class Conversion:
 
     def _convert(self, operation: Global) -> dict[int, Row]:
         """Convert an operation; returns rows by the index of the operation."""
+        if operation.refusal:
+            return {operation.index: self._row(operation, "global", operation.refusal)}
         problems: list[str] = []
-        row = self._apply_rules(operation, problems)
-        if row is not None:
-            return {operation.index: row}
         try:
+            row = self._apply_rules(operation, problems)
+            if row is not None:
+                return {operation.index: row}
             return self._rewrite(operation)
         except ConversionError as error:
             # No block that contains the operation was large enough: a rule's reason says more.
@@ -211,6 +215,10 @@ class Conversion:
             return f"'{path}' contains an operation named in keep_global"
         if any(o.index in self.refused for o in inside):
             return f"'{path}' contains an operation that must stay global"
+        if (other := self._runs_otherwise(path, inside)) is not None:
+            return other
+        if (size := self.scan.other_path(path)) is not None:
+            return f"'{path}' runs other operations at {size_text(size)}"
         inputs = [t.inputs[path][0] for t in self.scan.traces]
         if any(len(t.shape) > 4 for t in tree_leaves(inputs[0]) if isinstance(t, Spec)):
             return f"'{path}' takes a tensor of more dims than (b, c, h, w)"
@@ -221,6 +229,16 @@ class Conversion:
                 self._verdicts[key] = disagreement(rule.build, module, inputs, feature)
             if problem := self._verdicts[key]:
                 return problem
+        return None
+
+    def _runs_otherwise(self, path: str, inside: list[Global]) -> str | None:
+        """Return why the module at a path cannot stand for the operations in it; None if it can."""
+        outside = next((o for o in inside if path not in o.within), None)
+        if outside is not None:
+            return f"the network also calls '{outside.path}' without '{path}' around it"
+        hooked = [p for p in self.scan.traces[0].hooked if p != path and path in ancestors(p)]
+        if hooked:
+            return f"a forward hook of '{hooked[0]}' changes values, which no local form contains"
         return None
 
     # ---- rewriting
@@ -258,6 +276,8 @@ class Conversion:
         module = self._originals[path]
         if path not in self.scan.traces[0].inputs:  # a ModuleList, say
             raise TooSmallError(f"'{path}' is never called itself")
+        if (other := self._runs_otherwise(path, inside)) is not None:
+            raise TooSmallError(other)
         programs: list[Program] = []
         for inputs in self._runs(path):
             program = self._program(path, inputs, inside)
@@ -265,9 +285,15 @@ class Conversion:
             if any(known.accepts(structure, list(map(_stand_in, leaves))) for known in programs):
                 raise TooSmallError(f"'{path}' is called with maps of different sizes")
             programs.append(program)
+        size = self.scan.other_path(path)
+        if size and not all(program.guards for program in programs):
+            raise ConversionError(f"its code runs other operations at {size_text(size)}")
         feature = inside[0].feature or self.scan.size
-        window = self._window_on(feature)
-        new = Rewritten.of(module, window, program=programs[0], others=tuple(programs[1:]))
+        new = Rewritten.of(
+            module, self._window_on(feature), program=programs[0], others=tuple(programs[1:]),
+            original=type(module), path=path, is_guarded=size is not None,
+            mode=module.training if depends_on_mode(module) else None,
+        )  # fmt: skip
         return new, inside
 
     def _program(self, path: str, inputs: Runs, inside: list[Global]) -> Program:

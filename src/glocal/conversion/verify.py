@@ -37,9 +37,9 @@ def disagreement(
 ) -> str | None:
     """Return how a replacement differs from a module under a window that covers the map.
 
-    Original and replacement run in float64 with random parameters on random inputs of the
-    shapes that the module was called with. The map is shrunk to a few pixels where the module
-    allows it.
+    Original and replacement run in their mode, in float64 with random parameters on random inputs
+    of the shapes that the module was called with. The map is shrunk to a few pixels where the
+    module allows it.
 
     Args:
         build: makes the replacement from the module and a window.
@@ -207,7 +207,7 @@ def _randomised(module: nn.Module) -> nn.Module:
         alone.to_empty(device="cpu")
         for buffer in alone.buffers():
             buffer.data = torch.ones_like(buffer)
-    alone = alone.cpu().double().eval()
+    alone = alone.cpu().double()
     generator = torch.Generator().manual_seed(0)
     for parameter in alone.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)

@@ -14,7 +14,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from glocal.ops.windows import Size
-from glocal.scanning.aten import FOURIER, INDEXING, SELECTING, VIEWS, is_known, mixed_dims
+from glocal.scanning.aten import (
+    CUTS,
+    FACTORIES,
+    FOURIER,
+    INDEXING,
+    SELECTING,
+    TRANSPOSING,
+    VIEWS,
+    is_known,
+    mixed_dims,
+)
 from glocal.scanning.dims import (
     Dim,
     Factor,
@@ -31,9 +41,21 @@ from glocal.scanning.dims import (
     role,
     roles,
     unfolded,
+    windowed,
 )
-from glocal.scanning.kinds import BOTH, REASONS, Facts, Kind, classify
+from glocal.scanning.kinds import BOTH, REASONS, Facts, Kind, Verdict, classify
 from glocal.scanning.obstacles import Use, obstacle, owner
+from glocal.scanning.positions import (
+    MIDDLE,
+    ORDER,
+    POSITIONS,
+    UNIFORM,
+    Layout,
+    Moved,
+    growing_argument,
+    moved,
+    reading_order,
+)
 from glocal.scanning.recorder import Call, Ref
 from glocal.scanning.trace import Trace
 
@@ -55,6 +77,8 @@ class Global:
         owner: path of the smallest module that contains it and all calls that use its statistic.
         obstacle: why a map cannot replace its statistic; None if it can.
         axes: the axes that it mixes: "HW", or one of them if its kind is "axis".
+        refusal: why it has no local form whatever module it is in; None if it may have one.
+        within: paths of the modules that run it, outermost first.
     """
 
     index: int
@@ -66,11 +90,13 @@ class Global:
     owner: str
     obstacle: str | None
     axes: str = "HW"
+    refusal: str | None = None
+    within: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str:
         """Why it stays global where neither a rule nor a rewrite makes it local."""
-        return REASONS[self.kind]
+        return self.refusal or REASONS[self.kind]
 
 
 @dataclass
@@ -82,12 +108,14 @@ class _Found:
         size: of the map that it reads; None if it is not known.
         axes: the axis that it mixes if its kind is "axis"; else empty.
         users: indices of the calls that read its statistic, directly or through each other.
+        refusal: as in `Global`.
     """
 
     kind: Kind
     size: MapSize | None
     axes: frozenset[str] = frozenset()
     users: list[int] = field(default_factory=list)
+    refusal: str | None = None
 
 
 class Analysis:
@@ -97,6 +125,8 @@ class Analysis:
         dims: by call and output, the dims of the output.
         from_input: by call, whether it reads values that are computed from the network's input.
         statistics: by call, the indices of the global calls whose statistics its outputs contain.
+        layouts: by call and output, where its pixels lie in the image.
+        strips: by call, the calls that cut the strips at the border which its outputs contain.
     """
 
     def __init__(self, traces: Traces) -> None:
@@ -105,17 +135,33 @@ class Analysis:
         self.dims: list[tuple[tuple[Dim, ...], ...]] = []
         self.from_input: list[bool] = []
         self.statistics: list[frozenset[int]] = []
+        self.layouts: list[tuple[Layout, ...]] = []
+        self.strips: list[frozenset[tuple[int, str]]] = []
         self._found: dict[int, _Found] = {}
         self._flattened: dict[Sizes, Dim] = {}  # dims with height and width as factors, by size
+        self._hooked = traces[0].hooked | {  # and those whose values are used outside hooks
+            hook
+            for call in self.calls
+            if call.hook is None
+            for ref in call.refs()
+            for source in ref.sources
+            if (hook := self.calls[source].hook) is not None
+        }
 
     def run(self) -> list[Global]:
         """The global operations, in the order in which they run; call it once."""
         for index, call in enumerate(self.calls):
             operands = self._operands(index)
             self.dims.append(self._output_dims(index, call, operands))
-            self.from_input.append(any(self._is_from_input(*operand) for operand in operands))
-            self.statistics.append(self._classify(index, call, operands))
-        return [self._global(index) for index in sorted(self._found)]
+            self.from_input.append(
+                call.name not in FACTORIES
+                and any(self._is_from_input(*operand) for operand in operands)
+            )
+            motion = self._move(index, call, operands)
+            self.statistics.append(self._classify(index, call, operands, motion))
+        self._check_results()
+        found = [self._global(index) for index in sorted(self._found)]
+        return found + self._exits()
 
     # ---- dims
 
@@ -140,8 +186,10 @@ class Analysis:
             dims = dims_of_shapes(*shape)
             if call.name in VIEWS and operands:
                 dims = regroup(operands[0][1], dims)
-            elif call.name in ("permute", "transpose", "t") and operands:
+            elif call.name in TRANSPOSING and operands:
                 dims = permuted(call, operands[0][1])
+            elif call.name == "unfold" and operands:
+                dims = windowed(call, operands[0][1], dims)
             elif call.name == "im2col" and len(dims) == 3:
                 dims = (*dims[:2], unfolded(call, operands[0][1]))
             elif call.name in ("expand", "repeat"):  # to pixels that are flattened elsewhere
@@ -168,9 +216,109 @@ class Analysis:
             return any(self.from_input[source] for source in ref.sources)
         return bool(roles(dims))
 
+    # ---- places
+
+    def _move(self, index: int, call: Call, operands: list[Operand]) -> Moved:
+        """Record the places and strips of the outputs; returns what the call does to them."""
+        given = [
+            (operand, self._layout_of(operand[0]))
+            for operand in operands
+            if self._is_from_input(*operand)
+            and (roles(operand[1]) or not self._strips_in(operand[0]))
+        ]
+        calls = (call, self.traces[1].calls[index], self.traces[2].calls[index])
+        motion = moved(index, calls, given, self.dims[index])
+        if self.from_input[index] and not motion.problem:
+            growing = growing_argument(calls)
+            if growing or self._reorders(call, operands, self.dims[index]):
+                motion = motion._replace(problem=growing or ORDER)
+        self.layouts.append(motion.outputs)
+        self.strips.append(self._strips_after(index, call, operands, motion))
+        return motion
+
+    def _layout_of(self, ref: Ref) -> Layout:
+        if ref.sources:
+            layouts = self.layouts[ref.sources[0]]
+            if ref.output < len(layouts):
+                return layouts[ref.output]
+        return UNIFORM
+
+    def _reorders(
+        self, call: Call, operands: list[Operand], outputs: tuple[tuple[Dim, ...], ...]
+    ) -> bool:
+        """Whether a call takes rows for columns."""
+        if call.name in TRANSPOSING or len(operands) != 1 or not outputs:
+            return False
+        before, after = reading_order(operands[0][1]), reading_order(outputs[0])
+        return len(before) == 2 and sorted(before) == sorted(after) and before != after
+
+    def _strips_after(
+        self, index: int, call: Call, operands: list[Operand], motion: Moved
+    ) -> frozenset[tuple[int, str]]:
+        """The strips in the outputs of a call; those that it spreads over the map are found."""
+        cut = {(index, axis) for strips in motion.strips for axis in strips}
+        if call.name == "copy" and operands and self._strips_in(operands[0][0]):
+            return frozenset()  # a margin that is written: circular padding
+        returned = {axis for dims in self.dims[index] for axis in roles(dims)}
+        mixed = {d for _, along in mixed_dims(call) for d in along}
+        held = {strip for ref, _ in operands for strip in self._strips_in(ref)}
+        kept = set()
+        for strip in held:
+            if strip[1] not in returned and not (mixed and not returned):
+                kept.add(strip)
+            elif call.name not in ("cat", "slice_scatter", "select_scatter"):
+                self._find_strip(strip[0])
+        return frozenset(kept | cut)
+
+    def _strips_in(self, ref: Ref) -> frozenset[tuple[int, str]]:
+        return frozenset(strip for source in ref.sources for strip in self.strips[source])
+
+    def _find_strip(self, index: int) -> None:
+        if self.from_input[index] and index not in self._found:
+            size = map_size(self._operands(index)) or self._map_size_before(index)
+            self._found[index] = _Found("selection", size, refusal=MIDDLE)
+
+    def _check_results(self) -> None:
+        """Find what the network returns mirrored, shifted, transposed, or as a strip."""
+        refs = [trace.results for trace in self.traces]
+        for ref, *others in zip(*refs, strict=False):
+            dims = self.dims_of(ref, *others)
+            for strip in self._strips_in(ref):
+                self._find_strip(strip[0])
+            for place in (each for _, part in self._layout_of(ref) for each in part.values()):
+                if place.is_moved and place.by not in self._found:
+                    size = map_size(self._operands(place.by))
+                    why = "the network returns the map mirrored or shifted"
+                    self._found[place.by] = _Found("mixing", size, refusal=why)
+            if reading_order(dims) == "WH" and ref.sources and ref.sources[0] not in self._found:
+                why = "the network returns the map with rows and columns exchanged"
+                self._found[ref.sources[0]] = _Found("mixing", map_size([(ref, dims)]), refusal=why)
+
+    def _exits(self) -> list[Global]:
+        """What code outside torch computes from the image."""
+        found = []
+        for number, (_, call) in enumerate(self.traces[0].exits):
+            runs = [trace.exits[number][1].refs() for trace in self.traces]
+            operands = [(refs[0], self.dims_of(*refs)) for refs in zip(*runs, strict=False)]
+            operands = [operand for operand in operands if self._is_from_input(*operand)]
+            if not operands:
+                continue
+            size = map_size(operands)
+            why = f"{call.function}() gives its values to code outside torch"
+            found.append(
+                Global(
+                    len(self.calls) + number, call.path, call.function, call.line, "unknown",
+                    size and (size[0][0], size[1][0]), call.path, why,
+                    refusal=why, within=call.within,
+                )
+            )  # fmt: skip
+        return found
+
     # ---- kinds
 
-    def _classify(self, index: int, call: Call, operands: list[Operand]) -> frozenset[int]:
+    def _classify(
+        self, index: int, call: Call, operands: list[Operand], motion: Moved
+    ) -> frozenset[int]:
         """Record the call if it is global; returns the statistics that its outputs contain."""
         read = self._statistics_in(ref for ref, dims in operands if not roles(dims))
         reduced = [  # in order: of two sums of rows, a second half completes the first
@@ -178,7 +326,7 @@ class Analysis:
             if self._found[i].axes
         ]  # fmt: skip
         facts = self._facts(index, call, operands, reduced)
-        verdict = classify(facts)
+        verdict, refusal = self._verdict(call, facts, motion)
         if verdict == "second half":  # x.mean(3).mean(2)
             first = next(i for i in reduced if self._found[i].axes - facts.mixes)
             self._found[first].kind = "statistic"
@@ -186,7 +334,7 @@ class Analysis:
         if verdict:
             size = map_size(operands) or self._map_size_before(index)
             axes = (facts.mixes or BOTH - facts.returns) if verdict == "axis" else frozenset[str]()
-            self._found[index] = _Found(verdict, size, axes)
+            self._found[index] = _Found(verdict, size, axes, refusal=refusal)
         for i in read:
             self._found[i].users.append(index)
         made = frozenset({index} if verdict else ())
@@ -196,6 +344,20 @@ class Analysis:
             # A reduction of one axis can still be completed while it has the other axis.
             return frozenset(reduced) if len(facts.returns) == 1 else frozenset()
         return read | made
+
+    def _verdict(self, call: Call, facts: Facts, motion: Moved) -> tuple[Verdict, str | None]:
+        """The kind of a call, and why it has no local form whatever module it is in."""
+        if call.name in CUTS and facts.from_input and not facts.mixes:
+            return ("selection" if motion.problem else None), motion.problem
+        verdict, refusal = classify(facts), None
+        if not verdict and motion.problem:
+            selects = motion.problem in (POSITIONS, MIDDLE)
+            verdict, refusal = ("selection" if selects else "mixing"), motion.problem
+        if call.hook is not None and call.hook not in self._hooked:
+            return None, None  # it only records
+        if verdict and call.hook is not None:
+            refusal = f"it runs in a forward hook of '{call.hook}', which no local form can contain"
+        return verdict, refusal
 
     def _facts(self, index: int, call: Call, operands: list[Operand], reduced: list[int]) -> Facts:
         dims_of = {id(ref): dims for ref, dims in operands}
@@ -251,6 +413,7 @@ class Analysis:
             index, call.path, call.function, call.line, found.kind, feature, owner(paths),
             self._obstacle(index, call, found),
             "".join(sorted(found.axes)) if found.kind == "axis" else "HW",
+            found.refusal, call.within,
         )  # fmt: skip
 
     def _obstacle(self, index: int, call: Call, found: _Found) -> str | None:

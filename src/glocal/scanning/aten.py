@@ -2,7 +2,17 @@
 
 from glocal.scanning.recorder import Call, Ref
 
-__all__ = ["FOURIER", "INDEXING", "SELECTING", "VIEWS", "is_known", "mixed_dims"]
+__all__ = [
+    "CUTS",
+    "FACTORIES",
+    "FOURIER",
+    "INDEXING",
+    "SELECTING",
+    "TRANSPOSING",
+    "VIEWS",
+    "is_known",
+    "mixed_dims",
+]
 
 # Mix values along the dims in their argument `dim`; along all dims if it is absent.
 _ALONG_DIM = frozenset(
@@ -34,10 +44,19 @@ SELECTING = frozenset("topk sort argsort kthvalue argmax argmin median nanmedian
 """Operations that select values by rank."""
 FOURIER = frozenset("_fft_r2c _fft_c2c _fft_c2r".split())
 """Fourier transforms."""
+TRANSPOSING = frozenset("permute transpose t rot90".split())
+"""Operations that change the order of dims."""
 VIEWS = frozenset("view _unsafe_view _reshape_alias squeeze unsqueeze".split())
 """Operations that merge and split dims and keep the order of values."""
-INDEXING = frozenset("select slice index index_select gather narrow".split())
+INDEXING = frozenset("select slice index index_select gather narrow unfold".split())
 """Operations that select values by position."""
+CUTS = frozenset("select slice narrow split split_with_sizes unbind chunk".split())
+"""Operations that take a part of one dim."""
+FACTORIES = frozenset(
+    "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty "
+    "new_full new_empty_strided".split()
+)
+"""Operations that take only the shape of their operand."""
 
 # Read a bounded neighbourhood of each output pixel, or move values without mixing them.
 _LOCAL = frozenset(
@@ -51,7 +70,8 @@ _LOCAL = frozenset(
     "repeat clone copy alias detach permute transpose t _to_copy lift_fresh pixel_shuffle "
     "pixel_unshuffle channel_shuffle native_channel_shuffle im2col col2im flip roll rot90 "
     "grid_sampler_2d grid_sampler_3d _native_batch_norm_legit_no_training tril triu diagonal "
-    "index_put scatter scatter_add slice_scatter select_scatter zeros_like ones_like "
+    "index_put scatter scatter_add scatter_reduce index_add index_copy index_fill index_reduce "
+    "take slice_scatter select_scatter zeros_like ones_like new_empty_strided empty_strided "
     "empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full zeros ones "
     "empty full arange linspace fill zero scalar_tensor rand randn embedding prelu "
     "_prelu_kernel native_dropout bernoulli lerp real imag view_as_real view_as_complex complex "
@@ -66,6 +86,8 @@ _KNOWN = (
 
 def is_known(call: Call) -> bool:
     """Whether `mixed_dims` is complete for the call; else what it mixes is unknown."""
+    if call.name == "as_strided":  # else what it reads depends on how the memory is laid out
+        return call.outputs[:1] == (call.arguments["self"].shape,)
     return call.pointwise or call.name in _KNOWN or call.name.startswith("_scaled_dot_product")
 
 

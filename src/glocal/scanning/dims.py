@@ -26,6 +26,7 @@ __all__ = [
     "role",
     "roles",
     "unfolded",
+    "windowed",
 ]
 
 Sizes = tuple[int, int, int]
@@ -130,10 +131,14 @@ def _split_off(dim: Dim, axis: str) -> Dim:
 
 
 def permuted(call: Call, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """Dims of the output of a permute, transpose or t, from those of its input."""
+    """Dims of the output of a permute, transpose, t or rot90, from those of its input."""
     order = list(range(len(dims)))
     if call.name == "permute":
         order = [d % len(dims) for d in call.arguments["dims"]]
+    elif call.name == "rot90":
+        if call.arguments.get("k", 1) % 2:
+            a, b = call.arguments.get("dims", (0, 1))
+            order[a], order[b] = order[b], order[a]
     elif len(dims) >= 2:
         a = call.arguments.get("dim0", 0) % len(dims)
         b = call.arguments.get("dim1", 1) % len(dims)
@@ -170,6 +175,24 @@ def joined(along: int, dims: tuple[Dim, ...], refs: list[Operand]) -> tuple[Dim,
         (factor,) = dims[along]
         made[along] = (factor._replace(joined=True),)
     return tuple(made)
+
+
+def windowed(call: Call, source: tuple[Dim, ...], target: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """Dims of the output of Tensor.unfold: the windows along a dim, and last the values in each.
+
+    Args:
+        call: the unfold.
+        source: dims of the input.
+        target: dims of the output, one factor each.
+    """
+    place = call.arguments["dimension"] % len(source)
+    ((count,), (size,)) = target[place], target[-1]
+    axis = "".join(role(factor.sizes) for factor in source[place])
+    if len(axis) == 1 and not role(count.sizes) and role(size.sizes):
+        count = Factor(count.sizes, axis)
+    elif len(axis) == 1 and call.arguments["step"] == call.arguments["size"]:
+        size = Factor(size.sizes, "", axis)
+    return (*source[:place], (count,), *source[place + 1 :], (size,))
 
 
 def inherit(dim: Dim, place: int, refs: list[Operand]) -> Dim:

@@ -6,7 +6,7 @@ the network needs them.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, get_args
 
@@ -15,6 +15,9 @@ from torch import nn
 from glocal.errors import GlocalError, ScanError
 from glocal.ops.windows import Size
 from glocal.scanning.analysis import Analysis, Global, Traces
+from glocal.scanning.aten import is_known, mixed_dims
+from glocal.scanning.modules import ancestors
+from glocal.scanning.other_sizes import OtherSizes, sizes_to_compare
 from glocal.scanning.trace import RunMode, Trace, quiet, trace
 from glocal.texts import size_text
 
@@ -36,20 +39,28 @@ class Scan:
         traces: the runs at the first size, higher, and wider.
         size: (height, width) of the input in the first run; `Global.feature` refers to it.
         make_args: made the arguments of the runs.
+        other_paths: by path of a module whose own code runs other operations at another input
+            size than in the runs, that size.
     """
 
     operations: tuple[Global, ...]
     traces: Traces
     size: Size
     make_args: MakeArgs
+    other_paths: dict[str, Size] = field(default_factory=dict)
+
+    def other_path(self, path: str) -> Size | None:
+        """An input size at which a module, with those in it, runs other operations, if any."""
+        found = (size for each, size in self.other_paths.items() if path in ancestors(each))
+        return next(found, None)
 
 
 def input_sizes(train_size: Size) -> Iterator[tuple[Size, Size, Size]]:
     """Input sizes of the three runs, by preference.
 
     An axis grows by a multiple of 64 and, if possible, of its own length: the network pads and
-    divides all three sizes in the same way. The second choice avoids the training size, which
-    some networks treat specially: they store an attention mask for it.
+    divides all three sizes in the same way. The second choice avoids squares, which some networks
+    treat specially, and the third the training size: they store an attention mask for it.
 
     >>> next(input_sizes((64, 96)))
     ((64, 96), (128, 96), (64, 288))
@@ -57,6 +68,8 @@ def input_sizes(train_size: Size) -> Iterator[tuple[Size, Size, Size]]:
     h, w = train_size
     down, along = (n if (n := math.lcm(side, 64)) <= MAX_STEP else 64 for side in (h, w))
     yield (h, w), (h + down, w), (h, w + along)
+    if h == w:
+        yield (h, w + along), (h + 2 * down, w + along), (h, w + 2 * along)
     yield (h + down, w + along), (h + 2 * down, w + along), (h + down, w + 2 * along)
 
 
@@ -75,9 +88,11 @@ def scan_trace(model: nn.Module, make_args: MakeArgs, train_size: Size) -> Scan:
     problem: ScanError | None = None
     for sizes in input_sizes(train_size):
         try:
-            return _scan_at(model, make_args, sizes)
+            found, mode = _scan_at(model, make_args, sizes)
         except ScanError as error:
             problem = problem or error
+            continue
+        return found if mode == "real" else _compared(found, model, make_args, mode)
     assert problem is not None
     raise problem
 
@@ -93,8 +108,10 @@ def trace_at(model: nn.Module, make_args: MakeArgs, size: Size) -> Trace | None:
     return None
 
 
-def _scan_at(model: nn.Module, make_args: MakeArgs, sizes: tuple[Size, Size, Size]) -> Scan:
-    traces = _run(model, make_args, sizes)
+def _scan_at(
+    model: nn.Module, make_args: MakeArgs, sizes: tuple[Size, Size, Size]
+) -> tuple[Scan, RunMode]:
+    traces, mode = _run(model, make_args, sizes)
     names = [[(c.name, c.path) for c in t.calls] for t in traces]
     for other, size in zip(names[1:], sizes[1:], strict=True):
         if other != names[0]:
@@ -109,12 +126,57 @@ def _scan_at(model: nn.Module, make_args: MakeArgs, sizes: tuple[Size, Size, Siz
                 f"{size_text(sizes[0])}, starting at {call.line or call.function}{module}: "
                 "a scan needs the same operations at every size"
             )
-    return Scan(tuple(Analysis(traces).run()), traces, sizes[0], make_args)
+    return Scan(tuple(Analysis(traces).run()), traces, sizes[0], make_args), mode
 
 
-def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces:
+def _compared(found: Scan, model: nn.Module, make_args: MakeArgs, mode: RunMode) -> Scan:
+    """The scan with what the network does at other sizes."""
+    others: dict[str, Size] = {}
+    late: list[Global] = []
+    compared = OtherSizes(model, found.traces[0].calls, mode)
+    for group in sizes_to_compare(found.size):
+        for size in group:
+            difference = compared.difference(partial(make_args, size))
+            if difference is None:
+                continue
+            if difference.has_new:
+                late += _only_at(size, found, model, make_args, mode)
+            others |= dict.fromkeys(sorted(difference.modules - others.keys()), size)
+            break
+    start = len(found.traces[0].calls) + len(found.traces[0].exits)
+    known = dict.fromkeys((o.path, o.function, o.line) for o in found.operations)
+    new = {key: o for o in late if (key := (o.path, o.function, o.line)) not in known}
+    listed = tuple(replace(o, index=start + n) for n, o in enumerate(new.values()))
+    return replace(found, operations=found.operations + listed, other_paths=others)
+
+
+def _only_at(
+    size: Size, found: Scan, model: nn.Module, make_args: MakeArgs, mode: RunMode
+) -> list[Global]:
+    """The global operations at a size at which the network takes another path."""
+    why = f"it runs at {size_text(size)}, but not at the size of the scan {size_text(found.size)}"
+    near = (size, (size[0] + 64, size[1]), (size[0], size[1] + 64))
+    try:
+        with quiet():
+            first, *_ = traces = tuple(trace(model, partial(make_args, s), mode) for s in near)
+    except Exception:
+        return []
+    calls = [[(c.name, c.path) for c in t.calls] for t in traces]
+    if calls[0] == calls[1] == calls[2]:
+        operations = Analysis((traces[0], traces[1], traces[2])).run()
+        return [replace(o, refusal=o.refusal or why, feature=None) for o in operations]
+    return [  # it takes this path at no size near: what its calls mix cannot be seen from shapes
+        Global(i, c.path, c.function, c.line, "unknown", None, c.path, why, "HW", why, c.within)
+        for i, c in enumerate(first.calls)
+        if (mixed_dims(c) and "convolution" not in c.name) or not is_known(c)
+    ]
+
+
+def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> tuple[Traces, RunMode]:
     def run(mode: RunMode) -> Traces:
-        a, b, c = (trace(model, partial(make_args, size), mode) for size in sizes)
+        a, b, c = (
+            trace(model, partial(make_args, size), mode, lines=size is sizes[0]) for size in sizes
+        )
         return a, b, c
 
     # Code that creates tensors on a fixed device needs fake tensors. Code that reads values needs
@@ -123,7 +185,7 @@ def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces
     for mode in without_values:
         try:
             with quiet():
-                return run(mode)
+                return run(mode), mode
         except GlocalError:
             raise
         except Exception:
@@ -140,5 +202,8 @@ def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> Traces
                     f"{at}, only at {size_text(sizes[0])}: {why} "
                     "(a network with a fixed input size cannot have local windows)"
                 ) from error
-            raise ScanError(f"{at}: {why} (pass example= with inputs that it accepts)") from error
-    return made[0], made[1], made[2]
+            hint = "pass example= with inputs that it accepts"
+            if "when training" in why:
+                hint = "the network is in training mode; call model.eval() first"
+            raise ScanError(f"{at}: {why} ({hint})") from error
+    return (made[0], made[1], made[2]), "real"

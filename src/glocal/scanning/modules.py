@@ -1,15 +1,28 @@
 """Copies of module trees that share parameters, and replacement of modules in them."""
 
+import contextlib
 import itertools
+import types
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
+from glocal.errors import ConversionError
 from glocal.scanning.copying import deep_copy
+from glocal.scanning.references import functions_that_reach, reaches, substitute
 
-__all__ = ["ancestors", "clone", "drop_hooks", "replace", "take_over", "weight_hooks"]
+__all__ = [
+    "ancestors",
+    "clone",
+    "drop_hooks",
+    "fill",
+    "replace",
+    "take_over",
+    "weight_hooks",
+    "without_contents",
+]
 
 # Attributes of a module that contain hooks, or say how to call them.
 _HOOKS = (
@@ -32,7 +45,9 @@ _HOOKS = (
 def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A copy of the module tree that shares all tensors and hooks with `model`.
 
-    A module that `model` uses at several paths is one module in the copy, too.
+    A module that `model` uses at several paths is one module in the copy, too. Functions that
+    `model` stores and that refer to its modules (a wrapped `forward`, a hook with a closure) refer
+    to the modules of the copy.
 
     Args:
         model: the root of the tree.
@@ -55,8 +70,44 @@ def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
             ),
         )
         memo.update((id(value), value) for value in shared)
-    copied: nn.Module = deep_copy(model, memo)
-    return copied
+    functions = functions_that_reach(model)
+    made = [without_contents(function) for function in functions]
+    memo.update((id(old), new) for old, new in zip(functions, made, strict=True))
+    result: nn.Module = deep_copy(model, memo)
+    targets = {id(module) for module in model.modules()}
+
+    def copied(value: Any) -> Any:
+        return deep_copy(value, memo) if reaches(value, targets) else value
+
+    for old, new in zip(functions, made, strict=True):
+        fill(old, new, copied)
+    return result
+
+
+def without_contents(
+    function: types.FunctionType, namespace: dict[str, Any] | None = None
+) -> types.FunctionType:
+    """A copy of a function with empty cells and no defaults, for `fill`.
+
+    Args:
+        function: the original.
+        namespace: its global variables; None shares the original's.
+    """
+    cells = tuple(types.CellType() for _ in function.__closure__ or ())
+    space = function.__globals__ if namespace is None else namespace
+    new = types.FunctionType(function.__code__, space, function.__name__, None, cells or None)
+    new.__qualname__, new.__module__ = function.__qualname__, function.__module__
+    return new
+
+
+def fill(old: types.FunctionType, new: types.FunctionType, copied: Callable[[Any], Any]) -> None:
+    """Give `new` from `without_contents` the cells, defaults and attributes of `old`, copied."""
+    for held, cell in zip(old.__closure__ or (), new.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # a cell that is empty in `old`, too
+            cell.cell_contents = copied(held.cell_contents)
+    new.__defaults__ = copied(old.__defaults__)
+    new.__kwdefaults__ = copied(old.__kwdefaults__)
+    vars(new).update({name: copied(value) for name, value in vars(old).items()})
 
 
 def drop_hooks(model: nn.Module) -> nn.Module:
@@ -104,17 +155,32 @@ def ancestors(path: str) -> list[str]:
 
 
 def replace(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    """Replace `old` by `new` at all its paths below `root`; returns the root.
+    """Replace `old` by `new` wherever modules below `root` refer to it; returns the root.
 
-    The root is `new` if `old` was the root.
+    The root is `new` if `old` was the root. Containers, bound methods, partials, objects and
+    functions that the modules store, and that `clone` copied, refer to `new`, too.
+
+    Raises:
+        ConversionError: an attribute stores a method of `old` that `new` does not have.
     """
-    if old is root:
-        return new
-    for module in root.modules():
-        for name, child in module._modules.items():
-            if child is old:
-                module._modules[name] = new
-    return root
+    substitute(root, old, new)
+    if old in new.modules():  # a rule may wrap the original
+        return new if old is root else root
+    vars(old)["forward"] = _Replaced(type(old).__name__)
+    return new if old is root else root
+
+
+class _Replaced:
+    """The forward of a module that was replaced; nothing in the network should call it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise ConversionError(
+            f"the network calls the original {self.name} through a reference outside its modules "
+            "(a global variable, a weak reference), so that its local form would not run"
+        )
 
 
 def take_over(new: nn.Module, old: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +19,7 @@ from glocal.ops.aten import is_elementwise
 __all__ = ["Call", "Recorder", "Ref", "operation_name", "source_line"]
 
 _TORCH = str(Path(torch.__file__).parent)
-_HERE = __file__
+_WATCHING = (__file__, str(Path(__file__).with_name("hooks.py")))
 _PACKAGE = Path(__file__).parents[1]
 _NETWORKS = _PACKAGE / "networks"
 
@@ -51,6 +52,8 @@ class Call:
         line: line of the network's source ("file.py:12"); empty if only modules of torch call it.
         arguments: by name in the schema, with `Ref`s for tensors.
         outputs: shapes of the tensors that it returns.
+        within: paths of all running modules, outermost first.
+        hook: path of the module whose forward hook makes the call; None outside hooks.
     """
 
     name: str
@@ -60,23 +63,32 @@ class Call:
     line: str
     arguments: dict[str, Any]
     outputs: tuple[tuple[int, ...], ...]
+    within: tuple[str, ...] = ()
+    hook: str | None = None
 
     def refs(self) -> list[Ref]:
         """All tensors that it reads, in the order of its arguments."""
         return [leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Ref)]
 
 
+# Functions that give the values of a tensor to code outside torch.
+_EXITS = frozenset(["numpy", "array", "tolist", "dlpack"])
+
+
 class _FunctionNames(TorchFunctionMode):
     """Tracks the outermost torch function that runs: the one that the network's source calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, leaves_torch: Callable[[str, Any], None] = lambda name, args: None) -> None:
         super().__init__()
         self.function = ""
+        self.leaves_torch = leaves_torch
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outer = self.function
         if not outer:
             self.function = _name(func)
+            if self.function in _EXITS:
+                self.leaves_torch(self.function, args)
         try:
             return func(*args, **(kwargs or {}))
         finally:
@@ -88,17 +100,27 @@ class Recorder(TorchDispatchMode):
 
     Attributes:
         calls: the operations, in order.
+        exits: the calls that take values out of torch, each with the number of calls before it.
         names: the mode that knows which torch function runs.
         paths: stack of the running modules, see `track_modules`.
         origin: by id of a tensor, the call that returned it and its position in the outputs.
         written: by memory of a tensor, the last call that wrote to it in place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hooks: Sequence[str] = (), *, lines: bool = True) -> None:
+        """Make a recorder.
+
+        Args:
+            hooks: the paths of the modules whose hooks run at any time.
+            lines: whether to find the lines of the network's source.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
-        self.names = _FunctionNames()
+        self.exits: list[tuple[int, Call]] = []
+        self.names = _FunctionNames(self._leaves_torch)
         self.paths: list[str] = []
+        self.hooks = hooks
+        self._lines = lines
         self.origin: dict[int, tuple[int, int]] = {}
         self.written: dict[int, int] = {}
         self._alive: list[Tensor] = []  # an id is unique while its tensor lives
@@ -127,9 +149,11 @@ class Recorder(TorchDispatchMode):
                 is_elementwise(func),
                 self.names.function or name,
                 self.paths[-1] if self.paths else "",
-                source_line(),
+                source_line() if self._lines else "",
                 arguments,
                 tuple(tuple(t.shape) for t in tensors),
+                tuple(self.paths),
+                self.hooks[-1] if self.hooks else None,
             )
         )
         for position, tensor in enumerate(tensors):
@@ -144,6 +168,15 @@ class Recorder(TorchDispatchMode):
                             self._alive.append(leaf)
                             self.written[leaf.untyped_storage()._cdata] = index
         return out
+
+    def _leaves_torch(self, function: str, args: Any) -> None:
+        """Record that code outside torch reads a tensor."""
+        given = [self.ref(leaf) for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+        call = Call(
+            function, False, function, self.paths[-1] if self.paths else "", source_line(),
+            {"self": given}, (), tuple(self.paths), self.hooks[-1] if self.hooks else None,
+        )  # fmt: skip
+        self.exits.append((len(self.calls), call))
 
     def ref(self, tensor: Tensor) -> Ref:
         """A reference to a tensor as it is now."""
@@ -180,11 +213,19 @@ def source_line() -> str:
     """
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if not (name.startswith((_TORCH, "<")) or name == _HERE):
-            above = Path(name).parents
-            if _PACKAGE in above and _NETWORKS not in above:  # glocal's code that runs the network
-                return ""
-            return f"{Path(name).name}:{frame.f_lineno}"
+        whose = _whose(frame.f_code.co_filename)
+        if whose == "glocal":  # code that runs the network
+            return ""
+        if whose == "network":
+            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+@functools.cache
+def _whose(filename: str) -> str:
+    """Whether a file of source is "torch"'s, the "network"'s or "glocal"'s."""
+    if filename.startswith((_TORCH, "<")) or filename in _WATCHING:
+        return "torch"
+    above = Path(filename).parents
+    return "glocal" if _PACKAGE in above and _NETWORKS not in above else "network"

@@ -9,17 +9,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from glocal.scanning.modules import clone, drop_hooks
+from glocal.scanning.hooks import HookWatch, isolate_hooks
+from glocal.scanning.modules import clone
 
 __all__ = ["isolated_copy", "keep_random_state", "track_modules"]
 
 
-def isolated_copy(model: nn.Module) -> nn.Module:
-    """A copy in eval mode whose runs leave `model` unchanged.
+def isolated_copy(model: nn.Module, watch: HookWatch | None = None) -> nn.Module:
+    """A copy in the mode of `model` whose runs leave `model` unchanged.
 
-    It shares parameters with `model`, has its own buffers, and has no forward hooks.
+    It shares parameters with `model`, and has its own buffers and copies of the forward hooks.
+
+    Args:
+        model: any network.
+        watch: notes what the hooks do.
     """
-    copy = drop_hooks(clone(model)).eval()
+    copy = clone(model)
+    isolate_hooks(copy, HookWatch() if watch is None else watch)
     for module in copy.modules():  # a network may write to its buffers when it runs
         for name, buffer in module._buffers.items():
             module._buffers[name] = None if buffer is None else buffer.clone()
@@ -36,18 +42,24 @@ def track_modules(
     Args:
         model: a copy that nobody else uses, because it gets hooks.
         paths: the stack, changed in place: paths of the running modules, innermost last.
-        on_call: called with path, args and kwargs before every call of a module.
+        on_call: called with path, args and kwargs before every call of a module's forward.
     """
     for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; its caller is running
+            continue
 
         def enter(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
             paths.append(path)
+
+        def called(_: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
             on_call(path, args, kwargs)
 
         def leave(*_: Any) -> None:
             paths.pop()
 
-        module.register_forward_pre_hook(enter, with_kwargs=True)
+        # The hooks of the network run between the first and the last of these.
+        module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
+        module.register_forward_pre_hook(called, with_kwargs=True)
         module.register_forward_hook(leave, always_call=True)
 
 

@@ -2,9 +2,17 @@
 
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+)
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +21,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from glocal.scanning.modules import clone, drop_hooks
+from glocal.scanning.hooks import HookWatch, isolated_global_hooks
 from glocal.scanning.recorder import Call, Recorder, Ref
 from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
 
@@ -27,6 +35,7 @@ __all__ = [
     "Spec",
     "Trace",
     "quiet",
+    "running",
     "trace",
     "trace_graph",
 ]
@@ -49,27 +58,40 @@ class Trace:
         inputs: by module path, the (args, kwargs) of each call of the module, with `Spec`s for
             tensors.
         results: the tensors that the network returned.
+        exits: calls that take values out of torch ("numpy", "tolist"), each with the number of
+            calls before it.
+        hooked: paths of the modules whose hooks change inputs or outputs.
     """
 
     calls: list[Call] = field(default_factory=list)
     inputs: dict[str, list[tuple[Any, Any]]] = field(default_factory=dict)
     results: list[Ref] = field(default_factory=list)
+    exits: list[tuple[int, Call]] = field(default_factory=list)
+    hooked: frozenset[str] = frozenset()
 
 
 def trace(
-    model: nn.Module, make_args: Callable[[str | None], tuple[Any, ...]], mode: RunMode
+    model: nn.Module,
+    make_args: Callable[[str | None], tuple[Any, ...]],
+    mode: RunMode,
+    *,
+    lines: bool = True,
 ) -> Trace:
-    """Run a copy of `model` in eval mode and record it.
+    """Run a copy of `model` in its mode and record it.
 
     The model and torch's random state stay as they were.
 
     Args:
-        model: any network; its forward hooks do not run.
+        model: any network; copies of its forward hooks run.
         make_args: makes the positional arguments on a device; None is the network's own.
         mode: "meta" and "fake" compute no values and use no memory; "real" computes them.
+        lines: whether to find the lines of the network's source.
     """
-    model = drop_hooks(clone(model)).eval().to("meta") if mode == "meta" else isolated_copy(model)
-    recorder = Recorder()
+    watch = HookWatch()
+    model = isolated_copy(model, watch)
+    if mode == "meta":
+        model = model.to("meta")
+    recorder = Recorder(watch.running, lines=lines)
     inputs: dict[str, list[tuple[Any, Any]]] = {}
 
     def record_inputs(path: str, args: Any, kwargs: Any) -> None:
@@ -77,17 +99,35 @@ def trace(
         inputs.setdefault(path, []).append(specs)
 
     track_modules(model, recorder.paths, record_inputs)
-    with ExitStack() as stack:
-        stack.enter_context(keep_random_state())
-        stack.enter_context(torch.no_grad())
-        if mode == "fake":
-            stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+    with running(model, watch, mode), ExitStack() as stack:
         args = make_args("meta" if mode == "meta" else None)
         stack.enter_context(recorder)
         stack.enter_context(recorder.names)
         results = model(*args)
     refs = [recorder.ref(t) for t in tree_leaves(results) if isinstance(t, Tensor)]
-    return Trace(recorder.calls, inputs, refs)
+    exits = [(at, call) for at, call in recorder.exits if call.hook in (None, *watch.changed)]
+    return Trace(recorder.calls, inputs, refs, exits, frozenset(watch.changed))
+
+
+@contextmanager
+def running(model: nn.Module, watch: HookWatch, mode: RunMode) -> Iterator[None]:
+    """Run an isolated copy of a network in a mode, without side effects."""
+    with ExitStack() as stack:
+        stack.enter_context(keep_random_state())
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_eager())
+        stack.enter_context(isolated_global_hooks(model, watch))
+        if mode == "fake":
+            stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        yield
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Run compiled modules as they were before torch.compile."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled; the import takes seconds
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def trace_graph(

@@ -53,6 +53,7 @@ class Block:
         cells_are_channels: True if a map that is cut into a grid of cells is a map of one cell, and
             the cells are channels: nothing in the block mixes them.
         floats: what in the graph follows the floating-point type of the inputs.
+        guards: as in `program.Program`.
     """
 
     graph: fx.Graph
@@ -76,6 +77,8 @@ class Block:
         leaves = (leaf for n in self.graph.nodes for leaf in tree_leaves((n.args, dict(n.kwargs))))
         own = self.floats.dtype if self.floats.types else None
         return any(t in _NARROW and t != own for t in leaves if isinstance(t, torch.dtype))
+
+    guards: tuple[str, ...] = ()
 
     def map_dims(self, node: fx.Node) -> MapDims | None:
         """Return the dims of the map in a tensor (n, ..., h, w, ...); None if it is no map."""

@@ -23,6 +23,7 @@ from glocal.conversion.rewrite.capture_errors import reason_of
 from glocal.conversion.rewrite.decompositions import Decompositions
 from glocal.conversion.rewrite.dtypes import Follows, follow_dtype, in_dtype
 from glocal.conversion.rewrite.functional import decomposed
+from glocal.conversion.rewrite.guards import guards_of
 from glocal.conversion.rewrite.image_by_image import ImageByImage
 from glocal.conversion.rewrite.symbolic_numbers import symbolic_numbers
 from glocal.errors import ConversionError
@@ -55,18 +56,21 @@ def capture(
         ConversionError: the module cannot be captured; the message says why.
     """
     arguments = read_arguments(runs)
+    _check_mode(module)
+    guards: tuple[str, ...] = ()
 
     def exported(dtype: torch.dtype) -> ExportedProgram:
+        nonlocal guards
         alone = _in_dtype(module, dtype)
         with symbolic_numbers(alone) as lines:
             images = 1 if image_by_image else 2
-            program = _export(_Alone(alone, arguments), arguments, dtype, images, lines)
+            program, guards = _export(_Alone(alone, arguments), arguments, dtype, images, lines)
         if image_by_image:
-            program = _export(_Batched(alone, program), arguments, dtype, 2)
+            program, _ = _export(_Batched(alone, program), arguments, dtype, 2)
         return program
 
     program, follows = follow_dtype(exported)
-    return _read(program, arguments, follows)
+    return replace(_read(program, arguments, follows), guards=guards)
 
 
 def _export(
@@ -75,8 +79,12 @@ def _export(
     dtype: torch.dtype,
     images: int,
     lines: Sequence[str] = (),
-) -> ExportedProgram:
-    """Export a module for every height, width and, unless it has one image, batch size."""
+) -> tuple[ExportedProgram, tuple[str, ...]]:
+    """Export a module for every height, width and, unless it has one image, batch size.
+
+    Returns:
+        the program, and the conditions under which the module takes the path of the program.
+    """
     tensors = (*alone.parameters(), *alone.buffers())
     device = next((t.device for t in tensors), torch.device("cpu"))
     # In the higher run height and width differ, so the exporter does not take one for the other.
@@ -95,10 +103,17 @@ def _export(
     try:
         with torch.no_grad(), quiet():
             program = export(alone, example, dynamic_shapes=(dynamic,), strict=False)
-            return decomposed(program)
+            return decomposed(program), guards_of(program)
     except ConversionError:
         raise
     except Exception as error:
+        script = [n for n, m in alone.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+        if script:
+            name = script[0].removeprefix("block.")
+            raise ConversionError(
+                f"'{name}' in it is compiled by torch.jit, so that its code cannot be read; "
+                "build the network without torch.jit"
+            ) from None
         text = reason_of(error, lines[0] if lines else "")
         if _BATCH in text:
             raise BatchError(text) from None
@@ -107,9 +122,27 @@ def _export(
         raise ConversionError(text) from None
 
 
+def _check_mode(module: nn.Module) -> None:
+    """Raise a ConversionError if the training mode of a layer rules out a local form."""
+    for path, layer in module.named_modules():
+        if not layer.training:
+            continue
+        at = f"'{path}' in it" if path else "it"
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise ConversionError(
+                f"{at} is a {type(layer).__name__} in training mode, which uses the statistics "
+                "of the whole batch; call model.eval() first"
+            )
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+            raise ConversionError(
+                f"{at} is a {type(layer).__name__} in training mode, which changes values at "
+                "random; call model.eval() first"
+            )
+
+
 def _in_dtype(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Copy a module in eval mode with parameters of a floating-point type and of no values."""
-    alone = drop_hooks(clone(module)).eval()
+    """Copy a module with parameters of a floating-point type and of no values."""
+    alone = drop_hooks(clone(module))
     made: dict[int, Tensor] = {}
 
     def empty(tensor: Any) -> Any:
@@ -204,7 +237,10 @@ def _read(program: ExportedProgram, arguments: Arguments, follows: Follows) -> B
         elif target.kind == OutputKind.USER_INPUT_MUTATION:
             mutated.append((places[str(target.target)], value))
         else:
-            raise ConversionError(f"it writes to its own buffer '{_path_of(target.target)}'")
+            raise ConversionError(
+                f"it writes to its own buffer '{_path_of(target.target)}' (running statistics in "
+                "training mode, say)"
+            )
     tensors = dict(zip(given, arguments.tensors, strict=True))
     found, shapes, dims, mixing = _analyse(graph, tensors)
     assert program.call_spec.out_spec is not None

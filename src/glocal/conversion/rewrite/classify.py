@@ -85,7 +85,7 @@ def classify(block: Block) -> Classification:
         ConversionError: the block has no known local form; the message says why.
     """
     for item in block.globals.values():
-        if item.kind in ("selection", "unknown"):
+        if item.refusal or item.kind in ("selection", "unknown"):
             raise ConversionError(item.reason)
     try:
         return _classify(block, frozenset())

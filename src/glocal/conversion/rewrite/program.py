@@ -5,16 +5,19 @@ function drops each value after its last use, as `fx.Interpreter` does, and is f
 over nodes (one gate of 11 operations on an 8x8 map: 150 µs in a loop, 86 µs as a function).
 """
 
+import warnings
 from dataclasses import dataclass, field
+from functools import cache
+from types import CodeType
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_structure
 
 from glocal.conversion.rewrite.dtypes import in_dtype
 from glocal.conversion.rules.rule import Local
-from glocal.errors import ArgumentError
+from glocal.errors import ArgumentError, GlocalWarning
 from glocal.scanning.fingerprint import value_key
 
 __all__ = ["DEVICE", "DTYPE", "FREE", "PRECISION", "Input", "Program", "Rewritten"]
@@ -76,6 +79,8 @@ class Program:
         reads: names of the graph's inputs in order.
         returns: the result with the position of each leaf for the leaf.
         mutated: positions of the leaves of (args, kwargs) that the block writes to.
+        guards: Python conditions on the sizes of the tensor inputs, `L["tensors"]`, without which
+            the block takes another path than the captured one.
         follows_law_of_windows: as in `classify.Classification`.
         returned: position of a result to that of the leaf which it is: one that is written to.
         follows: constants of this type take the type of the inputs; None if none do.
@@ -89,6 +94,7 @@ class Program:
     reads: tuple[str, ...]
     returns: Any
     mutated: tuple[int, ...] = ()
+    guards: tuple[str, ...] = ()
     follows_law_of_windows: bool = False
     returned: dict[int, int] = field(default_factory=dict)
     follows: torch.dtype | None = None
@@ -112,15 +118,24 @@ class Program:
 class Rewritten(Local):
     """A module that runs a program with the parameters of the original.
 
-    The program was captured in eval mode and calls no submodules: their hooks do not run.
+    The program calls no submodules: their hooks do not run. Where the code of the original takes
+    another path, the original runs, with a warning.
 
     Attributes:
         program: what it runs.
         others: programs for other arguments: another flag, keyword or number of tensors.
+        original: class of the global module.
+        path: of the module in the network.
+        is_guarded: the scan has seen another path: the guards of the program are checked.
+        mode: `training` of the original when it was captured, if its code depends on it.
     """
 
     program: Program
     others: tuple[Program, ...] = ()
+    original: type[nn.Module]
+    path: str = ""
+    is_guarded: bool = False
+    mode: bool | None = None
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -147,6 +162,12 @@ class Rewritten(Local):
             values.setdefault(DEVICE, leaf.device)
             if leaf.is_floating_point():
                 values.setdefault(DTYPE, leaf.dtype)
+        if self.mode not in (None, self.training):
+            return self._original("in this mode")(*args, **kwargs)
+        if self.is_guarded:
+            tensors = [values[given.name] for given in program.inputs if given.name is not None]
+            if not _hold(program.guards, tensors):
+                return self._original("at this image size")(*args, **kwargs)
         for name, path in program.parameters.items():
             owner, _, attribute = path.rpartition(".")
             values[name] = getattr(self.get_submodule(owner), attribute)
@@ -165,6 +186,32 @@ class Rewritten(Local):
         for place, leaf in program.returned.items():
             outputs[place] = leaves[leaf]
         return tree_map(outputs.__getitem__, program.returns)
+
+    def _original(self, where: str) -> nn.Module:
+        """Return the global module, which shares everything with this one; warns."""
+        warnings.warn(
+            f"'{self.path or 'the network'}' runs global here: {where} its code takes another path "
+            "than the one that was converted",
+            GlocalWarning,
+            stacklevel=3,
+        )
+        module = self.original.__new__(self.original)
+        vars(module).update(vars(self))
+        return module
+
+
+def _hold(guards: tuple[str, ...], tensors: list[Tensor]) -> bool:
+    """True if all conditions hold for the sizes of these tensors."""
+    names = {"L": {"tensors": tensors}, "__builtins__": {"min": min, "max": max, "abs": abs}}
+    try:
+        return all(eval(_compiled(guard), names) for guard in guards)
+    except Exception:  # a condition that needs more than arithmetic
+        return False
+
+
+@cache
+def _compiled(guard: str) -> CodeType:
+    return compile(guard, "<guard>", "eval")
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:

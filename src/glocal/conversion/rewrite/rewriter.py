@@ -144,6 +144,7 @@ def _program(emission: Emission, classification: Classification) -> Program:
         reads,
         block.returns,
         tuple(place for place, _ in block.mutated),
+        block.guards,
         classification.follows_law_of_windows,
         _returned_arguments(block),
         block.floats.dtype if block.floats.types else None,

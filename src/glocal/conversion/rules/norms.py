@@ -25,7 +25,13 @@ class LocalInstanceNorm2d(Local, nn.InstanceNorm2d):
     """`InstanceNorm2d` by the mean and variance of each pixel's window."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(b, c, h, w) or (c, h, w), normalised."""
+        """(b, c, h, w) or (c, h, w), normalised.
+
+        A layer with running statistics uses them in eval mode, as the original does. In training
+        mode it does not update them: local statistics are not the ones that they average.
+        """
+        if self.track_running_stats and not self.training:
+            return super().forward(input)
         batched = input if input.ndim == 4 else input.unsqueeze(0)
         out = local_instance_norm(
             batched, self.window, self.weight, self.bias, self.eps, self.precision

@@ -48,6 +48,8 @@ class Local(nn.Module):
         """The local form of `module`, which shares everything with it and leaves it unchanged."""
         new = cls.__new__(cls)
         for name, value in vars(module).items():
+            if name == "forward":  # wrapped on the instance; it would hide the local one
+                continue
             # Copied, so that adding a parameter, child or hook does not change the original.
             vars(new)[name] = value.copy() if isinstance(value, dict | set) else value
         vars(new).update(window=window, **attributes)

@@ -105,14 +105,18 @@ def _few(values: Tensor) -> Tensor:
 
 
 def statistics_of(scan: Scan) -> tuple[OperationStatistic, ...]:
-    """Return what to measure of each global operation of a scan, in order."""
+    """Return what to measure of each global operation of a scan, in order.
+
+    Those that run at other sizes alone, or outside torch, have none.
+    """
     keys: list[Key] = []
     count: Counter[tuple[str, str]] = Counter()
     for call in scan.traces[0].calls:
         place = call.path, canonical(call.name)
         keys.append((*place, count[place]))
         count[place] += 1
-    return tuple(_statistic(scan.traces, keys, operation) for operation in scan.operations)
+    measured = (o for o in scan.operations if o.index < len(keys))
+    return tuple(_statistic(scan.traces, keys, operation) for operation in measured)
 
 
 def _statistic(traces: Traces, keys: list[Key], operation: Global) -> OperationStatistic:
