@@ -114,7 +114,7 @@ def attention_of_images(net, x):
     [
         (row_and_map, "add combines statistics over different axes of the map"),
         (rows_then_columns, "the mean over one axis of a map of other statistics"),
-        (one_row, "slice reduces the global mean of one axis along the other"),
+        (one_row, "it selects values of the map by position"),
         (running_sum, "cumsum over the pixels has no local form"),
         (attention_of_images, "softmax mixes the images of a batch"),
     ],

@@ -129,7 +129,7 @@ def test_a_block_that_depends_on_the_order_of_calls_is_never_taken_for_another()
         return x * g if len(calls) % 2 else x + g
 
     net = double(Net(nn.Sequential(Gate(alternate), Gate(alternate))))
-    with pytest.raises(glocal.ConversionError, match=r"block\.1.* computes other values"):
+    with pytest.raises(glocal.ConversionError, match=r"block\.[01].* computes other values"):
         converted(net)
 
 

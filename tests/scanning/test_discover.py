@@ -38,6 +38,8 @@ def test_features_follow_the_map_on_both_axes():
 
 
 def test_a_network_that_reads_values_runs_with_real_tensors():
+    """The norm runs on zeros only, as in the scan: no image proves its local form."""
+
     class Deciding(nn.Module):
         def __init__(self):
             super().__init__()
@@ -49,7 +51,7 @@ def test_a_network_that_reads_values_runs_with_real_tensors():
     plan = glocal.scan(Deciding(), 32)
     assert [(row.operation, row.status) for row in plan.rows] == [
         ("sum", "global"),
-        ("instance_norm", "local"),
+        ("instance_norm", "global"),
     ]
 
 

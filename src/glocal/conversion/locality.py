@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from glocal.ops.window_map import WindowMap
+
 __all__ = ["Strip", "Suspect", "suspects"]
 
 _LOCAL = (
@@ -150,6 +152,7 @@ class _Watch:
         self._counts: tuple[dict[str, int], dict[str, int]] = ({}, {})
         self._inputs: list[list[Tensor]] = []
         self._agree: list[bool] = []
+        self._storages: list[set[int]] = []
         self._odd: list[str] = []  # modules whose output is no map and changes
         self._handles = []
         for path, module in network.named_modules():
@@ -207,6 +210,7 @@ class _Watch:
             for a, t in zip(wanted, inputs, strict=False)
         )
         self._agree.append(agree)
+        self._storages.append({_storage(t) for t in inputs} - {0})
 
     def _leave(self, path: str, out: Any) -> Any:
         tensors = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
@@ -215,6 +219,7 @@ class _Watch:
             self._saved[path, number] = (self._inputs.pop(), [t.clone() for t in tensors])
             return None
         clean = self._saved.pop((path, number), ([], []))[1]
+        storages = self._storages.pop()
         if not self._agree.pop() or [t.shape for t in clean] != [t.shape for t in tensors]:
             return None
         dims = [self.strip.axis_of(tuple(t.shape)) for t in tensors]
@@ -234,6 +239,9 @@ class _Watch:
             for a, b, dim in zip(clean, tensors, dims, strict=True)
             if dim is not None
         }
+        for tensor in tensors:  # an argument that was written to: its other users see it, too
+            if id(tensor) in back and _storage(tensor) in storages:
+                tensor.copy_(back.pop(id(tensor)))
         return tree_map_only(Tensor, lambda t: back.get(id(t), t), out)
 
     # ---- places
@@ -270,6 +278,11 @@ def _is_plain(module: nn.Module) -> bool:
     circular = getattr(module, "padding_mode", "zeros") == "circular"
     hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     return type(module).__module__.startswith("torch.nn.") and not hooked and not circular
+
+
+def _storage(t: Tensor) -> int:
+    """The address of a tensor's memory; 0 for a lazy map, which has none."""
+    return 0 if isinstance(t, WindowMap) else t.untyped_storage().data_ptr()
 
 
 def _narrow(part: slice) -> tuple[int, int]:

@@ -120,6 +120,8 @@ def _scanned_again(converted: Converted, excused: set[str]) -> Miss | None:
     except GlocalError:
         return None
     for operation in found.operations:
+        if operation.refusal is not None:
+            continue  # places in the image, which the windows of converted modules shift
         above = ancestors(operation.path)
         if not excused.intersection(above) and not set(converted.blocks).intersection(above):
             why = f"{operation.function} ({operation.line}) still works on the whole map"

@@ -156,7 +156,14 @@ def _effects(module: nn.Module, given: Any) -> _Effects:
         for b in results
         if isinstance(b, Tensor)
     ]
-    return _Effects(results, arguments, list(module.buffers()), aliases)
+    running = {  # statistics that a norm stores in training mode, and its local form does not
+        id(buffer)
+        for part in module.modules()
+        if isinstance(part, nn.modules.instancenorm._InstanceNorm)
+        for buffer in part.buffers(recurse=False)
+    }
+    buffers = [buffer for buffer in module.buffers() if id(buffer) not in running]
+    return _Effects(results, arguments, buffers, aliases)
 
 
 def _share_memory(a: Tensor, b: Tensor) -> bool:

@@ -368,6 +368,8 @@ def _cut(
     axes = {letter for factor in dims[dim] for letter in role(factor.sizes)}
     if not axes:
         return _OnePart(tuple(_moved_only(places) for out in outputs))
+    if any(factor.joined for factor in dims[dim]):  # the rows or the columns of a joined strip
+        return _OnePart(tuple({} for _ in outputs), tuple(frozenset[str]() for _ in outputs))
     axis, made, strips = _axis(dims[dim]), [], []
     starts = [0, 0, 0]
     for number in range(len(calls[0].outputs)):
