@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["is_elementwise", "is_flat", "is_one_pixel", "is_pointwise", "is_view", "out_overload"]
+__all__ = [
+    "is_composite",
+    "is_elementwise",
+    "is_flat",
+    "is_one_pixel",
+    "is_pointwise",
+    "is_view",
+    "out_overload",
+]
 
 # torch 2.6 has no pointwise tag on these.
 _UNTAGGED = frozenset(
@@ -54,6 +62,15 @@ def is_flat(t: Tensor) -> bool:
 def is_view(func: Any) -> bool:
     """True if the result shares memory with an argument."""
     return any(r.alias_info is not None for r in func._schema.returns)
+
+
+@cache
+def is_composite(func: Any) -> bool:
+    """True if the operation runs others and has no kernel of its own.
+
+    Outside inference mode torch runs the others itself.
+    """
+    return bool(func._can_decompose())
 
 
 @cache

@@ -17,7 +17,7 @@ from torch import Tensor
 from glocal import ops
 from glocal.errors import ConversionError
 from glocal.ops import lazy
-from glocal.ops.window_map import values_like, values_of
+from glocal.ops.window_map import full_map, values_like, values_of
 from glocal.ops.windows import Overlap, Precision, Size
 
 __all__ = [
@@ -194,7 +194,7 @@ def expand_to_map(x: Tensor, where: Where, size: Size) -> Tensor:
         shape[rows] = channels * size[0] * size[1]
     else:
         shape[rows], shape[columns] = size
-    return x.expand(shape)
+    return full_map(x).expand(shape)  # a view of a lazy map would store all its pixels
 
 
 def sum_of_squares(a: Tensor, b: Tensor) -> Tensor:
