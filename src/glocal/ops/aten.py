@@ -76,6 +76,12 @@ def is_composite(func: Any) -> bool:
 @cache
 def out_overload(func: Any) -> Any:
     """The overload of an operation that writes into a given tensor, or None."""
-    if func._overloadname == "Tensor" and "out" in func._overloadpacket.overloads():
-        return func._overloadpacket.out
+    if func._overloadname != "Tensor":
+        return None
+    packet, wanted = func._overloadpacket, [str(a.type) for a in func._schema.arguments]
+    for name in ("out", "Tensor_out"):
+        if name in packet.overloads():
+            found = getattr(packet, name)
+            if [str(a.type) for a in found._schema.arguments if not a.is_out] == wanted:
+                return found
     return None

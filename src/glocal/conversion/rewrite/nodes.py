@@ -28,7 +28,7 @@ __all__ = [
 
 REDUCTIONS = frozenset(
     "mean sum amax amin max min std var std_mean var_mean linalg_vector_norm norm logsumexp "
-    "adaptive_avg_pool2d adaptive_max_pool2d".split()
+    "any all count_nonzero adaptive_avg_pool2d adaptive_max_pool2d".split()
 )
 """Operations that reduce dims to a statistic."""
 NORMS = frozenset("instance_norm group_norm layer_norm".split())
@@ -109,7 +109,8 @@ def tensor_inputs(node: fx.Node) -> Sequence[fx.Node]:
 
 def argument(node: fx.Node, name: str) -> Any:
     """Returns an argument of an aten operation by its schema name; None if there is none."""
-    for place, known in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+    schema = getattr(node.target, "_schema", None)
+    for place, known in enumerate(schema.arguments if schema else ()):
         if known.name == name:
             if name in node.kwargs:
                 return node.kwargs[name]

@@ -26,7 +26,7 @@ from glocal.errors import ConversionError
 from glocal.ops.windows import Size
 from glocal.scanning.analysis import Global
 
-__all__ = ["Region", "pools_by_matmul", "regions"]
+__all__ = ["Region", "regions"]
 
 _ON_WINDOWS = PRODUCTS | SOFTMAX | ATTENTION | REDUCTIONS
 
@@ -104,7 +104,7 @@ def _seeds(block: Block) -> list[tuple[fx.Node, Global]]:
             continue
         if item.kind == "mixing" and name in SOFTMAX and block.map_dims(node):
             continue
-        if item.kind == "statistic" and (name in REDUCTIONS or pools_by_matmul(block, node)):
+        if item.kind == "statistic" and name in REDUCTIONS:
             continue
         if item.kind in ("mixing", "statistic") and name not in _ON_WINDOWS:
             raise ConversionError(f"{name} over the pixels has no local form")
@@ -123,20 +123,6 @@ def _seeds(block: Block) -> list[tuple[fx.Node, Global]]:
         elif operation(node) in PRODUCTS:
             seeds.append((node, arriving[0]))
     return seeds
-
-
-def pools_by_matmul(block: Block, node: fx.Node) -> bool:
-    """True if a node is a matrix product that sums over pixels, weighted by one map."""
-    if operation(node) not in ("matmul", "bmm") or len(tensor_inputs(node)) != 2:
-        return False
-    a, b = node.args[:2]
-    if not (isinstance(a, fx.Node) and isinstance(b, fx.Node)):
-        return False
-    if not (block.map_dims(a) and block.map_dims(b)) or len(block.item_shape(a)) != len(
-        block.item_shape(b)
-    ):
-        return False
-    return block.item_shape(b)[-1] == 1 or block.item_shape(a)[-2] == 1
 
 
 def _grow(block: Block, region: Region, dependent: set[fx.Node]) -> None:

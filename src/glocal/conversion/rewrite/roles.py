@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax
+from glocal.conversion.rewrite.deferred import DeferredSoftmax
+from glocal.conversion.rewrite.polynomials import Coefficient, Polynomial, Source
 from glocal.conversion.rewrite.reductions import Reduction
 from glocal.conversion.rewrite.regions import Region
 from glocal.conversion.rewrite.statistic_forms import StatisticForm
@@ -15,18 +16,19 @@ from glocal.conversion.rewrite.statistic_forms import StatisticForm
 __all__ = [
     "Alias",
     "AtPixels",
-    "ChainStep",
+    "Combined",
     "HalfReduction",
     "InWindows",
     "MapReduction",
     "Norm",
+    "NormOfCombined",
     "OnStatistics",
     "Ordinary",
     "PixelSoftmax",
+    "Rearranged",
     "Role",
     "ScaledSoftmax",
     "ViewedSoftmax",
-    "WeightedPool",
 ]
 
 
@@ -59,25 +61,18 @@ class HalfReduction:
 
 @dataclass(frozen=True)
 class MapReduction:
-    """A reduction over the pixels of `source`: of a map, or of deferred operations on a map."""
+    """A reduction over the pixels of `source`: of a map, or of deferred operations on a map.
+
+    Attributes:
+        source: the operand.
+        reduction: what it reduces.
+        deferred: the softmax that the operand is, or the statistic of what was deferred.
+        form: of the result.
+    """
 
     source: fx.Node
     reduction: Reduction
-    deferred: DeferredChain | DeferredSoftmax | None
-    form: StatisticForm
-
-
-@dataclass(frozen=True)
-class WeightedPool:
-    """A matrix product that sums over pixels: `matrix` weighted by the single map `vector`.
-
-    With `softmax`, the vector is a softmax over the pixels.
-    """
-
-    matrix: fx.Node
-    vector: fx.Node
-    reduction: Reduction
-    softmax: DeferredSoftmax | None
+    deferred: Coefficient | DeferredSoftmax | None
     form: StatisticForm
 
 
@@ -98,11 +93,26 @@ class Alias:
 
 
 @dataclass(frozen=True)
-class ChainStep:
-    """The last step of a deferred chain; `source` is the map operand, or chain, that it extends."""
+class Combined:
+    """Pointwise, on pixels and statistics: deferred, because a reduction may follow."""
 
-    chain: DeferredChain
-    source: fx.Node
+    polynomial: Polynomial
+
+
+@dataclass(frozen=True)
+class Rearranged:
+    """A view of a map that is `Combined`."""
+
+    polynomial: Polynomial
+
+
+@dataclass(frozen=True)
+class NormOfCombined:
+    """A normalisation over the pixels of a map that is `Combined`."""
+
+    mean: Coefficient
+    variance: Coefficient
+    groups: int
 
 
 @dataclass(frozen=True)
@@ -112,9 +122,10 @@ class AtPixels:
 
 @dataclass(frozen=True)
 class PixelSoftmax:
-    """A softmax over the pixels of a map."""
+    """A softmax over the pixels of the map `of`, to which a statistic may have been added."""
 
     softmax: DeferredSoftmax
+    of: Source
 
 
 @dataclass(frozen=True)
@@ -140,10 +151,11 @@ Role = (
     | Norm
     | HalfReduction
     | MapReduction
-    | WeightedPool
     | OnStatistics
     | Alias
-    | ChainStep
+    | Combined
+    | NormOfCombined
+    | Rearranged
     | AtPixels
     | PixelSoftmax
     | ViewedSoftmax
