@@ -14,7 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from glocal.ops.windows import Size
-from glocal.scanning.aten import FOURIER, INDEXING, SELECTING, VIEWS, is_known, mixed_dims
+from glocal.scanning.aten import (
+    FOURIER,
+    INDEXING,
+    SELECTING,
+    VIEWS,
+    has_weights,
+    is_known,
+    mixed_dims,
+)
 from glocal.scanning.dims import (
     Dim,
     MapSize,
@@ -49,6 +57,8 @@ class Global:
         feature: (height, width) of the map in the first run; None if it is not known.
         owner: path of the smallest module that contains it and all calls that use its statistic.
         obstacle: why a map cannot replace its statistic; None if it can.
+        follows: indices of the operations whose statistics are in the map that it reads, up to the
+            last layer with weights before it.
     """
 
     index: int
@@ -59,6 +69,7 @@ class Global:
     feature: Size | None
     owner: str
     obstacle: str | None
+    follows: frozenset[int] = frozenset()
 
     @property
     def reason(self) -> str:
@@ -90,6 +101,8 @@ class Analysis:
         dims: by call and output, the dims of the output.
         from_input: by call, whether it reads values that are computed from the network's input.
         statistics: by call, the indices of the global calls whose statistics its outputs contain.
+        combined: by call, the indices of the global calls whose statistics are combined with the
+            pixels of its outputs, up to the last layer with weights.
     """
 
     def __init__(self, traces: Traces) -> None:
@@ -98,6 +111,7 @@ class Analysis:
         self.dims: list[tuple[tuple[Dim, ...], ...]] = []
         self.from_input: list[bool] = []
         self.statistics: list[frozenset[int]] = []
+        self.combined: list[frozenset[int]] = []
         self._found: dict[int, _Found] = {}
 
     def run(self) -> list[Global]:
@@ -107,6 +121,7 @@ class Analysis:
             self.dims.append(self._output_dims(index, call, operands))
             self.from_input.append(any(self._is_from_input(*operand) for operand in operands))
             self.statistics.append(self._classify(index, call, operands))
+            self.combined.append(self._combined(index, call, operands))
         return [self._global(index) for index in sorted(self._found)]
 
     # ---- dims
@@ -173,6 +188,16 @@ class Analysis:
             return frozenset(reduced) if len(facts.returns) == 1 else frozenset()
         return read | made
 
+    def _combined(self, index: int, call: Call, operands: list[Operand]) -> frozenset[int]:
+        """Return the statistics that are combined with the pixels of a call's outputs."""
+        if not any(roles(dims) for dims in self.dims[index]) or has_weights(
+            call, [self._is_from_input(*operand) for operand in operands]
+        ):
+            return frozenset()
+        met = self._statistics_in(ref for ref, dims in operands if not roles(dims))
+        before = (self.combined[source] for ref, _ in operands for source in ref.sources)
+        return frozenset(i for i in met if self._found[i].kind == "statistic").union(*before)
+
     def _facts(self, index: int, call: Call, operands: list[Operand], reduced: list[int]) -> Facts:
         dims_of = {id(ref): dims for ref, dims in operands}
         mixed = [
@@ -222,6 +247,8 @@ class Analysis:
         return Global(
             index, call.path, call.function, call.line, found.kind, feature, owner(paths),
             self._obstacle(index, call, found),
+            frozenset(i for ref, _ in self._operands(index) for s in ref.sources
+                      for i in self.combined[s]),
         )  # fmt: skip
 
     def _obstacle(self, index: int, call: Call, found: _Found) -> str | None:
