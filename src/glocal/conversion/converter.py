@@ -183,7 +183,8 @@ class Conversion:
             for earlier in (o for o in self.scan.operations if o.index in later.follows):
                 if earlier.owner not in ancestors(later.path) or path in ancestors(earlier.owner):
                     continue
-                if earlier in inside or later in inside:
+                once = len(self.scan.traces[0].inputs[path]) == 1
+                if (earlier in inside) != (later in inside) or (earlier in inside and not once):
                     return True
         return False
 
