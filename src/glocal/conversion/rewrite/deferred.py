@@ -15,6 +15,8 @@ of both (relu(x - mean), sigmoid(x * gate)) has no such form: each window would 
 so the block is refused. A layer with weights that mixes channels or neighbours (convolution,
 linear, layer norm) starts anew: what follows it is local on the map that it returns. So do
 normalisation layers and attention, which are complete operations with a local form of their own.
+
+A few lines above 300: what can be deferred is one decision.
 """
 
 import operator

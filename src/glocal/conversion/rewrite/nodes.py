@@ -20,7 +20,6 @@ __all__ = [
     "is_pointwise",
     "is_size",
     "is_square",
-    "is_used_as_map",
     "is_view",
     "operation",
     "tensor_inputs",
@@ -90,16 +89,6 @@ def is_square(node: fx.Node) -> bool:
     if name == "mul":
         return node.args[0] is node.args[1]
     return name == "square" or (name == "pow" and node.args[1] in (2, 2.0))
-
-
-def is_used_as_map(node: fx.Node) -> bool:
-    """True if anything but reductions uses the pixels of a map."""
-    for user in node.users:
-        if operation(user) in REDUCTIONS:
-            continue
-        if not (is_pointwise(user) or is_view(user)) or is_used_as_map(user):
-            return True
-    return False
 
 
 def tensor_inputs(node: fx.Node) -> Sequence[fx.Node]:

@@ -10,6 +10,8 @@ a²·var(x) and so on: statistics of y follow from those of x. Two forms are kep
   of two large squares.
 
 Everything here is symbolic; `emit_polynomials` emits it.
+
+Longer than most modules: the parts of a polynomial and its arithmetic are read together.
 """
 
 import operator
