@@ -67,9 +67,9 @@ def localize(idiom, net, window, **options):
     return glocal.localize(net, idiom.train, window=window, example=example_of(idiom), **options)
 
 
-def run(net, x):
-    with torch.no_grad():
-        return net(x.clone())
+def run(net, x, mode=torch.no_grad):
+    with mode():
+        return net(x.clone()).detach().clone()
 
 
 def expected(idiom, block, x, window):
@@ -203,6 +203,8 @@ def test_an_idiom_is_converted_and_computes_its_local_form(name):
         wanted = expected(idiom, before[1], x, WINDOW)
         assert_close(run(local[1], x), wanted, 1e-9, f"{size}")
         assert_close(run(local[1], x[:1]), wanted[:1], 1e-9, f"{size}, one image")
+        for mode in (torch.inference_mode, torch.enable_grad):
+            assert_close(run(local[1], x, mode), wanted, 1e-9, f"{size}, {mode.__name__}")
         assert_close(run(single[1], x.float()), wanted, 1e-4, f"{size} in float32")
         if covers(idiom, WINDOW, size):
             assert_close(run(local, x), run(before, x), 1e-12, f"{size}, all of it in the window")

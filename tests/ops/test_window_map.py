@@ -13,7 +13,7 @@ from torch import nn
 from glocal import ops
 from glocal.ops import lazy
 from glocal.ops.kernels import native
-from glocal.ops.window_map import WindowMap, as_map, full_map, values_of
+from glocal.ops.window_map import WindowMap, as_map, full_map, values_like, values_of
 from glocal.ops.windows import AxisWindows, window_axes
 
 CHANNELS = 4
@@ -104,6 +104,26 @@ def test_a_gate_never_becomes_a_full_map(monkeypatch, native_too):
         made, pixels = example(*CASES["each pixel's"])
         pixels * CONVOLUTION(made).relu_().add(1).sigmoid()
         pixels.sub_(made)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_conversion_to_its_own_dtype_leaves_a_map_as_it_is(mode):
+    """Inference mode shows it as an operation that may return a view."""
+    with mode():
+        made, _ = example(*CASES["each pixel's"])
+        axes = made.axes
+        assert made.to(made.dtype).values.shape == made.values.shape
+        assert made.contiguous().axes == made.axes == axes
+
+
+def test_values_at_the_windows_of_another_map():
+    with torch.no_grad():
+        made, _ = example(*CASES["each pixel's"])
+        stored = WindowMap(made.values, made.axes)
+        stored._store_all()
+        assert torch.equal(values_like(made, stored), made.padded())
+        assert torch.equal(values_like(stored, made), made.values)
+        assert torch.equal(values_like(made, made.padded()), made.padded())
 
 
 def test_what_is_interpolated_lies_between_its_neighbours():

@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["is_elementwise", "is_flat", "is_one_pixel", "is_pointwise", "is_view", "out_overload"]
+__all__ = [
+    "is_composite",
+    "is_elementwise",
+    "is_flat",
+    "is_one_pixel",
+    "is_pointwise",
+    "is_view",
+    "out_overload",
+]
 
 # torch 2.6 has no pointwise tag on these.
 _UNTAGGED = frozenset(
@@ -57,8 +65,23 @@ def is_view(func: Any) -> bool:
 
 
 @cache
+def is_composite(func: Any) -> bool:
+    """True if the operation runs others and has no kernel of its own.
+
+    Outside inference mode torch runs the others itself.
+    """
+    return bool(func._can_decompose())
+
+
+@cache
 def out_overload(func: Any) -> Any:
     """The overload of an operation that writes into a given tensor, or None."""
-    if func._overloadname == "Tensor" and "out" in func._overloadpacket.overloads():
-        return func._overloadpacket.out
+    if func._overloadname != "Tensor":
+        return None
+    packet, wanted = func._overloadpacket, [str(a.type) for a in func._schema.arguments]
+    for name in ("out", "Tensor_out"):
+        if name in packet.overloads():
+            found = getattr(packet, name)
+            if [str(a.type) for a in found._schema.arguments if not a.is_out] == wanted:
+                return found
     return None

@@ -17,7 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from glocal.ops.aten import is_flat, is_one_pixel, is_pointwise, is_view, out_overload
+from glocal.ops.aten import (
+    is_composite,
+    is_flat,
+    is_one_pixel,
+    is_pointwise,
+    is_view,
+    out_overload,
+)
 from glocal.ops.interpolation import (
     along_rows,
     channels_last,
@@ -142,7 +149,7 @@ class WindowMap(Tensor):
                     return WindowMap(made, maps[0].axes)
             elif alike:
                 return _meet(func, args, kwargs, tensors)
-            elif isinstance(first, WindowMap) and is_view(func):
+            elif isinstance(first, WindowMap) and is_view(func) and not is_composite(func):
                 first._store_all()
         elif alike and flat and isinstance(first, WindowMap):
             func(*_on_values(args), **_on_values(kwargs))
@@ -206,8 +213,12 @@ def values_like(x: Tensor, other: Tensor) -> Tensor:
         x: a map (..., h, w); a plain one has the value of each window at the window's own pixel.
         other: a map of the same height and width.
     """
-    if isinstance(x, WindowMap) or not isinstance(other, WindowMap):
-        return values_of(x)[0]
+    if not isinstance(other, WindowMap):
+        return full_map(x)
+    if isinstance(x, WindowMap):
+        if x.axes == other.axes:
+            return x.values
+        x = x.padded()
     rows, columns = (
         slice(a.before, a.before + (a.count - 1) * a.step + 1, a.step) for a in other.axes
     )

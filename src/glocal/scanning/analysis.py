@@ -14,7 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from glocal.ops.windows import Size
-from glocal.scanning.aten import FOURIER, INDEXING, SELECTING, VIEWS, is_known, mixed_dims
+from glocal.scanning.aten import (
+    FOURIER,
+    INDEXING,
+    SELECTING,
+    VIEWS,
+    has_weights,
+    is_known,
+    mixed_dims,
+)
 from glocal.scanning.dims import (
     Dim,
     Factor,
@@ -55,6 +63,8 @@ class Global:
         owner: path of the smallest module that contains it and all calls that use its statistic.
         obstacle: why a map cannot replace its statistic; None if it can.
         axes: the axes that it mixes: "HW", or one of them if its kind is "axis".
+        follows: indices of the operations whose statistics are in the map that it reads, up to the
+            last layer with weights before it.
     """
 
     index: int
@@ -66,6 +76,7 @@ class Global:
     owner: str
     obstacle: str | None
     axes: str = "HW"
+    follows: frozenset[int] = frozenset()
 
     @property
     def reason(self) -> str:
@@ -97,6 +108,8 @@ class Analysis:
         dims: by call and output, the dims of the output.
         from_input: by call, whether it reads values that are computed from the network's input.
         statistics: by call, the indices of the global calls whose statistics its outputs contain.
+        combined: by call, the indices of the global calls whose statistics are combined with the
+            pixels of its outputs, up to the last layer with weights.
     """
 
     def __init__(self, traces: Traces) -> None:
@@ -105,6 +118,7 @@ class Analysis:
         self.dims: list[tuple[tuple[Dim, ...], ...]] = []
         self.from_input: list[bool] = []
         self.statistics: list[frozenset[int]] = []
+        self.combined: list[frozenset[int]] = []
         self._found: dict[int, _Found] = {}
         self._flattened: dict[Sizes, Dim] = {}  # dims with height and width as factors, by size
 
@@ -115,6 +129,7 @@ class Analysis:
             self.dims.append(self._output_dims(index, call, operands))
             self.from_input.append(any(self._is_from_input(*operand) for operand in operands))
             self.statistics.append(self._classify(index, call, operands))
+            self.combined.append(self._combined(index, call, operands))
         return [self._global(index) for index in sorted(self._found)]
 
     # ---- dims
@@ -197,6 +212,16 @@ class Analysis:
             return frozenset(reduced) if len(facts.returns) == 1 else frozenset()
         return read | made
 
+    def _combined(self, index: int, call: Call, operands: list[Operand]) -> frozenset[int]:
+        """Return the statistics that are combined with the pixels of a call's outputs."""
+        if not any(roles(dims) for dims in self.dims[index]) or has_weights(
+            call, [self._is_from_input(*operand) for operand in operands]
+        ):
+            return frozenset()
+        met = self._statistics_in(ref for ref, dims in operands if not roles(dims))
+        before = (self.combined[source] for ref, _ in operands for source in ref.sources)
+        return frozenset(i for i in met if self._found[i].kind == "statistic").union(*before)
+
     def _facts(self, index: int, call: Call, operands: list[Operand], reduced: list[int]) -> Facts:
         dims_of = {id(ref): dims for ref, dims in operands}
         mixed = [
@@ -251,6 +276,8 @@ class Analysis:
             index, call.path, call.function, call.line, found.kind, feature, owner(paths),
             self._obstacle(index, call, found),
             "".join(sorted(found.axes)) if found.kind == "axis" else "HW",
+            frozenset(i for ref, _ in self._operands(index) for s in ref.sources
+                      for i in self.combined[s]),
         )  # fmt: skip
 
     def _obstacle(self, index: int, call: Call, found: _Found) -> str | None:

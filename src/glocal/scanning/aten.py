@@ -1,8 +1,10 @@
 """Along which dims each aten operation mixes values; tables of aten names without overloads."""
 
+from collections.abc import Sequence
+
 from glocal.scanning.recorder import Call, Ref
 
-__all__ = ["FOURIER", "INDEXING", "SELECTING", "VIEWS", "is_known", "mixed_dims"]
+__all__ = ["FOURIER", "INDEXING", "SELECTING", "VIEWS", "has_weights", "is_known", "mixed_dims"]
 
 # Mix values along the dims in their argument `dim`; along all dims if it is absent.
 _ALONG_DIM = frozenset(
@@ -67,6 +69,18 @@ _KNOWN = (
 def is_known(call: Call) -> bool:
     """Whether `mixed_dims` is complete for the call; else what it mixes is unknown."""
     return call.pointwise or call.name in _KNOWN or call.name.startswith("_scaled_dot_product")
+
+
+def has_weights(call: Call, from_input: Sequence[bool]) -> bool:
+    """Whether a call mixes channels or neighbours by weights, as a layer does.
+
+    Args:
+        call: the call.
+        from_input: for each tensor that it reads, whether that depends on the network's input.
+    """
+    if call.name in _CONVOLUTION:
+        return True
+    return call.name in (*_MATMUL, "native_layer_norm") and not all(from_input)
 
 
 def mixed_dims(call: Call) -> list[tuple[Ref, tuple[int, ...]]]:
