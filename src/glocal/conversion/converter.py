@@ -200,6 +200,8 @@ class Conversion:
         if len(features) > 1:
             sizes = ", ".join(f"{f[0]}x{f[1]}" if f else "unknown" for f in features)
             return f"'{path}' reduces maps of different sizes ({sizes})"
+        if self._is_followed(path, inside):
+            return f"another statistic depends on that of '{path}' in the same module"
         (feature,) = features
         if feature is None:
             return "the height and width of its map are unknown"
@@ -240,6 +242,21 @@ class Conversion:
         if hooked:
             return f"a forward hook of '{hooked[0]}' changes values, which no local form contains"
         return None
+
+    def _is_followed(self, path: str, inside: list[Global]) -> bool:
+        """True if a statistic in a module is computed from another within a larger owner.
+
+        Local pools one after the other would each have their own window. Within one module the
+        law of windows holds for all of it, so the module is rewritten.
+        """
+        for later in self.scan.operations:
+            for earlier in (o for o in self.scan.operations if o.index in later.follows):
+                if earlier.owner not in ancestors(later.path) or path in ancestors(earlier.owner):
+                    continue
+                once = len(self.scan.traces[0].inputs[path]) == 1
+                if (earlier in inside) != (later in inside) or (earlier in inside and not once):
+                    return True
+        return False
 
     # ---- rewriting
 

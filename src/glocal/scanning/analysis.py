@@ -22,6 +22,7 @@ from glocal.scanning.aten import (
     SELECTING,
     TRANSPOSING,
     VIEWS,
+    has_weights,
     is_known,
     mixed_dims,
 )
@@ -79,6 +80,8 @@ class Global:
         axes: the axes that it mixes: "HW", or one of them if its kind is "axis".
         refusal: why it has no local form whatever module it is in; None if it may have one.
         within: paths of the modules that run it, outermost first.
+        follows: indices of the operations whose statistics are in the map that it reads, up to the
+            last layer with weights before it.
     """
 
     index: int
@@ -92,6 +95,7 @@ class Global:
     axes: str = "HW"
     refusal: str | None = None
     within: tuple[str, ...] = ()
+    follows: frozenset[int] = frozenset()
 
     @property
     def reason(self) -> str:
@@ -127,6 +131,8 @@ class Analysis:
         statistics: by call, the indices of the global calls whose statistics its outputs contain.
         layouts: by call and output, where its pixels lie in the image.
         strips: by call, the calls that cut the strips at the border which its outputs contain.
+        combined: by call, the indices of the global calls whose statistics are combined with the
+            pixels of its outputs, up to the last layer with weights.
     """
 
     def __init__(self, traces: Traces) -> None:
@@ -137,6 +143,7 @@ class Analysis:
         self.statistics: list[frozenset[int]] = []
         self.layouts: list[tuple[Layout, ...]] = []
         self.strips: list[frozenset[tuple[int, str]]] = []
+        self.combined: list[frozenset[int]] = []
         self._found: dict[int, _Found] = {}
         self._flattened: dict[Sizes, Dim] = {}  # dims with height and width as factors, by size
         self._hooked = traces[0].hooked | {  # and those whose values are used outside hooks
@@ -159,6 +166,7 @@ class Analysis:
             )
             motion = self._move(index, call, operands)
             self.statistics.append(self._classify(index, call, operands, motion))
+            self.combined.append(self._combined(index, call, operands))
         self._check_results()
         found = [self._global(index) for index in sorted(self._found)]
         return found + self._exits()
@@ -359,6 +367,16 @@ class Analysis:
             refusal = f"it runs in a forward hook of '{call.hook}', which no local form can contain"
         return verdict, refusal
 
+    def _combined(self, index: int, call: Call, operands: list[Operand]) -> frozenset[int]:
+        """Return the statistics that are combined with the pixels of a call's outputs."""
+        if not any(roles(dims) for dims in self.dims[index]) or has_weights(
+            call, [self._is_from_input(*operand) for operand in operands]
+        ):
+            return frozenset()
+        met = self._statistics_in(ref for ref, dims in operands if not roles(dims))
+        before = (self.combined[source] for ref, _ in operands for source in ref.sources)
+        return frozenset(i for i in met if self._found[i].kind == "statistic").union(*before)
+
     def _facts(self, index: int, call: Call, operands: list[Operand], reduced: list[int]) -> Facts:
         dims_of = {id(ref): dims for ref, dims in operands}
         mixed = [
@@ -414,6 +432,8 @@ class Analysis:
             self._obstacle(index, call, found),
             "".join(sorted(found.axes)) if found.kind == "axis" else "HW",
             found.refusal, call.within,
+            frozenset(i for ref, _ in self._operands(index) for s in ref.sources
+                      for i in self.combined[s]),
         )  # fmt: skip
 
     def _obstacle(self, index: int, call: Call, found: _Found) -> str | None:

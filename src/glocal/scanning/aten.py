@@ -1,5 +1,7 @@
 """Along which dims each aten operation mixes values; tables of aten names without overloads."""
 
+from collections.abc import Sequence
+
 from glocal.scanning.recorder import Call, Ref
 
 __all__ = [
@@ -10,6 +12,7 @@ __all__ = [
     "SELECTING",
     "TRANSPOSING",
     "VIEWS",
+    "has_weights",
     "is_known",
     "mixed_dims",
 ]
@@ -89,6 +92,18 @@ def is_known(call: Call) -> bool:
     if call.name == "as_strided":  # else what it reads depends on how the memory is laid out
         return call.outputs[:1] == (call.arguments["self"].shape,)
     return call.pointwise or call.name in _KNOWN or call.name.startswith("_scaled_dot_product")
+
+
+def has_weights(call: Call, from_input: Sequence[bool]) -> bool:
+    """Whether a call mixes channels or neighbours by weights, as a layer does.
+
+    Args:
+        call: the call.
+        from_input: for each tensor that it reads, whether that depends on the network's input.
+    """
+    if call.name in _CONVOLUTION:
+        return True
+    return call.name in (*_MATMUL, "native_layer_norm") and not all(from_input)
 
 
 def mixed_dims(call: Call) -> list[tuple[Ref, tuple[int, ...]]]:

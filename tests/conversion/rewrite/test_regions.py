@@ -1,11 +1,10 @@
 """Which nodes run on overlapping windows."""
 
-import pytest
 import torch
-from captured import CHANNELS, capture_function, nodes_of
+from captured import capture_function, nodes_of
 
 from glocal.conversion.rewrite.nodes import operation
-from glocal.conversion.rewrite.regions import pools_by_matmul, regions
+from glocal.conversion.rewrite.regions import regions
 
 
 def tokens(x):
@@ -68,18 +67,3 @@ def test_a_grid_has_windows_of_whole_cells():
     (region,) = regions(block)
     assert region.grid
     assert nodes_of(block, "linear")[0] in region.nodes
-
-
-@pytest.mark.parametrize(
-    ("function", "wanted"),
-    [
-        (lambda x, s: x.flatten(2) @ s.flatten(2).transpose(1, 2), True),
-        (lambda x, s: s.flatten(2) @ tokens(x), True),
-        (lambda x, s: x.flatten(2) @ tokens(x), False),  # (n, c, c)
-    ],
-)
-def test_products_that_pool(function, wanted):
-    block = capture_function(lambda m, x: function(x, m.score(x)))
-    (node,) = nodes_of(block, "matmul")
-    assert pools_by_matmul(block, node) is wanted
-    assert block.shapes[node][0][1:] in {(CHANNELS, 1), (1, CHANNELS), (CHANNELS, CHANNELS)}

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
 from glocal.conversion.rewrite.dtypes import Follows
-from glocal.conversion.rewrite.nodes import operation
+from glocal.conversion.rewrite.nodes import is_size, operation
 from glocal.conversion.rewrite.program import Input
 from glocal.errors import ConversionError
 from glocal.ops.windows import Size
@@ -144,6 +144,15 @@ class Block:
     def follows_axis(dim: Dim, axes: str) -> bool:
         """True if a dim changes with one of these axes."""
         return any(set(role(atom.sizes)) & set(axes) for atom in dim)
+
+    def is_number(self, node: fx.Node) -> bool:
+        """True for a size, or a tensor without pixels that is computed from sizes alone."""
+        if is_size(node):
+            return True
+        if node.op != "call_function" or node not in self.shapes or self.is_spatial(node):
+            return False
+        operands = node.all_input_nodes
+        return bool(operands) and all(map(self.is_number, operands))
 
     def is_batched(self, node: fx.Node) -> bool:
         """True if the first dim of the tensor, and no other, is the batch."""

@@ -9,9 +9,17 @@ from dataclasses import dataclass, replace
 
 from torch import fx
 
+from glocal.conversion.rewrite import polynomials
 from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.block import Block
-from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax, extend_chain
+from glocal.conversion.rewrite.deferred import (
+    SHAPED,
+    DeferredSoftmax,
+    axes_of,
+    combine,
+    has_weights,
+    rearrange,
+)
 from glocal.conversion.rewrite.joined_strips import join, on_joined
 from glocal.conversion.rewrite.meeting import MOST_VALUES, filter_of, product_of
 from glocal.conversion.rewrite.mixtures import mixture_of
@@ -23,17 +31,22 @@ from glocal.conversion.rewrite.nodes import (
     ignores_neighbours,
     is_pointwise,
     is_size,
-    is_used_as_map,
     is_view,
     operation,
     tensor_inputs,
 )
-from glocal.conversion.rewrite.reductions import Reduction, kind_text, norm_groups, weighted_pool
-from glocal.conversion.rewrite.regions import Region, pools_by_matmul, regions
+from glocal.conversion.rewrite.polynomials import Affine, Plain, Polynomial
+from glocal.conversion.rewrite.reductions import (
+    Reduction,
+    kind_text,
+    norm_groups,
+    statistic_of,
+)
+from glocal.conversion.rewrite.regions import Region, regions
 from glocal.conversion.rewrite.roles import (
     Alias,
     AtPixels,
-    ChainStep,
+    Combined,
     FilterAtPixels,
     HalfReduction,
     InWindows,
@@ -41,16 +54,17 @@ from glocal.conversion.rewrite.roles import (
     MapReduction,
     MixtureAtPixels,
     Norm,
+    NormOfCombined,
     OnJoined,
     OnStatistics,
     Ordinary,
     PixelSoftmax,
     ProductAtPixels,
+    Rearranged,
     Role,
     ScaledSoftmax,
     StripPart,
     ViewedSoftmax,
-    WeightedPool,
 )
 from glocal.conversion.rewrite.statistic_forms import StatisticForm, expands, form_after
 from glocal.conversion.rewrite.strip_reductions import (
@@ -120,13 +134,14 @@ class _Classifier:
             self.region_of.update(dict.fromkeys(region.nodes, region))
         self.roles: dict[fx.Node, Role] = {}
         self.statistics: dict[fx.Node, StatisticForm] = {}
-        self.chains: dict[fx.Node, DeferredChain] = {}
+        self.polynomials: dict[fx.Node, Polynomial] = {}
         self.softmaxes: dict[fx.Node, DeferredSoftmax] = {}
         self.halves: dict[fx.Node, HalfReduction] = {}
         self.joined: dict[fx.Node, Joined] = {}
         self.splits: set[fx.Node] = set()
-        # Maps that combine pixels with statistics, up to the next layer with weights.
-        self.combined: set[fx.Node] = set()
+        # Other maps that combine pixels with statistics, up to the next layer with weights; and
+        # the operation that made each one other than a polynomial.
+        self.combined: dict[fx.Node, str] = {}
         # All maps that depend on a statistic.
         self.dependent: set[fx.Node] = set()
         self.follows_law = not self.region_of
@@ -157,8 +172,6 @@ class _Classifier:
             self._set(node, self._softmax(node))
         elif name in REDUCTIONS and (item or operands[0] in self.halves):
             self._reduction(node, operands[0])
-        elif item and pools_by_matmul(self.block, node):
-            self._set(node, self._pool(node))
         elif any(n in self.halves and n not in self.statistics for n in operands):
             raise ConversionError(f"{name} of a map whose rows or columns were reduced alone")
         elif item:
@@ -168,8 +181,12 @@ class _Classifier:
             self._set(node, OnJoined(joined))
         elif any(n in self.softmaxes for n in operands):
             self._set(node, self._of_softmax(node, operands))
+        elif name in SHAPED:
+            self.roles[node] = Ordinary()
         elif is_pointwise(node):
             self._set(node, self._pointwise(node, operands))
+        elif view := rearrange(self.block, node, self.polynomials, self.statistics):
+            self._set(node, Rearranged(view))
         elif any(n in self.statistics and not self._is_expanded(n) for n in operands):
             self._set(node, self._of_statistics(node, operands))
         else:
@@ -196,27 +213,35 @@ class _Classifier:
                 self.halves[node] = role
             case OnJoined():
                 self.joined[node] = role.joined
-            case MapReduction() | WeightedPool() | OnStatistics() | Alias() | StripPart():
+            case MapReduction() | OnStatistics() | Alias() | StripPart():
                 self.statistics[node] = role.form
-            case ChainStep():
-                self.chains[node] = role.chain
+            case Combined() | Rearranged():
+                self.polynomials[node] = role.polynomial
+                self.dependent.add(node)
             case PixelSoftmax() | ViewedSoftmax() | ScaledSoftmax():
                 self.softmaxes[node] = role.softmax
-            case AtPixels() | ProductAtPixels() | FilterAtPixels() | MixtureAtPixels():
-                self.combined.add(node)
+            case ProductAtPixels() | FilterAtPixels() | MixtureAtPixels():
+                self.combined[node] = operation(node)
                 self.dependent.add(node)
-            case Ordinary():
+            case AtPixels() | Ordinary():
                 operands = tensor_inputs(node)
                 if any(n in self.dependent or self._is_local(n) for n in operands):
                     self.dependent.add(node)
-                if (is_pointwise(node) or is_view(node)) and any(
-                    n in self.combined or self._is_local(n) for n in operands
-                ):
-                    self.combined.add(node)
+                    self._note_combined(node, operands)
+
+    def _note_combined(self, node: fx.Node, operands: Sequence[fx.Node]) -> None:
+        """Note that a map combines pixels with statistics, unless it comes from a layer."""
+        if has_weights(self.block, node):
+            return
+        made = next((self.combined[n] for n in operands if n in self.combined), None)
+        if made is None and any(self._is_local(n) for n in operands):
+            made = operation(node)
+        if made is not None:
+            self.combined[node] = made
 
     def _is_local(self, node: fx.Node) -> bool:
         """True if a value is a statistic, or deferred."""
-        return node in self.statistics or node in self.chains or node in self.softmaxes
+        return node in self.statistics or node in self.polynomials or node in self.softmaxes
 
     def require_map(self, node: fx.Node, use: str) -> None:
         """Check that a statistic is used only where a map of statistics may be used.
@@ -243,7 +268,7 @@ class _Classifier:
     def _pointwise(self, node: fx.Node, operands: Sequence[fx.Node]) -> Role:
         maps = [n for n in operands if self.block.is_spatial(n) and n not in self.statistics]
         has_statistics = any(n in self.statistics for n in operands)
-        has_sizes = any(is_size(n) for n in node.all_input_nodes)
+        has_sizes = any(self.block.is_number(n) for n in node.all_input_nodes)
         axes = {self.statistics[n].axes for n in operands if n in self.statistics}
         if len(axes) > 1 and self.block.is_map(node):  # rows meet columns
             return AtPixels()
@@ -251,10 +276,10 @@ class _Classifier:
             return self._of_statistics(node, operands)
         if not maps or not (has_statistics or has_sizes or any(self._is_local(n) for n in maps)):
             return Ordinary()
-        if any(n in self.softmaxes for n in maps):
+        if any(n in self.softmaxes or n in self.combined for n in maps):
             return AtPixels()
-        extended = extend_chain(self.block, node, maps, self.chains, self.statistics)
-        return ChainStep(*extended) if extended else AtPixels()
+        made = combine(self.block, node, self.polynomials, self.statistics)
+        return Combined(made) if made else AtPixels()
 
     def _of_statistics(self, node: fx.Node, operands: Sequence[fx.Node]) -> Role:
         lead = next(n for n in operands if n in self.statistics)
@@ -307,65 +332,82 @@ class _Classifier:
     def _map_reduction(self, source: fx.Node, reduction: Reduction) -> MapReduction:
         """Return the role of a reduction of a map, or of what was deferred."""
         block, kind = self.block, kind_text(reduction.kind)
-        softmax, chain = self.softmaxes.get(source), self.chains.get(source)
-        of: DeferredChain | DeferredSoftmax | None = None
-        operand = base = source
+        softmax, polynomial = self.softmaxes.get(source), self.polynomials.get(source)
+        operand = source
         if softmax is not None:
-            of = softmax
-            operand = base = softmax.product
-        elif chain is not None and self._reduces_chain(chain, source):
-            of, base = chain, chain.base
-        else:
-            if source in self.combined and not is_used_as_map(source):
-                raise ConversionError(f"{kind} of a map that combines pixels and global statistics")
-            self.follows_law &= not self._is_local(source) and source not in self.dependent
-        if of is not None and reduction.kind not in ("mean", "sum"):
-            what = "a softmax over the map" if softmax else "a map and global statistics"
-            raise ConversionError(f"the {kind} of {what} has no local form")
+            operand = softmax.product
+            if reduction.kind not in ("mean", "sum"):
+                raise ConversionError(f"the {kind} of a softmax over the map has no local form")
+        elif polynomial is None:
+            self._require_separate(source, kind)
+            self.follows_law &= source not in self.dependent
         where = block.require_map_dims(operand)
         reduction.check(where)
         axes = reduction.axes(where)
-        if axes != "HW" and self._depends_without_layer(source, of, axes):
-            raise ConversionError(f"the {kind} over one axis of a map of other statistics")
+        self._require_same_axes(source, axes, kind)
         item_shape = reduction.item_shape(block.shapes[operand][0])
-        is_map = of is None and len(item_shape) == 3 and item_shape[1:] == (1, 1) and axes == "HW"
-        form = StatisticForm(reduction.kind, block.map_size(base), item_shape, is_map, axes)
-        return MapReduction(source, reduction, of, form)
+        deferred = softmax is not None or polynomial is not None
+        is_map = not deferred and len(item_shape) == 3 and item_shape[1:] == (1, 1)
+        is_map &= axes == "HW"
+        form = StatisticForm(reduction.kind, block.map_size(operand), item_shape, is_map, axes)
+        statistic = None
+        if polynomial is not None:
+            below = [n for m in polynomials.maps_of(polynomial) for n in polynomials.nodes_of(m)]
+            self.follows_law &= self.dependent.isdisjoint(below)
+            statistic = statistic_of(polynomial, reduction, where, block.shapes[operand][0])
+            if statistic is None:
+                raise ConversionError(
+                    f"the {kind} of a map that combines pixels and global statistics: each window "
+                    f"would need its own map"
+                )
+        return MapReduction(source, reduction, softmax or statistic, form)
 
-    def _depends_without_layer(
-        self, source: fx.Node, of: DeferredChain | DeferredSoftmax | None, axes: str
-    ) -> bool:
-        """True if a map has statistics in it that a reduction of one axis cannot account for."""
-        if not isinstance(of, DeferredChain):
-            return of is not None or self._is_local(source) or source in self.combined
-        read = [n for step in of.steps for n in tensor_inputs(step) if n in self.statistics]
-        return any(self.statistics[n].axes != axes for n in read)
+    def _require_same_axes(self, source: fx.Node, axes: str, what: str) -> None:
+        """Check that the statistics in a map are over the axes of the map that are reduced.
 
-    def _reduces_chain(self, chain: DeferredChain, node: fx.Node) -> bool:
-        """True if the steps of a chain are a part of the statistic that follows.
-
-        A centred square always is: it is a variance. Other steps are if only statistics use
-        their result; a result that is used as a map is one, and its statistic is the local one
-        of that map.
+        Raises:
+            ConversionError: they are over others.
         """
-        variance = chain.has_square and chain.is_centred
-        return variance or chain.has_exp or not is_used_as_map(node)
+        polynomial = self.polynomials.get(source)
+        if polynomial is not None:
+            alike = axes_of(polynomial, self.statistics) <= {axes}
+            alike &= axes == "HW" or not polynomials.has_views(polynomial)
+        else:
+            alike = axes == "HW" or not self._is_local(source)
+        if not alike:
+            if axes == "HW":
+                raise ConversionError(f"{what} of a map of statistics of its rows or columns")
+            raise ConversionError(f"the {what} over one axis of a map of other statistics")
 
-    def _norm(self, node: fx.Node) -> Norm:
+    def _require_separate(self, source: fx.Node, kind: str) -> None:
+        """Check that a map combines no pixels and statistics that a window would need anew.
+
+        Raises:
+            ConversionError: each window would need its own map.
+        """
+        if source in self.combined:
+            raise ConversionError(
+                f"{kind} of a map that combines pixels and global statistics by "
+                f"{self.combined[source]}: each window would need its own map"
+            )
+
+    def _norm(self, node: fx.Node) -> Norm | NormOfCombined:
         for affine in (argument(node, "weight"), argument(node, "bias")):
             if affine is not None:
                 self.require_map(affine, f"is used as weights of {operation(node)}")
-        return Norm(norm_groups(self.block, node))
-
-    def _pool(self, node: fx.Node) -> WeightedPool:
-        matrix, vector, reduction = weighted_pool(self.block, node)
-        if matrix in self.softmaxes:
-            raise ConversionError("several softmaxes over the pixels are summed at once")
-        softmax = self.softmaxes.get(vector)
-        item_shape = reduction.item_shape(self.block.shapes[matrix][0])
-        is_map = softmax is None and len(item_shape) == 3 and item_shape[1:] == (1, 1)
-        form = StatisticForm("sum", self.block.map_size(matrix), item_shape, is_map)
-        return WeightedPool(matrix, vector, reduction, softmax, form)
+        groups, source = norm_groups(self.block, node), tensor_inputs(node)[0]
+        self._require_separate(source, operation(node))
+        self._require_same_axes(source, "HW", operation(node))
+        if source in self.polynomials:
+            made = self.polynomials[source]
+            variance = polynomials.variance(made)
+            if variance is None:
+                raise ConversionError(
+                    f"{operation(node)} of a map that combines pixels and global statistics has "
+                    f"no local form"
+                )
+            return NormOfCombined(polynomials.mean(made), variance, groups)
+        return Norm(groups)
 
     # ---- softmax over the map
 
@@ -375,7 +417,17 @@ class _Classifier:
             raise ConversionError("its softmax normalises over other dims than the pixels")
         if operation(node) == "log_softmax":
             raise ConversionError("log_softmax over the map has no local form")
-        return PixelSoftmax(DeferredSoftmax(node, node))
+        source = tensor_inputs(node)[0]
+        self._require_separate(source, "softmax")
+        self._require_same_axes(source, "HW", "softmax")
+        made = self.polynomials.get(source)
+        if made is None:
+            return PixelSoftmax(DeferredSoftmax(node, node), Plain(source))
+        if isinstance(made, Affine) and made.is_unscaled:  # the constant cancels out
+            return PixelSoftmax(DeferredSoftmax(node, node), made.whole)
+        raise ConversionError(
+            "the softmax of a map that combines pixels and global statistics has no local form"
+        )
 
     def _of_softmax(self, node: fx.Node, operands: Sequence[fx.Node]) -> Role:
         """Return the role of a node that reads a softmax before it weighs other pixels."""

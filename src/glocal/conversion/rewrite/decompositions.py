@@ -1,6 +1,8 @@
-"""Decomposes composite functions during capture that would hide a size of the map."""
+"""Decomposes composite functions during capture that would hide a size of the map.
 
-import math
+Longer than 300 lines: one short function for each function that it replaces.
+"""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from glocal.conversion.rewrite import contractions
+from glocal.conversion.rewrite.contractions import CONTRACTIONS
 
 __all__ = ["Decompositions"]
 
@@ -17,8 +22,8 @@ class Decompositions(TorchFunctionMode):
 
     - A pool whose kernel is the whole map becomes a mean or a maximum: a captured graph holds
       kernel sizes as constants, so it would be valid for one size only.
-    - An einsum that only sums over pixels or multiplies with broadcasting becomes that sum or
-      product.
+    - A product that sums over pixels becomes the sum of an elementwise product (`contractions`).
+    - `std_mean`, `var_mean` and `aminmax` become two reductions.
     - A batch norm of one image whose channels hold a batch becomes the instance norm that it
       computes. Running statistics that it would update must not be buffers.
 
@@ -178,59 +183,77 @@ def _is_one(size: Any) -> bool:
 
 def _matmul(a: Any, b: Any, *_: Any, **__: Any) -> Tensor | None:
     """A product of one column and one row sums nothing: it is a product with broadcasting."""
-    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim == b.ndim > 2):
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
         return None
-    return a * b if _is_one(a.shape[-1]) and _is_one(b.shape[-2]) else None
+    made = contractions.matmul(a, b)
+    if made is None and a.ndim == b.ndim > 2 and _is_one(a.shape[-1]) and _is_one(b.shape[-2]):
+        return a * b
+    return made
 
 
-def _einsum(equation: Any, *operands: Any) -> Tensor | None:
-    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = tuple(operands[0])
-    if not isinstance(equation, str) or "." in equation or "->" not in equation:
-        return None
-    left, out = equation.replace(" ", "").split("->")
-    labels = left.split(",")
-    if len(labels) != len(operands) or any(len(set(term)) != len(term) for term in (*labels, out)):
-        return None
-    if len(labels) == 1 and [n for n in labels[0] if n in out] == list(out):
-        summed = [place for place, n in enumerate(labels[0]) if n not in out]
-        return operands[0].sum(summed) if summed else operands[0]  # type: ignore[no-any-return]
-    ordered = all([n for n in out if n in term] == list(term) for term in labels)
-    if len(labels) > 1 and ordered:  # every label is in the result: nothing is summed
-        aligned = [_aligned(x, term, out) for x, term in zip(operands, labels, strict=True)]
-        return math.prod(aligned[1:], start=aligned[0])
-    return None
+def _adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor | None:
+    rank = _pooled_dims(output_size)
+    return input.mean(rank, keepdim=True) if rank else None
 
 
-def _aligned(x: Tensor, labels: str, out: str) -> Tensor:
-    for place, label in enumerate(out):
-        if label not in labels:
-            x = x.unsqueeze(place)
-    return x
+def _adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    rank = _pooled_dims(output_size)
+    return input.amax(rank, keepdim=True) if rank and not return_indices else None
 
 
-def _std_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor] | None:
-    return _with_correction(torch.std_mean, input, *args, **kwargs)
+def _pooled_dims(output_size: Any) -> tuple[int, ...]:
+    """Return the dims that a pool of one dim reduces to 1; none if it keeps more."""
+    return (-1,) if output_size in (1, (1,), [1]) else ()
 
 
-def _var_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor] | None:
-    return _with_correction(torch.var_mean, input, *args, **kwargs)
+def _avg_pool1d(input: Tensor, kernel_size: Any, *_: Any, **__: Any) -> Tensor | None:
+    kernel = kernel_size if isinstance(kernel_size, (list, tuple)) else [kernel_size]
+    whole = len(kernel) == 1 and _is_same_size(kernel[0], input.shape[-1])
+    return input.mean(-1, keepdim=True) if whole else None
 
 
-def _with_correction(
-    function: Any,
+def _std_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    return input.std(*args, **kwargs), _mean_beside(input, *args, **kwargs)
+
+
+def _var_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    return input.var(*args, **kwargs), _mean_beside(input, *args, **kwargs)
+
+
+def _mean_beside(
     input: Tensor,
     dim: Any = None,
-    unbiased: bool | None = None,
+    unbiased: Any = None,
+    keepdim: bool = False,
+    *,
+    correction: Any = None,
+    axis: Any = None,
+) -> Tensor:
+    """Return the mean that `std_mean` returns for the same arguments."""
+    dim = axis if dim is None else dim
+    if dim is None or isinstance(dim, bool):  # std_mean(x, unbiased)
+        dim = list(range(input.ndim))
+    return input.mean(dim, keepdim=keepdim)
+
+
+def _linalg_norm(
+    A: Tensor,
+    ord: Any = None,
+    dim: Any = None,
     keepdim: bool = False,
     **kwargs: Any,
-) -> tuple[Tensor, Tensor] | None:
-    """Spell a variance and a mean in the way that the exporter knows."""
-    if isinstance(dim, bool):  # std_mean(x, unbiased)
-        dim, unbiased = None, dim
-    if "correction" not in kwargs:
-        kwargs["correction"] = 1 if unbiased is None else int(unbiased)
-    return function(input, dim, keepdim=keepdim, **kwargs)  # type: ignore[no-any-return]
+) -> Tensor | None:
+    """Return the root of the sum of squares that a norm of two dims is by default."""
+    if kwargs or not (ord in (None, "fro") or (isinstance(dim, int) and ord == 2)):
+        return None
+    made: Tensor = torch.linalg.vector_norm(A, 2, dim, keepdim)
+    return made
+
+
+def _aminmax(input: Tensor, *, dim: Any = None, keepdim: bool = False) -> Any:
+    dims = list(range(input.ndim)) if dim is None else dim
+    pair = [f(dims, keepdim=keepdim) for f in (input.amin, input.amax)]
+    return torch.return_types.aminmax(tuple(pair))  # type: ignore[arg-type]
 
 
 def _broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
@@ -285,14 +308,20 @@ _DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     F.max_pool2d: _max_pool,
     torch.max_pool2d: _max_pool,
     F.lp_pool2d: _lp_pool,
-    torch.matmul: _matmul,
-    torch.bmm: _matmul,
-    Tensor.matmul: _matmul,
-    Tensor.bmm: _matmul,
-    Tensor.__matmul__: _matmul,
-    torch.einsum: _einsum,
+    **CONTRACTIONS,
+    **dict.fromkeys(
+        (torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__), _matmul
+    ),
+    F.avg_pool1d: _avg_pool1d,
+    torch.avg_pool1d: _avg_pool1d,
+    F.adaptive_avg_pool1d: _adaptive_avg_pool1d,
+    torch.adaptive_avg_pool1d: _adaptive_avg_pool1d,
+    F.adaptive_max_pool1d: _adaptive_max_pool1d,
     torch.std_mean: _std_mean,
     torch.var_mean: _var_mean,
+    torch.linalg.norm: _linalg_norm,
+    torch.aminmax: _aminmax,
+    Tensor.aminmax: _aminmax,
     torch.broadcast_tensors: _broadcast_tensors,
     torch.functional.broadcast_tensors: _broadcast_tensors,
     torch.cosine_similarity: _cosine_similarity,

@@ -5,8 +5,10 @@ Functions that emit one role each (`window_statistics`, `emit_reductions`, `wind
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
 from typing import Any, NewType
 
 import torch
@@ -116,6 +118,14 @@ class Emission:
         kwargs = fx.node.map_arg(dict(node.kwargs), value_of)
         return self.call(node.target, *args, **kwargs)  # type: ignore[arg-type]
 
+    def run_with(self, node: fx.Node, name: str, value: Any) -> Value:
+        """Emit the operation of a node with another value of the argument with a schema name."""
+        names = [known.name for known in node.target._schema.arguments]  # type: ignore[union-attr]
+        values, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), self.value)
+        given = dict(zip(names, values, strict=False)) | kwargs | {name: value}
+        args = [given.pop(known) for known in names[: len(values)]]
+        return self.call(node.target, *args, **given)  # type: ignore[arg-type]
+
     # ---- values
 
     def define(self, node: fx.Node, value: Value) -> None:
@@ -144,7 +154,7 @@ class Emission:
         """Return the value of a size, or of a number computed from sizes.
 
         Args:
-            node: for which `is_size` holds.
+            node: for which `is_size` or `Block.is_number` holds.
             windows: replace sizes of the map by those of one window; None keeps them.
         """
         key = (node, windows)
@@ -181,7 +191,7 @@ class Emission:
             return self._sizes[key]
         if windows is not None:
             axis = "HW".index(role(sizes))
-            window = max(1, sizes[0] * windows.window[axis] // windows.map_size[axis])
+            window = self._in_window(sizes, axis, windows)
             self._sizes[key] = self.call(smaller, self._length(sizes, None), window)
             return self._sizes[key]
         for node in [*self._inputs, *self._values]:
@@ -190,6 +200,32 @@ class Emission:
                     self._sizes[key] = self.call(runtime.length, self.value(node), place)
                     return self._sizes[key]
         raise TooSmallError("a height or width of a map is not a size of any argument of the block")
+
+    def _in_window(self, sizes: Sizes, axis: int, windows: StackedWindows) -> int:
+        """Return a size of a map in a window: half of the window, the window plus a border, ...
+
+        Args:
+            sizes: in the runs of the scan.
+            axis: that it follows, 0 or 1.
+            windows: the windows.
+        """
+        here, window = windows.map_size[axis], windows.window[axis]
+        more = next((s[1 + axis] for s in self._axis_sizes(axis) if s[0] == here), None)
+        if more is None or more == here:
+            return max(1, sizes[0] * window // here)
+        slope = Fraction(sizes[1 + axis] - sizes[0], more - here)
+        offset = sizes[0] - slope * here
+        if offset.denominator == 1:
+            return max(1, floor(slope * window + offset))
+        # A part of the size, rounded down or up.
+        return max(1, (floor if offset < 0 else ceil)(slope * window))
+
+    def _axis_sizes(self, axis: int) -> Iterator[Sizes]:
+        """Yield the sizes of all heights or all widths."""
+        for dims in self.block.dims.values():
+            for atom in (a for dim in dims for a in dim):
+                if role(atom.sizes) == "HW"[axis]:
+                    yield atom.sizes
 
     def sizes(self, node: fx.Node, windows: StackedWindows | None = None) -> tuple[Value, Value]:
         """Return height and width of a map, or of its part in a window."""

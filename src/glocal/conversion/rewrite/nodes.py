@@ -20,7 +20,6 @@ __all__ = [
     "is_pointwise",
     "is_size",
     "is_square",
-    "is_used_as_map",
     "is_view",
     "operation",
     "tensor_inputs",
@@ -28,7 +27,7 @@ __all__ = [
 
 REDUCTIONS = frozenset(
     "mean sum amax amin max min std var std_mean var_mean linalg_vector_norm norm logsumexp "
-    "adaptive_avg_pool2d adaptive_max_pool2d".split()
+    "any all count_nonzero adaptive_avg_pool2d adaptive_max_pool2d".split()
 )
 """Operations that reduce dims to a statistic."""
 NORMS = frozenset("instance_norm group_norm layer_norm".split())
@@ -93,16 +92,6 @@ def is_square(node: fx.Node) -> bool:
     return name == "square" or (name == "pow" and node.args[1] in (2, 2.0))
 
 
-def is_used_as_map(node: fx.Node) -> bool:
-    """True if anything but reductions uses the pixels of a map."""
-    for user in node.users:
-        if operation(user) in REDUCTIONS:
-            continue
-        if not (is_pointwise(user) or is_view(user)) or is_used_as_map(user):
-            return True
-    return False
-
-
 def tensor_inputs(node: fx.Node) -> Sequence[fx.Node]:
     """Returns the operands that are tensors or tuples of tensors."""
     return [n for n in node.all_input_nodes if not is_size(n)]
@@ -110,7 +99,8 @@ def tensor_inputs(node: fx.Node) -> Sequence[fx.Node]:
 
 def argument(node: fx.Node, name: str) -> Any:
     """Returns an argument of an aten operation by its schema name; None if there is none."""
-    for place, known in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+    schema = getattr(node.target, "_schema", None)
+    for place, known in enumerate(schema.arguments if schema else ()):
         if known.name == name:
             if name in node.kwargs:
                 return node.kwargs[name]

@@ -1,17 +1,21 @@
 """What reductions, normalisations and weighted pools reduce: kinds, dims and options."""
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+import torch
 from torch import fx
 
+from glocal.conversion.rewrite import polynomials, runtime
 from glocal.conversion.rewrite.block import Block, MapDims
 from glocal.conversion.rewrite.nodes import argument, operation, tensor_inputs
+from glocal.conversion.rewrite.polynomials import Coefficient, Pixels, Polynomial, compute
 from glocal.errors import ConversionError
 
-__all__ = ["Reduction", "kind_text", "norm_groups", "weighted_pool"]
+__all__ = ["Reduction", "kind_text", "norm_groups", "statistic_of"]
 
 _KINDS = {"max": "amax", "min": "amin", "std_mean": "std", "var_mean": "var"}
 _TEXTS = {
@@ -43,6 +47,11 @@ class Reduction:
     keepdim: bool
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype in which it reduces, if the code names one."""
+        return self.options.get("dtype")
+
     @classmethod
     def of(cls, block: Block, node: fx.Node) -> Self:
         """Read the arguments of a node whose operation is one of `nodes.REDUCTIONS`.
@@ -53,6 +62,8 @@ class Reduction:
         name = operation(node)
         rank = block.rank(tensor_inputs(node)[0])
         if name in ("adaptive_avg_pool2d", "adaptive_max_pool2d"):
+            if any(n != 1 for n in argument(node, "output_size")):
+                raise ConversionError(f"{name} to more than one pixel has no local form")
             return cls("mean" if "avg" in name else "amax", (rank - 2, rank - 1), keepdim=True)
         dims = argument(node, "dim")
         if dims is None or dims == []:
@@ -68,13 +79,16 @@ class Reduction:
             if order not in (None, 1, 2):
                 raise ConversionError(f"a norm of order {order} over the map has no local form")
             kind, options["order"] = "norm", order or 2
+        if (dtype := argument(node, "dtype")) is not None:
+            options["dtype"] = dtype
         return cls(kind, dims, bool(argument(node, "keepdim")), options)
 
     @classmethod
     def over_pixels(cls, kind: str, where: MapDims, axes: str = "HW") -> Self:
         """Return the reduction of rows, columns or both alone, which keeps the dims."""
         places = {"H": where.rows, "W": where.columns}
-        return cls(kind, tuple(places[axis] for axis in axes), True, {"correction": 0})
+        options = {"norm": {"order": 1}, "std": {"correction": 0}}.get(kind, {})
+        return cls(kind, tuple(places[axis] for axis in axes), True, options)
 
     def axes(self, where: MapDims) -> str:
         """Return the axes of a map that it reduces: "HW", "H", "W" or ""."""
@@ -132,6 +146,58 @@ class Reduction:
         return [1 + place for place, d in enumerate(others) if d in self.dims]
 
 
+def statistic_of(
+    p: Polynomial, reduction: Reduction, where: MapDims, shape: Sequence[int]
+) -> Coefficient | None:
+    """Return the statistic of a polynomial that a reduction computes, with all dims kept.
+
+    Args:
+        p: the polynomial.
+        reduction: of the rows and columns, and perhaps of channels.
+        where: the rows and columns.
+        shape: of the polynomial in the first run of the scan.
+
+    Returns:
+        None if it does not follow from statistics of the maps.
+    """
+    others = [d for d in reduction.dims if d not in (where.rows, where.columns)]
+    number: Coefficient = Pixels(polynomials.maps_of(p)[0])
+
+    def over_channels(function: Any, c: Coefficient) -> Coefficient:
+        return compute(function, c, tuple(others), True) if others else c
+
+    match reduction.kind:
+        case "mean":
+            return over_channels(torch.mean, polynomials.mean(p))
+        case "sum":
+            return over_channels(torch.sum, compute(operator.mul, polynomials.mean(p), number))
+        case "var" | "std":
+            variance = polynomials.variance(p)
+            if variance is None:
+                return None
+            if others:
+                means = polynomials.mean(p)
+                centred = compute(operator.sub, means, over_channels(torch.mean, means))
+                between = compute(torch.square, centred)
+                variance = over_channels(torch.mean, compute(operator.add, variance, between))
+                number = compute(operator.mul, number, math.prod(shape[d] for d in others))
+            variance = compute(runtime.corrected, variance, number, reduction.options["correction"])
+            return compute(torch.sqrt, variance) if reduction.kind == "std" else variance
+        case "norm" if reduction.options["order"] == 2:
+            square = polynomials.square(p)
+            if square is None:
+                return None
+            total = compute(operator.mul, polynomials.mean(square), number)
+            positive = compute(torch.clamp_min, over_channels(torch.sum, total), 0)
+            return compute(torch.sqrt, positive)
+        case "norm":
+            made = polynomials.over_window(p, "norm")
+            return made and over_channels(torch.sum, made)
+        case kind:
+            made = polynomials.over_window(p, kind)
+            return made and over_channels(getattr(torch, kind), made)
+
+
 def norm_groups(block: Block, node: fx.Node) -> int:
     """Return the number of groups of channels of a normalisation over the pixels.
 
@@ -156,27 +222,3 @@ def norm_groups(block: Block, node: fx.Node) -> int:
     if argument(node, "weight") is not None or argument(node, "bias") is not None:
         raise ConversionError("its layer norm over the map has a weight for each pixel")
     return math.prod(block.item_shape(source)[: outer - 1])
-
-
-def weighted_pool(block: Block, node: fx.Node) -> tuple[fx.Node, fx.Node, Reduction]:
-    """Return (matrix, vector, reduction) of a matrix product that sums over pixels.
-
-    Args:
-        block: the block of the node.
-        node: a product for which `regions.pools_by_matmul` holds.
-
-    Returns:
-        the maps, the single map that weighs them, and the sum over the pixels of their product.
-
-    Raises:
-        ConversionError: it does not sum over the pixels alone.
-    """
-    a, b = node.args[:2]
-    assert isinstance(a, fx.Node)
-    assert isinstance(b, fx.Node)
-    right = block.item_shape(b)[-1] == 1
-    matrix, vector = (a, b) if right else (b, a)
-    pixels = block.rank(node) - (1 if right else 2)
-    if block.require_map_dims(matrix) != (pixels, pixels, 1):
-        raise ConversionError(f"{operation(node)} does not sum over the pixels alone")
-    return matrix, vector, Reduction("sum", (pixels,), keepdim=True)

@@ -28,7 +28,7 @@ from glocal.errors import ConversionError
 from glocal.ops.windows import Size
 from glocal.scanning.analysis import Global
 
-__all__ = ["Region", "pools_by_matmul", "regions"]
+__all__ = ["Region", "regions"]
 
 _ON_WINDOWS = PRODUCTS | SOFTMAX | ATTENTION | REDUCTIONS
 
@@ -123,7 +123,7 @@ def _seeds(block: Block, in_windows: frozenset[fx.Node]) -> list[tuple[fx.Node, 
             continue
         if item.kind == "mixing" and name in SOFTMAX and block.map_dims(node):
             continue
-        if item.kind == "statistic" and (name in REDUCTIONS or pools_by_matmul(block, node)):
+        if item.kind == "statistic" and name in REDUCTIONS:
             continue
         if item.kind in ("mixing", "statistic", "axis") and name not in _ON_WINDOWS | NORMS:
             raise ConversionError(f"{name} over the pixels has no local form")
@@ -135,7 +135,7 @@ def _seeds(block: Block, in_windows: frozenset[fx.Node]) -> list[tuple[fx.Node, 
     for node in block.graph.nodes:
         if (made := block.globals.get(node)) and made.kind == "statistic":
             carries[node] = made
-            if operation(node) not in REDUCTIONS and not pools_by_matmul(block, node):
+            if operation(node) not in REDUCTIONS:
                 products.add(node)
             continue
         arriving = [carries[n] for n in node.all_input_nodes if n in carries]
@@ -150,20 +150,6 @@ def _seeds(block: Block, in_windows: frozenset[fx.Node]) -> list[tuple[fx.Node, 
         ):
             seeds.append((node, arriving[0]))
     return seeds
-
-
-def pools_by_matmul(block: Block, node: fx.Node) -> bool:
-    """True if a node is a matrix product that sums over pixels, weighted by one map."""
-    if operation(node) not in ("matmul", "bmm") or len(tensor_inputs(node)) != 2:
-        return False
-    a, b = node.args[:2]
-    if not (isinstance(a, fx.Node) and isinstance(b, fx.Node)):
-        return False
-    if not (block.map_dims(a) and block.map_dims(b)) or len(block.item_shape(a)) != len(
-        block.item_shape(b)
-    ):
-        return False
-    return block.item_shape(b)[-1] == 1 or block.item_shape(a)[-2] == 1
 
 
 def _grow(block: Block, region: Region, dependent: set[fx.Node]) -> None:

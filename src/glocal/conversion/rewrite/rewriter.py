@@ -32,27 +32,30 @@ from glocal.conversion.rewrite.regions import regions
 from glocal.conversion.rewrite.roles import (
     Alias,
     AtPixels,
-    ChainStep,
+    Combined,
     FilterAtPixels,
     HalfReduction,
     InWindows,
     MapReduction,
     MixtureAtPixels,
     Norm,
+    NormOfCombined,
     OnJoined,
     OnStatistics,
     Ordinary,
     PixelSoftmax,
     ProductAtPixels,
+    Rearranged,
     ScaledSoftmax,
     StripPart,
     ViewedSoftmax,
-    WeightedPool,
 )
 from glocal.conversion.rewrite.window_statistics import (
+    at_pixels,
     emit_alias,
     emit_at_pixels,
     emit_on_statistics,
+    emit_ordinary,
 )
 from glocal.conversion.rewrite.windowed_regions import WindowedRegions
 from glocal.errors import ConversionError
@@ -92,15 +95,18 @@ def _emit(emission: Emission, classification: Classification, regions: WindowedR
     deferred = DeferredValues(emission)
     joined: dict[fx.Node, list[WindowStatistic]] = {}
     emitters: dict[type, Callable[[fx.Node, Any], None]] = {
-        Ordinary: lambda node, _: emission.define(node, emission.run(node, emission.value)),
+        Ordinary: lambda node, _: emit_ordinary(emission, node),
         InWindows: regions.emit,
         Norm: lambda node, role: emit_norm(emission, node, role),
         HalfReduction: lambda node, _: emission.defer(node, lambda: _refuse_half(node)),
         MapReduction: deferred.emit_map_reduction,
-        WeightedPool: deferred.emit_weighted_pool,
         OnStatistics: lambda node, role: emit_on_statistics(emission, node, role),
         Alias: lambda node, role: emit_alias(emission, node, role),
-        ChainStep: deferred.emit_chain_step,
+        Combined: lambda node, _: emission.defer(node, lambda: at_pixels(emission, node)),
+        Rearranged: lambda node, _: emission.defer(
+            node, lambda: emission.run(node, emission.value)
+        ),
+        NormOfCombined: deferred.emit_norm_of_combined,
         AtPixels: lambda node, _: emit_at_pixels(emission, node),
         ProductAtPixels: lambda node, role: emit_product(emission, node, role),
         FilterAtPixels: lambda node, role: emit_filter(emission, node, role),

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from glocal.conversion.rewrite.deferred import DeferredChain, DeferredSoftmax
+from glocal.conversion.rewrite.deferred import DeferredSoftmax
 from glocal.conversion.rewrite.meeting import Filter, Product
 from glocal.conversion.rewrite.mixtures import Mixture
+from glocal.conversion.rewrite.polynomials import Coefficient, Polynomial, Source
 from glocal.conversion.rewrite.reductions import Reduction
 from glocal.conversion.rewrite.regions import Region
 from glocal.conversion.rewrite.statistic_forms import StatisticForm
@@ -17,7 +18,7 @@ from glocal.conversion.rewrite.statistic_forms import StatisticForm
 __all__ = [
     "Alias",
     "AtPixels",
-    "ChainStep",
+    "Combined",
     "FilterAtPixels",
     "HalfReduction",
     "InWindows",
@@ -25,16 +26,17 @@ __all__ = [
     "MapReduction",
     "MixtureAtPixels",
     "Norm",
+    "NormOfCombined",
     "OnJoined",
     "OnStatistics",
     "Ordinary",
     "PixelSoftmax",
     "ProductAtPixels",
+    "Rearranged",
     "Role",
     "ScaledSoftmax",
     "StripPart",
     "ViewedSoftmax",
-    "WeightedPool",
 ]
 
 
@@ -67,25 +69,18 @@ class HalfReduction:
 
 @dataclass(frozen=True)
 class MapReduction:
-    """A reduction over the pixels of `source`: of a map, or of deferred operations on a map."""
+    """A reduction over the pixels of `source`: of a map, or of deferred operations on a map.
+
+    Attributes:
+        source: the operand.
+        reduction: what it reduces.
+        deferred: the softmax that the operand is, or the statistic of what was deferred.
+        form: of the result.
+    """
 
     source: fx.Node
     reduction: Reduction
-    deferred: DeferredChain | DeferredSoftmax | None
-    form: StatisticForm
-
-
-@dataclass(frozen=True)
-class WeightedPool:
-    """A matrix product that sums over pixels: `matrix` weighted by the single map `vector`.
-
-    With `softmax`, the vector is a softmax over the pixels.
-    """
-
-    matrix: fx.Node
-    vector: fx.Node
-    reduction: Reduction
-    softmax: DeferredSoftmax | None
+    deferred: Coefficient | DeferredSoftmax | None
     form: StatisticForm
 
 
@@ -106,11 +101,26 @@ class Alias:
 
 
 @dataclass(frozen=True)
-class ChainStep:
-    """The last step of a deferred chain; `source` is the map operand, or chain, that it extends."""
+class Combined:
+    """Pointwise, on pixels and statistics: deferred, because a reduction may follow."""
 
-    chain: DeferredChain
-    source: fx.Node
+    polynomial: Polynomial
+
+
+@dataclass(frozen=True)
+class Rearranged:
+    """A view of a map that is `Combined`."""
+
+    polynomial: Polynomial
+
+
+@dataclass(frozen=True)
+class NormOfCombined:
+    """A normalisation over the pixels of a map that is `Combined`."""
+
+    mean: Coefficient
+    variance: Coefficient
+    groups: int
 
 
 @dataclass(frozen=True)
@@ -141,9 +151,10 @@ class MixtureAtPixels:
 
 @dataclass(frozen=True)
 class PixelSoftmax:
-    """A softmax over the pixels of a map."""
+    """A softmax over the pixels of the map `of`, to which a statistic may have been added."""
 
     softmax: DeferredSoftmax
+    of: Source
 
 
 @dataclass(frozen=True)
@@ -198,10 +209,11 @@ Role = (
     | Norm
     | HalfReduction
     | MapReduction
-    | WeightedPool
     | OnStatistics
     | Alias
-    | ChainStep
+    | Combined
+    | NormOfCombined
+    | Rearranged
     | AtPixels
     | ProductAtPixels
     | FilterAtPixels

@@ -7,6 +7,8 @@ does to a batch of statistics it does to those of all windows.
 Longer than most modules, because pickled programs import all these functions from here.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -26,21 +28,28 @@ __all__ = [
     "as_type",
     "broadcastable",
     "complex_of",
+    "corrected",
     "expand",
     "expand_to_map",
+    "expanded",
     "exponentials",
+    "extreme",
     "fold_windows",
     "from_map",
     "group_norm",
+    "grouped_moments",
     "length",
     "limit",
+    "normalise",
+    "positive_part",
     "repeat_for_windows",
     "reshape",
     "stack_windows",
-    "sum_of_squares",
+    "to_dtype",
     "unfold_windows",
     "values_per_window",
     "window_count",
+    "window_moment",
     "window_statistic",
     "with_item_shape",
 ]
@@ -80,6 +89,10 @@ def from_map(x: Tensor, where: Where) -> Tensor:
     return x.movedim((-2, -1), (inner, inner + 1)).flatten(rows, inner + 1)
 
 
+_OF_BOOLEANS = {"any": "amax", "all": "amin", "count_nonzero": "sum"}
+"""Statistics of what is not zero, by the statistic of the booleans."""
+
+
 def window_statistic(
     x: Tensor,
     kind: str,
@@ -87,22 +100,32 @@ def window_statistic(
     over: Sequence[int] = (),
     correction: float = 1,
     order: float = 2,
+    dtype: torch.dtype | None = None,
     precision: Precision = "exact",
 ) -> Tensor:
     """Compute a statistic over the window of each pixel.
 
     Args:
         x: (n, ..., h, w).
-        kind: "mean", "sum", "amax", "amin", "var", "std", "norm" or "logsumexp".
+        kind: "mean", "sum", "amax", "amin", "var", "std", "norm", "logsumexp", "any", "all" or
+            "count_nonzero".
         window: (height, width) in pixels of the map.
         over: dims between the first and the last two to reduce too.
         correction: subtracted from the divisor of a variance.
         order: of the norm, 1 or 2.
+        dtype: to convert the map to first; None keeps its own.
         precision: "exact" or "fast", as in `ops`; maxima are always exact.
 
     Returns:
-        (n, k, h or 1, w or 1) with the k statistics of each pixel's window in order.
+        (n, k, h or 1, w or 1) with the k statistics of each pixel's window in order. Sums of
+        booleans and integers are int64, as in torch.
     """
+    if dtype is not None:
+        x = x.to(dtype)
+    if kind in _OF_BOOLEANS:
+        x, kind = x != 0, _OF_BOOLEANS[kind]
+    if not x.is_floating_point():
+        return _statistic_of_integers(x, kind, window, over)
     n, h, w = x.shape[0], x.shape[-2], x.shape[-1]
     remaining = [d for d in range(1, x.ndim - 2) if d not in over]
     grouped = x.permute(0, *remaining, *over, -2, -1)
@@ -133,6 +156,13 @@ def window_statistic(
         return lazy.local_sum(grouped[:, :, 0] if single else grouped.sum(2), window, precision)
     assert kind == "mean"
     return lazy.local_mean(grouped[:, :, 0] if single else grouped.mean(2), window, precision)
+
+
+def _statistic_of_integers(x: Tensor, kind: str, window: Size, over: Sequence[int]) -> Tensor:
+    """Return a sum or an extreme of booleans or integers in the dtype that torch gives it."""
+    wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+    made = window_statistic(wide, kind, window, over)
+    return made.round().to(torch.int64 if kind == "sum" else x.dtype)
 
 
 def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,9 +229,77 @@ def expand_to_map(x: Tensor, where: Where, size: Size) -> Tensor:
     return full_map(x).expand(shape)  # a view of a lazy map would store all its pixels
 
 
-def sum_of_squares(a: Tensor, b: Tensor) -> Tensor:
-    """Return a² + b²."""
-    return a.square() + b.square()
+def window_moment(
+    maps: Sequence[Tensor], window: Size, over: Sequence[int] = (), precision: Precision = "exact"
+) -> Tensor:
+    """Compute the mean of a product of deviations from window means, over each pixel's window.
+
+    Args:
+        maps: (n, ..., h, w), which broadcast.
+        window, over, precision: as in `window_statistic`.
+
+    Returns:
+        (n, k, h or 1, w or 1); a variance, of one map twice, is not negative.
+    """
+    first = maps[0]
+    if len(maps) == 2 and maps[1] is first:
+        return window_statistic(first, "var", window, over, 0, precision=precision)
+    # The deviations do not change if constants are subtracted. The means of the whole map leave
+    # the smallest products.
+    wide = [m.to(torch.float32 if m.device.type == "mps" else torch.float64) for m in maps]
+    offsets = [m - m.mean((*over, -2, -1), keepdim=True) for m in wide]
+    offsets = list(torch.broadcast_tensors(*offsets))
+
+    def mean(product: Tensor) -> Tensor:
+        return window_statistic(product, "mean", window, over, precision=precision)
+
+    means = [mean(offset) for offset in offsets]
+    total = None
+    for chosen in itertools.product((True, False), repeat=len(maps)):
+        together = [offset for offset, inside in zip(offsets, chosen, strict=True) if inside]
+        if len(together) == 1 or (not together and len(maps) > 1):
+            continue  # below, with its coefficient
+        apart = [m for m, inside in zip(means, chosen, strict=True) if not inside]
+        part = mean(math.prod(together[1:], start=together[0]))
+        part = math.prod([-m for m in apart], start=part)
+        total = part if total is None else total + part
+    # Of the terms with no factor or one, each is the product of all means up to its sign.
+    rest = math.prod(means[1:], start=means[0]) * ((1 - len(maps)) * (-1) ** len(maps))
+    assert total is not None
+    moment: Tensor = (total + rest).to(first.dtype)
+    return moment
+
+
+def positive_part(x: Any) -> Any:
+    """Return max(x, 0) of a tensor or a number."""
+    positive: Any = x.relu() if isinstance(x, Tensor) else max(x, 0)
+    return positive
+
+
+def extreme(scale: Any, at_or_above_0: Tensor, below_0: Tensor) -> Tensor:
+    """Return scale times the first value where the scale is not negative, else the second."""
+    if isinstance(scale, Tensor):
+        return scale * torch.where(scale < 0, below_0, at_or_above_0)
+    made: Tensor = scale * (at_or_above_0 if scale >= 0 else below_0)
+    return made
+
+
+def expanded(x: Any, like: Tensor, item_shape: Sequence[int]) -> Tensor:
+    """Expand a number, or values that broadcast, to (windows · n, *item_shape).
+
+    Args:
+        x: a number or a tensor.
+        like: stacked statistics (windows · n, ...).
+        item_shape: as in `stack_windows`.
+    """
+    shape = (like.shape[0], *item_shape)
+    return x.expand(shape) if isinstance(x, Tensor) else like.new_full(shape, x)
+
+
+def corrected(variance: Tensor, number: Any, correction: float) -> Tensor:
+    """Return a variance over a number of values divided by that number less a correction."""
+    unbiased: Tensor = variance * number / positive_part(number - correction)
+    return unbiased
 
 
 def with_item_shape(x: Tensor, item_shape: Sequence[int]) -> Tensor:
@@ -212,6 +310,11 @@ def with_item_shape(x: Tensor, item_shape: Sequence[int]) -> Tensor:
 def as_type(x: Tensor, like: Tensor) -> Tensor:
     """Convert to the dtype of another tensor."""
     return x.to(like.dtype)
+
+
+def to_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert to a dtype."""
+    return x.to(dtype)
 
 
 def repeat_for_windows(x: Tensor, count: int) -> Tensor:
@@ -324,3 +427,44 @@ def complex_of(dtype: torch.dtype) -> torch.dtype:
 def limit(dtype: torch.dtype, name: str) -> float:
     """Return an attribute of `torch.finfo` of a type ("eps", "max")."""
     return float(getattr(torch.finfo(dtype), name))
+
+
+def grouped_moments(
+    mean: Tensor, variance: Tensor, where: Where, channels: int, groups: int
+) -> tuple[Tensor, Tensor]:
+    """Merge the moments of channels into those of groups of channels.
+
+    Args:
+        mean, variance: (windows · n, channels, ...) with size 1 at the rows and columns, or
+            values that broadcast to it.
+        where: as in `as_map`.
+        channels: number of channels.
+        groups: number of groups.
+
+    Returns:
+        2 × (windows · n, channels, ...): each channel has the moments of its group.
+    """
+    mean, variance = torch.broadcast_tensors(mean, variance)
+    if groups == channels or where[2] > 1:
+        return mean, variance
+    means, variances = (x.unflatten(1, (groups, -1)) for x in (mean, variance))
+    dims = list(range(2, means.ndim))
+    centre = means.mean(dims, keepdim=True)
+    within = (variances + (means - centre).square()).mean(dims, keepdim=True)
+    first, second = (x.expand_as(means).flatten(1, 2) for x in (centre, within))
+    return first, second
+
+
+def normalise(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """Normalise (n, c, ...) by maps of its moments; weight and bias (c,) or None."""
+    normed = (x - mean) * (variance + eps).rsqrt()
+    shape = (-1, *[1] * (x.ndim - 2))
+    normed = normed if weight is None else normed * weight.view(shape)
+    return (normed if bias is None else normed + bias.view(shape)).to(x.dtype)

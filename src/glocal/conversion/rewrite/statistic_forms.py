@@ -10,7 +10,6 @@ from glocal.conversion.rewrite.nodes import (
     RESIZES,
     argument,
     is_pointwise,
-    is_size,
     operation,
     tensor_inputs,
 )
@@ -147,7 +146,9 @@ def _runs_on_map(
 ) -> bool:
     """True if the operation does to each pixel of a map what it does to a 1x1 map."""
     name = operation(node)
-    if not all(form.is_map for form in forms) or any(is_size(n) for n in node.all_input_nodes):
+    if not all(form.is_map for form in forms) or any(
+        block.is_number(n) for n in node.all_input_nodes
+    ):
         return False
     if any(block.depends_on_batch(n) for n in others):
         return False

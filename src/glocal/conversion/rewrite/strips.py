@@ -5,12 +5,13 @@ pixel's row over the columns of the pixel's window. The windows lie along the re
 so a convolution along a strip sees the whole strip, as in the original.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import fx
 
 from glocal.conversion.rewrite import strip_runtime
-from glocal.conversion.rewrite.block import Block
+from glocal.conversion.rewrite.block import MapDims
 from glocal.conversion.rewrite.emission import Emission, StackedWindows, Value, WindowStatistic
 from glocal.conversion.rewrite.reductions import Reduction, kind_text
 from glocal.conversion.rewrite.statistic_forms import StatisticForm
@@ -31,45 +32,51 @@ def window_of_strips(axes: str, window: Size) -> Size:
     return height, width
 
 
-def strip_shape(block: Block, node: fx.Node, form: StatisticForm) -> tuple[int, ...]:
-    """Return the item shape of a statistic, with -1 for the length of a strip."""
+def strip_shape(form: StatisticForm, reduction: Reduction, where: MapDims) -> tuple[int, ...]:
+    """Return the item shape of a statistic, with -1 for the length of a strip.
+
+    Args:
+        form: of the statistic.
+        reduction: that makes it.
+        where: rows and columns of the map that it reduces.
+    """
     if not form.kept:
         return form.item_shape
-    dims = block.dims[node][1:]
-    return tuple(
-        -1 if block.follows_axis(dim, form.kept) else n
-        for dim, n in zip(dims, form.item_shape, strict=True)
-    )
+    length = where.rows if form.kept == "H" else where.columns
+    place = length - 1 - sum(d < length for d in reduction.dims) * (not reduction.keepdim)
+    return (*form.item_shape[:place], -1, *form.item_shape[place + 1 :])
 
 
 def strips_from_grid(
-    emission: Emission, grid: Value, like: fx.Node, reduction: Reduction, windows: StackedWindows
+    emission: Emission,
+    grid: Value,
+    where: MapDims,
+    shape: Sequence[int],
+    reduction: Reduction,
+    windows: StackedWindows,
 ) -> WindowStatistic:
     """Return a statistic over one axis with its windows stacked on the batch dim.
 
     Args:
         emission: the emission.
         grid: the map of the statistic, as `runtime.window_statistic` returns it.
-        like: node with the shape of the map.
+        where: rows and columns of the map.
+        shape: of the map in the first run of the scan.
         reduction: of that map.
         windows: that cover the other axis.
     """
-    block = emission.block
-    where, shape = block.require_map_dims(like), block.shapes[like][0]
     if where.rows == where.columns:
         raise ConversionError(f"{kind_text(reduction.kind)} over one axis of flattened pixels")
     axes = reduction.axes(where)
     kept = where.rows if axes == "W" else where.columns
     remaining = [d for d in range(1, len(shape)) if d not in reduction.dims]
     others = tuple(shape[d] for d in remaining if d != kept)
-    item_shape = reduction.item_shape(shape)
-    places = [d for d in range(1, len(shape)) if reduction.keepdim or d not in reduction.dims]
-    unknown = tuple(-1 if d == kept else n for d, n in zip(places, item_shape, strict=True))
+    form = StatisticForm(reduction.kind, windows.map_size, reduction.item_shape(shape), False, axes)
+    item_shape = strip_shape(form, reduction, where)
     count = emission.call(strip_runtime.strip_count, grid, axes)
     stacked = emission.call(
-        strip_runtime.stack_strips, grid, grid, axes, others, remaining.index(kept), unknown
+        strip_runtime.stack_strips, grid, grid, axes, others, remaining.index(kept), item_shape
     )
-    form = StatisticForm(reduction.kind, windows.map_size, item_shape, False, axes)
     return WindowStatistic(form, replace(windows, count=count), grid, stacked=stacked)
 
 

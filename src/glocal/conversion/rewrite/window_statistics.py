@@ -7,7 +7,7 @@ from torch import fx
 
 from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.emission import Emission, Value, WindowStatistic
-from glocal.conversion.rewrite.nodes import is_size, operation, tensor_inputs
+from glocal.conversion.rewrite.nodes import argument, is_size, operation, tensor_inputs
 from glocal.conversion.rewrite.reductions import kind_text
 from glocal.conversion.rewrite.roles import Alias, OnStatistics
 from glocal.conversion.rewrite.strips import strips_at_pixels
@@ -20,6 +20,7 @@ __all__ = [
     "emit_alias",
     "emit_at_pixels",
     "emit_on_statistics",
+    "emit_ordinary",
     "needs_resize",
     "operand_on_windows",
     "stacked",
@@ -59,7 +60,7 @@ def operand_on_windows(emission: Emission, lead: WindowStatistic) -> Callable[[f
     def value_of(node: fx.Node) -> Any:
         if node in emission.statistics:
             return stacked(emission, emission.statistics[node])
-        if is_size(node):
+        if emission.block.is_number(node):
             return emission.number(node, lead.windows)
         if emission.block.depends_on_batch(node):
             count = lead.windows.count
@@ -126,6 +127,21 @@ def _full_map(emission: Emission, statistic: WindowStatistic, node: fx.Node) -> 
     )
 
 
+def emit_ordinary(emission: Emission, node: fx.Node) -> None:
+    """Emit a node that depends on no statistic, as it is.
+
+    The number with which a map is filled is computed from the sizes of a window.
+    """
+    fill = argument(node, "fill_value")
+    if isinstance(fill, fx.Node) and is_size(fill) and emission.block.is_spatial(node):
+        emission.block.require_map_dims(node)
+        windows = emission.windows_on(node)
+        made = emission.run_with(node, "fill_value", emission.number(fill, windows))
+    else:
+        made = emission.run(node, emission.value)
+    emission.define(node, made)
+
+
 def emit_at_pixels(emission: Emission, node: fx.Node) -> None:
     """Emit a pointwise operation of pixels and the statistics of their windows."""
     emission.define(node, at_pixels(emission, node))
@@ -137,7 +153,7 @@ def at_pixels(emission: Emission, node: fx.Node) -> Value:
     windows = emission.windows_on(node)
 
     def value_of(n: fx.Node) -> Any:
-        if is_size(n):
+        if emission.block.is_number(n):
             return emission.number(n, windows)
         if n in emission.statistics:
             return broadcastable(emission, emission.statistics[n], node)

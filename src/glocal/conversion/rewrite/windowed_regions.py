@@ -9,7 +9,7 @@ from torch import fx
 from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.emission import Emission, StackedWindows, Value, along
-from glocal.conversion.rewrite.nodes import is_size, operation, tensor_inputs
+from glocal.conversion.rewrite.nodes import operation, tensor_inputs
 from glocal.conversion.rewrite.regions import Region
 from glocal.conversion.rewrite.roles import InWindows
 from glocal.errors import ConversionError
@@ -48,7 +48,9 @@ class WindowedRegions:
             raise ConversionError(f"{operation(node)} mixes pixels before it reads a map")
 
         def value_of(n: fx.Node) -> Any:
-            return emission.number(n, windows) if is_size(n) else self._in_windows(region, n)
+            if emission.block.is_number(n):
+                return emission.number(n, windows)
+            return self._in_windows(region, n)
 
         self._values[id(region), node] = emission.run(node, value_of)
         emission.defer(node, lambda: self._folded(node, region))
