@@ -28,6 +28,7 @@ from glocal.conversion.rewrite.nodes import (
     REDUCTIONS,
     SOFTMAX,
     argument,
+    cuts,
     ignores_neighbours,
     is_pointwise,
     is_size,
@@ -142,6 +143,8 @@ class _Classifier:
         # Other maps that combine pixels with statistics, up to the next layer with weights; and
         # the operation that made each one other than a polynomial.
         self.combined: dict[fx.Node, str] = {}
+        # Maps that were padded or cut, up to the next layer with weights, and the maps before.
+        self.cut: dict[fx.Node, tuple[str, fx.Node]] = {}
         # All maps that depend on a statistic.
         self.dependent: set[fx.Node] = set()
         self.follows_law = not self.region_of
@@ -157,6 +160,7 @@ class _Classifier:
             return
         name, operands = operation(node), tensor_inputs(node)
         item = self.block.globals.get(node)
+        self._note_cut(node, operands)
         self.follows_law &= ignores_neighbours(node)
         if name == "getitem" and operands[0] in self.halves:
             self._set(node, self.halves[operands[0]])
@@ -226,6 +230,17 @@ class _Classifier:
             made = operation(node)
         if made is not None:
             self.combined[node] = made
+
+    def _note_cut(self, node: fx.Node, operands: Sequence[fx.Node]) -> None:
+        """Note that a map was padded or cut to another size, unless it comes from a layer."""
+        block = self.block
+        cut = next((self.cut[n] for n in operands if n in self.cut), None)
+        if cut is None and (how := cuts(node)):
+            cut = next(((how, n) for n in operands if block.is_map(n)), None)
+        if cut is None or has_weights(block, node):
+            return
+        if not block.is_map(node) or block.map_sizes(node) != block.map_sizes(cut[1]):
+            self.cut[node] = cut
 
     def _is_local(self, node: fx.Node) -> bool:
         """True if a value is a statistic, or deferred."""
@@ -326,8 +341,8 @@ class _Classifier:
             operand = softmax.product
             if reduction.kind not in ("mean", "sum"):
                 raise ConversionError(f"the {kind} of a softmax over the map has no local form")
-        elif polynomial is None:
-            self._require_separate(source, kind)
+        self._require_separate(source, kind)
+        if softmax is None and polynomial is None:
             self.follows_law &= source not in self.dependent
         where = block.require_map_dims(operand)
         reduction.check(where)
@@ -368,11 +383,20 @@ class _Classifier:
             raise ConversionError(f"the {what} over one axis of a map of other statistics")
 
     def _require_separate(self, source: fx.Node, kind: str) -> None:
-        """Check that a map combines no pixels and statistics that a window would need anew.
+        """Check that a map is not made of more than the pixels of a window.
 
         Raises:
             ConversionError: each window would need its own map.
         """
+        if source in self.statistics and self.block.is_map(source):
+            raise ConversionError(
+                f"{kind} of the global {kind_text(self.statistics[source].kind)}, expanded to a map"
+            )
+        if source in self.cut:
+            raise ConversionError(
+                f"{kind} of a map that was {self.cut[source][0]}: each window would be "
+                f"{self.cut[source][0]} anew"
+            )
         if source in self.combined:
             raise ConversionError(
                 f"{kind} of a map that combines pixels and global statistics by "

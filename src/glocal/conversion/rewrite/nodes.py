@@ -16,6 +16,7 @@ __all__ = [
     "RESIZES",
     "SOFTMAX",
     "argument",
+    "cuts",
     "ignores_neighbours",
     "is_pointwise",
     "is_size",
@@ -82,6 +83,20 @@ def ignores_neighbours(node: fx.Node) -> bool:
         return argument(node, "dim") in (1, -3)
     known = REDUCTIONS | NORMS | SOFTMAX | PRODUCTS
     return is_pointwise(node) or is_view(node) or name in known
+
+
+def cuts(node: fx.Node) -> str | None:
+    """Return what a node may do to the border of a map: "padded", "cut" or "joined" to another.
+
+    Parts of a map at regular steps are no cut: they are a smaller map of the whole.
+    """
+    name = operation(node)
+    if "pad" in name:
+        return "padded"
+    if name in ("slice", "select", "narrow", "index", "index_select"):
+        step = argument(node, "step") if name == "slice" else 1
+        return "cut" if step == 1 else None
+    return "joined" if name in ("cat", "stack") else None
 
 
 def is_square(node: fx.Node) -> bool:
