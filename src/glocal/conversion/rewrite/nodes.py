@@ -16,11 +16,13 @@ __all__ = [
     "RESIZES",
     "SOFTMAX",
     "argument",
+    "cuts",
     "ignores_neighbours",
     "is_pointwise",
     "is_size",
     "is_square",
     "is_view",
+    "module_of",
     "operation",
     "tensor_inputs",
 ]
@@ -53,6 +55,13 @@ def operation(node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.target))
 
 
+def module_of(node: fx.Node) -> str:
+    """Returns the path, in the block, of the innermost module whose code runs the operation."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next(reversed(stack.values()), ("",))[0]
+    return str(path).removeprefix("block").removeprefix(".")
+
+
 def is_size(node: fx.Node) -> bool:
     """True if the value is a number computed from sizes, not a tensor."""
     return not isinstance(node.meta.get("val"), torch.Tensor | list | tuple)
@@ -82,6 +91,20 @@ def ignores_neighbours(node: fx.Node) -> bool:
         return argument(node, "dim") in (1, -3)
     known = REDUCTIONS | NORMS | SOFTMAX | PRODUCTS
     return is_pointwise(node) or is_view(node) or name in known
+
+
+def cuts(node: fx.Node) -> str | None:
+    """Return what a node may do to the border of a map: "padded", "cut" or "joined" to another.
+
+    Parts of a map at regular steps are no cut: they are a smaller map of the whole.
+    """
+    name = operation(node)
+    if "pad" in name:
+        return "padded"
+    if name in ("slice", "select", "narrow", "index", "index_select"):
+        step = argument(node, "step") if name == "slice" else 1
+        return "cut" if step == 1 else None
+    return "joined" if name in ("cat", "stack") else None
 
 
 def is_square(node: fx.Node) -> bool:
