@@ -10,7 +10,7 @@ from torch import nn
 
 import glocal
 from glocal.conversion.proof_runs import near_multiples
-from glocal.scanning.private import private_copy
+from glocal.scanning.sandbox import isolated_copy
 
 
 class Net(nn.Module):
@@ -311,7 +311,7 @@ def test_a_private_copy_keeps_the_mode_and_owns_what_its_functions_write():
     inner = net[0].forward
     net[0].forward = lambda x: 2 * inner(x)
     x = torch.rand(2, 1, 4, 4)
-    made = private_copy(net)
+    made = isolated_copy(net)
     with torch.no_grad():
         first, second = made[0](x), net[0](x)
         made(x)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from glocal import ops
 from glocal.ops.kernels import native
@@ -182,3 +183,11 @@ def test_results_without_kernels_are_the_same(monkeypatch):
 def load_anew():
     kernels.cache_clear()
     library.cache_clear()
+
+
+def test_fake_tensors_never_reach_the_kernels():
+    with FakeTensorMode():
+        x = torch.rand(1, 4, 40, 44)
+        with torch.no_grad():
+            assert ops.local_mean(x, (8, 8)).shape == x.shape
+            assert ops.local_instance_norm(x, (8, 8)).shape == x.shape

@@ -16,8 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from glocal.ops.windows import Size
 from glocal.scanning.analysis import Global
 from glocal.scanning.discover import MakeArgs, Scan
-from glocal.scanning.private import private_copy
-from glocal.scanning.sandbox import keep_random_state
+from glocal.scanning.sandbox import isolated_copy, keep_random_state
 from glocal.scanning.trace import quiet
 
 __all__ = [
@@ -98,7 +97,7 @@ class Network:
     def __init__(
         self, model: nn.Module, make_args: MakeArgs, awake: dict[int, nn.Parameter]
     ) -> None:
-        self.module = private_copy(model)
+        self.module = isolated_copy(model)
         self._make_args = make_args
         first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
         self._widen = first.device.type == "cpu" and first.dtype in (torch.float16, torch.bfloat16)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glocal.scanning.hooks import HookWatch, isolate_hooks
 from glocal.scanning.modules import clone
@@ -18,7 +18,8 @@ __all__ = ["isolated_copy", "keep_random_state", "track_modules"]
 def isolated_copy(model: nn.Module, watch: HookWatch | None = None) -> nn.Module:
     """A copy in the mode of `model` whose runs leave `model` unchanged.
 
-    It shares parameters with `model`, and has its own buffers and copies of the forward hooks.
+    It shares parameters with `model`, and has its own buffers, other tensors and copies of the
+    forward hooks.
 
     Args:
         model: any network.
@@ -29,6 +30,9 @@ def isolated_copy(model: nn.Module, watch: HookWatch | None = None) -> nn.Module
     for module in copy.modules():  # a network may write to its buffers when it runs
         for name, buffer in module._buffers.items():
             module._buffers[name] = None if buffer is None else buffer.clone()
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and not value.requires_grad:
+                vars(module)[name] = value.clone()
     return copy
 
 

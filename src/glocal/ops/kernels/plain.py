@@ -1,7 +1,7 @@
 """Which tensors C++ may read, without torch seeing it."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 
 __all__ = ["is_plain", "is_transformed", "wants_gradient"]
@@ -11,8 +11,10 @@ def is_plain(x: Tensor) -> bool:
     """True for a tensor in CPU memory of which only the values are wanted.
 
     False where a gradient or tangent is wanted, and inside a transform of `torch.func`: there
-    torch has to see every operation.
+    torch has to see every operation. False for subclasses: a fake tensor has no memory.
     """
+    if type(x) is not Tensor and type(x) is not nn.Parameter:
+        return False
     return x.device.type == "cpu" and not wants_gradient(x) and not is_transformed(x)
 
 
