@@ -30,7 +30,7 @@ CASES = {
         oracles.hinet_local,
     ),
     "MPRNet": (
-        lambda: MPRNet(n_feat=16, scale_unetfeats=8, scale_orsnetfeats=8, num_cab=2),
+        lambda: MPRNet(n_feat=8, scale_unetfeats=4, scale_orsnetfeats=4, num_cab=1, reduction=2),
         oracles.mprnet_local,
     ),
     "Restormer": (

@@ -14,7 +14,8 @@ import pytest
 import pyvips
 
 from glocal.errors import ImageError
-from glocal.images import formats, images
+from glocal.images import formats
+from glocal.images import image_files as images
 from glocal.images.image_files import Image
 
 EXACT = (".png", ".tif", ".tiff")

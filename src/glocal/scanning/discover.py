@@ -165,10 +165,13 @@ def _only_at(
     if calls[0] == calls[1] == calls[2]:
         operations = Analysis((traces[0], traces[1], traces[2])).run()
         return [replace(o, refusal=o.refusal or why, feature=None) for o in operations]
-    return [  # it takes this path at no size near: what its calls mix cannot be seen from shapes
+    # It takes this path at no size near: what its calls mix cannot be seen from shapes.
+    seen = {(c.path, c.function, c.line) for c in found.traces[0].calls}
+    return [
         Global(i, c.path, c.function, c.line, "unknown", None, c.path, why, "HW", why, c.within)
         for i, c in enumerate(first.calls)
-        if (mixed_dims(c) and "convolution" not in c.name) or not is_known(c)
+        if (c.path, c.function, c.line) not in seen
+        and ((mixed_dims(c) and "convolution" not in c.name) or not is_known(c))
     ]
 
 

@@ -126,7 +126,7 @@ def _seeds(block: Block, in_windows: frozenset[fx.Node]) -> list[tuple[fx.Node, 
         if item.kind == "statistic" and name in REDUCTIONS:
             continue
         if item.kind in ("mixing", "statistic", "axis") and name not in _ON_WINDOWS | NORMS:
-            raise ConversionError(f"{name} over the pixels has no local form")
+            raise ConversionError(item.refusal or f"{name} over the pixels has no local form")
         seeds.append((node, item))
     # A sum of products of pixels that meets the map in a matrix product is one half of an
     # attention. Other statistics have windows of their own, and so has their product with a map.
