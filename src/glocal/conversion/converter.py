@@ -303,7 +303,7 @@ class Conversion:
                 raise TooSmallError(f"'{path}' is called with maps of different sizes")
             programs.append(program)
         size = self.scan.other_path(path)
-        if size and not all(program.guards for program in programs):
+        if size and not all(p.guards or p.follows_padding for p in programs):
             raise ConversionError(f"its code runs other operations at {size_text(size)}")
         feature = inside[0].feature or self.scan.size
         new = Rewritten.of(

@@ -1,6 +1,7 @@
 """Captures a block of a network as a graph of aten operations and finds what is global in it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from glocal.conversion.rewrite.capture_errors import reason_of
 from glocal.conversion.rewrite.decompositions import Decompositions
 from glocal.conversion.rewrite.dtypes import Follows, follow_dtype, in_dtype
 from glocal.conversion.rewrite.functional import decomposed
-from glocal.conversion.rewrite.guards import guards_of
+from glocal.conversion.rewrite.guards import Guards, guards_of
 from glocal.conversion.rewrite.image_by_image import ImageByImage
 from glocal.conversion.rewrite.symbolic_numbers import symbolic_numbers
 from glocal.errors import ConversionError
@@ -57,7 +58,7 @@ def capture(
     """
     arguments = read_arguments(runs)
     _check_mode(module)
-    guards: tuple[str, ...] = ()
+    guards = Guards()
 
     def exported(dtype: torch.dtype) -> ExportedProgram:
         nonlocal guards
@@ -70,7 +71,12 @@ def capture(
         return program
 
     program, follows = follow_dtype(exported)
-    return replace(_read(program, arguments, follows), guards=guards)
+    return replace(
+        _read(program, arguments, follows),
+        guards=guards.path,
+        padding_guards=guards.padding,
+        follows_padding=guards.follows_padding,
+    )
 
 
 def _export(
@@ -79,7 +85,7 @@ def _export(
     dtype: torch.dtype,
     images: int,
     lines: Sequence[str] = (),
-) -> tuple[ExportedProgram, tuple[str, ...]]:
+) -> tuple[ExportedProgram, Guards]:
     """Export a module for every height, width and, unless it has one image, batch size.
 
     Returns:
@@ -103,7 +109,16 @@ def _export(
     try:
         with torch.no_grad(), quiet():
             program = export(alone, example, dynamic_shapes=(dynamic,), strict=False)
-            return decomposed(program), guards_of(program)
+            made, guards = decomposed(program), guards_of(program)
+            if guards.padding:
+                larger = tuple(
+                    t.new_zeros(_in_need_of_padding(given, t.shape))
+                    for given, t in zip(arguments.tensors, example, strict=True)
+                )
+                with suppress(Exception):  # nothing but sizes that need no padding
+                    other = export(alone, larger, dynamic_shapes=(dynamic,), strict=False)
+                    guards = guards.compared(program, other, larger)
+            return made, guards
     except ConversionError:
         raise
     except Exception as error:
@@ -120,6 +135,12 @@ def _export(
         if _FROZEN in text and any(len(given.shapes[0]) != 4 for given in arguments.tensors):
             raise TooSmallError(text) from None  # the block around it has the map
         raise ConversionError(text) from None
+
+
+def _in_need_of_padding(given: TensorInput, shape: Sequence[int]) -> list[int]:
+    """Return the shape of a tensor with maps whose sides are multiples of nothing common."""
+    runs = zip(*given.shapes, strict=True)
+    return [n + 5 if role(sizes) else n for n, sizes in zip(shape, runs, strict=True)]
 
 
 def _check_mode(module: nn.Module) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "SOFTMAX",
     "argument",
     "ignores_neighbours",
+    "is_padding",
     "is_pointwise",
     "is_size",
     "is_square",
@@ -82,6 +83,12 @@ def ignores_neighbours(node: fx.Node) -> bool:
         return argument(node, "dim") in (1, -3)
     known = REDUCTIONS | NORMS | SOFTMAX | PRODUCTS
     return is_pointwise(node) or is_view(node) or name in known
+
+
+def is_padding(node: fx.Node) -> bool:
+    """True if a node pads a tensor by an amount that depends on a size."""
+    amounts = node.args[1] if "pad" in operation(node) and len(node.args) > 1 else ()
+    return isinstance(amounts, Sequence) and any(isinstance(n, fx.Node) for n in amounts)
 
 
 def is_square(node: fx.Node) -> bool:

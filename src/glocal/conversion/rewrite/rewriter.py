@@ -27,6 +27,7 @@ from glocal.conversion.rewrite.emit_meetings import emit_filter, emit_mixture, e
 from glocal.conversion.rewrite.emit_reductions import DeferredValues, emit_norm
 from glocal.conversion.rewrite.joined_strips import emit_on_joined, emit_part
 from glocal.conversion.rewrite.nodes import operation
+from glocal.conversion.rewrite.padding import Padded, padded_maps
 from glocal.conversion.rewrite.program import DTYPE, Program
 from glocal.conversion.rewrite.regions import regions
 from glocal.conversion.rewrite.roles import (
@@ -85,9 +86,22 @@ def rewrite(
     if not regions(block):  # nothing mixes the cells of a grid
         block = replace(block, cells_are_channels=True)
     classification = classify(block)
-    emission = Emission(block, window_of)
+    padded = _padded(block, classification)
+    emission = Emission(block, window_of, padded)
     _emit(emission, classification, WindowedRegions(emission, train_window_of, overlap))
-    return _program(emission, classification)
+    program = _program(emission, classification)
+    guards = program.guards if padded else (*program.guards, *block.padding_guards)
+    return replace(program, guards=guards, follows_padding=bool(padded))
+
+
+def _padded(block: Block, classification: Classification) -> dict[fx.Node, Padded]:
+    """Return how maps are padded; nothing if the program holds at the captured padding only."""
+    if not block.follows_padding:
+        return {}
+    try:
+        return padded_maps(block, classification.roles)
+    except ConversionError:
+        return {}
 
 
 def _emit(emission: Emission, classification: Classification, regions: WindowedRegions) -> None:

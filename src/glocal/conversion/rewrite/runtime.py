@@ -29,6 +29,7 @@ __all__ = [
     "broadcastable",
     "complex_of",
     "corrected",
+    "cut_back",
     "expand",
     "expand_to_map",
     "expanded",
@@ -216,6 +217,20 @@ def broadcastable(
     elif channels > 1:
         where = (rows, columns, 1)
     return from_map(y, where)
+
+
+def cut_back(x: Tensor, starts: Sequence[int], size: Size) -> Tensor:
+    """Return the part of a map of statistics that is a map before it was padded.
+
+    Args:
+        x: (n, ..., h or 1, w or 1) of the padded map.
+        starts: rows and columns that were added before the first.
+        size: (height, width) of the map before.
+    """
+    for dim, start, length in zip((-2, -1), starts, size, strict=True):
+        if x.shape[dim] != 1 and x.shape[dim] != length:
+            x = full_map(x).narrow(dim, start, length)
+    return x
 
 
 def expand_to_map(x: Tensor, where: Where, size: Size) -> Tensor:
