@@ -1,9 +1,12 @@
 """Functions of a map as people write them: made local, or left global with a reason."""
 
+import oracles
 import pytest
 import torch
 import versions
 from hand_written import GLOBAL, REFUSED, Net, classifier, fourier, top_k
+from oracles.idioms import by_windows
+from torch import nn
 
 import glocal
 
@@ -41,3 +44,33 @@ def test_each_kind_has_its_reason():
     how = {f: glocal.scan(Net(f), 64).rows[0].how for f in REFUSED}
     assert "selects" in how[top_k]
     assert "is returned by the block" in how[classifier]
+
+
+class _Centred(nn.Module):
+    """A hand-written norm, which is a module of its own."""
+
+    def forward(self, x):
+        x = x - x.mean((2, 3), keepdim=True)
+        return x / (x.std((2, 3), keepdim=True) + 1e-3)
+
+
+class _NormThenGate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = _Centred()
+
+    def gate(self, y):
+        return y * y.relu().mean((2, 3), keepdim=True)
+
+    def forward(self, x):
+        return self.gate(self.norm(x))
+
+
+def test_what_follows_a_module_reduces_its_local_result():
+    net, window = _NormThenGate().double(), (9, 11)
+    local = glocal.localize(net, 16, window=window, example=torch.rand(1, 3, 16, 16).double())
+    x = oracles.ramp_noise(1, 3, 20, 24).double()
+    with torch.no_grad():
+        normed = by_windows(net.norm, x, window)
+        wanted = by_windows(net.gate, normed, window)
+        torch.testing.assert_close(local(x), wanted, rtol=1e-9, atol=1e-9)

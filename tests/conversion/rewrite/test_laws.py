@@ -287,7 +287,28 @@ MEETINGS = {  # pixels meet a statistic
     "addcmul": lambda m, x: torch.addcmul(x, mean(x), x, value=0.5),
 }
 
-CASES = {**STEPS, **MEANS, **MEETINGS}
+
+def row(x):
+    return x.mean(3, keepdim=True)
+
+
+STRIPS = {  # statistics of rows and columns of maps that contain such statistics
+    "deviation of centred rows": lambda m, x: x * (x - row(x)).std(3)[..., None],
+    "skewness of columns": lambda m, x: (
+        x * (x - x.mean(2, keepdim=True)).pow(3).mean(2, keepdim=True)
+    ),
+    "largest of a scaled row": lambda m, x: x * (x * row(x)).max(3, keepdim=True).values,
+    "rows and channels": lambda m, x: (
+        x * (x * x.amax(3, keepdim=True)).square().mean((1, 3))[:, None, :, None]
+    ),
+    "sum of exponentials of rows": lambda m, x: x / (x - row(x)).exp().sum(3, keepdim=True),
+    "rectified rows": lambda m, x: x * (x * row(x)).relu().mean(3, keepdim=True),
+    "norm of a scaled column": lambda m, x: (
+        x / (x * x.mean(2, keepdim=True)).norm(1, dim=2, keepdim=True)
+    ),
+}
+
+CASES = {**STEPS, **MEANS, **MEETINGS, **STRIPS}
 # Each takes half a second: `make test` runs every fifth, `make test-slow` the rest.
 QUICK_OR_SLOW = [
     name if place % 5 == 0 else pytest.param(name, marks=pytest.mark.slow)
@@ -347,6 +368,39 @@ def test_a_statistic_of_another_function_of_pixels_and_statistics_is_refused(bet
 
     with pytest.raises(ConversionError, match="combines pixels and global statistics"):
         local_of(function)
+
+
+@pytest.mark.parametrize(
+    ("reduced", "reason"),
+    [
+        (lambda x: x - row(x), "mean of a map of statistics of its rows or columns"),
+        (lambda x: (x - row(x)).transpose(2, 3), "by transpose: each window would need"),
+        (lambda x: mean(x).expand_as(x), "mean of the global mean, expanded to a map"),
+        (lambda x: row(x).expand_as(x).relu(), "mean of the global mean, expanded to a map"),
+        (lambda x: F.interpolate(std(x), size=x.shape[2:]), "deviation, expanded to a map"),
+        (lambda x: F.pad(x, (1, 1, 1, 1)) * 9, "mean of a map that was padded"),
+        (lambda x: F.pad(x, (2, 0, 1, 0), mode="reflect").abs(), "mean of a map that was padded"),
+        (lambda x: x[:, :, 1:-1, 1:-1], "mean of a map that was cut"),
+        (lambda x: x.narrow(3, 0, x.shape[3] // 2), "mean of a map that was cut"),
+        (lambda x: x[..., 1:] - x[..., :-1], "mean of a map that was cut"),
+        (lambda x: torch.cat([x, x.flip(3)], 3), "mean of a map that was joined"),
+        (lambda x: x[..., 1:] - mean(x), "mean of a map that was cut"),
+    ],
+)
+def test_a_statistic_of_more_than_the_pixels_of_a_window_is_refused(reduced, reason):
+    with pytest.raises(ConversionError, match=reason):
+        local_of(lambda m, x: x * mean(reduced(x)))
+
+
+@pytest.mark.parametrize("normalise", [F.instance_norm, lambda y: F.group_norm(y, 2)])
+def test_a_norm_of_a_padded_map_is_refused(normalise):
+    with pytest.raises(ConversionError, match="norm of a map that was padded"):
+        local_of(lambda m, x: normalise(F.pad(x, (1, 1, 1, 1)))[..., 1:-1, 1:-1])
+
+
+def test_a_map_that_was_padded_and_cut_again_has_its_size():
+    function = lambda m, x: x * mean((F.pad(x, (1, 1, 1, 1)) * 2)[..., 1:-1, 1:-1])  # noqa: E731
+    assert_law(*local_of(function), image())
 
 
 @pytest.mark.slow

@@ -28,10 +28,12 @@ from glocal.conversion.rewrite.nodes import (
     REDUCTIONS,
     SOFTMAX,
     argument,
+    cuts,
     ignores_neighbours,
     is_pointwise,
     is_size,
     is_view,
+    module_of,
     operation,
     tensor_inputs,
 )
@@ -73,6 +75,7 @@ from glocal.conversion.rewrite.strip_reductions import (
     strip_reductions,
 )
 from glocal.errors import ConversionError
+from glocal.scanning.modules import ancestors
 
 __all__ = ["Classification", "classify"]
 
@@ -142,6 +145,8 @@ class _Classifier:
         # Other maps that combine pixels with statistics, up to the next layer with weights; and
         # the operation that made each one other than a polynomial.
         self.combined: dict[fx.Node, str] = {}
+        # Maps that were padded or cut, up to the next layer with weights, and the maps before.
+        self.cut: dict[fx.Node, tuple[str, fx.Node]] = {}
         # All maps that depend on a statistic.
         self.dependent: set[fx.Node] = set()
         self.follows_law = not self.region_of
@@ -156,10 +161,14 @@ class _Classifier:
         if node in self.roles:  # one of several results of a reduction
             return
         name, operands = operation(node), tensor_inputs(node)
+        for operand in operands:
+            if operand in self.polynomials or operand in self.combined:
+                self._start_anew(operand, node)
         item = self.block.globals.get(node)
         self.follows_law &= ignores_neighbours(node) and not self.block.has_cells(node)
         if item and self._mixes_cells(node, operands[0]):
             raise ConversionError(f"{name} reduces a map that is cut into a grid of cells")
+        self._note_cut(node, operands)
         if name == "getitem" and operands[0] in self.halves:
             self._set(node, self.halves[operands[0]])
         elif any(n in self.joined for n in operands):
@@ -191,6 +200,36 @@ class _Classifier:
             self._set(node, self._of_statistics(node, operands))
         else:
             self._set(node, Ordinary())
+
+    def _start_anew(self, made: fx.Node, user: fx.Node) -> None:
+        """Take what a module inside the block returns for a map, if its statistics are its own.
+
+        The law of windows holds within the module that owns a statistic. What follows the module
+        reduces its local result, as where the module is converted alone.
+        """
+        inside = module_of(made)
+        within = module_of(user)
+        if inside == within or inside in ancestors(within):
+            return
+        outermost = next(p for p in ancestors(inside)[::-1] if p not in ancestors(within))
+        sources = [module_of(n) for n in self._statistics_below(made)]
+        if sources and all(outermost in ancestors(path) for path in sources):
+            self.polynomials.pop(made, None)
+            self.combined.pop(made, None)
+
+    def _statistics_below(self, node: fx.Node) -> set[fx.Node]:
+        """Return the global statistics in a value, up to the next layer with weights."""
+        found, queue, seen = set[fx.Node](), [node], {node}
+        while queue:
+            at = queue.pop()
+            item = self.block.globals.get(at)
+            if item and item.kind == "statistic":
+                found.add(at)
+            for operand in () if has_weights(self.block, at) else tensor_inputs(at):
+                if operand not in seen:
+                    seen.add(operand)
+                    queue.append(operand)
+        return found
 
     def _mixes_cells(self, node: fx.Node, source: fx.Node) -> bool:
         """True unless each cell of a grid has its own statistic."""
@@ -238,6 +277,17 @@ class _Classifier:
             made = operation(node)
         if made is not None:
             self.combined[node] = made
+
+    def _note_cut(self, node: fx.Node, operands: Sequence[fx.Node]) -> None:
+        """Note that a map was padded or cut to another size, unless it comes from a layer."""
+        block = self.block
+        cut = next((self.cut[n] for n in operands if n in self.cut), None)
+        if cut is None and (how := cuts(node)):
+            cut = next(((how, n) for n in operands if block.is_map(n)), None)
+        if cut is None or has_weights(block, node):
+            return
+        if not block.is_map(node) or block.map_sizes(node) != block.map_sizes(cut[1]):
+            self.cut[node] = cut
 
     def _is_local(self, node: fx.Node) -> bool:
         """True if a value is a statistic, or deferred."""
@@ -338,8 +388,8 @@ class _Classifier:
             operand = softmax.product
             if reduction.kind not in ("mean", "sum"):
                 raise ConversionError(f"the {kind} of a softmax over the map has no local form")
-        elif polynomial is None:
-            self._require_separate(source, kind)
+        self._require_separate(source, kind)
+        if softmax is None and polynomial is None:
             self.follows_law &= source not in self.dependent
         where = block.require_map_dims(operand)
         reduction.check(where)
@@ -380,11 +430,20 @@ class _Classifier:
             raise ConversionError(f"the {what} over one axis of a map of other statistics")
 
     def _require_separate(self, source: fx.Node, kind: str) -> None:
-        """Check that a map combines no pixels and statistics that a window would need anew.
+        """Check that a map is not made of more than the pixels of a window.
 
         Raises:
             ConversionError: each window would need its own map.
         """
+        if source in self.statistics and self.block.is_map(source):
+            raise ConversionError(
+                f"{kind} of the global {kind_text(self.statistics[source].kind)}, expanded to a map"
+            )
+        if source in self.cut:
+            raise ConversionError(
+                f"{kind} of a map that was {self.cut[source][0]}: each window would be "
+                f"{self.cut[source][0]} anew"
+            )
         if source in self.combined:
             raise ConversionError(
                 f"{kind} of a map that combines pixels and global statistics by "

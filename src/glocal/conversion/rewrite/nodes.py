@@ -16,12 +16,14 @@ __all__ = [
     "RESIZES",
     "SOFTMAX",
     "argument",
+    "cuts",
     "ignores_neighbours",
     "is_padding",
     "is_pointwise",
     "is_size",
     "is_square",
     "is_view",
+    "module_of",
     "operation",
     "tensor_inputs",
 ]
@@ -52,6 +54,13 @@ def operation(node: fx.Node) -> str:
     if schema is not None:
         return str(schema.name.split("::")[-1])
     return str(getattr(node.target, "__name__", node.target))
+
+
+def module_of(node: fx.Node) -> str:
+    """Returns the path, in the block, of the innermost module whose code runs the operation."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next(reversed(stack.values()), ("",))[0]
+    return str(path).removeprefix("block").removeprefix(".")
 
 
 def is_size(node: fx.Node) -> bool:
@@ -89,6 +98,21 @@ def is_padding(node: fx.Node) -> bool:
     """True if a node pads a tensor by an amount that depends on a size."""
     amounts = node.args[1] if "pad" in operation(node) and len(node.args) > 1 else ()
     return isinstance(amounts, Sequence) and any(isinstance(n, fx.Node) for n in amounts)
+
+
+def cuts(node: fx.Node) -> str | None:
+    """Return what a node may do to the border of a map: "padded", "cut" or "joined" to another.
+
+    Parts of a map at regular steps are no cut: they are a smaller map of the whole. Padding that
+    depends on the image has its own windows, see `padding`.
+    """
+    name = operation(node)
+    if "pad" in name:
+        return None if is_padding(node) else "padded"
+    if name in ("slice", "select", "narrow", "index", "index_select"):
+        step = argument(node, "step") if name == "slice" else 1
+        return "cut" if step == 1 else None
+    return "joined" if name in ("cat", "stack") else None
 
 
 def is_square(node: fx.Node) -> bool:

@@ -31,7 +31,7 @@ from glocal.conversion.rewrite.roles import (
 )
 from glocal.errors import ConversionError
 
-__all__ = ["Padded", "padded_maps"]
+__all__ = ["Padded", "padded_maps", "padding_at_train_size"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,27 @@ def padded_maps(block: Block, roles: Mapping[fx.Node, Role]) -> dict[fx.Node, Pa
         if node in walk.statistics:
             raise ConversionError("the statistic of a padded map is returned")
     return walk.maps
+
+
+def padding_at_train_size(block: Block, roles: Mapping[fx.Node, Role]) -> fx.Node | None:
+    """Return what pads the map of a statistic by an amount that depends on the image.
+
+    Only what pads a map of the training size counts.
+    """
+    below: dict[fx.Node, fx.Node] = {}
+    for node in block.graph.nodes:
+        operands = tensor_inputs(node)
+        pad = next((below[n] for n in operands if n in below), None)
+        if is_padding(node) and isinstance(roles.get(node), Ordinary):
+            source = operands[0]
+            if block.shapes.get(node) != block.shapes.get(source):
+                pad = node
+        if pad is None:
+            continue
+        if isinstance(roles.get(node), MapReduction | Norm | NormOfCombined):
+            return pad
+        below[node] = pad
+    return None
 
 
 class _Walk:
