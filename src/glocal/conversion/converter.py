@@ -318,8 +318,7 @@ class Conversion:
         key = self._key(path, inputs)
         if key not in self._programs:
             try:
-                module = self._originals[path]
-                self._programs[key] = self._proven_program(module, inputs, inside)
+                self._programs[key] = self._proven_program(path, inputs, inside)
             except ConversionError as error:
                 self._programs[key] = error
             except Exception as error:  # a graph of a form that nobody thought of
@@ -351,15 +350,16 @@ class Conversion:
             )  # fmt: skip
         return (*self._behaviour[path], value_key(inputs))
 
-    def _proven_program(self, module: nn.Module, inputs: Runs, inside: list[Global]) -> Program:
+    def _proven_program(self, path: str, inputs: Runs, inside: list[Global]) -> Program:
         """Return the local form of a block after comparing it with the block.
 
         Raises:
             ConversionError: the block has none, or it computes something else.
         """
         block: Block | None = None
+        module, other_size = self._originals[path], self.scan.other_path(path)
         try:
-            block = capture(module, inputs)
+            block = capture(module, inputs, other_path=other_size is not None)
             return self._proven(block, module, inputs, inside)
         except TooSmallError:
             raise

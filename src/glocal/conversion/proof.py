@@ -16,7 +16,7 @@ from glocal.conversion.proof_runs import Converted, Miss, isolated
 from glocal.conversion.rewrite.program import Rewritten
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.ops.windows import Size
-from glocal.scanning.discover import scan_trace
+from glocal.scanning.discover import scan_trace, trace_at
 from glocal.scanning.modules import ancestors
 from glocal.texts import size_text
 
@@ -117,8 +117,8 @@ def _far(pair: Comparison, suspect: Suspect, size: Size) -> Miss:
     module = dict(converted.model.named_modules()).get(path, converted.model)
     why = cause_of_reach(converted.model, path, module)
     if block is not None and _takes_another_path(pair, block, size):
-        why = pair.other_path(size) or f"its code takes another path at {size_text(size)}"
-        why = f"{why}, so that {place(module)} runs global there"
+        why = _other_path(pair, block, size)
+        why = f"{why}, and {place(module)} runs global there"
     return Miss(path, why, () if block is None else (block,), suspect.path)
 
 
@@ -131,6 +131,20 @@ def _takes_another_path(pair: Comparison, path: str, size: Size) -> bool:
         pair.local.run(pair.local.arguments(size))
     text = f"'{path or 'the network'}' runs global here"
     return any(w.category is GlocalWarning and str(w.message).startswith(text) for w in caught)
+
+
+def _other_path(pair: Comparison, block: str, size: Size) -> str:
+    """Why the code of a block takes another path at an image size: its branch, or its padding."""
+    made = pair.converted
+    run = trace_at(made.model, made.scan.make_args, size)
+    for call in run.calls if run else ():
+        if "pad" in call.name and block in ancestors(call.path):
+            return (
+                f"it pads the map ({call.line or call.function}) by an amount that depends on the "
+                "image: its statistic is then of the padded map, and not of a known local form. "
+                f"So its code takes another path at {size_text(size)}"
+            )
+    return pair.other_path(size) or f"its code takes another path at {size_text(size)}"
 
 
 def _scanned_again(converted: Converted, excused: set[str]) -> Miss | None:

@@ -24,7 +24,7 @@ from glocal.conversion.rewrite.capture_errors import reason_of
 from glocal.conversion.rewrite.decompositions import Decompositions
 from glocal.conversion.rewrite.dtypes import Follows, follow_dtype, in_dtype
 from glocal.conversion.rewrite.functional import decomposed
-from glocal.conversion.rewrite.guards import Guards, guards_of
+from glocal.conversion.rewrite.guards import Guards, guards_of, hold
 from glocal.conversion.rewrite.image_by_image import ImageByImage
 from glocal.conversion.rewrite.symbolic_numbers import symbolic_numbers
 from glocal.errors import ConversionError
@@ -42,7 +42,11 @@ _BATCH = f"the batch size {_FROZEN}"
 
 
 def capture(
-    module: nn.Module, runs: Sequence[tuple[Any, Any]], *, image_by_image: bool = False
+    module: nn.Module,
+    runs: Sequence[tuple[Any, Any]],
+    *,
+    image_by_image: bool = False,
+    other_path: bool = False,
 ) -> Block:
     """Capture a module for every batch size, height, width and floating-point type.
 
@@ -51,6 +55,7 @@ def capture(
         runs: (args, kwargs) of the module in the three runs of a scan, with `Spec`s for tensors.
         image_by_image: capture what it does to one image, for blocks whose code loops over the
             images or folds them into channels. The block must treat each image alone.
+        other_path: it runs other operations at sizes that are multiples of nothing common.
 
     Raises:
         BatchError: its code fixes the batch size; it may be captured image by image.
@@ -65,7 +70,9 @@ def capture(
         alone = _in_dtype(module, dtype)
         with symbolic_numbers(alone) as lines:
             images = 1 if image_by_image else 2
-            program, guards = _export(_Alone(alone, arguments), arguments, dtype, images, lines)
+            program, guards = _export(
+                _Alone(alone, arguments), arguments, dtype, images, lines, other_path
+            )
         if image_by_image:
             program, _ = _export(_Batched(alone, program), arguments, dtype, 2)
         return program
@@ -85,8 +92,12 @@ def _export(
     dtype: torch.dtype,
     images: int,
     lines: Sequence[str] = (),
+    other_path: bool = False,
 ) -> tuple[ExportedProgram, Guards]:
     """Export a module for every height, width and, unless it has one image, batch size.
+
+    Args:
+        other_path: as in `capture`; where the code then pads, that path is captured.
 
     Returns:
         the program, and the conditions under which the module takes the path of the program.
@@ -110,14 +121,18 @@ def _export(
         with torch.no_grad(), quiet():
             program = export(alone, example, dynamic_shapes=(dynamic,), strict=False)
             made, guards = decomposed(program), guards_of(program)
-            if guards.padding:
+            if guards.padding or other_path:
                 larger = tuple(
                     t.new_zeros(_in_need_of_padding(given, t.shape))
                     for given, t in zip(arguments.tensors, example, strict=True)
                 )
                 with suppress(Exception):  # nothing but sizes that need no padding
                     other = export(alone, larger, dynamic_shapes=(dynamic,), strict=False)
-                    guards = guards.compared(program, other, larger)
+                    if guards.padding:
+                        guards = guards.compared(program, other, larger)
+                    elif (needed := guards_of(other, 0)).padding:  # it pads only where it must
+                        kept = tuple(g for g in needed.path if hold((g,), example))
+                        return decomposed(other), Guards(kept, needed.padding, True)
             return made, guards
     except ConversionError:
         raise

@@ -46,8 +46,13 @@ class Guards(NamedTuple):
         return Guards(kept, self.padding, follows_padding=True)
 
 
-def guards_of(program: ExportedProgram) -> Guards:
-    """Return the guards of a capture."""
+def guards_of(program: ExportedProgram, amount: int | None = None) -> Guards:
+    """Return the guards of a capture.
+
+    Args:
+        program: the capture.
+        amount: of padding that counts as captured; None for that of the capture.
+    """
     found: list[str] | None = getattr(program, "_guards_code", None)
     if found is None:
         return Guards()
@@ -67,7 +72,7 @@ def guards_of(program: ExportedProgram) -> Guards:
         for pad in node.args[1]
         if hasattr(pad, "meta")
     ]
-    return Guards(tuple(found), tuple(_is_as_captured(pad, sources) for pad in pads))
+    return Guards(tuple(found), tuple(_is_as_captured(pad, sources, amount) for pad in pads))
 
 
 def _operations(program: ExportedProgram) -> list[tuple[str, ...]]:
@@ -88,11 +93,11 @@ def _compiled(guard: str) -> CodeType:
     return compile(guard, "<guard>", "eval")
 
 
-def _is_as_captured(value: Any, sources: dict[str, str]) -> str:
+def _is_as_captured(value: Any, sources: dict[str, str], amount: int | None) -> str:
     text = PythonPrinter().doprint(value.node.expr)
     for symbol, source in sources.items():
         text = re.sub(rf"\b{symbol}\b", source.replace("\\", ""), text)
-    return f"({text}) == {value.node.hint}"
+    return f"({text}) == {value.node.hint if amount is None else amount}"
 
 
 def depends_on_mode(module: nn.Module) -> bool:
