@@ -26,12 +26,13 @@ from glocal.conversion.rewrite.roles import (
     NormOfCombined,
     OnStatistics,
     Ordinary,
+    PixelSoftmax,
     Rearranged,
     Role,
 )
 from glocal.errors import ConversionError
 
-__all__ = ["Padded", "padded_maps", "padding_at_train_size"]
+__all__ = ["Padded", "has_statistic_of_padded_map", "padded_maps"]
 
 
 @dataclass(frozen=True)
@@ -67,25 +68,24 @@ def padded_maps(block: Block, roles: Mapping[fx.Node, Role]) -> dict[fx.Node, Pa
     return walk.maps
 
 
-def padding_at_train_size(block: Block, roles: Mapping[fx.Node, Role]) -> fx.Node | None:
-    """Return what pads the map of a statistic by an amount that depends on the image.
-
-    Only what pads a map of the training size counts.
-    """
-    below: dict[fx.Node, fx.Node] = {}
+def has_statistic_of_padded_map(block: Block, roles: Mapping[fx.Node, Role]) -> bool:
+    """True if a statistic depends on a padded map that was not cut back to its size before."""
+    below: dict[fx.Node, fx.Node] = {}  # by node, the map before it was padded
     for node in block.graph.nodes:
-        operands = tensor_inputs(node)
-        pad = next((below[n] for n in operands if n in below), None)
-        if is_padding(node) and isinstance(roles.get(node), Ordinary):
-            source = operands[0]
-            if block.shapes.get(node) != block.shapes.get(source):
-                pad = node
-        if pad is None:
+        if node.op != "call_function" or is_size(node):
             continue
-        if isinstance(roles.get(node), MapReduction | Norm | NormOfCombined):
-            return pad
-        below[node] = pad
-    return None
+        operands, role = tensor_inputs(node), roles.get(node)
+        before = next((below[n] for n in operands if n in below), None)
+        if isinstance(role, Ordinary) and is_padding(node):
+            before = operands[0]
+        if before is None:
+            continue
+        if isinstance(role, MapReduction | HalfReduction | Norm | NormOfCombined | PixelSoftmax):
+            return True
+        is_map = block.is_map(node) and block.is_map(before)
+        if not is_map or _lengths(node) != _lengths(before):
+            below[node] = before
+    return False
 
 
 class _Walk:

@@ -28,7 +28,7 @@ from glocal.conversion.rewrite.emit_meetings import emit_filter, emit_mixture, e
 from glocal.conversion.rewrite.emit_reductions import DeferredValues, emit_norm
 from glocal.conversion.rewrite.joined_strips import emit_on_joined, emit_part
 from glocal.conversion.rewrite.nodes import operation
-from glocal.conversion.rewrite.padding import Padded, padded_maps, padding_at_train_size
+from glocal.conversion.rewrite.padding import Padded, has_statistic_of_padded_map, padded_maps
 from glocal.conversion.rewrite.program import DTYPE, Program
 from glocal.conversion.rewrite.regions import regions
 from glocal.conversion.rewrite.roles import (
@@ -99,12 +99,12 @@ def _padded(block: Block, classification: Classification) -> dict[fx.Node, Padde
     """Return how maps are padded; nothing if the program holds at the captured padding only.
 
     Raises:
-        ConversionError: that padding is not none, and a statistic depends on it.
+        ConversionError: a statistic of a padded map has no known local form.
     """
     if block.follows_padding:
         with suppress(ConversionError):
             return padded_maps(block, classification.roles)
-    if padding_at_train_size(block, classification.roles):
+    if has_statistic_of_padded_map(block, classification.roles):
         raise ConversionError(
             "it pads the map by an amount that depends on the image size: its statistic is then "
             "of the padded map, and the two meet in a way that has no local form"
