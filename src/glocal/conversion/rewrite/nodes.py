@@ -1,6 +1,8 @@
 """Predicates on single nodes of a captured graph."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ __all__ = [
     "is_size",
     "is_square",
     "is_view",
+    "line_of",
     "module_of",
     "operation",
     "tensor_inputs",
@@ -98,6 +101,13 @@ def is_padding(node: fx.Node) -> bool:
     """True if a node pads a tensor by an amount that depends on a size."""
     amounts = node.args[1] if "pad" in operation(node) and len(node.args) > 1 else ()
     return isinstance(amounts, Sequence) and any(isinstance(n, fx.Node) for n in amounts)
+
+
+def line_of(node: fx.Node) -> str:
+    """Where the user's code calls an operation, as " (net.py:12)"; empty if that is unknown."""
+    places = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [(f, n) for f, n in places if "/torch/" not in f]
+    return f" ({Path(own[-1][0]).name}:{own[-1][1]})" if own else ""
 
 
 def cuts(node: fx.Node) -> str | None:

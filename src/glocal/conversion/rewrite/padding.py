@@ -32,7 +32,7 @@ from glocal.conversion.rewrite.roles import (
 )
 from glocal.errors import ConversionError
 
-__all__ = ["Padded", "has_statistic_of_padded_map", "padded_maps"]
+__all__ = ["Padded", "padded_maps", "padding_below_statistic"]
 
 
 @dataclass(frozen=True)
@@ -68,24 +68,25 @@ def padded_maps(block: Block, roles: Mapping[fx.Node, Role]) -> dict[fx.Node, Pa
     return walk.maps
 
 
-def has_statistic_of_padded_map(block: Block, roles: Mapping[fx.Node, Role]) -> bool:
-    """True if a statistic depends on a padded map that was not cut back to its size before."""
-    below: dict[fx.Node, fx.Node] = {}  # by node, the map before it was padded
+def padding_below_statistic(block: Block, roles: Mapping[fx.Node, Role]) -> fx.Node | None:
+    """Return what pads the map of a statistic; None if all maps are cut back to their size."""
+    below: dict[fx.Node, fx.Node] = {}  # by node, what pads the map
     for node in block.graph.nodes:
         if node.op != "call_function" or is_size(node):
             continue
         operands, role = tensor_inputs(node), roles.get(node)
-        before = next((below[n] for n in operands if n in below), None)
+        pad = next((below[n] for n in operands if n in below), None)
         if isinstance(role, Ordinary) and is_padding(node):
-            before = operands[0]
-        if before is None:
+            pad = node
+        if pad is None:
             continue
         if isinstance(role, MapReduction | HalfReduction | Norm | NormOfCombined | PixelSoftmax):
-            return True
+            return pad
+        before = tensor_inputs(pad)[0]
         is_map = block.is_map(node) and block.is_map(before)
         if not is_map or _lengths(node) != _lengths(before):
-            below[node] = before
-    return False
+            below[node] = pad
+    return None
 
 
 class _Walk:
@@ -110,8 +111,8 @@ class _Walk:
             operands = [role.source]
         maps = {self.maps[n] for n in operands if n in self.maps}
         statistics = {self.statistics[n] for n in operands if n in self.statistics}
-        if isinstance(role, Ordinary) and is_padding(node) and not maps and not statistics:
-            self._pad(node)
+        if isinstance(role, Ordinary) and is_padding(node) and not statistics:
+            self._pad(node, next(iter(maps), None))
             return
         mixed = not self.mixed.isdisjoint(operands)
         if not maps and not statistics and not mixed:
@@ -137,7 +138,8 @@ class _Walk:
                     return
         raise ConversionError(f"{operation(node)} of a padded map, or of its statistic")
 
-    def _pad(self, node: fx.Node) -> None:
+    def _pad(self, node: fx.Node, known: Padded | None) -> None:
+        """Note a pad, perhaps of a map that was padded along the other axis."""
         source, amounts = tensor_inputs(node)[0], list(node.args[1])  # type: ignore[arg-type]
         if not self.block.is_map(source):
             raise ConversionError("a tensor is padded that is no map")
@@ -145,10 +147,17 @@ class _Walk:
         alike = self._has_last_dims(node) and len(amounts) in (2, 4)
         if not alike:
             raise ConversionError("a map is padded that has other dims")
-        given = Padded(source, (top, left), (bottom, right))
-        both = zip("HW", given.before, given.after, strict=True)
-        axes = "".join(a for a, *ends in both if any(isinstance(n, fx.Node) for n in ends))
-        self.maps[node] = replace(given, axes=axes)
+        axes = "H" * ((top, bottom) != (0, 0)) + "W" * ((left, right) != (0, 0))
+        if known is None:
+            self.maps[node] = Padded(source, (top, left), (bottom, right), axes)
+        elif (known.axes, axes) == ("H", "W"):
+            before, after = (known.before[0], left), (known.after[0], right)
+            self.maps[node] = Padded(known.map, before, after)
+        elif (known.axes, axes) == ("W", "H"):
+            before, after = (top, known.before[1]), (bottom, known.after[1])
+            self.maps[node] = Padded(known.map, before, after)
+        else:
+            raise ConversionError("a map is padded twice")
 
     def _map(self, node: fx.Node, operands: Sequence[fx.Node], maps: set[Padded]) -> bool:
         """Note how the map is padded that a node makes of padded maps; False if that is unknown."""

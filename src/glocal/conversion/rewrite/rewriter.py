@@ -27,8 +27,8 @@ from glocal.conversion.rewrite.emission import Emission, WindowStatistic
 from glocal.conversion.rewrite.emit_meetings import emit_filter, emit_mixture, emit_product
 from glocal.conversion.rewrite.emit_reductions import DeferredValues, emit_norm
 from glocal.conversion.rewrite.joined_strips import emit_on_joined, emit_part
-from glocal.conversion.rewrite.nodes import operation
-from glocal.conversion.rewrite.padding import Padded, has_statistic_of_padded_map, padded_maps
+from glocal.conversion.rewrite.nodes import line_of, operation
+from glocal.conversion.rewrite.padding import Padded, padded_maps, padding_below_statistic
 from glocal.conversion.rewrite.program import DTYPE, Program
 from glocal.conversion.rewrite.regions import regions
 from glocal.conversion.rewrite.roles import (
@@ -104,10 +104,11 @@ def _padded(block: Block, classification: Classification) -> dict[fx.Node, Padde
     if block.follows_padding:
         with suppress(ConversionError):
             return padded_maps(block, classification.roles)
-    if has_statistic_of_padded_map(block, classification.roles):
+    pad = padding_below_statistic(block, classification.roles)
+    if pad is not None:
         raise ConversionError(
-            "it pads the map by an amount that depends on the image size: its statistic is then "
-            "of the padded map, and the two meet in a way that has no local form"
+            f"it pads the map{line_of(pad)} by an amount that depends on the image size: its "
+            "statistic is then of the padded map, and is used in a way that has no local form"
         )
     return {}
 

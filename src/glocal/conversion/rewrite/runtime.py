@@ -19,6 +19,7 @@ from torch import Tensor
 from glocal import ops
 from glocal.errors import ConversionError
 from glocal.ops import lazy
+from glocal.ops.programs import is_exporting
 from glocal.ops.window_map import full_map, values_like, values_of
 from glocal.ops.windows import Overlap, Precision, Size
 
@@ -228,7 +229,7 @@ def cut_back(x: Tensor, starts: Sequence[int], size: Size) -> Tensor:
         size: (height, width) of the map before.
     """
     for dim, start, length in zip((-2, -1), starts, size, strict=True):
-        if x.shape[dim] != 1 and x.shape[dim] != length:
+        if is_exporting() or x.shape[dim] not in (1, length):
             x = full_map(x).narrow(dim, start, length)
     return x
 
