@@ -360,7 +360,7 @@ class Conversion:
         module, other_size = self._originals[path], self.scan.other_path(path)
         try:
             block = capture(module, inputs, other_path=other_size is not None)
-            return self._proven(block, module, inputs, inside)
+            return self._proven(block, module, inputs, inside, other_size)
         except TooSmallError:
             raise
         except ConversionError as error:
@@ -369,11 +369,16 @@ class Conversion:
             why = error
         with suppress(ConversionError):
             block = capture(module, inputs, image_by_image=True)
-            return self._proven(block, module, inputs, inside)
+            return self._proven(block, module, inputs, inside, other_size)
         raise why
 
     def _proven(
-        self, block: Block, module: nn.Module, inputs: Any, inside: list[Global]
+        self,
+        block: Block,
+        module: nn.Module,
+        inputs: Any,
+        inside: list[Global],
+        other_size: Size | None,
     ) -> Program:
         """Return the local form of a captured block, see `_proven_program`."""
         if not block.globals:
@@ -389,6 +394,10 @@ class Conversion:
         problem = disagreement(build, module, inputs, feature, 2, tolerance)
         if program.follows_law_of_windows:
             problem = problem or disagreement_on_windows(build, module, inputs, feature, tolerance)
+        if problem and other_size:
+            raise ConversionError(
+                f"its code runs other operations at {size_text(other_size)}: {problem}"
+            )
         if problem:
             raise ConversionError(problem)
         return program

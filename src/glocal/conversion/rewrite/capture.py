@@ -130,7 +130,8 @@ def _export(
                     other = export(alone, larger, dynamic_shapes=(dynamic,), strict=False)
                     if guards.padding:
                         guards = guards.compared(program, other, larger)
-                    elif (needed := guards_of(other, 0)).padding:  # it pads only where it must
+                    elif (needed := guards_of(other, 0)).padding and hold(needed.padding, example):
+                        # It pads only where it must, and by nothing where it need not.
                         kept = tuple(g for g in needed.path if hold((g,), example))
                         return decomposed(other), Guards(kept, needed.padding, True)
             return made, guards
