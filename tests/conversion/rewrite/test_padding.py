@@ -256,3 +256,15 @@ def a_whole_multiple_where_needed(m, x):
 def test_code_that_takes_another_path_at_other_sizes_is_refused(function):
     with pytest.raises(ConversionError, match=r"(other operations|another path) at \d+x\d+"):
         networks(function)
+
+
+def test_the_proof_says_where_a_block_runs_its_original():
+    def function(m, x):
+        y = x * 1 if x.shape[2] % 32 else x  # the same values by another path
+        return y * mean(y)
+
+    text = (
+        r"at test_padding.py:\d+ runs other operations at 16x\d+ .*, and Block .* runs global there"
+    )
+    with pytest.raises(ConversionError, match=text):
+        networks(function)
