@@ -89,7 +89,7 @@ class Comparison(Pair):
         """The miss where the results differ."""
         at = f"at {size_text(size)}"
         miss = self._differing_block(args, mode, at)
-        if miss and (other := self._other_path(size)):
+        if miss and (other := self.other_path(size)):
             return Miss(miss.path, f"{other}; its local form computes other values", miss.blocks)
         return miss or Miss(
             "",
@@ -98,7 +98,7 @@ class Comparison(Pair):
             tuple(self.converted.blocks),
         )
 
-    def _other_path(self, size: Size) -> str | None:
+    def other_path(self, size: Size) -> str | None:
         """Where the original runs other operations at a size than at the training size."""
         made = self.converted
         run, first = trace_at(made.model, made.scan.make_args, size), made.scan.traces[0]

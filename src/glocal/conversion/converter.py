@@ -303,7 +303,7 @@ class Conversion:
                 raise TooSmallError(f"'{path}' is called with maps of different sizes")
             programs.append(program)
         size = self.scan.other_path(path)
-        if size and not all(program.guards for program in programs):
+        if size and not all(p.guards or p.follows_padding for p in programs):
             raise ConversionError(f"its code runs other operations at {size_text(size)}")
         feature = inside[0].feature or self.scan.size
         new = Rewritten.of(
@@ -318,8 +318,7 @@ class Conversion:
         key = self._key(path, inputs)
         if key not in self._programs:
             try:
-                module = self._originals[path]
-                self._programs[key] = self._proven_program(module, inputs, inside)
+                self._programs[key] = self._proven_program(path, inputs, inside)
             except ConversionError as error:
                 self._programs[key] = error
             except Exception as error:  # a graph of a form that nobody thought of
@@ -351,16 +350,17 @@ class Conversion:
             )  # fmt: skip
         return (*self._behaviour[path], value_key(inputs))
 
-    def _proven_program(self, module: nn.Module, inputs: Runs, inside: list[Global]) -> Program:
+    def _proven_program(self, path: str, inputs: Runs, inside: list[Global]) -> Program:
         """Return the local form of a block after comparing it with the block.
 
         Raises:
             ConversionError: the block has none, or it computes something else.
         """
         block: Block | None = None
+        module, other_size = self._originals[path], self.scan.other_path(path)
         try:
-            block = capture(module, inputs)
-            return self._proven(block, module, inputs, inside)
+            block = capture(module, inputs, other_path=other_size is not None)
+            return self._proven(block, module, inputs, inside, other_size)
         except TooSmallError:
             raise
         except ConversionError as error:
@@ -369,11 +369,16 @@ class Conversion:
             why = error
         with suppress(ConversionError):
             block = capture(module, inputs, image_by_image=True)
-            return self._proven(block, module, inputs, inside)
+            return self._proven(block, module, inputs, inside, other_size)
         raise why
 
     def _proven(
-        self, block: Block, module: nn.Module, inputs: Any, inside: list[Global]
+        self,
+        block: Block,
+        module: nn.Module,
+        inputs: Any,
+        inside: list[Global],
+        other_size: Size | None,
     ) -> Program:
         """Return the local form of a captured block, see `_proven_program`."""
         if not block.globals:
@@ -389,6 +394,10 @@ class Conversion:
         problem = disagreement(build, module, inputs, feature, 2, tolerance)
         if program.follows_law_of_windows:
             problem = problem or disagreement_on_windows(build, module, inputs, feature, tolerance)
+        if problem and other_size:
+            raise ConversionError(
+                f"its code runs other operations at {size_text(other_size)}: {problem}"
+            )
         if problem:
             raise ConversionError(problem)
         return program

@@ -6,15 +6,19 @@ map; does it run on a larger image; and is it local, so that no module depends o
 (`locality`). The values of zero-initialised parameters are random in the copies.
 """
 
+import warnings
 from collections.abc import Mapping
 
-from glocal.conversion.causes import cause_of_reach, unused_block
+from glocal.conversion.causes import cause_of_reach, place, unused_block
 from glocal.conversion.comparison import Comparison
 from glocal.conversion.locality import Strip, Suspect, suspects
-from glocal.conversion.proof_runs import Converted, Miss, Network, Pair, isolated
-from glocal.errors import GlocalError
-from glocal.scanning.discover import scan_trace
+from glocal.conversion.proof_runs import Converted, Miss, isolated
+from glocal.conversion.rewrite.program import Rewritten
+from glocal.errors import GlocalError, GlocalWarning
+from glocal.ops.windows import Size
+from glocal.scanning.discover import scan_trace, trace_at
 from glocal.scanning.modules import ancestors
+from glocal.texts import size_text
 
 __all__ = ["Converted", "Miss", "prove"]
 
@@ -38,7 +42,7 @@ def prove(converted: Converted) -> Miss | None:
         return _locality(pair)
 
 
-def _locality(pair: Pair) -> Miss | None:
+def _locality(pair: Comparison) -> Miss | None:
     """Look for modules that depend on far pixels, on a wide strip and on a high one."""
     converted = pair.converted
     excused = set(converted.excused)
@@ -54,7 +58,7 @@ def _locality(pair: Pair) -> Miss | None:
     return _scanned_again(converted, excused) if undecided else None
 
 
-def _along(pair: Pair, axis: int, excused: frozenset[str]) -> Miss | bool | None:
+def _along(pair: Comparison, axis: int, excused: frozenset[str]) -> Miss | bool | None:
     """Look along one axis: a miss, True for local, None if strips cannot decide."""
     converted = pair.converted
     train, window = converted.train_size[axis], converted.window[axis]
@@ -65,29 +69,30 @@ def _along(pair: Pair, axis: int, excused: frozenset[str]) -> Miss | bool | None
     length = 3 * max([band, *reach.values()])
     before: dict[str, int] = {}
     while True:
-        found = _on_strip(pair.local, converted, Strip(length, axis, band), reach, excused)
+        found = _on_strip(pair, Strip(length, axis, band), reach, excused)
         if found is None:
             return None
-        length, suspected, called, judged = found
+        size, suspected, called, judged = found
+        length = max(size)
         unused = [path for path in converted.blocks if path not in called]
         if unused:
             return Miss(unused[0], unused_block(converted.model, unused[0]), (unused[0],))
         growing = [s for s in suspected if s.distance >= 1.5 * before.get(s.path, 1 << 30)]
         if growing:
-            return _far(converted, growing[0])
+            return _far(pair, growing[0], size)
         if not suspected:
             return True if judged else None
         before, length = {s.path: s.distance for s in suspected}, 2 * length
 
 
 def _on_strip(
-    local: Network,
-    converted: Converted,
+    pair: Comparison,
     wanted: Strip,
     reach: Mapping[str, int],
     excused: frozenset[str],
-) -> tuple[int, list[Suspect], set[str], bool] | None:
-    """The length and suspects of the lowest strip that the network takes; None if none is."""
+) -> tuple[Size, list[Suspect], set[str], bool] | None:
+    """The size and suspects of the lowest strip that the network takes; None if none is."""
+    local, converted = pair.local, pair.converted
     limit = max(1 << 16, 2 * converted.train_size[0] * converted.train_size[1])
     other = converted.scan.size[-3 - wanted.axis]
     for unit in (32, 64):
@@ -97,19 +102,49 @@ def _on_strip(
                 break
             strip = Strip(length, wanted.axis, wanted.band)
             try:
-                args = local.arguments((side, length) if wanted.axis == -1 else (length, side))
-                return length, *suspects(local.module, args, strip, local.run, reach, excused)
+                size = (side, length) if wanted.axis == -1 else (length, side)
+                args = local.arguments(size)
+                return size, *suspects(local.module, args, strip, local.run, reach, excused)
             except Exception:  # a strip that the network does not take
                 continue
     return None
 
 
-def _far(converted: Converted, suspect: Suspect) -> Miss:
+def _far(pair: Comparison, suspect: Suspect, size: Size) -> Miss:
+    converted = pair.converted
     block = next((b for b in converted.blocks if b in ancestors(suspect.path)), None)
     path = block if block is not None else suspect.inner
     module = dict(converted.model.named_modules()).get(path, converted.model)
     why = cause_of_reach(converted.model, path, module)
+    if block is not None and _takes_another_path(pair, block, size):
+        why = _other_path(pair, block, size)
+        why = f"{why}, and {place(module)} runs global there"
     return Miss(path, why, () if block is None else (block,), suspect.path)
+
+
+def _takes_another_path(pair: Comparison, path: str, size: Size) -> bool:
+    """True if a rewritten block runs its original at this image size."""
+    if not isinstance(pair.local.module.get_submodule(path), Rewritten):
+        return False
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pair.local.run(pair.local.arguments(size))
+    text = f"'{path or 'the network'}' runs global here"
+    return any(w.category is GlocalWarning and str(w.message).startswith(text) for w in caught)
+
+
+def _other_path(pair: Comparison, block: str, size: Size) -> str:
+    """Why the code of a block takes another path at an image size: its branch, or its padding."""
+    made = pair.converted
+    run = trace_at(made.model, made.scan.make_args, size)
+    for call in run.calls if run else ():
+        if "pad" in call.name and block in ancestors(call.path):
+            return (
+                f"it pads the map ({call.line or call.function}) by an amount that depends on the "
+                "image: its statistic is then of the padded map, and not of a known local form. "
+                f"So its code takes another path at {size_text(size)}"
+            )
+    return pair.other_path(size) or f"its code takes another path at {size_text(size)}"
 
 
 def _scanned_again(converted: Converted, excused: set[str]) -> Miss | None:

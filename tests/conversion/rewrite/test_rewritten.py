@@ -90,9 +90,9 @@ def local_of(module, window=WINDOW, **options):
 def captures(monkeypatch):
     made = []
 
-    def counting(module, runs):
+    def counting(module, runs, **options):
         made.append(type(module))
-        return capture(module, runs)
+        return capture(module, runs, **options)
 
     capture = converter.capture
     monkeypatch.setattr(converter, "capture", counting)

@@ -54,6 +54,9 @@ class Block:
             the cells are channels: nothing in the block mixes them.
         floats: what in the graph follows the floating-point type of the inputs.
         guards: as in `program.Program`.
+        padding_guards: those under which the image is padded as in the capture.
+        follows_padding: True if the block pads a map by an amount that depends on the image, and
+            takes the same path where another amount is needed.
     """
 
     graph: fx.Graph
@@ -79,6 +82,8 @@ class Block:
         return any(t in _NARROW and t != own for t in leaves if isinstance(t, torch.dtype))
 
     guards: tuple[str, ...] = ()
+    padding_guards: tuple[str, ...] = ()
+    follows_padding: bool = False
 
     def map_dims(self, node: fx.Node) -> MapDims | None:
         """Return the dims of the map in a tensor (n, ..., h, w, ...); None if it is no map."""

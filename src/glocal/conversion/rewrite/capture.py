@@ -1,6 +1,10 @@
-"""Captures a block of a network as a graph of aten operations and finds what is global in it."""
+"""Captures a block of a network as a graph of aten operations and finds what is global in it.
+
+Above 300 lines: an export, the modules that are exported and how the graph is read go together.
+"""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +27,7 @@ from glocal.conversion.rewrite.capture_errors import reason_of
 from glocal.conversion.rewrite.decompositions import Decompositions
 from glocal.conversion.rewrite.dtypes import Follows, follow_dtype, in_dtype
 from glocal.conversion.rewrite.functional import decomposed
-from glocal.conversion.rewrite.guards import guards_of
+from glocal.conversion.rewrite.guards import Guards, guards_of, hold
 from glocal.conversion.rewrite.image_by_image import ImageByImage
 from glocal.conversion.rewrite.symbolic_numbers import symbolic_numbers
 from glocal.errors import ConversionError
@@ -41,7 +45,11 @@ _BATCH = f"the batch size {_FROZEN}"
 
 
 def capture(
-    module: nn.Module, runs: Sequence[tuple[Any, Any]], *, image_by_image: bool = False
+    module: nn.Module,
+    runs: Sequence[tuple[Any, Any]],
+    *,
+    image_by_image: bool = False,
+    other_path: bool = False,
 ) -> Block:
     """Capture a module for every batch size, height, width and floating-point type.
 
@@ -50,6 +58,7 @@ def capture(
         runs: (args, kwargs) of the module in the three runs of a scan, with `Spec`s for tensors.
         image_by_image: capture what it does to one image, for blocks whose code loops over the
             images or folds them into channels. The block must treat each image alone.
+        other_path: it runs other operations at sizes that are multiples of nothing common.
 
     Raises:
         BatchError: its code fixes the batch size; it may be captured image by image.
@@ -57,20 +66,27 @@ def capture(
     """
     arguments = read_arguments(runs)
     _check_mode(module)
-    guards: tuple[str, ...] = ()
+    guards = Guards()
 
     def exported(dtype: torch.dtype) -> ExportedProgram:
         nonlocal guards
         alone = _in_dtype(module, dtype)
         with symbolic_numbers(alone) as lines:
             images = 1 if image_by_image else 2
-            program, guards = _export(_Alone(alone, arguments), arguments, dtype, images, lines)
+            program, guards = _export(
+                _Alone(alone, arguments), arguments, dtype, images, lines, other_path
+            )
         if image_by_image:
             program, _ = _export(_Batched(alone, program), arguments, dtype, 2)
         return program
 
     program, follows = follow_dtype(exported)
-    return replace(_read(program, arguments, follows), guards=guards)
+    return replace(
+        _read(program, arguments, follows),
+        guards=guards.path,
+        padding_guards=guards.padding,
+        follows_padding=guards.follows_padding,
+    )
 
 
 def _export(
@@ -79,8 +95,12 @@ def _export(
     dtype: torch.dtype,
     images: int,
     lines: Sequence[str] = (),
-) -> tuple[ExportedProgram, tuple[str, ...]]:
+    other_path: bool = False,
+) -> tuple[ExportedProgram, Guards]:
     """Export a module for every height, width and, unless it has one image, batch size.
+
+    Args:
+        other_path: as in `capture`; where the code then pads, that path is captured.
 
     Returns:
         the program, and the conditions under which the module takes the path of the program.
@@ -103,7 +123,21 @@ def _export(
     try:
         with torch.no_grad(), quiet():
             program = export(alone, example, dynamic_shapes=(dynamic,), strict=False)
-            return decomposed(program), guards_of(program)
+            made, guards = decomposed(program), guards_of(program)
+            if guards.padding or other_path:
+                larger = tuple(
+                    t.new_zeros(_in_need_of_padding(given, t.shape))
+                    for given, t in zip(arguments.tensors, example, strict=True)
+                )
+                with suppress(Exception):  # nothing but sizes that need no padding
+                    other = export(alone, larger, dynamic_shapes=(dynamic,), strict=False)
+                    if guards.padding:
+                        guards = guards.compared(program, other, larger)
+                    elif (needed := guards_of(other, 0)).padding and hold(needed.padding, example):
+                        # It pads only where it must, and by nothing where it need not.
+                        kept = tuple(g for g in needed.path if hold((g,), example))
+                        return decomposed(other), Guards(kept, needed.padding, True)
+            return made, guards
     except ConversionError:
         raise
     except Exception as error:
@@ -120,6 +154,12 @@ def _export(
         if _FROZEN in text and any(len(given.shapes[0]) != 4 for given in arguments.tensors):
             raise TooSmallError(text) from None  # the block around it has the map
         raise ConversionError(text) from None
+
+
+def _in_need_of_padding(given: TensorInput, shape: Sequence[int]) -> list[int]:
+    """Return the shape of a tensor with maps whose sides are multiples of nothing common."""
+    runs = zip(*given.shapes, strict=True)
+    return [n + 5 if role(sizes) else n for n, sizes in zip(shape, runs, strict=True)]
 
 
 def _check_mode(module: nn.Module) -> None:

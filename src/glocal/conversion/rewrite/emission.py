@@ -5,8 +5,8 @@ Functions that emit one role each (`window_statistics`, `emit_reductions`, `wind
 """
 
 import operator
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any, NewType
@@ -18,6 +18,7 @@ from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.nodes import is_size, operation
+from glocal.conversion.rewrite.padding import Padded
 from glocal.conversion.rewrite.program import DEVICE, PRECISION
 from glocal.conversion.rewrite.statistic_forms import StatisticForm
 from glocal.ops.exported import smaller
@@ -51,11 +52,13 @@ class StackedWindows:
         map_size: (height, width) of that map at the training size.
         count: number of windows of an image; None for the one window of each pixel, where
             nothing is stacked.
+        padded: how the map was padded, if it is padded; `window` is that of the map before.
     """
 
     window: Size
     map_size: Size
     count: Value | int | None
+    padded: Padded | None = None
 
 
 @dataclass
@@ -86,11 +89,18 @@ class Emission:
         graph: what was emitted.
         statistics: the local forms of nodes that are statistics.
         precision: the precision of window statistics, an input of the graph.
+        padded: how maps are padded, from `padding.padded_maps`.
     """
 
-    def __init__(self, block: Block, window_of: Callable[[Size], Size]) -> None:
+    def __init__(
+        self,
+        block: Block,
+        window_of: Callable[[Size], Size],
+        padded: Mapping[fx.Node, Padded] | None = None,
+    ) -> None:
         self.block = block
         self.window_of = window_of
+        self.padded = padded or {}
         self.graph = fx.Graph()
         self.statistics: dict[fx.Node, WindowStatistic] = {}
         self._values: dict[fx.Node, Value] = {}
@@ -182,7 +192,31 @@ class Emission:
         if follows == "HW":
             height, width = (self._length(a.sizes, windows) for a in dim if role(a.sizes))
             return self.call(operator.mul, height, width)
+        if source in self.padded:
+            axis = "HW".index(follows)
+            return self._with_padding(self.padded[source], axis, windows)
         return self._length(product(dim), windows)
+
+    def _with_padding(self, padded: Padded, axis: int, windows: StackedWindows) -> Value:
+        """Return the height or width of a window with what the block pads a map of its size by."""
+        before = replace(windows, padded=None)
+        total = self._length(self.block.map_sizes(padded.map)[axis], before)
+        for amount in (padded.before[axis], padded.after[axis]) * ("HW"[axis] in padded.axes):
+            if isinstance(amount, fx.Node):
+                amount = self.number(amount, before)
+            total = self.call(operator.add, total, amount)
+        return total
+
+    def extent(self, windows: StackedWindows) -> tuple[Any, Any]:
+        """Return height and width of windows, of a padded map those of the padded windows."""
+        padded = windows.padded
+        if padded is None:
+            return windows.window
+        height, width = (
+            self._with_padding(padded, axis, windows) if "HW"[axis] in padded.axes else length
+            for axis, length in enumerate(windows.window)
+        )
+        return height, width
 
     def _length(self, sizes: Sizes, windows: StackedWindows | None) -> Value:
         """Return the height or the width that has these sizes in the runs of the scan."""
@@ -195,7 +229,9 @@ class Emission:
             self._sizes[key] = self.call(smaller, self._length(sizes, None), window)
             return self._sizes[key]
         for node in [*self._inputs, *self._values]:
-            for place, dim in enumerate(self.block.dims.get(node, ())):
+            for place, dim in enumerate(
+                () if node in self.padded else self.block.dims.get(node, ())
+            ):
                 if product(dim) == sizes:
                     self._sizes[key] = self.call(runtime.length, self.value(node), place)
                     return self._sizes[key]
@@ -229,6 +265,10 @@ class Emission:
 
     def sizes(self, node: fx.Node, windows: StackedWindows | None = None) -> tuple[Value, Value]:
         """Return height and width of a map, or of its part in a window."""
+        if node in self.padded and windows is None:  # (n, ..., h, w)
+            rank, value = self.block.rank(node), self.value(node)
+            rows, columns = (self.call(runtime.length, value, rank - d) for d in (2, 1))
+            return rows, columns
         height, width = self.block.map_sizes(node)
         return self._length(height, windows), self._length(width, windows)
 
@@ -239,10 +279,15 @@ class Emission:
         where = self.block.require_map_dims(node)
         return self.sizes(node, windows) if where.rows == where.columns else None
 
+    def size_before_padding(self, node: fx.Node) -> Size:
+        """Return `Block.map_size` of a map, or of the map before it was padded."""
+        return self.block.map_size(self.padded[node].map if node in self.padded else node)
+
     def windows_on(self, node: fx.Node, axes: str = "HW") -> StackedWindows:
         """Return the windows of the pixels of a map along these axes, which are not stacked."""
-        map_size = self.block.map_size(node)
-        return StackedWindows(along(axes, self.window_of(map_size)), map_size, None)
+        map_size = self.size_before_padding(node)
+        window = along(axes, self.window_of(map_size))
+        return StackedWindows(window, map_size, None, self.padded.get(node))
 
 
 def along(axes: str, window: Size) -> Size:

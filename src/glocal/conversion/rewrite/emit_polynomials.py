@@ -58,7 +58,7 @@ def reduce_map(
             runtime.window_statistic,
             m,
             reduction.kind,
-            window_of_strips(reduction.axes(where), windows.window),
+            window_of_strips(reduction.axes(where), emission.extent(windows)),
             over,
             precision=emission.precision,
             **reduction.options,
@@ -226,7 +226,7 @@ class Combinations:
             lambda windows, *moved: emission.call(
                 runtime.window_moment,
                 moved,
-                window_of_strips(axes, windows.window),
+                window_of_strips(axes, emission.extent(windows)),
                 over,
                 precision=emission.precision,
             ),
@@ -269,7 +269,7 @@ class Combinations:
                 where = emission.block.require_map_dims(like)
                 value = self.map_of(coefficient.map)
                 as_map = emission.call(runtime.as_map, value, where, emission.flat_sizes(like))
-                window = window_of_strips(lead.form.axes, lead.windows.window)
+                window = window_of_strips(lead.form.axes, emission.extent(lead.windows))
                 return emission.call(runtime.values_per_window, as_map, window, where.channels)
             case Viewed():
                 return self._viewed(coefficient, lead)

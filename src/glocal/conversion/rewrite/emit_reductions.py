@@ -41,7 +41,7 @@ def emit_norm(emission: Emission, node: fx.Node, role: Norm) -> None:
         emission.block.require_map_dims(source),
         emission.flat_sizes(source),
         role.groups,
-        emission.windows_on(source).window,
+        emission.extent(emission.windows_on(source)),
         None if weight is None else emission.value(weight),
         None if bias is None else emission.value(bias),
         argument(node, "eps"),

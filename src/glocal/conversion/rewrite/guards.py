@@ -1,28 +1,61 @@
 """The conditions under which a captured block takes the captured path: image sizes, and mode."""
 
 import re
-from types import FunctionType
-from typing import Any
+from collections.abc import Sequence
+from functools import cache
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple
 
-import torch
 from torch import SymInt, Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._sympy.printers import PythonPrinter
 
-__all__ = ["depends_on_mode", "guards_of"]
+from glocal.conversion.rewrite.nodes import is_padding
 
-_PADS = frozenset([torch.ops.aten.pad.default, torch.ops.aten.constant_pad_nd.default])
+__all__ = ["Guards", "depends_on_mode", "guards_of", "hold"]
 
 
-def guards_of(program: ExportedProgram) -> tuple[str, ...]:
+class Guards(NamedTuple):
     """Python conditions on the sizes of the tensors, `L["tensors"][0].size()[2]` for example.
 
-    They are those of the exporter (none before torch 2.9), and that padding which depends on the
-    image is as large as in the capture: padding to a multiple changes the map of a statistic.
+    Attributes:
+        path: under which the code takes the path of the capture, none before torch 2.9.
+        padding: under which padding that depends on the image is as large as in the capture.
+        follows_padding: True if the code takes that path where another amount is needed.
+    """
+
+    path: tuple[str, ...] = ()
+    padding: tuple[str, ...] = ()
+    follows_padding: bool = False
+
+    def compared(
+        self, program: ExportedProgram, other: ExportedProgram, tensors: Sequence[Tensor]
+    ) -> "Guards":
+        """Return the guards less those without which the code takes the same path.
+
+        An exporter also asks for the memory format of tensors, which changes with the padding.
+
+        Args:
+            program: the capture.
+            other: a capture with tensors that need padding.
+            tensors: those.
+        """
+        if _operations(program) != _operations(other):
+            return self
+        kept = tuple(guard for guard in self.path if hold((guard,), tensors))
+        return Guards(kept, self.padding, follows_padding=True)
+
+
+def guards_of(program: ExportedProgram, amount: int | None = None) -> Guards:
+    """Return the guards of a capture.
+
+    Args:
+        program: the capture.
+        amount: of padding that counts as captured; None for that of the capture.
     """
     found: list[str] | None = getattr(program, "_guards_code", None)
     if found is None:
-        return ()
+        return Guards()
     sources: dict[str, str] = {}
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     given = [n for n in placeholders if n.name in program.graph_signature.user_inputs]
@@ -35,18 +68,36 @@ def guards_of(program: ExportedProgram) -> tuple[str, ...]:
     pads = [
         pad.meta["val"]
         for node in program.graph.nodes
-        if node.target in _PADS
+        if node.op == "call_function" and is_padding(node)
         for pad in node.args[1]
         if hasattr(pad, "meta")
     ]
-    return (*found, *(_is_as_captured(pad, sources) for pad in pads))
+    return Guards(tuple(found), tuple(_is_as_captured(pad, sources, amount) for pad in pads))
 
 
-def _is_as_captured(value: Any, sources: dict[str, str]) -> str:
+def _operations(program: ExportedProgram) -> list[tuple[str, ...]]:
+    return [(n.name, str(n.target), str(n.args), str(n.kwargs)) for n in program.graph.nodes]
+
+
+def hold(guards: Sequence[str], tensors: Sequence[Tensor]) -> bool:
+    """True if all conditions hold for the sizes of these tensors."""
+    names = {"L": {"tensors": tensors}, "__builtins__": {"min": min, "max": max, "abs": abs}}
+    try:
+        return all(eval(_compiled(guard), names) for guard in guards)
+    except Exception:  # a condition that needs more than arithmetic
+        return False
+
+
+@cache
+def _compiled(guard: str) -> CodeType:
+    return compile(guard, "<guard>", "eval")
+
+
+def _is_as_captured(value: Any, sources: dict[str, str], amount: int | None) -> str:
     text = PythonPrinter().doprint(value.node.expr)
     for symbol, source in sources.items():
         text = re.sub(rf"\b{symbol}\b", source.replace("\\", ""), text)
-    return f"({text}) == {value.node.hint}"
+    return f"({text}) == {value.node.hint if amount is None else amount}"
 
 
 def depends_on_mode(module: nn.Module) -> bool:

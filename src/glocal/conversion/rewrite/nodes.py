@@ -1,6 +1,8 @@
 """Predicates on single nodes of a captured graph."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +20,12 @@ __all__ = [
     "argument",
     "cuts",
     "ignores_neighbours",
+    "is_padding",
     "is_pointwise",
     "is_size",
     "is_square",
     "is_view",
+    "line_of",
     "module_of",
     "operation",
     "tensor_inputs",
@@ -93,14 +97,28 @@ def ignores_neighbours(node: fx.Node) -> bool:
     return is_pointwise(node) or is_view(node) or name in known
 
 
+def is_padding(node: fx.Node) -> bool:
+    """True if a node pads a tensor by an amount that depends on a size."""
+    amounts = node.args[1] if "pad" in operation(node) and len(node.args) > 1 else ()
+    return isinstance(amounts, Sequence) and any(isinstance(n, fx.Node) for n in amounts)
+
+
+def line_of(node: fx.Node) -> str:
+    """Where the user's code calls an operation, as " (net.py:12)"; empty if that is unknown."""
+    places = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [(f, n) for f, n in places if "/torch/" not in f]
+    return f" ({Path(own[-1][0]).name}:{own[-1][1]})" if own else ""
+
+
 def cuts(node: fx.Node) -> str | None:
     """Return what a node may do to the border of a map: "padded", "cut" or "joined" to another.
 
-    Parts of a map at regular steps are no cut: they are a smaller map of the whole.
+    Parts of a map at regular steps are no cut: they are a smaller map of the whole. Padding that
+    depends on the image has its own windows, see `padding`.
     """
     name = operation(node)
     if "pad" in name:
-        return "padded"
+        return None if is_padding(node) else "padded"
     if name in ("slice", "select", "narrow", "index", "index_select"):
         step = argument(node, "step") if name == "slice" else 1
         return "cut" if step == 1 else None

@@ -7,8 +7,6 @@ over nodes (one gate of 11 operations on an 8x8 map: 150 µs in a loop, 86 µs a
 
 import warnings
 from dataclasses import dataclass, field
-from functools import cache
-from types import CodeType
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_structure
 
 from glocal.conversion.rewrite.dtypes import in_dtype
+from glocal.conversion.rewrite.guards import hold
 from glocal.conversion.rules.rule import Local
 from glocal.errors import ArgumentError, GlocalWarning
 from glocal.scanning.fingerprint import value_key
@@ -84,6 +83,8 @@ class Program:
         follows_law_of_windows: as in `classify.Classification`.
         returned: position of a result to that of the leaf which it is: one that is written to.
         follows: constants of this type take the type of the inputs; None if none do.
+        follows_padding: True if the block pads maps by an amount that depends on the image, and
+            the program does so too.
     """
 
     inputs: tuple[Input, ...]
@@ -98,6 +99,7 @@ class Program:
     follows_law_of_windows: bool = False
     returned: dict[int, int] = field(default_factory=dict)
     follows: torch.dtype | None = None
+    follows_padding: bool = False
 
     def accepts(self, structure: TreeSpec, leaves: list[Any]) -> bool:
         """True if the program was captured with such arguments."""
@@ -166,7 +168,7 @@ class Rewritten(Local):
             return self._original("in this mode")(*args, **kwargs)
         if self.is_guarded:
             tensors = [values[given.name] for given in program.inputs if given.name is not None]
-            if not _hold(program.guards, tensors):
+            if not hold(program.guards, tensors):
                 return self._original("at this image size")(*args, **kwargs)
         for name, path in program.parameters.items():
             owner, _, attribute = path.rpartition(".")
@@ -198,20 +200,6 @@ class Rewritten(Local):
         module = self.original.__new__(self.original)
         vars(module).update(vars(self))
         return module
-
-
-def _hold(guards: tuple[str, ...], tensors: list[Tensor]) -> bool:
-    """True if all conditions hold for the sizes of these tensors."""
-    names = {"L": {"tensors": tensors}, "__builtins__": {"min": min, "max": max, "abs": abs}}
-    try:
-        return all(eval(_compiled(guard), names) for guard in guards)
-    except Exception:  # a condition that needs more than arithmetic
-        return False
-
-
-@cache
-def _compiled(guard: str) -> CodeType:
-    return compile(guard, "<guard>", "eval")
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:

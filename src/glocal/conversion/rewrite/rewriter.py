@@ -13,6 +13,7 @@ function:
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,8 @@ from glocal.conversion.rewrite.emission import Emission, WindowStatistic
 from glocal.conversion.rewrite.emit_meetings import emit_filter, emit_mixture, emit_product
 from glocal.conversion.rewrite.emit_reductions import DeferredValues, emit_norm
 from glocal.conversion.rewrite.joined_strips import emit_on_joined, emit_part
-from glocal.conversion.rewrite.nodes import operation
+from glocal.conversion.rewrite.nodes import line_of, operation
+from glocal.conversion.rewrite.padding import Padded, padded_maps, padding_below_statistic
 from glocal.conversion.rewrite.program import DTYPE, Program
 from glocal.conversion.rewrite.regions import regions
 from glocal.conversion.rewrite.roles import (
@@ -85,9 +87,30 @@ def rewrite(
     if not regions(block):  # nothing mixes the cells of a grid
         block = replace(block, cells_are_channels=True)
     classification = classify(block)
-    emission = Emission(block, window_of)
+    padded = _padded(block, classification)
+    emission = Emission(block, window_of, padded)
     _emit(emission, classification, WindowedRegions(emission, train_window_of, overlap))
-    return _program(emission, classification)
+    program = _program(emission, classification)
+    guards = program.guards if padded else (*program.guards, *block.padding_guards)
+    return replace(program, guards=guards, follows_padding=bool(padded))
+
+
+def _padded(block: Block, classification: Classification) -> dict[fx.Node, Padded]:
+    """Return how maps are padded; nothing if the program holds at the captured padding only.
+
+    Raises:
+        ConversionError: a statistic of a padded map has no known local form.
+    """
+    if block.follows_padding:
+        with suppress(ConversionError):
+            return padded_maps(block, classification.roles)
+    pad = padding_below_statistic(block, classification.roles)
+    if pad is not None:
+        raise ConversionError(
+            f"it pads the map{line_of(pad)} by an amount that depends on the image size: its "
+            "statistic is then of the padded map, and is used in a way that has no local form"
+        )
+    return {}
 
 
 def _emit(emission: Emission, classification: Classification, regions: WindowedRegions) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from glocal import ops
 from glocal.errors import ConversionError
 from glocal.ops import lazy
+from glocal.ops.programs import is_exporting
 from glocal.ops.window_map import full_map, values_like, values_of
 from glocal.ops.windows import Overlap, Precision, Size
 
@@ -29,6 +30,7 @@ __all__ = [
     "broadcastable",
     "complex_of",
     "corrected",
+    "cut_back",
     "expand",
     "expand_to_map",
     "expanded",
@@ -216,6 +218,20 @@ def broadcastable(
     elif channels > 1:
         where = (rows, columns, 1)
     return from_map(y, where)
+
+
+def cut_back(x: Tensor, starts: Sequence[int], size: Size) -> Tensor:
+    """Return the part of a map of statistics that is a map before it was padded.
+
+    Args:
+        x: (n, ..., h or 1, w or 1) of the padded map.
+        starts: rows and columns that were added before the first.
+        size: (height, width) of the map before.
+    """
+    for dim, start, length in zip((-2, -1), starts, size, strict=True):
+        if is_exporting() or x.shape[dim] not in (1, length):
+            x = full_map(x).narrow(dim, start, length)
+    return x
 
 
 def expand_to_map(x: Tensor, where: Where, size: Size) -> Tensor:

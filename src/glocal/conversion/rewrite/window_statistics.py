@@ -95,13 +95,26 @@ def broadcastable(emission: Emission, statistic: WindowStatistic, node: fx.Node)
         return strips_at_pixels(emission, statistic, node)
     resize = needs_resize(emission, statistic, node)
     if statistic.as_map is not None and where == (2, 3, 1) and not resize:
-        return statistic.as_map
+        return _cut_back(emission, statistic, statistic.as_map, node)
     alike = len(form.item_shape) == emission.block.rank(node) - 1
     if not alike or any(form.item_shape[d - 1] != 1 for d in (where.rows, where.columns)):
         raise ConversionError(f"the global {kind_text(form.kind)} is not broadcast over the map")
     size = emission.sizes(node) if resize or where.rows == where.columns else None
     windows = stacked(emission, statistic)
-    return emission.call(runtime.broadcastable, windows, statistic.grid, where, size, resize)
+    made = emission.call(runtime.broadcastable, windows, statistic.grid, where, size, resize)
+    return _cut_back(emission, statistic, made, node)
+
+
+def _cut_back(emission: Emission, statistic: WindowStatistic, value: Value, node: fx.Node) -> Value:
+    """Return the map of a statistic of a padded map for the pixels of the map before."""
+    padded = statistic.windows.padded
+    if padded is None or node in emission.padded:
+        return value
+    starts = [
+        emission.number(start, None) if isinstance(start, fx.Node) else start
+        for start in padded.before
+    ]
+    return emission.call(runtime.cut_back, value, starts, emission.sizes(node))
 
 
 def needs_resize(emission: Emission, statistic: WindowStatistic, node: fx.Node) -> bool:
@@ -110,7 +123,9 @@ def needs_resize(emission: Emission, statistic: WindowStatistic, node: fx.Node) 
     Raises:
         ConversionError: that map is cut into cells, the pixels of which have windows of their own.
     """
-    resize = emission.block.map_size(node) != statistic.form.map_size
+    padded = statistic.windows.padded
+    size = emission.block.map_size(padded.map) if padded else statistic.form.map_size
+    resize = emission.size_before_padding(node) != size
     if resize and emission.block.has_cells(node):
         kind = kind_text(statistic.form.kind)
         raise ConversionError(f"the global {kind} meets a map that is cut into a grid of cells")
