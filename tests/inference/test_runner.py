@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glocal.errors import ArgumentError
+from glocal.errors import ArgumentError, GlocalError
 from glocal.inference.restore import restore
 
 
@@ -57,7 +57,7 @@ def test_super_resolution(scale: int, tile: int | None) -> None:
 def test_refused_sizes_are_padded_and_cropped_back(by: int) -> None:
     image = photo(3, 37, 50)
     if by == 24:
-        with pytest.raises(ArgumentError, match=r"does not run on .*RuntimeError: .*must match"):
+        with pytest.raises(GlocalError, match=r"does not run on .*RuntimeError: .*must match"):
             restore(Multiples(by), image)
         return
     torch.testing.assert_close(restore(Multiples(by), image), image)
@@ -201,5 +201,5 @@ class OneSize(nn.Module):
 def test_networks_that_refuse_every_size_raise_an_error_of_glocal(
     network: nn.Module, tiles: int | None
 ) -> None:
-    with pytest.raises(ArgumentError, match=r"the network does not run on \(1, 3, \d+, \d+\)"):
+    with pytest.raises(GlocalError, match=r"the network does not run on \(1, 3, \d+, \d+\)"):
         restore(network, photo(3, 37, 50), tiles=tiles)

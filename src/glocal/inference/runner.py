@@ -102,7 +102,7 @@ class ModelRunner:
                     return result
         if refusal is not None:
             text = " ".join(str(refusal).split())[:200]
-            raise ArgumentError(
+            raise GlocalError(
                 f"the network does not run on {tuple(x.shape)}, nor padded to a multiple of up to "
                 f"{_MULTIPLES[-1]}: {type(refusal).__name__}: {text}"
             ) from refusal
