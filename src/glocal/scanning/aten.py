@@ -56,10 +56,10 @@ INDEXING = frozenset("select slice index index_select gather narrow unfold".spli
 CUTS = frozenset("select slice narrow split split_with_sizes unbind chunk".split())
 """Operations that take a part of one dim."""
 FACTORIES = frozenset(
-    "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty "
-    "new_full new_empty_strided".split()
+    "zeros_like empty_like rand_like randn_like new_zeros new_ones new_empty new_full "
+    "new_empty_strided".split()
 )
-"""Operations that take only the shape of their operand."""
+"""Operations that take only the shape of their operand. A sum of `ones_like` counts pixels."""
 
 # Read a bounded neighbourhood of each output pixel, or move values without mixing them.
 _LOCAL = frozenset(

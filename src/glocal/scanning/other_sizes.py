@@ -54,7 +54,11 @@ def sizes_to_compare(first: Size) -> Iterator[Sequence[Size]]:
     wide += 192
     yield (high + 13, wide + 7), (high + 8, wide + 24), (high, wide)
     low, narrow = max(1, h // 2), max(1, w // 2)
-    yield (low + 5, max(1, narrow - 9)), (-(-low // 8) * 8, -(-narrow // 8) * 8), (low, narrow)
+    yield (
+        (low + 5, max(min(narrow, 8), narrow - 9)),
+        (-(-low // 8) * 8, -(-narrow // 8) * 8),
+        (low, narrow),
+    )
     yield ((2 * h, 2 * h) if h == w else (max(h, w),) * 2,)
 
 

@@ -7,21 +7,6 @@ from torch import nn
 from oracles.idioms.idiom import Idiom
 
 
-class DynamicFilter(nn.Module):
-    """The pooled vector becomes the weight of a depthwise convolution."""
-
-    def __init__(self, channels=8, k=3):
-        super().__init__()
-        self.k = k
-        self.kernel = nn.Linear(channels, channels * k * k)
-
-    def forward(self, x):
-        b, c, h, w = x.shape
-        weight = self.kernel(x.mean((2, 3))).view(b * c, 1, self.k, self.k)
-        y = F.conv2d(x.reshape(1, b * c, h, w), weight, padding=self.k // 2, groups=b * c)
-        return y.view(b, c, h, w)
-
-
 class TopKRouter(nn.Module):
     """Selects the channels with the highest scores, which are computed from a statistic."""
 
@@ -40,7 +25,6 @@ class TopKRouter(nn.Module):
 REFUSED = tuple(
     Idiom(name, make, None, reason=reason)
     for name, make, reason in (
-        ("dynamic_filter", DynamicFilter, "each pixel would need another convolution kernel"),
         ("top_k_router", TopKRouter, "each pixel would need other channels"),
     )
 )

@@ -129,9 +129,11 @@ def _seeds(block: Block, in_windows: frozenset[fx.Node]) -> list[tuple[fx.Node, 
             raise ConversionError(item.refusal or f"{name} over the pixels has no local form")
         seeds.append((node, item))
     # A sum of products of pixels that meets the map in a matrix product is one half of an
-    # attention. Other statistics have windows of their own, and so has their product with a map.
+    # attention. Other statistics have windows of their own, and so has their product with a map,
+    # unless it is the map that the attention reads: its divisor, say.
     carries: dict[fx.Node, Global] = {}
     products: set[fx.Node] = set()
+    meetings: list[tuple[fx.Node, Global]] = []
     for node in block.graph.nodes:
         if (made := block.globals.get(node)) and made.kind == "statistic":
             carries[node] = made
@@ -149,7 +151,22 @@ def _seeds(block: Block, in_windows: frozenset[fx.Node]) -> list[tuple[fx.Node, 
             any(n in products for n in node.all_input_nodes) or not product_of(block, node)
         ):
             seeds.append((node, arriving[0]))
-    return seeds
+        else:
+            meetings.append((node, arriving[0]))
+    queries = {_source(n) for node, _ in seeds for n in tensor_inputs(node) if block.is_spatial(n)}
+    return seeds + [
+        (node, item)
+        for node, item in meetings
+        if operation(node) in PRODUCTS | {"mul"}
+        and any(_source(n) in queries for n in tensor_inputs(node))
+    ]
+
+
+def _source(node: fx.Node) -> fx.Node:
+    """Return the value of which a node is a view."""
+    while is_view(node) and tensor_inputs(node):
+        node = tensor_inputs(node)[0]
+    return node
 
 
 def _grow(block: Block, region: Region, dependent: set[fx.Node]) -> None:
