@@ -77,9 +77,11 @@ def test_4_functions_and_other_norms_are_not_ignored():
         ("mean", "local"),
         ("std", "local"),
     ]
+    # a norm starts anew; the deviation after it follows the law of windows
     x, window = image(70, 80), (48, 48)
-    wanted = ops.local_group_norm(x, 1, window) * ops.local_mean(x, window)
-    wanted = wanted * ops.local_moments(wanted, window, correction=1)[1].sqrt()
+    normed, mean = ops.local_group_norm(x, 1, window), ops.local_mean(x, window)
+    deviation = ops.local_moments(normed, window, correction=1)[1].sqrt()
+    wanted = normed * mean * mean.abs() * deviation
     torch.testing.assert_close(local(x), wanted.to(x.dtype), rtol=1e-4, atol=1e-5)
 
 
@@ -168,7 +170,8 @@ def test_11_windows_that_cover_the_map_cost_nothing(monkeypatch):
     )
     net = NAFNet(width=4, enc_blk_nums=[1], middle_blk_num=1, dec_blk_nums=[1]).eval()
     with torch.no_grad():
-        assert torch.equal(glocal.localize(net, 16)(x), net(x))
+        local = glocal.localize(net, 16, verify=False)  # the proof runs on larger images, too
+        assert torch.equal(local(x), net(x))
 
 
 def test_12_the_root_module_is_replaced():
