@@ -1,10 +1,12 @@
 """Which nodes run on overlapping windows."""
 
+import pytest
 import torch
 from captured import capture_function, nodes_of
 
 from glocal.conversion.rewrite.nodes import operation
 from glocal.conversion.rewrite.regions import regions
+from glocal.errors import ConversionError
 
 
 def tokens(x):
@@ -67,3 +69,16 @@ def test_a_grid_has_windows_of_whole_cells():
     (region,) = regions(block)
     assert region.grid
     assert nodes_of(block, "linear")[0] in region.nodes
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        lambda x: (x.flatten(2) @ x.flatten(2).mT).diagonal(dim1=1, dim2=2),
+        lambda x: torch.einsum("bchw,bdhw->bcd", x, x).mean(2).sigmoid(),
+        lambda x: torch.bmm(x.flatten(2), tokens(x)).amax(1).softmax(1),
+    ],
+)
+def test_a_gram_matrix_that_becomes_a_factor_for_each_channel_is_refused(factor):
+    with pytest.raises(ConversionError, match="for each pair of channels"):
+        regions(capture_function(lambda m, x: x * factor(x)[..., None, None]))

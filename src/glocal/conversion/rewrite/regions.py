@@ -68,6 +68,7 @@ def regions(block: Block, in_windows: frozenset[fx.Node] = frozenset()) -> list[
     """
     dependent = _dependent(block)
     found: list[Region] = []
+    _refuse_pairs(block)
     for node, item in _seeds(block, in_windows):
         if item.feature is None:
             raise TooSmallError(f"{operation(node)} mixes a map of unknown height and width")
@@ -167,6 +168,38 @@ def _source(node: fx.Node) -> fx.Node:
     while is_view(node) and tensor_inputs(node):
         node = tensor_inputs(node)[0]
     return node
+
+
+def _refuse_pairs(block: Block) -> None:
+    """Check that no sum over pixels for each pair of channels is used as a statistic.
+
+    A Gram matrix that is multiplied with the map is one half of an attention. One that becomes a
+    factor for each channel is a statistic, and would need a map for each pair.
+
+    Raises:
+        ConversionError: one is used so.
+    """
+    pairs: dict[fx.Node, fx.Node] = {}
+    for node in block.graph.nodes:
+        name, operands = operation(node), node.all_input_nodes
+        item = block.globals.get(node)
+        if item and item.kind == "statistic" and name in PRODUCTS:
+            weighs = any(operation(n) in SOFTMAX for n in operands)
+            if not weighs and all(n in block.shapes and block.is_spatial(n) for n in operands):
+                pairs[node] = node
+            continue
+        pair = next((pairs[n] for n in operands if n in pairs), None)
+        if pair is None:
+            continue
+        if node not in block.shapes or not block.is_spatial(node):
+            pairs[node] = pair
+        elif is_pointwise(node):
+            maps = [n for n in operands if n in block.shapes and block.is_spatial(n)]
+            if any(block.shapes[n][0] == block.shapes[node][0] for n in maps):
+                raise ConversionError(
+                    f"{operation(pair)} sums over the pixels for each pair of channels, and "
+                    f"{name} uses the sums as a statistic: each pair would need a map"
+                )
 
 
 def _grow(block: Block, region: Region, dependent: set[fx.Node]) -> None:
