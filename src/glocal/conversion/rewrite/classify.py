@@ -161,10 +161,10 @@ class _Classifier:
         if node in self.roles:  # one of several results of a reduction
             return
         name, operands = operation(node), tensor_inputs(node)
-        for operand in operands:
-            if operand in self.polynomials or operand in self.combined:
-                self._start_anew(operand, node)
         item = self.block.globals.get(node)
+        if item and self._starts_anew(node, operands[0]):
+            self._visit_anew(node, operands[0])
+            return
         self.follows_law &= ignores_neighbours(node) and not self.block.has_cells(node)
         if item and self._mixes_cells(node, operands[0]):
             raise ConversionError(f"{name} reduces a map that is cut into a grid of cells")
@@ -201,21 +201,39 @@ class _Classifier:
         else:
             self._set(node, Ordinary())
 
-    def _start_anew(self, made: fx.Node, user: fx.Node) -> None:
-        """Take what a module inside the block returns for a map, if its statistics are its own.
+    def _visit_anew(self, node: fx.Node, source: fx.Node) -> None:
+        """Decide the role of a global operation for which its source is a map like any other."""
+        polynomial, combined = self.polynomials.pop(source, None), self.combined.pop(source, None)
+        self.visit(node)
+        if polynomial is not None:
+            self.polynomials[source] = polynomial
+        if combined is not None:
+            self.combined[source] = combined
 
-        The law of windows holds within the module that owns a statistic. What follows the module
-        reduces its local result, as where the module is converted alone.
+    def _starts_anew(self, node: fx.Node, source: fx.Node) -> bool:
+        """True if a global operation reduces a map whose statistics belong to other modules.
+
+        The law of windows holds within the module that owns a statistic. An operation of another
+        module reduces the local result, as where each module is converted alone.
         """
-        inside = module_of(made)
-        within = module_of(user)
-        if inside == within or inside in ancestors(within):
-            return
-        outermost = next(p for p in ancestors(inside)[::-1] if p not in ancestors(within))
-        sources = [module_of(n) for n in self._statistics_below(made)]
-        if sources and all(outermost in ancestors(path) for path in sources):
-            self.polynomials.pop(made, None)
-            self.combined.pop(made, None)
+        if source not in self.polynomials and source not in self.combined:
+            return False
+        owner = self._owner(node)
+        below = self._statistics_below(source)
+        return bool(below) and all(self._owner(n) != owner for n in below)
+
+    def _owner(self, statistic: fx.Node) -> str:
+        """Return the path of the module in which a statistic is computed and meets pixels."""
+        paths, queue, seen = [module_of(statistic)], [statistic], {statistic}
+        while queue:
+            for user in queue.pop().users:
+                if user not in seen and user.op == "call_function" and not is_size(user):
+                    seen.add(user)
+                    paths.append(module_of(user))
+                    if user in self.block.shapes and not self.block.is_spatial(user):
+                        queue.append(user)
+        above = [set(ancestors(path)) for path in paths]
+        return next(p for p in ancestors(paths[0]) if all(p in each for each in above))
 
     def _statistics_below(self, node: fx.Node) -> set[fx.Node]:
         """Return the global statistics in a value, up to the next layer with weights."""
