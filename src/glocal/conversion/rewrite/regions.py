@@ -193,9 +193,10 @@ def _refuse_pairs(block: Block) -> None:
             continue
         if node not in block.shapes or not block.is_spatial(node):
             pairs[node] = pair
-        elif is_pointwise(node):
+        elif name not in PRODUCTS:
             maps = [n for n in operands if n in block.shapes and block.is_spatial(n)]
-            if any(block.shapes[n][0] == block.shapes[node][0] for n in maps):
+            alike = any(block.shapes[n][0] == block.shapes[node][0] for n in maps)
+            if alike or not is_pointwise(node):
                 raise ConversionError(
                     f"{operation(pair)} sums over the pixels for each pair of channels, and "
                     f"{name} uses the sums as a statistic: each pair would need a map"
