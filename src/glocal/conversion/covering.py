@@ -33,6 +33,7 @@ def covers_maps(converted: Converted, size: Size) -> bool:
         and covers(scale_window(found[0], converted.window, converted.scan.size), found[1])
         for inside in converted.blocks.values()
         for operation in inside
+        if operation.index < len(names)  # others run at other sizes only
     )
 
 
