@@ -147,8 +147,8 @@ def test_a_given_tile_is_not_made_smaller() -> None:
         restore(Hungry(100, MemoryError()), photo(1, 100, 100), tiles=64)
 
 
-def test_other_errors_are_the_networks_own() -> None:
-    with pytest.raises(ValueError, match="no such thing"):
+def test_other_errors_name_the_networks_own() -> None:
+    with pytest.raises(GlocalError, match="ValueError: no such thing"):
         restore(Hungry(0, ValueError("no such thing")), photo(1, 8, 8))
 
 

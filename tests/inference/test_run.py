@@ -197,13 +197,13 @@ def test_too_little_memory_on_every_device_is_an_error() -> None:
         restored(*tiles)
 
 
-def test_other_errors_are_the_networks_own() -> None:
+def test_other_errors_name_the_networks_own() -> None:
     class Fails(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             raise ValueError("mine")
 
     image = photo(1, 3, 100, 100)
-    with pytest.raises(ValueError, match="mine"):
+    with pytest.raises(GlocalError, match="ValueError: mine"):
         restored(*case(Fails(), image, planned(image, 512)))
 
 
