@@ -2,6 +2,7 @@
 
 import time
 import traceback
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -156,8 +157,11 @@ def _check_locality(made: Made, local: torch.nn.Module, seed: int) -> None:
     x = image((8, length), seed + 3, batch=1)
     y = x.clone()
     y[..., :END] = 1.5 * y[..., :END] + 0.3
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         far = (local(x.clone()) - local(y))[..., END + reach :].abs().max()
+    if any("runs global here" in str(each.message) for each in said):
+        return  # its code takes another path at this size, and it says so
     if not far <= TOLERANCE:
         raise _WrongError(
             f"locality: a change of the first {END} columns of {length} changes "
