@@ -1,4 +1,4 @@
-"""What `glocal.localize` makes of one network: the record of results.json."""
+"""Convert one network with `glocal.localize`, compare it, and return its record."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ RULES = {rule.name for rule in glocal.DEFAULT_RULES}
 
 
 class Subject(Protocol):
-    """What `cases.Case` and `official.Recipe` have in common."""
+    """The attributes that `cases.Case` and `official.Recipe` share."""
 
     image_channels: int
     inputs: Callable[[int, int], tuple[Tensor, ...]] | None

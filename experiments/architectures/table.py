@@ -91,7 +91,7 @@ def write_table(results: Record, path: Path) -> None:
 
 
 def _left(networks: list[Record]) -> list[str]:
-    """What stayed global, and what did not run, with the reasons."""
+    """The operations that stayed global and the networks that did not run, with the reasons."""
     lines: list[str] = []
     if left := [record for record in networks if outcome(record) in ("part", "none")]:
         lines += ["", "Left global:", ""]

@@ -234,7 +234,7 @@ class Conversion:
         return None
 
     def _runs_otherwise(self, path: str, inside: list[Global]) -> str | None:
-        """Return why the module at a path cannot stand for the operations in it; None if it can."""
+        """Return why replacing the module at a path would miss an operation; None if not."""
         outside = next((o for o in inside if path not in o.within), None)
         if outside is not None:
             return f"the network also calls '{outside.path}' without '{path}' around it"

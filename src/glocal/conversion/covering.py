@@ -16,9 +16,9 @@ __all__ = ["covers_maps"]
 def covers_maps(converted: Converted, size: Size) -> bool:
     """True if every window is known to cover its map on an image of this size.
 
-    Maps are read from a run at this size. Where the network runs other operations than in the
-    scan, the inputs of the converted modules stand for the maps inside, and windows of twice the
-    image cover, whatever it pads.
+    Maps are read from a run at this size. If the network runs other operations there than in the
+    scan, the inputs of the converted modules are compared with the windows instead. Windows of
+    twice the image always cover, whatever the network pads.
     """
     if all(2 * n <= w for n, w in zip(size, converted.window, strict=True)):
         return True

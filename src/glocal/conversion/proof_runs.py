@@ -1,4 +1,4 @@
-"""What a proof runs: private copies of the original and the converted network, and inputs."""
+"""Private copies of the original and the converted network, and the inputs of a proof."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,18 +90,18 @@ class Network:
     Args:
         model: which is not changed.
         make_args: makes its arguments, see `discover.MakeArgs`.
-        awake: the random parameters by the id of those that they replace; shared between two
-            networks that share parameters.
+        nonzero: random parameters by the id of the zero parameters that they replace; two
+            networks that share parameters share this dict.
     """
 
     def __init__(
-        self, model: nn.Module, make_args: MakeArgs, awake: dict[int, nn.Parameter]
+        self, model: nn.Module, make_args: MakeArgs, nonzero: dict[int, nn.Parameter]
     ) -> None:
         self.module = isolated_copy(model)
         self._make_args = make_args
         first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
         self._widen = first.device.type == "cpu" and first.dtype in (torch.float16, torch.bfloat16)
-        _wake(self.module, awake)
+        _wake(self.module, nonzero)
         if self._widen:
             self.module.float()
         self._buffers = [
@@ -161,11 +161,11 @@ class Pair:
     """
 
     def __init__(self, converted: Converted) -> None:
-        awake: dict[int, nn.Parameter] = {}
+        nonzero: dict[int, nn.Parameter] = {}
         make_args = converted.scan.make_args
         self.converted = converted
-        self.original = Network(converted.model, make_args, awake)
-        self.local = Network(converted.root, make_args, awake)
+        self.original = Network(converted.model, make_args, nonzero)
+        self.local = Network(converted.root, make_args, nonzero)
 
 
 @contextmanager

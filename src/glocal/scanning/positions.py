@@ -291,6 +291,11 @@ def _taken(call: Call, operand: Operand, layout: Layout) -> tuple[Layout, ...]:
     return tuple(result)
 
 
+def _global(outputs: tuple[tuple[Dim, ...], ...], problem: str) -> _OnePart:
+    """The result for a call that is global for this reason."""
+    return _OnePart(tuple({} for _ in outputs), problem=problem)
+
+
 def _moved_part(
     index: int,
     calls: Calls,
@@ -324,7 +329,7 @@ def _moved_part(
         for axis in axes if returned else (*roles(each), *where):
             place = where.get(axis, WHOLE)
             if not found.setdefault(axis, place).same(place):
-                return _OnePart(tuple({} for _ in outputs), problem=_OTHER)
+                return _global(outputs, _OTHER)
     return _OnePart(tuple(_moved_only(found) for _ in outputs))
 
 
@@ -386,13 +391,13 @@ def _cut(
             ]
         if not axis:  # of flattened pixels
             if tuple(lengths) != whole:
-                return _OnePart(tuple({} for _ in outputs), problem=MIDDLE)
+                return _global(outputs, MIDDLE)
             made.append(places)
             strips.append(frozenset[str]())
             continue
         start, length = _share(starts, whole, axis), _share(lengths, whole, axis) * step
         if not length and start not in (0, 1):
-            return _OnePart(tuple({} for _ in outputs), problem=MIDDLE)
+            return _global(outputs, MIDDLE)
         strips.append(frozenset([axis] if not length else []))
         place = places.get(axis, WHOLE)
         if length and (start or length != 1):
@@ -421,14 +426,12 @@ def _turned(
     for number, dim in enumerate(along):
         axes = {letter for factor in dims[dim] for letter in role(factor.sizes)}
         if any(factor.grid for factor in dims[dim]) and not axes:
-            return _OnePart(
-                tuple({} for _ in outputs), problem="it moves the cells of a growing grid"
-            )
+            return _global(outputs, "it moves the cells of a growing grid")
         if name == "roll":
             shifts = [_listed(call.arguments["shifts"])[number] for call in calls]
             if not given.get("dims") or len(axes) > 1:
                 if axes and role((shifts[0], shifts[1], shifts[2])):
-                    return _OnePart(tuple({} for _ in outputs), problem=ORDER)
+                    return _global(outputs, ORDER)
                 continue
             axis = _axis(dims[dim])
             share = _share(shifts, product(dims[dim]), axis) % 1 if axis else Fraction(0)
@@ -469,13 +472,11 @@ def _padded(
         if not axis:
             grows = any(role((p[0], p[1], p[2])) for p in (before, after))
             if grows and roles([dim]):  # flattened pixels; a statistic may be spread
-                return _OnePart(
-                    tuple({} for _ in outputs), problem="its padding grows with the image"
-                )
+                return _global(outputs, "its padding grows with the image")
             continue
         left, right = _share(before, whole, axis), _share(after, whole, axis)
         if (left > 0 or right > 0) and calls[0].name in _PADS:
-            return _OnePart(tuple({} for _ in outputs), problem="its padding grows with the image")
+            return _global(outputs, "its padding grows with the image")
         if left or right:
             place = new.get(axis, WHOLE).part(-left, 1 + right, index)
             new[axis] = WHOLE if place.same(WHOLE) else place
@@ -490,9 +491,7 @@ def _repeated(
 ) -> _OnePart:
     times = list(calls[0].arguments["repeats"])[-len(dims) :]
     if any(roles([dim]) and n != 1 for dim, n in zip(dims, times, strict=True)):
-        return _OnePart(
-            tuple({} for _ in outputs), problem="it puts copies of the map side by side"
-        )
+        return _global(outputs, "it puts copies of the map side by side")
     return _OnePart(tuple(_moved_only(places) for out in outputs))
 
 
@@ -527,7 +526,7 @@ def _at_positions(
         given = call.arguments["indices"]
         along = [d for d, each in enumerate(given) if each is not None]  # type: ignore[assignment]
     if any(roles([dims[d]]) or any(factor.grid for factor in dims[d]) for d in along):
-        return _OnePart(tuple({} for _ in outputs), problem=POSITIONS)
+        return _global(outputs, POSITIONS)
     return _OnePart(tuple(_moved_only(places) for out in outputs))
 
 

@@ -1,4 +1,4 @@
-"""Finds what in a captured graph follows the floating-point type of the block's inputs.
+"""Finds the constants of a graph that depend on the floating-point type of its inputs.
 
 A capture holds types as constants: `x.new_zeros(1, dtype=x.dtype)` becomes a tensor of the type
 that the example had. A second capture in another type tells which of them came from the inputs:
@@ -27,12 +27,12 @@ _LIMITS = ("eps", "max", "min", "tiny", "resolution")
 
 @dataclass(frozen=True)
 class Follows:
-    """What follows the floating-point type of the inputs.
+    """The constants of a graph that depend on the floating-point type of the inputs.
 
     Attributes:
         dtype: the type of the capture.
-        types: every occurrence of it stands for the type of the inputs; False if none does.
-        limits: numbers that stand for an attribute of `torch.finfo` of that type.
+        types: True if `dtype` in the graph means the type of the inputs.
+        limits: numbers that are an attribute of `torch.finfo` of that type.
     """
 
     dtype: torch.dtype = torch.float64
@@ -63,7 +63,7 @@ def follow_dtype(
         The capture, in float64 or float32, and what in it follows the type of the inputs.
 
     Raises:
-        ConversionError: one graph cannot stand for all types.
+        ConversionError: no single graph is right for all types.
     """
     wide = export(torch.float64)
     if not _mentions(wide, torch.float64):

@@ -19,8 +19,12 @@ from glocal.errors import ConversionError
 __all__ = ["ImageByImage"]
 
 State = Literal["one", "first", "front"]
-"""Where the batch is: in no dim, as the value is the same for all images; the first dim, which is
-one for one image; a dim in front of those of one image."""
+"""The dim of the batch:
+
+- one: none; the value is the same for all images
+- first: the first dim, which has size 1 in the graph of one image
+- front: a new dim before those of the graph of one image
+"""
 
 # Operations on (n, c, h, w) that treat each image alone.
 _PER_IMAGE = frozenset(
