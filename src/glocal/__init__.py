@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from glocal import metrics, networks, ops, testing
     from glocal.conversion.localize import localize, plan_of, scan
     from glocal.conversion.rules import DEFAULT_RULES, Local, Rule
+    from glocal.conversion.sources import Source, Statistics
     from glocal.data.datasets import Pair, pairs
     from glocal.exporting.export import Exported, export
     from glocal.inference.options import Tiles
@@ -104,6 +105,8 @@ __all__ = [
     "ScanError",
     "ScoreOptions",
     "Shift",
+    "Source",
+    "Statistics",
     "StatisticsShift",
     "Tiles",
     "Trial",
@@ -153,6 +156,8 @@ _HOMES = {
     "RunOptions": "study.options",
     "ScoreOptions": "study.options",
     "Shift": "study.shift.report",
+    "Source": "conversion.sources",
+    "Statistics": "conversion.sources",
     "StatisticsShift": "study.shift.report",
     "Tiles": "inference.options",
     "Trial": "study.tuning.trials",

@@ -18,7 +18,7 @@ from glocal.scanning.discover import trace_at
 from glocal.scanning.modules import ancestors
 from glocal.texts import size_text
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "excess"]
 
 FULL_SIDE = 160
 """Up to this side, equality is checked where the window just covers the image, too."""
@@ -82,7 +82,7 @@ class Comparison(Pair):
         return all(n <= scanned <= w for n, scanned, w in axes) or covers_maps(made, size)
 
     def _agree(self, wanted: list[Tensor], got: list[Tensor], size: Size) -> bool:
-        difference = _excess(wanted, got)
+        difference = excess(wanted, got)
         return difference <= 1 or (difference < ROUNDING and self._agree_in_float64(size))
 
     def _difference(self, args: Any, size: Size, mode: Mode) -> Miss:
@@ -122,7 +122,7 @@ class Comparison(Pair):
                 for model in (made.model, made.root)
             )
             args = one.arguments(size)
-            return _excess(one.results(args), two.results(args)) <= 1
+            return excess(one.results(args), two.results(args)) <= 1
         except Exception:  # code that creates float32 tensors, say
             return False
 
@@ -150,9 +150,9 @@ class Comparison(Pair):
                 torch.set_rng_state(state)
                 try:
                     got = _tensors(local(*own, **keywords))
-                    if _excess(_tensors(out), got) > 1:
+                    if excess(_tensors(out), got) > 1:
                         found.append(Miss(path, cause_of_difference(source, at), (path,)))
-                    elif _excess(_tensors((a, k)), _tensors((own, keywords))) > 1:
+                    elif excess(_tensors((a, k)), _tensors((own, keywords))) > 1:
                         why = f"{place(module)} writes to its input, and its local form does not"
                         found.append(Miss(path, why, (path,)))
                 except Exception:
@@ -260,7 +260,7 @@ def _is_finite(t: Tensor) -> bool:
     return bool(torch.isfinite(t).all())
 
 
-def _excess(wanted: list[Tensor], got: list[Tensor]) -> float:
+def excess(wanted: list[Tensor], got: list[Tensor]) -> float:
     """Largest difference over what rounding explains; infinite for other shapes or NaNs."""
     if [t.shape for t in wanted] != [t.shape for t in got]:
         return float("inf")

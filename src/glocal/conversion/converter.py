@@ -27,6 +27,8 @@ from glocal.conversion.rewrite import (
 from glocal.conversion.rewrite.capture_errors import reason_of
 from glocal.conversion.rewrite.guards import depends_on_mode
 from glocal.conversion.rules import Rule
+from glocal.conversion.rules.rule import Local
+from glocal.conversion.sources import Source, Sources
 from glocal.conversion.verify import (
     SINGLE_TOLERANCE,
     TOLERANCE,
@@ -59,6 +61,7 @@ class Conversion:
         train_size, window: (height, width) in input pixels.
         rules: tried in order, before rewriting.
         overlap: of the windows of rewritten operations that mix pixels.
+        sources: where the statistics of each module come from.
         refused: by index of an operation, why it stays global whatever its form.
         root: the copy.
     """
@@ -69,6 +72,7 @@ class Conversion:
     window: Size
     rules: Sequence[Rule]
     overlap: Overlap = LEAST
+    sources: Sources = field(default_factory=Sources)
     refused: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,6 +80,7 @@ class Conversion:
         self._keep: tuple[str, ...] = ()
         self._modules = dict(self.root.named_modules())
         self._replaced: set[str] = set()
+        self._on_crops: set[str] = set()
         self._verdicts: dict[Any, str | None] = {}  # of rules
         self._programs: dict[Any, Program | ConversionError] = {}  # of blocks
         self._calls: dict[str, list[Runs]] = {}  # of modules
@@ -114,6 +119,11 @@ class Conversion:
         outermost = [p for p in self._replaced if not self._replaced & {*ancestors(p)[1:]}]
         return {path: self._inside(path) for path in sorted(outermost)}
 
+    @property
+    def on_crops(self) -> list[str]:
+        """Paths of the converted modules whose statistics come from crops."""
+        return sorted(self._on_crops & self.blocks.keys())
+
     def without(self, paths: Iterable[str], why: str) -> "Conversion":
         """The conversion before its run, with the modules at some paths left as they are."""
         refused = {o.index: why for path in paths for o in self._inside(path)}
@@ -124,13 +134,15 @@ class Conversion:
     def _check_patterns(self) -> None:
         paths = sorted({operation.path for operation in self.scan.operations})
         above = {path for each in paths for path in ancestors(each)}
-        unused = [p for p in self._keep if not any(fnmatchcase(path, p) for path in above)]
-        if unused:
-            raise ArgumentError(
-                f"keep_global: no global operation in {', '.join(map(repr, unused))}; global "
-                f"operations are in {', '.join(map(repr, paths[:8]))}"
-                f"{', ...' if len(paths) > 8 else ''}"
-            )
+        given = {"keep_global": self._keep, "statistics": self.sources.patterns}
+        for argument, patterns in given.items():
+            unused = [p for p in patterns if not any(fnmatchcase(path, p) for path in above)]
+            if unused:
+                raise ArgumentError(
+                    f"{argument}: no global operation in {', '.join(map(repr, unused))}; global "
+                    f"operations are in {', '.join(map(repr, paths[:8]))}"
+                    f"{', ...' if len(paths) > 8 else ''}"
+                )
 
     def _is_kept(self, operation: Global) -> bool:
         above = ancestors(operation.path)
@@ -158,11 +170,13 @@ class Conversion:
         """Return the global operations in a module."""
         return [o for o in self.scan.operations if path in ancestors(o.path)]
 
-    def _put(self, path: str, new: nn.Module) -> None:
-        """Replace the module at a path."""
+    def _put(self, path: str, new: nn.Module, source: Source) -> None:
+        """Replace the module at a path by one whose statistics come from a source."""
         old = self._modules[path]
         self.root = replace(self.root, old, take_over(new, old))
         self._replaced.add(path)
+        if source == "crops":
+            self._on_crops.add(path)
 
     # ---- rules
 
@@ -185,12 +199,17 @@ class Conversion:
                     continue
                 feature = operation.feature
                 assert feature is not None
-                window = self._window_on(feature)
-                self._put(path, rule.build(module, window))
+                source = self.sources.source(path, inside)
+                window = self._window_on(feature, source)
+                new = rule.build(module, window)
+                took: Source = source
+                if not any(isinstance(m, Local) for m in new.modules()):
+                    took = "windows"
+                self._put(path, new, took)
                 names = dict.fromkeys(o.function for o in inside)
                 return Row(
                     path, ", ".join(names), inside[0].line, self._at_train_size(feature), window,
-                    "local", rule.name,
+                    "local", rule.name + _note(source, took), took,
                 )  # fmt: skip
         return None
 
@@ -273,18 +292,19 @@ class Conversion:
         problem: TooSmallError | None = None
         for path in ancestors(operation.owner):
             try:
-                new, inside = self._rewritten(path)
+                new, inside, source = self._rewritten(path)
             except TooSmallError as error:
                 problem = error
                 continue
-            self._put(path, new)
-            how = f"rewrite of {path or 'the network'}"
-            return {other.index: self._row(other, "local", how) for other in inside}
+            self._put(path, new, source)
+            wanted = self.sources.source(path, inside)
+            how = f"rewrite of {path or 'the network'}" + _note(wanted, source)
+            return {o.index: self._row(o, "local", how, source, wanted) for o in inside}
         assert problem is not None
         raise problem
 
-    def _rewritten(self, path: str) -> tuple[nn.Module, list[Global]]:
-        """Return the local form of the module at a path, and the global operations in it."""
+    def _rewritten(self, path: str) -> tuple[nn.Module, list[Global], Source]:
+        """Return the local form of the module at a path, its global operations and its source."""
         inside = self._inside(path)
         if any(self._is_kept(o) for o in inside):
             raise ConversionError(f"'{path}' contains an operation named in keep_global")
@@ -296,8 +316,9 @@ class Conversion:
         if (other := self._runs_otherwise(path, inside)) is not None:
             raise TooSmallError(other)
         programs: list[Program] = []
+        source = self.sources.source(path, inside)
         for inputs in self._runs(path):
-            program = self._program(path, inputs, inside)
+            program = self._program(path, inputs, inside, source)
             leaves, structure = tree_flatten(inputs[0])
             if any(known.accepts(structure, list(map(_stand_in, leaves))) for known in programs):
                 raise TooSmallError(f"'{path}' is called with maps of different sizes")
@@ -305,20 +326,20 @@ class Conversion:
         size = self.scan.other_path(path)
         if size and not all(p.guards or p.follows_padding for p in programs):
             raise ConversionError(f"its code runs other operations at {size_text(size)}")
-        feature = inside[0].feature or self.scan.size
+        window = self._window_on(inside[0].feature or self.scan.size, source)
         new = Rewritten.of(
-            module, self._window_on(feature), program=programs[0], others=tuple(programs[1:]),
+            module, window, program=programs[0], others=tuple(programs[1:]),
             original=type(module), path=path, is_guarded=size is not None,
             mode=module.training if depends_on_mode(module) else None,
         )  # fmt: skip
-        return new, inside
+        return new, inside, source if all(p.takes_crops for p in programs) else "windows"
 
-    def _program(self, path: str, inputs: Runs, inside: list[Global]) -> Program:
+    def _program(self, path: str, inputs: Runs, inside: list[Global], source: Source) -> Program:
         """Return the local form of the block at a path for one kind of its calls."""
-        key = self._key(path, inputs)
+        key = (source, *self._key(path, inputs))
         if key not in self._programs:
             try:
-                self._programs[key] = self._proven_program(path, inputs, inside)
+                self._programs[key] = self._proven_program(path, inputs, inside, source)
             except ConversionError as error:
                 self._programs[key] = error
             except Exception as error:  # a graph of a form that nobody thought of
@@ -350,7 +371,9 @@ class Conversion:
             )  # fmt: skip
         return (*self._behaviour[path], value_key(inputs))
 
-    def _proven_program(self, path: str, inputs: Runs, inside: list[Global]) -> Program:
+    def _proven_program(
+        self, path: str, inputs: Runs, inside: list[Global], source: Source
+    ) -> Program:
         """Return the local form of a block after comparing it with the block.
 
         Raises:
@@ -360,7 +383,7 @@ class Conversion:
         module, other_size = self._originals[path], self.scan.other_path(path)
         try:
             block = capture(module, inputs, other_path=other_size is not None)
-            return self._proven(block, module, inputs, inside, other_size)
+            return self._proven(block, module, inputs, inside, other_size, source)
         except TooSmallError:
             raise
         except ConversionError as error:
@@ -369,7 +392,7 @@ class Conversion:
             why = error
         with suppress(ConversionError):
             block = capture(module, inputs, image_by_image=True)
-            return self._proven(block, module, inputs, inside, other_size)
+            return self._proven(block, module, inputs, inside, other_size, source)
         raise why
 
     def _proven(
@@ -379,6 +402,7 @@ class Conversion:
         inputs: Any,
         inside: list[Global],
         other_size: Size | None,
+        source: Source,
     ) -> Program:
         """Return the local form of a captured block, see `_proven_program`."""
         if not block.globals:
@@ -388,7 +412,9 @@ class Conversion:
             program = rewrite(block, lambda _: window, lambda _: window, self.overlap)
             return Rewritten.of(alone, window, program=program)
 
-        program = rewrite(block, self._window_on, self._at_train_size, self.overlap)
+        program = rewrite(
+            block, lambda f: self._window_on(f, source), self._at_train_size, self.overlap
+        )
         feature = next((o.feature for o in inside if o.feature), self.scan.size)
         tolerance = SINGLE_TOLERANCE if block.is_narrow else TOLERANCE
         problem = disagreement(build, module, inputs, feature, 2, tolerance)
@@ -404,20 +430,31 @@ class Conversion:
 
     # ---- rows
 
-    def _window_on(self, feature: Size) -> Size:
-        """Return the window on a map, from the size of the map in the first run of the scan."""
-        return scale_window(feature, self.window, self.scan.size)
+    def _window_on(self, feature: Size, source: Source = "windows") -> Size:
+        """Return the window on a map, from the size of the map in the first run of the scan.
+
+        Statistics from crops are those of a window that is the crop.
+        """
+        window = self.train_size if source == "crops" else self.window
+        return scale_window(feature, window, self.scan.size)
 
     def _at_train_size(self, feature: Size) -> Size:
         """Return the size of a map at the training size, from that in the first run."""
         return scale_window(feature, self.train_size, self.scan.size)
 
-    def _row(self, operation: Global, status: Status, how: str) -> Row:
+    def _row(
+        self,
+        operation: Global,
+        status: Status,
+        how: str,
+        source: Source = "windows",
+        wanted: Source = "windows",
+    ) -> Row:
         feature = operation.feature
         window = None
         if feature and status == "local":
             grid = operation.kind in ("grid", "fourier")
-            window = self._at_train_size(feature) if grid else self._window_on(feature)
+            window = self._at_train_size(feature) if grid else self._window_on(feature, wanted)
             rows, columns = (
                 n if a in operation.axes else 1 for a, n in zip("HW", window, strict=True)
             )
@@ -430,7 +467,13 @@ class Conversion:
             window,
             status,
             how,
+            source,
         )
+
+
+def _note(wanted: Source, source: Source) -> str:
+    """Say in the plan why statistics do not come from where they should."""
+    return "" if wanted == source else "; its statistics cannot come from crops: it mixes pixels"
 
 
 def _stand_in(leaf: Any) -> Any:

@@ -1,7 +1,8 @@
 """Convert a network to local operations, or list what would be converted."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import get_args
 
 import torch
@@ -10,12 +11,16 @@ from torch.nn.parameter import is_lazy
 
 from glocal.conversion.converter import Conversion
 from glocal.conversion.proof import Converted, prove
+from glocal.conversion.proof_of_crops import refuted, take_crops
 from glocal.conversion.rules import DEFAULT_RULES, Rule
 from glocal.conversion.rules.rule import Local
+from glocal.conversion.sources import Sources, Statistics
 from glocal.conversion.train_size import resolve_train_size
+from glocal.conversion.two_passes import run_twice
 from glocal.errors import ArgumentError, ConversionError
 from glocal.ops.windows import LEAST, Overlap, Precision, Size, as_size
 from glocal.scanning.example import Example, scan_network
+from glocal.scanning.modules import ancestors
 from glocal.scanning.plan import Plan, Row
 from glocal.scanning.sandbox import keep_random_state
 
@@ -28,6 +33,8 @@ def localize(
     model: nn.Module,
     train_size: int | Size | None = None,
     *,
+    statistics: Statistics = "windows",
+    stride: float = 1.0,
     window_scale: float = 1.5,
     window: int | Size | None = None,
     window_overlap: Overlap = LEAST,
@@ -58,6 +65,15 @@ def localize(
         train_size: side or (height, width) of its training crops, in pixels. By default the size
             that the model carries as `model.glocal_train_size`; `glocal.load` sets it where the
             checkpoint or its architecture states one.
+        statistics: where the statistic of a global operation comes from. "windows": from a window
+            of the feature map around each pixel, as in the paper. "crops": the network first runs
+            on crops of the training size, where each operation computes what it did in training,
+            and each pixel of the image takes the results of the crops around it, interpolated.
+            "auto": norms and attention from crops, pools from windows (`AUTO`). A mapping gives
+            the source by kind of operation ("pools", "norms", "attention") or by pattern of
+            module paths ("encoder.*"), which comes first; the rest are on windows. Operations that
+            cannot take crops, such as grids, run on windows of the training size.
+        stride: most distance between crops, in crops. 1.0 lays them side by side; 2.0 costs less.
         window_scale: window ÷ training size; 1.5 is the paper's.
         window: side or (height, width) of the window in input pixels, instead of `window_scale`.
         window_overlap: how the windows of rewritten operations that mix pixels (grids, spatial
@@ -96,6 +112,9 @@ def localize(
         raise ArgumentError("the model is converted already; convert the original instead")
     _refuse_lazy(model)
     train = resolve_train_size(model, train_size)
+    sources = Sources.of(statistics)
+    if not stride > 0:
+        raise ArgumentError(f"stride must be above 0, got {stride!r}; 1.0 is one crop")
     if window is None:
         if not window_scale > 0:
             raise ArgumentError(f"window_scale must be above 0, got {window_scale!r}")
@@ -111,13 +130,21 @@ def localize(
         torch.inference_mode(False),
     ):  # inside, torch shows a scan other operations
         found = scan_network(model, train, example)
-        conversion = Conversion(model, found, train, pixels, rules, window_overlap)
+        conversion = Conversion(model, found, train, pixels, rules, window_overlap, sources)
         rows = _run(conversion, patterns, precision, allow_global)
         unproven = _why_unproven(model, verify)
         if not unproven:
             conversion, rows = _proven(conversion, rows, patterns, precision, allow_global)
+        on_crops = conversion.on_crops
+        if on_crops and not unproven:
+            no_crops = refuted(_converted(conversion), on_crops)
+            on_crops = [path for path in on_crops if path not in no_crops]
+            rows = _without_crops(rows, no_crops)
     root = conversion.root
-    setattr(root, _PLAN, Plan(train, pixels, rows, precision, unproven))
+    if on_crops:
+        take_crops(root, on_crops)
+        run_twice(root, train, stride)
+    setattr(root, _PLAN, Plan(train, pixels, rows, precision, unproven, stride))
     return root
 
 
@@ -148,14 +175,7 @@ def _proven(
     """
     missed: dict[str, Row] = {}  # by holder
     while True:
-        local = {o.index for inside in conversion.blocks.values() for o in inside}
-        left = [o for o in conversion.scan.operations if o.index not in local]
-        miss = prove(
-            Converted(
-                conversion.model, conversion.root, conversion.scan, conversion.train_size,
-                conversion.window, conversion.blocks, left, frozenset(missed),
-            )
-        )  # fmt: skip
+        miss = prove(_converted(conversion, missed))
         if miss is None:
             return conversion, rows + tuple(missed.values())
         if not allow_global:
@@ -171,6 +191,36 @@ def _proven(
             missed[miss.holder] = Row(
                 miss.path, "(seen in the proof)", "", None, None, "global", miss.why
             )
+
+
+def _converted(conversion: Conversion, excused: Iterable[str] = ()) -> Converted:
+    """A conversion for its proof, with the paths of modules whose outputs are known to be global.
+
+    Until it takes statistics from crops, a module takes them from windows as large as the crops.
+    """
+    blocks = conversion.blocks
+    local = {o.index for inside in blocks.values() for o in inside}
+    left = [o for o in conversion.scan.operations if o.index not in local]
+    window = conversion.window
+    if any(conversion.sources.source(*block) == "crops" for block in blocks.items()):
+        rows, columns = map(min, window, conversion.train_size)
+        window = (rows, columns)
+    return Converted(
+        conversion.model, conversion.root, conversion.scan, conversion.train_size, window, blocks,
+        left, frozenset(excused),
+    )  # fmt: skip
+
+
+def _without_crops(rows: tuple[Row, ...], reasons: Mapping[str, str]) -> tuple[Row, ...]:
+    """Rows of the plan in which modules that cannot take statistics from crops say so."""
+
+    def row_of(row: Row) -> Row:
+        path = next((path for path in ancestors(row.path) if path in reasons), None)
+        if path is None or row.source == "windows":
+            return row
+        return replace(row, source="windows", how=f"{row.how}; not from crops: {reasons[path]}")
+
+    return tuple(map(row_of, rows))
 
 
 def _why_unproven(model: nn.Module, verify: bool) -> str:
@@ -215,6 +265,8 @@ def scan(
     model: nn.Module,
     train_size: int | Size | None = None,
     *,
+    statistics: Statistics = "windows",
+    stride: float = 1.0,
     window_scale: float = 1.5,
     window: int | Size | None = None,
     window_overlap: Overlap = LEAST,
@@ -242,6 +294,8 @@ def scan(
     converted = localize(
         model,
         train_size,
+        statistics=statistics,
+        stride=stride,
         window_scale=window_scale,
         window=window,
         window_overlap=window_overlap,

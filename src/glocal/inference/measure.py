@@ -167,7 +167,9 @@ def _measured(
         return Tile(along, other) if axis == 0 else Tile(other, along)
 
     size = (length, across) if axis == 0 else (across, length)
-    part = TiledImage(read, size)
+    # The same statistics everywhere: what remains is how far convolutions reach.
+    statistics = image.statistics and image.statistics.averaged()
+    part = TiledImage(read, size, statistics=statistics)
     with recorded_grids() as lengths, peak_memory(runner.device) as larger:
         reference, scale = run_tile(TilePlan(size, size, 0), runner, part, tile(0))
         image.convert(reference)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from glocal.errors import GlocalWarning
 from glocal.inference.blending import FALLBACK_TILES, blended, blended_sizes
+from glocal.inference.crop_statistics import with_statistics
 from glocal.inference.measure import measure, pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
@@ -115,6 +116,7 @@ def restore(
                     raise
             # outside of the handler, whose traceback would keep the tensors alive
             max_pixels = math.prod(size) / 2
+        tiled = with_statistics(runner, tiled, pixels_that_fit(runner, tiled, budget))
         tile_plan = measured_plan(runner, tiled, window, tiles, budget, max_pixels)
         if max_pixels < math.inf:
             warnings.warn(

@@ -20,6 +20,7 @@ from glocal.inference.geometry import Tile
 from glocal.inference.plan import TilePlan
 from glocal.inference.runner import ModelRunner, is_out_of_memory
 from glocal.inference.tensors import warn_not_finite
+from glocal.ops.crops import CropStatistics, Replay, running
 from glocal.ops.placement import placed
 from glocal.ops.windows import Size
 from glocal.texts import size_text
@@ -38,11 +39,13 @@ class TiledImage:
         read: rows and columns of the image, as (b, c, h, w) in its own dtype.
         size: (height, width).
         convert: turns a restored part into the form that the caller stores; its memory counts.
+        statistics: of its crops, for a network that takes them from there.
     """
 
     read: Callable[[slice, slice], Tensor]
     size: Size
     convert: Callable[[Tensor], object] = lambda restored: restored
+    statistics: CropStatistics | None = None
 
 
 def run(
@@ -144,7 +147,11 @@ def run_tile(
 ) -> tuple[Tensor, int]:
     """As `TileRunner`, but raises if memory runs out."""
     part = image.read(*tile.extent)
-    where = placed(plan.placement(tile)) if plan.resolutions else contextlib.nullcontext()
-    with where:
+    with contextlib.ExitStack() as context:
+        if plan.resolutions:
+            context.enter_context(placed(plan.placement(tile)))
+        if image.statistics is not None:
+            here = image.statistics.seen_from(tile.rows.start, tile.columns.start)
+            context.enter_context(running(Replay(here)))
         result, scale = runner.restore(part)
     return result[..., *tile.core_in_tile(scale)], scale

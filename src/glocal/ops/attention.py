@@ -1,21 +1,30 @@
 """Transposed attention on overlapping windows."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from glocal.errors import ArgumentError
 from glocal.ops import exported, operators
 from glocal.ops.attention_by_cells import channel_attention
+from glocal.ops.crops import mixed
 from glocal.ops.kernels import attention as kernel
 from glocal.ops.kernels.plain import is_transformed, wants_gradient
+from glocal.ops.numerics import sum_dtype
 from glocal.ops.programs import is_compiling, is_exporting
-from glocal.ops.windows import Size
+from glocal.ops.windows import Precision, Size
 
 __all__ = ["local_channel_attention"]
 
 
 def local_channel_attention(
-    q: Tensor, k: Tensor, v: Tensor, temperature: Tensor | float, window: Size, eps: float = 1e-12
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    temperature: Tensor | float,
+    window: Size,
+    eps: float = 1e-12,
+    precision: Precision = "exact",
 ) -> Tensor:
     """Transposed (channel by channel) attention on overlapping windows, overlaps averaged.
 
@@ -42,6 +51,8 @@ def local_channel_attention(
         ArgumentError: q, k and v differ in shape.
     """
     temperature = torch.as_tensor(temperature, device=q.device).expand(q.shape[1], 1, 1)
+    if precision == "crops":
+        return mixed(v, lambda: _attention(q, k, temperature, eps))
     if is_exporting():
         return exported.channel_attention(q, k, v, temperature, window, eps)
     compiling = is_compiling()
@@ -63,3 +74,10 @@ def _by_operator(*inputs: Tensor) -> bool:
         and not any(is_transformed(t) for t in inputs)
         and kernel.takes(*(t.detach() for t in inputs[:3]))
     )
+
+
+def _attention(q: Tensor, k: Tensor, temperature: Tensor, eps: float) -> Tensor:
+    """The attention matrices of whole maps, (b, heads, c, c)."""
+    dtype = sum_dtype(q)
+    q, k = (F.normalize(t.to(dtype).flatten(-2), dim=-1, eps=eps) for t in (q, k))
+    return (q @ k.mT * temperature).softmax(-1)

@@ -16,6 +16,12 @@ __all__ = [
 
 def window_of_pixel(axis: AxisWindows, device: torch.device) -> Tensor:
     """Index of the window of each pixel, (size,); a fraction for a pixel between two windows."""
+    if axis.centres:
+        centres = torch.tensor(axis.centres, dtype=torch.float64)
+        pixels = torch.arange(axis.size, dtype=torch.float64)
+        left = torch.searchsorted(centres, pixels, right=True).sub(1).clamp(0, axis.count - 2)
+        share = (pixels - centres[left]) / (centres[left + 1] - centres[left])
+        return (left + share.clamp(0, 1)).to(device)
     place = (torch.arange(axis.size, device=device) - axis.before).clamp_min(0)
     if axis.step > 1:
         place = place / axis.step

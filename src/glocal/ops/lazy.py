@@ -6,11 +6,15 @@ full map to torch. What is made of it alone is computed once per window, and no 
 where it meets pixels.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from glocal.errors import ArgumentError
+from glocal.ops.crops import recorded
 from glocal.ops.forms import moment_windows_of, windows_of
+from glocal.ops.moments import global_moments
 from glocal.ops.numerics import by_slices, sum_dtype
 from glocal.ops.windows import Precision, Size
 
@@ -19,6 +23,8 @@ __all__ = ["local_max", "local_mean", "local_moments", "local_norm", "local_sum"
 
 def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
     """`ops.local_mean` as a lazy map."""
+    if precision == "crops":
+        return _of_crops(x, lambda: x.mean((-2, -1), keepdim=True))
     windows = windows_of(x, window, precision)
     if windows.cover_map:
         return x.mean((-2, -1), keepdim=True)
@@ -27,14 +33,18 @@ def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tenso
 
 def local_sum(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
     """`ops.local_sum` as a lazy map."""
+    if precision == "crops":
+        return _of_crops(x, lambda: x.sum((-2, -1), keepdim=True))
     windows = windows_of(x, window, precision)
     if windows.cover_map:
         return x.sum((-2, -1), keepdim=True)
     return windows.as_map(windows.sums(x.to(sum_dtype(x))).to(x.dtype))
 
 
-def local_max(x: Tensor, window: Size) -> Tensor:
-    """`ops.local_max` as a lazy map."""
+def local_max(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+    """`ops.local_max` as a lazy map; a maximum of windows is always exact."""
+    if precision == "crops":
+        return _of_crops(x, lambda: x.amax((-2, -1), keepdim=True))
     # In eager mode tied maxima share the gradient, as in torch; the operator gives it to the first.
     windows = windows_of(x, window, operators_train=False)
     if windows.cover_map:
@@ -44,6 +54,8 @@ def local_max(x: Tensor, window: Size) -> Tensor:
 
 def local_norm(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
     """`ops.local_norm` as a lazy map."""
+    if precision == "crops":
+        return _of_crops(x, lambda: torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True))
     windows = windows_of(x, window, precision)
     if windows.cover_map:
         whole: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
@@ -68,6 +80,9 @@ def local_moments(
         raise ArgumentError(
             f"groups must divide the channels: got {groups} groups of {x.shape[1]} channels"
         )
+    if precision == "crops":
+        mean, variance = recorded(_size(x), lambda: global_moments(x, groups, correction))
+        return mean, variance
     windows = moment_windows_of(x, window, precision)
     mean, variance = windows.moments(x, groups)
     if correction:
@@ -77,3 +92,12 @@ def local_moments(
         spare = spare.clamp_min(0) if isinstance(spare, Tensor) else max(spare, 0)
         variance = variance * number / spare
     return windows.as_map(mean), windows.as_map(variance)
+
+
+def _of_crops(x: Tensor, compute: Callable[[], Tensor]) -> Tensor:
+    """A statistic of a map from crops; `compute` makes it from the whole map."""
+    return recorded(_size(x), lambda: (compute(),))[0]
+
+
+def _size(x: Tensor) -> Size:
+    return x.shape[-2], x.shape[-1]

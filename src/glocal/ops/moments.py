@@ -7,7 +7,13 @@ from torch import Tensor
 
 from glocal.ops.numerics import widest_dtype
 
-__all__ = ["group_channels", "merge_moments", "moments_by_means", "scale_and_shift"]
+__all__ = [
+    "global_moments",
+    "group_channels",
+    "merge_moments",
+    "moments_by_means",
+    "scale_and_shift",
+]
 
 
 def moments_by_means(
@@ -33,6 +39,13 @@ def moments_by_means(
     first = means(offset.sum(2), channels)
     second = means(offset.square().sum(2), channels)
     return first + centre[:, :, 0], (second - first.square()).clamp_min(0)
+
+
+def global_moments(x: Tensor, groups: int, correction: int = 0) -> tuple[Tensor, Tensor]:
+    """Mean and variance over the whole map and groups of channels, 2 × (b, groups, 1, 1)."""
+    wide = group_channels(x.to(widest_dtype(x)), groups)
+    variance, mean = torch.var_mean(wide, (2, 3, 4), correction=correction)
+    return mean[..., None, None], variance[..., None, None]
 
 
 def merge_moments(mean: Tensor, variance: Tensor, groups: int) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glocal.errors import ArgumentError
+from glocal.ops.crops import recorded
 from glocal.ops.forms import moment_windows_of, windows_of
-from glocal.ops.moments import group_channels, scale_and_shift
+from glocal.ops.kernels import native
+from glocal.ops.kernels.plain import is_plain
+from glocal.ops.moments import global_moments, group_channels, scale_and_shift
 from glocal.ops.numerics import by_slices, sum_dtype
+from glocal.ops.window_map import WindowMap
 from glocal.ops.windows import Precision, Size
 
 __all__ = ["local_group_norm", "local_instance_norm", "local_layer_norm"]
@@ -38,6 +42,8 @@ def local_instance_norm(
     Returns:
         (b, c, h, w) in the dtype of `x`.
     """
+    if precision == "crops":
+        return _from_crops(x, x.shape[1], weight, bias, eps)
     if windows_of(x, window).cover_map:
         # The kernel of F.instance_norm, which refuses a map of one pixel itself.
         cudnn = torch.backends.cudnn.enabled
@@ -77,6 +83,8 @@ def local_group_norm(
         raise ArgumentError(
             f"groups must divide the channels: got {groups} groups of {x.shape[1]} channels"
         )
+    if precision == "crops":
+        return _from_crops(x, groups, weight, bias, eps)
     if windows_of(x, window).cover_map:
         return F.group_norm(x, groups, weight, bias, eps)
     return _normalise(x, window, groups, weight, bias, eps, precision)
@@ -108,6 +116,25 @@ def local_layer_norm(
         (b, c, h, w) in the dtype of `x`.
     """
     return local_group_norm(x, 1, window, weight, bias, eps, precision)
+
+
+def _from_crops(
+    x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Group norm by the mean and 1 / deviation of crops."""
+
+    def compute() -> tuple[Tensor, Tensor]:
+        mean, variance = global_moments(x, groups)
+        each = (mean, (variance + eps).rsqrt())
+        mean, scale = (t.to(sum_dtype(x)).repeat_interleave(x.shape[1] // groups, 1) for t in each)
+        return mean, scale
+
+    mean, scale = recorded((x.shape[-2], x.shape[-1]), compute)
+    plain = native.takes(x) and all(t is None or is_plain(t) for t in (weight, bias))
+    if plain and type(mean) is WindowMap and type(scale) is WindowMap:
+        return native.normalise(x, mean.values, scale.values, mean.axes, weight, bias)
+    wide = x.to(sum_dtype(x))
+    return scale_and_shift(((wide - mean) * scale).to(x.dtype), weight, bias)
 
 
 def _normalise(

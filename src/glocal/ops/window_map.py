@@ -71,7 +71,7 @@ class WindowMap(Tensor):
     @property
     def interpolated(self) -> bool:
         """True if there are pixels between the windows that have values."""
-        return any(axis.step > 1 for axis in self.axes)
+        return any(axis.interpolated for axis in self.axes)
 
     def padded(self) -> Tensor:
         """The full map as a plain tensor."""
@@ -202,7 +202,7 @@ def values_of(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """
     if isinstance(x, WindowMap):
         axes = x.axes
-        return x.values, lambda values: WindowMap(values, axes)
+        return x.values, lambda values: type(x)(values, axes)
     return x, lambda values: values
 
 
@@ -219,10 +219,10 @@ def values_like(x: Tensor, other: Tensor) -> Tensor:
         if x.axes == other.axes:
             return x.values
         x = x.padded()
-    rows, columns = (
-        slice(a.before, a.before + (a.count - 1) * a.step + 1, a.step) for a in other.axes
-    )
-    return x[..., rows, columns]
+    rows, columns = (axis.pixels() for axis in other.axes)
+    if isinstance(rows, slice) and isinstance(columns, slice):
+        return x[..., rows, columns]
+    return x[..., rows, :][..., columns]
 
 
 def _keeps_pixels(func: Any, args: tuple[Any, ...]) -> bool:

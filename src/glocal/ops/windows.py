@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Size: TypeAlias = tuple[int, int]
-Precision: TypeAlias = Literal["exact", "fast"]
+Precision: TypeAlias = Literal["exact", "fast", "crops"]
 
 GRID = 16
 """Places along a window at which a fast statistic is computed; others are interpolated."""
@@ -70,12 +70,26 @@ class AxisWindows:
         count: number of windows that have a value.
         before: index of the pixel whose window is the first of them.
         step: pixels from one window to the next; values in between are interpolated.
+        centres: places of the windows along the axis in pixels, where they are not evenly spaced;
+            then `before` and `step` have no meaning.
     """
 
     size: int
     count: int
     before: int = 0
     step: int = 1
+    centres: tuple[float, ...] = ()
+
+    @property
+    def interpolated(self) -> bool:
+        """True if there are pixels between the windows."""
+        return self.step > 1 or bool(self.centres)
+
+    def pixels(self) -> slice | list[int]:
+        """The pixel of each window."""
+        if self.centres:
+            return [round(centre) for centre in self.centres]
+        return slice(self.before, self.before + (self.count - 1) * self.step + 1, self.step)
 
     def runs(self) -> list[tuple[slice, slice, int]]:
         """Runs of pixels before, on and after the windows: pixels, windows, number of pixels.

@@ -24,6 +24,8 @@ from glocal.images.sample_files import (
     encode_file,
     read_header,
 )
+from glocal.inference.crop_statistics import with_statistics
+from glocal.inference.measure import pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import TilesLike, as_tiles
@@ -142,9 +144,11 @@ def restore_streamed(
             image = TiledImage(_reader(work), header.size, back)
             bound = memory_limit(runner.device, memory)
             with eval_mode(model, runner.device), torch.inference_mode(), bound:
+                budget = memory_budget(runner.device, memory, 0)
+                fitting = min(pixels_that_fit(runner, image, budget), STREAMED_PIXELS)
+                image = with_statistics(runner, image, fitting)
                 plan = _resumed_plan(work, header.size)
                 if plan is None:
-                    budget = memory_budget(runner.device, memory, 0)
                     within = replace(tiles, size=_within(tiles.given_size, header.size))
                     plan = measured_plan(runner, image, window, within, budget, STREAMED_PIXELS)
                     work.journal.append(_line_of(plan))

@@ -50,6 +50,7 @@ class Row:
         window: (height, width) of its window in pixels of that map; None if it is not local.
         status: "local"; "kept" global because `keep_global` names it; or left "global".
         how: the rule or rewrite that makes it local, or why it stays global.
+        source: "windows" of its map, or "crops" of the input, from which its statistics come.
     """
 
     path: str
@@ -59,6 +60,7 @@ class Row:
     window: Size | None
     status: Status
     how: str
+    source: Literal["windows", "crops"] = "windows"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Plan:
         rows: the operations, in the order in which they run.
         precision: "exact" or "fast" window statistics, as in `localize`.
         unproven: why `localize` did not prove the conversion; empty if it did.
+        stride: most distance between crops, in crops, where statistics come from crops.
     """
 
     train_size: Size
@@ -86,6 +89,12 @@ class Plan:
     rows: tuple[Row, ...]
     precision: Precision = "exact"
     unproven: str = ""
+    stride: float = 1.0
+
+    @property
+    def takes_crops(self) -> bool:
+        """True if statistics of the network come from crops."""
+        return any(row.source == "crops" for row in self.rows)
 
     def with_status(self, status: Status) -> tuple[Row, ...]:
         """The rows with this status, in order."""
@@ -111,7 +120,7 @@ class Plan:
             precision = data.get("precision", "exact")
             return cls(
                 _size(data["train_size"]), _size(data["window"]), rows, precision,
-                data.get("unproven", ""),
+                data.get("unproven", ""), data.get("stride", 1.0),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError) as error:
             raise ArgumentError(
@@ -121,7 +130,8 @@ class Plan:
     def __str__(self) -> str:
         head = (
             f"training size {_text(self.train_size)}, window {_text(self.window)} (input pixels)"
-            + (", fast statistics\n" if self.precision == "fast" else "\n")
+            + (", fast statistics" if self.precision == "fast" else "")
+            + (f", crops at most {self._stride_text()} apart\n" if self.takes_crops else "\n")
         )
         if not self.rows:
             return head + "no global operations: nothing to convert"
@@ -134,13 +144,17 @@ class Plan:
                     row.operation,
                     row.line,
                     _text(row.feature),
-                    _text(row.window),
+                    "crops" if row.source == "crops" else _text(row.window),
                     how + row.how,
                 )
             )
         warned = (f"warning: {text}" for text in self.warnings())
         doubt = [f"not proven: {self.unproven}"] if self.unproven else []
         return head + "\n".join([text_table(table), self.summary(), *doubt, *warned])
+
+    def _stride_text(self) -> str:
+        rows, columns = (max(1, round(n * self.stride)) for n in self.train_size)
+        return size_text((rows, columns))
 
     def summary(self) -> str:
         """The numbers of operations that are local, left global and kept global, in one line."""
@@ -161,7 +175,7 @@ class Plan:
         the window 12x12 has 3.5 % of the pixels of a training crop (64x64); ...
         instance_norm in 'norm' has windows of 6x6 = 36 pixels, but 1024 pixels in training; ...
         """
-        local = self.with_status("local")
+        local = [row for row in self.with_status("local") if row.source == "windows"]
         if not local:
             return ()
         remedy = "choose a larger window, or let `glocal tune` choose one"

@@ -83,6 +83,8 @@ class Program:
         follows_law_of_windows: as in `classify.Classification`.
         returned: position of a result to that of the leaf which it is: one that is written to.
         follows: constants of this type take the type of the inputs; None if none do.
+        takes_crops: True if its statistics can come from crops: it has no strips, padded maps or
+            windows of pixels.
         follows_padding: True if the block pads maps by an amount that depends on the image, and
             the program does so too.
     """
@@ -99,6 +101,7 @@ class Program:
     follows_law_of_windows: bool = False
     returned: dict[int, int] = field(default_factory=dict)
     follows: torch.dtype | None = None
+    takes_crops: bool = False
     follows_padding: bool = False
 
     def accepts(self, structure: TreeSpec, leaves: list[Any]) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from glocal.conversion.rewrite import runtime
+from glocal.conversion.rewrite import runtime, strip_runtime
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.classify import Classification, classify
 from glocal.conversion.rewrite.dtypes import make_symbolic
@@ -29,7 +29,7 @@ from glocal.conversion.rewrite.emit_reductions import DeferredValues, emit_norm
 from glocal.conversion.rewrite.joined_strips import emit_on_joined, emit_part
 from glocal.conversion.rewrite.nodes import line_of, operation
 from glocal.conversion.rewrite.padding import Padded, padded_maps, padding_below_statistic
-from glocal.conversion.rewrite.program import DTYPE, Program
+from glocal.conversion.rewrite.program import DTYPE, PRECISION, Program
 from glocal.conversion.rewrite.regions import regions
 from glocal.conversion.rewrite.roles import (
     Alias,
@@ -162,6 +162,7 @@ def _program(emission: Emission, classification: Classification) -> Program:
     for node in graph.find_nodes(op="placeholder"):
         if not node.users:
             graph.erase_node(node)
+    takes_crops = _takes_crops(graph)
     _unify_precision(graph)
     reads = tuple(str(node.target) for node in graph.find_nodes(op="placeholder"))
     return Program(
@@ -177,6 +178,7 @@ def _program(emission: Emission, classification: Classification) -> Program:
         classification.follows_law_of_windows,
         _returned_arguments(block),
         block.floats.dtype if block.floats.types else None,
+        takes_crops,
     )
 
 
@@ -190,13 +192,30 @@ def _returned_arguments(block: Block) -> dict[int, int]:
     }
 
 
+_WITHOUT_CROPS = frozenset(
+    {runtime.cut_back, runtime.unfold_windows, runtime.fold_windows}
+    | {getattr(strip_runtime, name) for name in strip_runtime.__all__}
+)
+"""Functions whose results on crops say nothing about pixels of the image."""
+
+
+def _takes_crops(graph: fx.Graph) -> bool:
+    """True if the program has statistics of whole windows and nothing that mixes pixels."""
+    called = {node.target for node in graph.nodes if node.op == "call_function"}
+    has_statistics = bool(graph.find_nodes(op="placeholder", target=PRECISION))
+    return has_statistics and not called & _WITHOUT_CROPS
+
+
 def _unify_precision(graph: fx.Graph) -> None:
     """Make all statistics exact if one is a maximum, which always is.
 
     A fast statistic has values for fewer windows, and would not fit the maximum where they meet.
     """
     statistics = graph.find_nodes(op="call_function", target=runtime.window_statistic)
-    if any(node.args[1] in ("amax", "amin") for node in statistics):
-        for node in graph.nodes:
-            if "precision" in node.kwargs:
-                node.kwargs = {**node.kwargs, "precision": "exact"}
+    if not any(node.args[1] in ("amax", "amin") for node in statistics):
+        return
+    (precision,) = graph.find_nodes(op="placeholder", target=PRECISION)
+    with graph.inserting_after(precision):
+        exact = graph.call_function(runtime.exact_unless_crops, (precision,))
+        exact.meta["is_wrapped"] = True
+    precision.replace_all_uses_with(exact, lambda user: user is not exact)

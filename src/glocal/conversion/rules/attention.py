@@ -1,9 +1,14 @@
-"""Transposed (channel by channel) self-attention, recognised by the shapes of its parameters."""
+"""Transposed (channel by channel) self-attention, recognised by the shapes of its parameters.
 
+With statistics from crops the second pass knows the attention: it computes no queries and keys.
+"""
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glocal.conversion.rules.rule import Local, Rule
 from glocal.ops import local_channel_attention
+from glocal.ops.crops import is_replaying
 from glocal.ops.windows import Size
 
 __all__ = ["MDTA", "SPECTRAL_ATTENTION", "LocalMDTA", "LocalSpectralAttention"]
@@ -25,8 +30,12 @@ class LocalMDTA(Local):
         """(b, c, h, w) to (b, c, h, w)."""
         temperature, qkv, depthwise, project = (getattr(self, name) for name in self.parts)
         heads = temperature.shape[0]
-        q, k, v = (t.unflatten(1, (heads, -1)) for t in depthwise(qkv(x)).chunk(3, 1))
-        out = local_channel_attention(q, k, v, temperature, self.window)
+        if self.precision == "crops" and is_replaying() and _alone(qkv) and _alone(depthwise):
+            v = _last_third(depthwise, _last_third(qkv, x)).unflatten(1, (heads, -1))
+            q = k = v  # the attention is known
+        else:
+            q, k, v = (t.unflatten(1, (heads, -1)) for t in depthwise(qkv(x)).chunk(3, 1))
+        out = local_channel_attention(q, k, v, temperature, self.window, precision=self.precision)
         projected: Tensor = project(out.flatten(1, 2))
         return projected
 
@@ -56,11 +65,27 @@ class LocalSpectralAttention(Local):
 
         plain = to_v(x)
         v = split(plain) if illumination is None else split(plain) * split(illumination)
+        known = self.precision == "crops" and is_replaying()
         # In these networks keys attend to queries.
-        out = local_channel_attention(split(to_k(x)), split(to_q(x)), v, rescale, self.window)
+        k, q = (v, v) if known else (split(to_k(x)), split(to_q(x)))
+        out = local_channel_attention(k, q, v, rescale, self.window, precision=self.precision)
         mixed: Tensor = project(out.flatten(1, 2).permute(0, 2, 3, 1))
         placed: Tensor = positions(plain.permute(0, 3, 1, 2))
         return mixed + placed.permute(0, 2, 3, 1)
+
+
+def _alone(conv: nn.Module) -> bool:
+    """True for a convolution of which a part may run: no hook looks at it, zeros pad it."""
+    hooked = conv._forward_hooks or conv._forward_pre_hooks
+    return type(conv) is nn.Conv2d and not hooked and conv.padding_mode == "zeros"
+
+
+def _last_third(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The last third of the channels of a convolution, dense or depthwise."""
+    c = conv.out_channels // 3
+    bias = None if conv.bias is None else conv.bias[-c:]
+    groups = 1 if conv.groups == 1 else c
+    return F.conv2d(x, conv.weight[-c:], bias, conv.stride, conv.padding, conv.dilation, groups)
 
 
 def _per_head(module: nn.Module) -> str | None:

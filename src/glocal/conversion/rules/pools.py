@@ -21,7 +21,7 @@ class LocalMaxPool2d(Local, nn.AdaptiveMaxPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(b, c, h, w) to maxima (b, c, h or 1, w or 1): 1 where the window covers the axis."""
-        return local_max(input, self.window)
+        return local_max(input, self.window, self.precision)
 
 
 def _to_one(module: nn.Module) -> bool:

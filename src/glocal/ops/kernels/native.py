@@ -5,10 +5,13 @@ the two.
 """
 
 import ctypes
+from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from glocal.ops.interpolation import window_of_pixel
 from glocal.ops.kernels.library import INDEX, POINTER, library
 from glocal.ops.kernels.plain import is_plain
 from glocal.ops.windows import AxisWindows, Size
@@ -19,6 +22,7 @@ __all__ = [
     "instance_norm",
     "moments",
     "multiply",
+    "normalise",
     "takes",
     "window_sums",
 ]
@@ -27,7 +31,8 @@ _FUNCTIONS = (
     ("glocal_window_sums", (*[POINTER] * 2, *[INDEX] * 8, ctypes.c_float)),
     ("glocal_moments", (*[POINTER] * 3, *[INDEX] * 9)),
     ("glocal_block_sums", (*[POINTER] * 2, *[INDEX] * 9)),
-    ("glocal_multiply", (*[POINTER] * 3, *[INDEX] * 11)),
+    ("glocal_multiply", (*[POINTER] * 3, *[INDEX] * 6, *[POINTER] * 4, INDEX)),
+    ("glocal_normalise", (*[POINTER] * 6, *[INDEX] * 6, *[POINTER] * 4, *[INDEX] * 2)),
     ("glocal_instance_norm", (*[POINTER] * 4, *[INDEX] * 10, ctypes.c_double)),
 )
 _LANES = 16
@@ -105,12 +110,53 @@ def multiply(x: Tensor, values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -
     assert library is not None
     values = values.contiguous(memory_format=_format(x))
     out = torch.empty_like(x)
+    places = _places(axes, x)
     failed = library.glocal_multiply(
         x.data_ptr(),
         values.data_ptr(),
         out.data_ptr(),
         *_shape(x),
-        *(n for axis in axes for n in (axis.count, axis.before, axis.step)),
+        *values.shape[-2:],
+        *(place.data_ptr() for place in places),
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError(f"not enough memory for a row of a map {tuple(x.shape)}")
+    return out
+
+
+def normalise(
+    x: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    axes: tuple[AxisWindows, AxisWindows],
+    weight: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """(x - mean) · scale · weight + bias, with mean and scale of windows, interpolated.
+
+    Args:
+        x: (b, c, h, w).
+        mean, scale: (b, c, windows down, windows along).
+        axes: the windows of the pixels along rows and columns.
+        weight, bias: (c,) or None.
+    """
+    library = _library()
+    assert library is not None
+    mean, scale = (t.float().contiguous(memory_format=_format(x)) for t in (mean, scale))
+    affine = [None if t is None else t.detach().float().contiguous() for t in (weight, bias)]
+    out = torch.empty_like(x)
+    places = _places(axes, x)
+    failed = library.glocal_normalise(
+        x.data_ptr(),
+        mean.data_ptr(),
+        scale.data_ptr(),
+        *(None if t is None else t.data_ptr() for t in affine),
+        out.data_ptr(),
+        *_shape(x),
+        *mean.shape[-2:],
+        *(place.data_ptr() for place in places),
+        x.shape[1],
         torch.get_num_threads(),
     )
     if failed:
@@ -153,6 +199,21 @@ def moments(x: Tensor, window: Size) -> tuple[Tensor, Tensor]:
     if failed:
         raise MemoryError(f"not enough memory for the moments of a map {tuple(x.shape)}")
     return mean, variance
+
+
+def _places(axes: tuple[AxisWindows, AxisWindows], x: Tensor) -> list[Tensor]:
+    """`_places_along` rows and columns of a map, also where an axis has one window."""
+    sized = (replace(axis, size=n) for axis, n in zip(axes, x.shape[-2:], strict=True))
+    return [place for axis in sized for place in _places_along(axis)]
+
+
+@lru_cache(maxsize=256)
+def _places_along(axis: AxisWindows) -> tuple[Tensor, Tensor]:
+    """For each pixel of an axis its window, int64, and the weight of the next, float32."""
+    with torch.inference_mode(False):
+        place = window_of_pixel(axis, torch.device("cpu")).double()
+        window = place.floor()
+        return window.long(), (place - window).float()
 
 
 def _empty(x: Tensor, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -1,0 +1,163 @@
+"""Where statistics come from: by kind of operation, by pattern, and what refuses crops."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+import glocal
+from glocal.conversion.rules.rule import Local
+from glocal.conversion.sources import Sources
+from glocal.errors import ArgumentError
+from glocal.networks import MAXIM
+from glocal.networks.restormer import Attention
+
+
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weigh = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Sigmoid())
+
+    def forward(self, x):
+        return x * self.weigh(x)
+
+
+class Centred(nn.Module):
+    """A norm by hand: its variance follows from the mean."""
+
+    def forward(self, x):
+        centred = x - x.mean((2, 3), keepdim=True)
+        return centred / (centred.square().mean((2, 3), keepdim=True) + 0.1).sqrt()
+
+
+class SpatialAttention(nn.Module):
+    def forward(self, x):
+        flat = x.flatten(2)
+        weights = (flat.mT @ flat).softmax(-1)
+        return x + (flat @ weights).view_as(x)
+
+
+class Strips(nn.Module):
+    def forward(self, x):
+        return x - x.mean(3, keepdim=True)
+
+
+def sources(model, statistics, size=16, **options):
+    plan = glocal.scan(model, size, statistics=statistics, **options)
+    return {row.path: row.source for row in plan.rows}
+
+
+def mixed():
+    """A pool, a norm, transposed attention, and a norm by hand."""
+    torch.manual_seed(0)
+    layers = {
+        "embed": nn.Conv2d(3, 4, 3, padding=1),
+        "gate": Gate(),
+        "norm": nn.InstanceNorm2d(4),
+        "attn": Attention(4, 2, bias=True),
+        "inner": Centred(),
+    }
+    return nn.Sequential(OrderedDict(layers)).eval()
+
+
+@pytest.mark.parametrize(
+    ("statistics", "on_crops"),
+    [
+        ("windows", ""),
+        ("crops", "gate norm attn inner"),
+        ("auto", "norm attn inner"),
+        ({"pools": "crops"}, "gate"),
+        ({"norms": "crops", "inn*": "windows"}, "norm"),
+        ({"gate*": "crops", "attention": "crops"}, "gate attn"),
+    ],
+)
+def test_sources_by_kind_and_pattern(statistics, on_crops):
+    found = sources(mixed(), statistics)
+    names = {path.split(".")[0] for path, source in found.items() if source == "crops"}
+    assert names == set(on_crops.split())
+    assert {path.split(".")[0] for path in found} == {"gate", "norm", "attn", "inner"}
+
+
+def test_a_mixed_network_equals_the_original_on_one_crop():
+    model = mixed()
+    local = glocal.localize(model, 16, statistics="auto")
+    x = torch.rand(2, 3, 16, 13)
+    torch.testing.assert_close(local(x), model(x), atol=1e-5, rtol=1e-5)
+
+
+def test_modules_on_windows_have_them_and_modules_on_crops_have_none():
+    plan = glocal.scan(mixed(), 16, statistics="auto", window=32)
+    text = str(plan)
+    assert "crops at most 16x16 apart" in text
+    assert [row.window for row in plan.rows if row.source == "windows"] == [(32, 32)]
+    assert text.count("  crops  ") == len([r for r in plan.rows if r.source == "crops"])
+
+
+@pytest.mark.parametrize("block", [SpatialAttention, Strips])
+def test_operations_that_mix_pixels_stay_on_windows_and_say_so(block):
+    plan = glocal.scan(nn.Sequential(block()), 16, statistics="crops", window=32)
+    assert {row.source for row in plan.rows} == {"windows"}
+    assert all("cannot come from crops" in row.how for row in plan.rows)
+    local = glocal.localize(nn.Sequential(block()), 16, statistics="crops", window=32)
+    alike = glocal.localize(nn.Sequential(block()), 16, window=16)
+    x = torch.rand(1, 3, 25, 40)
+    assert torch.equal(local(x), alike(x))
+
+
+def test_a_rule_that_ignores_crops_is_found_out():
+    class Idle(Local):
+        def forward(self, x):
+            return x - glocal.ops.local_mean(x, self.window)
+
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x - x.mean((2, 3), keepdim=True)
+
+    rule = glocal.Rule("idle", lambda m: isinstance(m, Mean), Idle.of)
+    plan = glocal.scan(nn.Sequential(Mean()), 16, statistics="crops", rules=(rule,))
+    (row,) = plan.rows
+    assert row.source == "windows"
+    assert "computes no statistic that crops could give" in row.how
+
+
+def test_grids_stay_on_windows_of_the_training_size():
+    torch.manual_seed(0)
+    network = MAXIM(features=4, num_stages=1, depth=1, num_groups=1).eval()
+    plan = glocal.scan(network, 64, statistics="crops", verify=False)
+    by_source = {s: {r.operation for r in plan.rows if r.source == s} for s in ("windows", "crops")}
+    assert by_source["crops"]
+    assert by_source["windows"]
+
+
+def test_the_plan_keeps_sources_in_json():
+    plan = glocal.scan(mixed(), 16, statistics="auto", stride=2.0)
+    assert glocal.Plan.from_json(plan.to_json()) == plan
+    assert plan.stride == 2.0
+    assert plan.takes_crops
+
+
+@pytest.mark.parametrize(
+    ("statistics", "text"),
+    [
+        ("crop", 'must come from "windows" or "crops", got \'crop\''),
+        ({"norms": "auto"}, 'must come from "windows" or "crops", got \'auto\''),
+        ({"nothing.*": "crops"}, "no global operation in 'nothing.*'"),
+        (3, "statistics must be"),
+    ],
+)
+def test_wrong_sources_are_refused(statistics, text):
+    with pytest.raises(ArgumentError, match=text.replace("*", r"\*")):
+        glocal.localize(mixed(), 16, statistics=statistics)
+
+
+@pytest.mark.parametrize("stride", [0, -1.0])
+def test_a_stride_is_above_zero(stride):
+    with pytest.raises(ArgumentError, match="stride must be above 0"):
+        glocal.localize(mixed(), 16, statistics="crops", stride=stride)
+
+
+def test_the_first_pattern_decides_before_kinds():
+    chosen = Sources.of({"norms": "windows", "a.*": "crops", "a.b": "windows"})
+    assert chosen.by_pattern == (("a.*", "crops"), ("a.b", "windows"))
+    assert chosen.by_kind == (("norms", "windows"),)
