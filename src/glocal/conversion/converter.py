@@ -42,6 +42,7 @@ from glocal.scanning.discover import Scan
 from glocal.scanning.fingerprint import behaviour, fingerprint, value_key
 from glocal.scanning.modules import ancestors, clone, replace, take_over
 from glocal.scanning.plan import Row, Status
+from glocal.scanning.references import References
 from glocal.scanning.trace import Spec
 from glocal.texts import size_text
 
@@ -78,6 +79,7 @@ class Conversion:
     def __post_init__(self) -> None:
         self.root = clone(self.model)
         self._keep: tuple[str, ...] = ()
+        self._references = References(self.root)
         self._modules = dict(self.root.named_modules())
         self._replaced: set[str] = set()
         self._on_crops: set[str] = set()
@@ -90,6 +92,14 @@ class Conversion:
     def _originals(self) -> dict[str, nn.Module]:
         """The modules by path, without any local module inside."""
         return dict(clone(self.model).named_modules())
+
+    @cached_property
+    def _by_path(self) -> dict[str, list[Global]]:
+        found: dict[str, list[Global]] = {}
+        for operation in self.scan.operations:
+            for path in ancestors(operation.path):
+                found.setdefault(path, []).append(operation)
+        return found
 
     def run(self, keep: tuple[str, ...]) -> tuple[Row, ...]:
         """Convert all global operations except those in modules that match the patterns `keep`.
@@ -168,12 +178,12 @@ class Conversion:
 
     def _inside(self, path: str) -> list[Global]:
         """Return the global operations in a module."""
-        return [o for o in self.scan.operations if path in ancestors(o.path)]
+        return self._by_path.get(path, [])
 
     def _put(self, path: str, new: nn.Module, source: Source) -> None:
         """Replace the module at a path by one whose statistics come from a source."""
         old = self._modules[path]
-        self.root = replace(self.root, old, take_over(new, old))
+        self.root = replace(self.root, old, take_over(new, old), self._references)
         self._replaced.add(path)
         if source == "crops":
             self._on_crops.add(path)

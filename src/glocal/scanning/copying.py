@@ -23,6 +23,8 @@ _ATOMS: tuple[type, ...] = (
     torch.Size, torch.layout, torch.memory_format,
 )  # fmt: skip
 _ATOM_TYPES = frozenset(_ATOMS)
+_PLAIN = frozenset([int, float, bool, str, type(None)])  # and no memo has another one for it
+_OF_TORCH = frozenset(vars(nn.Module()))  # attributes that torch gives every module, not shared
 
 Memo = dict[int, Any]
 """Copies by the id of their original, as in `copy.deepcopy`."""
@@ -79,6 +81,8 @@ def _made(value: Any, kind: Any, memo: Memo, tensor: Callable[[Tensor], Tensor])
         memo[id(value)] = pairs
         pairs.update((part(key), part(each)) for key, each in value.items())
         return pairs
+    if kind is set and all(type(each) in _PLAIN for each in value):
+        return set(value)
     if kind is tuple:
         parts = tuple(map(part, value))
         same = all(a is b for a, b in zip(parts, value, strict=True))
@@ -88,7 +92,14 @@ def _made(value: Any, kind: Any, memo: Memo, tensor: Callable[[Tensor], Tensor])
     if isinstance(value, nn.Module) and not _copies_itself(kind):
         new = kind.__new__(kind)
         memo[id(value)] = new
-        vars(new).update((name, part(each)) for name, each in vars(value).items())
+        held = vars(new)
+        for name, each in vars(value).items():
+            if type(each) in _PLAIN:
+                held[name] = each
+            elif type(each) is OrderedDict and not each and name in _OF_TORCH:  # hooks, mostly
+                held[name] = OrderedDict()
+            else:
+                held[name] = part(each)
         return new
     return _copied_object(value, kind, memo, tensor)
 

@@ -18,6 +18,7 @@ from glocal.scanning.analysis import Analysis, Global, Traces
 from glocal.scanning.aten import is_known, mixed_dims
 from glocal.scanning.modules import ancestors
 from glocal.scanning.other_sizes import OtherSizes, sizes_to_compare
+from glocal.scanning.sandbox import no_collection
 from glocal.scanning.trace import RunMode, Trace, quiet, trace
 from glocal.texts import size_text
 
@@ -126,7 +127,9 @@ def _scan_at(
                 f"{size_text(sizes[0])}, starting at {call.line or call.function}{module}: "
                 "a scan needs the same operations at every size"
             )
-    return Scan(tuple(Analysis(traces).run()), traces, sizes[0], make_args), mode
+    with no_collection():
+        operations = tuple(Analysis(traces).run())
+    return Scan(operations, traces, sizes[0], make_args), mode
 
 
 def _compared(found: Scan, model: nn.Module, make_args: MakeArgs, mode: RunMode) -> Scan:
@@ -187,7 +190,7 @@ def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> tuple[
     without_values: tuple[RunMode, ...] = ("meta", "fake")
     for mode in without_values:
         try:
-            with quiet():
+            with quiet(), no_collection():  # there are no values that need memory
                 return run(mode), mode
         except GlocalError:
             raise

@@ -52,9 +52,8 @@ def behaviour(path: str, traces: Iterable[Trace]) -> tuple[object, ...]:
     parts: list[object] = []
     for trace in traces:
         names: dict[int, int] = {}  # of the calls inside
-        for index, call in enumerate(trace.calls):
-            if path and call.path != path and not call.path.startswith(f"{path}."):
-                continue
+        for index in trace.by_module.get(path, ()):
+            call = trace.calls[index]
             arguments = {name: _seen_from(v, names) for name, v in call.arguments.items()}
             names[index] = len(names)
             own = call.path[len(path) :]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glocal.errors import ConversionError
 from glocal.scanning.copying import deep_copy
-from glocal.scanning.references import functions_that_reach, reaches, substitute
+from glocal.scanning.references import References, functions_that_reach, reaches
 
 __all__ = [
     "ancestors",
@@ -154,16 +154,23 @@ def ancestors(path: str) -> list[str]:
     return [".".join(parts[:n]) for n in range(len(parts), -1, -1)]
 
 
-def replace(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+def replace(
+    root: nn.Module, old: nn.Module, new: nn.Module, references: References | None = None
+) -> nn.Module:
     """Replace `old` by `new` wherever modules below `root` refer to it; returns the root.
 
     The root is `new` if `old` was the root. Containers, bound methods, partials, objects and
     functions that the modules store, and that `clone` copied, refer to `new`, too.
 
+    Args:
+        root: the root of the tree.
+        old, new: modules.
+        references: those below the root, for several replacements in one tree.
+
     Raises:
         ConversionError: an attribute stores a method of `old` that `new` does not have.
     """
-    substitute(root, old, new)
+    (references or References(root)).substitute(old, new)
     if old in new.modules():  # a rule may wrap the original
         return new if old is root else root
     vars(old)["forward"] = _Replaced(type(old).__name__)

@@ -21,6 +21,7 @@ from glocal.scanning.hooks import HookWatch
 from glocal.scanning.modules import ancestors
 from glocal.scanning.recorder import Call, operation_name
 from glocal.scanning.sandbox import isolated_copy, track_modules
+from glocal.scanning.shapes import ShapeMemo
 from glocal.scanning.trace import RunMode, quiet, running
 
 __all__ = ["Difference", "OtherSizes", "sizes_to_compare"]
@@ -176,6 +177,7 @@ class _NameRecorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.paths: list[str] = []
+        self._shapes = ShapeMemo()
         self.restart(0)
 
     def restart(self, limit: int) -> None:
@@ -186,7 +188,7 @@ class _NameRecorder(TorchDispatchMode):
         self._left = limit
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = self._shapes.run(func, args, kwargs or {})
         name = operation_name(func)
         if not self.muted and name not in _LAYOUT and isinstance(out, Tensor | tuple | list):
             pad = args[1] if name == "constant_pad_nd" and len(args) > 1 else None
@@ -209,12 +211,13 @@ def _run_blocks_once(
     model: nn.Module, recorder: _NameRecorder, results: dict[Any, Any], skipped: set[str]
 ) -> None:
     """Let blocks return what a block of the same configuration returned for such inputs."""
+    kinds = _kinds(model)
     for path, module in model.named_modules():
         if not path or not module._modules or isinstance(module, torch.jit.ScriptModule):
             continue
         if any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):
             continue
-        kind = _kind(module)
+        kind = kinds[id(module)]
         vars(module)["forward"] = _Once(path, module.forward, kind, recorder, results, skipped)
 
 
@@ -225,7 +228,7 @@ class _Once:
         self,
         path: str,
         forward: Callable[..., Any],
-        kind: Any,
+        kind: int,
         recorder: _NameRecorder,
         results: dict[Any, Any],
         skipped: set[str],
@@ -255,17 +258,25 @@ def _spec(leaf: Any) -> Any:
     return repr(leaf)
 
 
-def _kind(module: nn.Module) -> Any:
-    """Equal for modules whose code and plain attributes are equal."""
-    return tuple(
-        (
-            path,
-            type(part),
-            tuple((name, repr(v)) for name, v in vars(part).items() if _is_plain(v)),
-            tuple(tuple(p.shape) for p in part._parameters.values() if p is not None),
-        )
-        for path, part in module.named_modules()
-    )
+def _kinds(model: nn.Module) -> dict[int, int]:
+    """By id of a module, a number that modules of equal code and plain attributes share."""
+    numbers: dict[Any, int] = {}
+    made: dict[int, int] = {}
+
+    def number(module: nn.Module) -> int:
+        if id(module) not in made:
+            made[id(module)] = -1  # for a module that is inside itself
+            key = (
+                type(module),
+                tuple((name, repr(v)) for name, v in vars(module).items() if _is_plain(v)),
+                tuple(tuple(p.shape) for p in module._parameters.values() if p is not None),
+                tuple((name, c if c is None else number(c)) for name, c in module._modules.items()),
+            )
+            made[id(module)] = numbers.setdefault(key, len(numbers))
+        return made[id(module)]
+
+    number(model)
+    return made
 
 
 def _is_plain(value: Any) -> bool:

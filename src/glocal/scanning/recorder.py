@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from glocal.ops.aten import is_elementwise
+from glocal.scanning.shapes import ShapeMemo
 
 __all__ = ["Call", "Recorder", "Ref", "operation_name", "source_line"]
 
@@ -68,7 +69,20 @@ class Call:
 
     def refs(self) -> list[Ref]:
         """All tensors that it reads, in the order of its arguments."""
-        return [leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Ref)]
+        return self._refs
+
+    @functools.cached_property
+    def _refs(self) -> list[Ref]:
+        return [leaf for leaf in _leaves(self.arguments.values()) if isinstance(leaf, Ref)]
+
+
+def _leaves(values: Iterable[Any]) -> Iterator[Any]:
+    """The leaves of the arguments or results of an aten operation."""
+    for value in values:
+        if type(value) in (list, tuple):
+            yield from _leaves(value)
+        else:
+            yield value
 
 
 # Functions that give the values of a tensor to code outside torch.
@@ -121,6 +135,7 @@ class Recorder(TorchDispatchMode):
         self.paths: list[str] = []
         self.hooks = hooks
         self._lines = lines
+        self._shapes = ShapeMemo()
         self.origin: dict[int, tuple[int, int]] = {}
         self.written: dict[int, int] = {}
         self._alive: list[Tensor] = []  # an id is unique while its tensor lives
@@ -130,17 +145,10 @@ class Recorder(TorchDispatchMode):
         schema = func._schema
         name = operation_name(func)
         named = dict(zip((a.name for a in schema.arguments), args, strict=False)) | kwargs
-        arguments = {
-            name: self.ref(value)
-            if isinstance(value, Tensor)
-            else tree_map_only(Tensor, self.ref, value)
-            if isinstance(value, list | tuple)
-            else value
-            for name, value in named.items()
-        }
-        out = func(*args, **kwargs)
+        arguments = {name: self._seen(value) for name, value in named.items()}
+        out = self._shapes.run(func, args, kwargs)
         index = len(self.calls)
-        tensors = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        tensors = [leaf for leaf in _leaves((out,)) if isinstance(leaf, Tensor)]
         if not tensors:
             return out
         self.calls.append(
@@ -168,6 +176,12 @@ class Recorder(TorchDispatchMode):
                             self._alive.append(leaf)
                             self.written[leaf.untyped_storage()._cdata] = index
         return out
+
+    def _seen(self, value: Any) -> Any:
+        """An argument with `Ref`s for tensors."""
+        if isinstance(value, Tensor):
+            return self.ref(value)
+        return type(value)(map(self._seen, value)) if type(value) in (list, tuple) else value
 
     def _leaves_torch(self, function: str, args: Any) -> None:
         """Record that code outside torch reads a tensor."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from glocal.errors import ConversionError
 
-__all__ = ["functions_that_reach", "reaches", "substitute", "walk"]
+__all__ = ["References", "functions_that_reach", "reaches", "walk"]
 
 _ATOMS = (int, float, complex, str, bytes, type(None), type, types.ModuleType, Tensor)
 _CALLS = frozenset(["forward", "__call__", "_call_impl", "_wrapped_call_impl"])
@@ -33,18 +33,38 @@ def functions_that_reach(model: nn.Module) -> list[types.FunctionType]:
     return [f for f in functions if any(reaches(held, targets) for held in _held_by(f))]
 
 
-def substitute(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Replace `old` by `new` wherever the modules below `root` refer to it, in place.
+class References:
+    """Who refers to which module below a root.
 
-    Containers, objects and functions that refer to `old` must belong to `root` alone.
-
-    Raises:
-        ConversionError: an attribute stores a method of `old` other than forward; nothing changed.
+    Containers, objects and functions that refer to the modules must belong to the root alone.
     """
-    modules = list(root.modules())
-    for module in modules:
-        for name, value in _holders(module) if module is not old else ():
-            for each in walk(value, into_modules=False):
+
+    def __init__(self, root: nn.Module) -> None:
+        self._known: dict[int, nn.Module] = {}
+        self._parents: dict[int, list[tuple[nn.Module, str]]] = {}
+        self._holders: list[tuple[nn.Module, str]] = []
+        self._add(root)
+
+    def _add(self, root: nn.Module) -> None:
+        for module in root.modules():
+            if id(module) in self._known:
+                continue
+            self._known[id(module)] = module
+            for name, child in module._modules.items():
+                if child is not None:
+                    self._parents.setdefault(id(child), []).append((module, name))
+            self._holders += [(module, name) for name, _ in _holders(module)]
+
+    def substitute(self, old: nn.Module, new: nn.Module) -> None:
+        """Replace `old` by `new` wherever the modules refer to it, in place.
+
+        Raises:
+            ConversionError: an attribute stores a method of `old` other than forward; nothing
+                changed.
+        """
+        holders = [(module, name) for module, name in self._holders if module is not old]
+        for module, name in holders:
+            for each in walk(vars(module)[name], into_modules=False):
                 if isinstance(each, types.MethodType) and each.__self__ is old:
                     called = each.__func__.__name__
                     if called not in _CALLS:
@@ -53,19 +73,20 @@ def substitute(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
                             f"method '{called}' of the {type(old).__name__}, which a local "
                             "form does not have"
                         )
-    changed = _Substitution(old, new)
-    for module in modules:
-        if module is old:
-            continue
-        for name, child in module._modules.items():
-            if child is old:
-                module._modules[name] = new
-                if "dynamo_ctx" in vars(module):  # torch.compile: it stores a call of its child
-                    cast(Any, module)._initialize()
-        for name, value in _holders(module):
+        changed = _Substitution(old, new)
+        for module, name in self._parents.pop(id(old), ()):
+            if module is old or module._modules.get(name) is not old:
+                continue
+            module._modules[name] = new
+            self._parents.setdefault(id(new), []).append((module, name))
+            if "dynamo_ctx" in vars(module):  # torch.compile: it stores a call of its child
+                cast(Any, module)._initialize()
+        for module, name in holders:
+            value = vars(module)[name]
             held = changed.of(value)
             if held is not value:
                 vars(module)[name] = held
+        self._add(new)
 
 
 class _Substitution:
@@ -153,8 +174,12 @@ def _holders(module: nn.Module) -> list[tuple[str, Any]]:
         and name not in _NO_HOLDERS
         and not _is_plain(value)
         and not (type(value) in (list, tuple) and all(type(held) in _FAST for held in value))
-        and not (type(value) in (dict, OrderedDict) and not value)
+        and not _is_empty(value)
     ]
+
+
+def _is_empty(value: object) -> bool:
+    return type(value) in (dict, OrderedDict) and not value
 
 
 _FAST = frozenset([int, float, bool, str, type(None)])
@@ -202,7 +227,7 @@ def _slots(kind: type) -> Iterable[str]:
 def _referred(value: Any) -> Iterable[Any]:
     match value:
         case nn.Module():
-            return vars(value).values()
+            return [held for held in vars(value).values() if not _is_empty(held)]
         case types.MethodType():
             return (value.__self__, value.__func__)
         case types.FunctionType():
@@ -224,9 +249,7 @@ def walk(value: object, *, into_modules: bool = True) -> Iterator[Any]:
     follow: Callable[[Any], bool] = lambda each: into_modules or not isinstance(each, nn.Module)  # noqa: E731
     while stack:
         each = stack.pop()
-        if _is_plain(each):
-            continue
-        if id(each) in seen:
+        if type(each) in _FAST or id(each) in seen or _is_plain(each):
             continue
         seen[id(each)] = each
         yield each

@@ -1,5 +1,6 @@
 """Run a network without side effects on it, and track which module runs."""
 
+import gc
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from glocal.scanning.hooks import HookWatch, isolate_hooks
 from glocal.scanning.modules import clone
 
-__all__ = ["isolated_copy", "keep_random_state", "track_modules"]
+__all__ = ["isolated_copy", "keep_random_state", "no_collection", "track_modules"]
 
 
 def isolated_copy(model: nn.Module, watch: HookWatch | None = None) -> nn.Module:
@@ -65,6 +66,22 @@ def track_modules(
         module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
         module.register_forward_pre_hook(called, with_kwargs=True)
         module.register_forward_hook(leave, always_call=True)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Pause Python's cyclic garbage collector, for code that makes many objects and few cycles.
+
+    The collector visits all objects again and again while a scan records its calls: without it
+    the scan of Restormer takes a third less time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from contextlib import (
     redirect_stdout,
 )
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.scanning.hooks import HookWatch, isolated_global_hooks
+from glocal.scanning.modules import ancestors
 from glocal.scanning.recorder import Call, Recorder, Ref
 from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
 
@@ -69,6 +71,15 @@ class Trace:
     exits: list[tuple[int, Call]] = field(default_factory=list)
     hooked: frozenset[str] = frozenset()
 
+    @cached_property
+    def by_module(self) -> dict[str, list[int]]:
+        """By path of a module, the indices of the calls of its code and of the modules in it."""
+        found: dict[str, list[int]] = {}
+        for index, call in enumerate(self.calls):
+            for path in ancestors(call.path):
+                found.setdefault(path, []).append(index)
+        return found
+
 
 def trace(
     model: nn.Module,
@@ -95,7 +106,10 @@ def trace(
     inputs: dict[str, list[tuple[Any, Any]]] = {}
 
     def record_inputs(path: str, args: Any, kwargs: Any) -> None:
-        specs = tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.dtype), (args, kwargs))
+        if not kwargs and type(args) is tuple and all(type(a) is Tensor for a in args):
+            specs: Any = (tuple(map(_spec, args)), {})
+        else:
+            specs = tree_map_only(Tensor, _spec, (args, kwargs))
         inputs.setdefault(path, []).append(specs)
 
     track_modules(model, recorder.paths, record_inputs)
@@ -107,6 +121,10 @@ def trace(
     refs = [recorder.ref(t) for t in tree_leaves(results) if isinstance(t, Tensor)]
     exits = [(at, call) for at, call in recorder.exits if call.hook in (None, *watch.changed)]
     return Trace(recorder.calls, inputs, refs, exits, frozenset(watch.changed))
+
+
+def _spec(tensor: Tensor) -> Spec:
+    return Spec(tuple(tensor.shape), tensor.dtype)
 
 
 @contextmanager
