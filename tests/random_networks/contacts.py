@@ -15,6 +15,7 @@ class Gate(nn.Module):
     def __init__(self, statistic: Statistic, head: str, contact: Contact, channels: int):
         super().__init__()
         self.how, self.spelled = head, (statistic, contact)
+        self.pads_to = statistic.pads_to
         self.statistic = statistic.ordinary() if statistic.module else statistic.ordinary
         self.contact = contact.ordinary
         if head == "linear":

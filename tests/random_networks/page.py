@@ -18,7 +18,7 @@ reference that follows the law of windows pixel by pixel. A converted network ha
 
 `make test` runs 40 networks, `make test-long` 500, and prints their counts.
 `python tests/random_networks/run.py --seed 17` shows one network, its outcome, and which of its
-spellings fail alone. `tests/random_networks/known.py` lists those known to be wrong.
+spellings fail alone.
 
 {summary}.
 

@@ -58,7 +58,8 @@ class Site(nn.Module):
             return self.by_map(self.block, x, sizes.on_map())
         if self.by_law is None:  # it has no global operation
             return self.block(x)
-        return by_windows(lambda w: self.by_law(self.block, w), x, sizes.on_map())
+        pads_to = getattr(self.block, "pads_to", 1)
+        return by_windows(lambda w: self.by_law(self.block, w), x, sizes.on_map(), pads_to)
 
 
 class Chain(nn.Sequential):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Law = Literal["windows", "loose", "grid", "wraps"]
@@ -55,6 +56,8 @@ class Statistic:
         law: what its local form has to compute.
         converts: False if glocal may refuse it.
         module: True if `ordinary` makes the module that computes it.
+        pads_to: it pads the map by zeros to a multiple of this; `slow` gets windows of the padded
+            map, as the law for padded maps has it (docs/conversion.md).
     """
 
     name: str
@@ -63,6 +66,7 @@ class Statistic:
     law: Law = "windows"
     converts: bool = True
     module: bool = False
+    pads_to: int = 1
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,23 @@ def windows_of(x: Tensor, window: Size) -> Windows:
     )
 
 
-def by_windows(slow: Callable[[Windows], Tensor], x: Tensor, window: Size) -> Tensor:
-    """Return the map of slow(window of p) at each pixel p."""
+def windows_of_padded(x: Tensor, window: Size, multiple: int) -> Windows:
+    """Return the windows of a map padded by zeros to a multiple, at the pixels of the map before.
+
+    A window is as long as the padded form of a map of the window's size.
+    """
     b, _, h, w = x.shape
-    return slow(windows_of(x, window)).reshape(b, h, w, -1).permute(0, 3, 1, 2)
+    padded = F.pad(x, (0, -w % multiple, 0, -h % multiple))
+    first, second = (n + -n % multiple for n in window)
+    found = windows_of(padded, (first, second))
+    numbers = torch.arange(b * padded.shape[2] * padded.shape[3]).reshape(b, *padded.shape[2:])
+    own = numbers[:, :h, :w].flatten()
+    return Windows(found.patches[own], found.pixel[own], found.row[own], found.column[own])
+
+
+def by_windows(
+    slow: Callable[[Windows], Tensor], x: Tensor, window: Size, multiple: int = 1
+) -> Tensor:
+    """Return the map of slow(window of p) at each pixel p, of a map padded to a multiple."""
+    b, _, h, w = x.shape
+    return slow(windows_of_padded(x, window, multiple)).reshape(b, h, w, -1).permute(0, 3, 1, 2)

@@ -296,11 +296,6 @@ def multiple_of_four(x):
     return F.pad(x, (0, -w % 4, 0, -h % 4)).mean((2, 3))
 
 
-def slow_multiple(patch):
-    h, w = patch.shape[2:]
-    return flat(patch).sum(-1) / (math.ceil(h / 4) * 4 * math.ceil(w / 4) * 4)
-
-
 def padded(x):
     return F.pad(x, (1, 1, 1, 1)).mean((2, 3))
 
@@ -465,9 +460,9 @@ STATISTICS = (
         lambda x: torch.maximum(x.mean((2, 3)), x.new_tensor(0.05)),
         lambda p: slow_mean(p).clamp(min=0.05),
     ),
-    Statistic("mean of channel products", gram, slow_gram),
+    Statistic("mean of channel products", gram, slow_gram, converts=False),
     Statistic("mean of a padded map", padded, slow_padded, converts=False),
-    Statistic("mean padded to a multiple", multiple_of_four, slow_multiple),
+    _mean("mean padded to a multiple", multiple_of_four, pads_to=4),
     Statistic("mean of the left half", half_open, slow_half, converts=False),
     Statistic(
         "mean without the border",

@@ -29,6 +29,7 @@ from glocal.conversion.rewrite.dtypes import Follows, follow_dtype, in_dtype
 from glocal.conversion.rewrite.functional import decomposed
 from glocal.conversion.rewrite.guards import Guards, guards_of, hold
 from glocal.conversion.rewrite.image_by_image import ImageByImage
+from glocal.conversion.rewrite.simplify import simplify
 from glocal.conversion.rewrite.symbolic_numbers import symbolic_numbers
 from glocal.errors import ConversionError
 from glocal.scanning.analysis import Analysis
@@ -255,6 +256,7 @@ class _Alone(nn.Module):
 
 def _read(program: ExportedProgram, arguments: Arguments, follows: Follows) -> Block:
     graph = program.graph_module.graph
+    simplify(graph)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     parameters, constants, given = {}, {}, []
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):

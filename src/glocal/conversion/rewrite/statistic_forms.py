@@ -138,7 +138,8 @@ def _mixes_images(block: Block, node: fx.Node, operand: fx.Node) -> bool:
         return len(argument(node, "normalized_shape")) == block.rank(operand)
     dims = argument(node, "dims" if name in ("flip", "roll") else "dim")
     dims = [dims] if isinstance(dims, int) else dims
-    return isinstance(dims, list | tuple) and any(d % block.rank(operand) == 0 for d in dims)
+    rank = block.rank(node if name == "stack" else operand)
+    return isinstance(dims, list | tuple) and any(d % rank == 0 for d in dims)
 
 
 def _runs_on_map(
