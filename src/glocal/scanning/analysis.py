@@ -44,19 +44,11 @@ from glocal.scanning.dims import (
     unfolded,
     windowed,
 )
+from glocal.scanning.effects import MIDDLE, ORDER, POSITIONS
+from glocal.scanning.growing import growing_argument
 from glocal.scanning.kinds import BOTH, REASONS, Facts, Kind, Verdict, classify
 from glocal.scanning.obstacles import Use, obstacle, owner
-from glocal.scanning.positions import (
-    MIDDLE,
-    ORDER,
-    POSITIONS,
-    UNIFORM,
-    Layout,
-    Moved,
-    growing_argument,
-    moved,
-    reading_order,
-)
+from glocal.scanning.positions import UNIFORM, Layout, Moved, moved, reading_order
 from glocal.scanning.recorder import Call, Ref
 from glocal.scanning.trace import Trace
 
