@@ -1,4 +1,4 @@
-"""Says what in the user's code makes a conversion miss: places in the source, hooks, lists."""
+"""Name the user's code that makes a conversion fail: source lines, hooks, lists."""
 
 import inspect
 from collections.abc import Iterator

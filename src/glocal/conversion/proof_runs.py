@@ -1,4 +1,4 @@
-"""Private copies of the original and the converted network, and the inputs of a proof."""
+"""Private copies of the networks, and the inputs of a proof."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,7 +82,7 @@ class Miss:
 
 
 class Network:
-    """A private copy of a network, which runs with the same random numbers every time.
+    """A private copy of a network that runs with the same random numbers every time.
 
     Parameters that are zero, as those of branches before training, get random values: what such
     a branch computes counts once weights are loaded.
@@ -190,7 +190,7 @@ def _seeded() -> Iterator[None]:
 
 
 def image_like(shape: Sequence[int], seed: int = 0) -> Tensor:
-    """Random values in [0, 1] as in a photograph: smooth along height and width, with noise.
+    """Return random values in [0, 1] like those of a photograph: smooth, with noise.
 
     >>> x = image_like((1, 3, 64, 64))
     >>> x.shape, bool((x >= 0).all() and (x <= 1).all())

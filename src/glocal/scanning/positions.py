@@ -1,4 +1,4 @@
-"""Where the pixels of a tensor lie in the image: mirrored, shifted, or a part of it.
+"""Positions of a tensor's pixels in the image: mirrored, shifted, or cropped.
 
 A call that returns a map may still combine pixels that are far apart: it adds the map to its
 mirror image, or to its other half. So the place of each tensor is tracked along each axis, from
@@ -461,7 +461,7 @@ def _padded(
     places: Places,
     outputs: tuple[tuple[Dim, ...], ...],
 ) -> _OnePart:
-    """Padding by a constant is a margin; padding by a share of the map moves its pixels."""
+    """Handle padding: a constant is a margin, a share of the map moves its pixels."""
     key = "pad" if calls[0].name == "constant_pad_nd" else "padding"
     pads = [list(call.arguments[key]) for call in calls]
     new = dict(places)

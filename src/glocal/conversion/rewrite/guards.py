@@ -1,4 +1,4 @@
-"""The conditions under which a captured block takes the captured path: image sizes, and mode."""
+"""Conditions under which a block takes the captured path: image sizes and mode."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ __all__ = ["Guards", "depends_on_mode", "guards_of", "hold"]
 
 
 class Guards(NamedTuple):
-    """Python conditions on the sizes of the tensors, `L["tensors"][0].size()[2]` for example.
+    """Python conditions on sizes of tensors, such as `L["tensors"][0].size()[2] > 8`.
 
     Attributes:
         path: under which the code takes the path of the capture.
@@ -79,7 +79,7 @@ def guards_of(program: ExportedProgram, amount: int | None = None) -> Guards:
 
 
 def _guards_in(environment: ShapeEnv) -> list[str]:
-    """Return the guards that a program of torch 2.9 or later carries, for an older one.
+    """Return the guards of a program of torch 2.8 or older, as torch 2.9 stores them.
 
     Comparisons with the largest integers, which hold for every image, are left out.
     """
@@ -126,7 +126,7 @@ def _in_terms_of(sources: dict[str, str], expression: Any) -> str:
 
 
 def depends_on_mode(module: nn.Module) -> bool:
-    """True if a module, or one in it, may compute something else in training than in eval mode."""
+    """True if a module may compute something else in training than in eval mode."""
     return any(map(_reads_training, module.modules()))
 
 

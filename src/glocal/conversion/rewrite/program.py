@@ -66,7 +66,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Program:
-    """The local form of a block. It holds no parameters: blocks with other weights share it.
+    """The local form of a block, without parameters: equal blocks share it.
 
     Attributes:
         inputs: one for each leaf of (args, kwargs).

@@ -1,4 +1,4 @@
-"""Rewrites a captured block: statistics become maps, regions that mix pixels run on windows.
+"""Rewrite a captured block: statistics become maps, regions run on windows.
 
 `classify` decides the role of every node; then the nodes are emitted in order, each role by one
 function:
@@ -96,7 +96,7 @@ def rewrite(
 
 
 def _padded(block: Block, classification: Classification) -> dict[fx.Node, Padded]:
-    """Return how maps are padded; nothing if the program holds at the captured padding only.
+    """Return how maps are padded; nothing if the captured padding is the only one.
 
     Raises:
         ConversionError: a statistic of a padded map has no known local form.
@@ -200,7 +200,7 @@ _WITHOUT_CROPS = frozenset(
 
 
 def _takes_crops(graph: fx.Graph) -> bool:
-    """True if the program has statistics of whole windows and nothing that mixes pixels."""
+    """True for a program with statistics of whole windows that mixes no pixels."""
     called = {node.target for node in graph.nodes if node.op == "call_function"}
     has_statistics = bool(graph.find_nodes(op="placeholder", target=PRECISION))
     return has_statistics and not called & _WITHOUT_CROPS
