@@ -28,7 +28,7 @@ def main() -> None:
     local = glocal.localize(network, TRAIN_SIZE)
 
     height, width = shaken.size
-    print(f"Photograph  {HERE / 'handshake.jpg'} ({width} x {height} pixels, with camera shake and noise)")
+    print(f"Photograph  {HERE / 'handshake.jpg'} ({width} x {height} pixels, camera shake, noise)")
     print(f"Network     {NAME}, trained on crops of {TRAIN_SIZE} x {TRAIN_SIZE} pixels")
     print(f"TLC         {glocal.plan_of(local).summary()}\n")
 

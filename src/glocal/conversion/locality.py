@@ -88,7 +88,7 @@ class Suspect:
 
     Attributes:
         path: of the module.
-        inner: path of the first module inside whose output is no map and changes; else `path`.
+        inner: path of the first module inside whose output changes and is not a map; else `path`.
         distance: from the band to the farthest change, in input pixels.
     """
 
@@ -153,7 +153,7 @@ class _Watch:
         self._inputs: list[list[Tensor]] = []
         self._agree: list[bool] = []
         self._storages: list[set[int]] = []
-        self._odd: list[str] = []  # modules whose output is no map and changes
+        self._odd: list[str] = []  # modules whose output changes and is not a map
         self._handles = []
         for path, module in network.named_modules():
             if isinstance(module, torch.jit.ScriptModule):

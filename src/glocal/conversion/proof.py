@@ -141,8 +141,8 @@ def _other_path(pair: Comparison, block: str, size: Size) -> str:
         if "pad" in call.name and block in ancestors(call.path):
             return (
                 f"it pads the map ({call.line or call.function}) by an amount that depends on the "
-                "image: its statistic is then of the padded map, and not of a known local form. "
-                f"So its code takes another path at {size_text(size)}"
+                "image, and uses a statistic of the padded map in a way that has no local form; "
+                f"so its code takes another path at {size_text(size)}"
             )
     return pair.other_path(size) or f"its code takes another path at {size_text(size)}"
 

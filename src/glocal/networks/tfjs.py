@@ -154,7 +154,7 @@ def _shard(path: Path) -> bytes:
 
 
 def _role(node: Node, name: str, value: NDArray[Any]) -> tuple[str, str, Tensor] | None:
-    """Return layer, kind and tensor of a constant; None if it is no parameter."""
+    """Return layer, kind and tensor of a constant; None if it is not a parameter."""
     tensor = torch.from_numpy(value.copy())
     layer = posixpath.dirname(node.name)
     if node.op in ("Conv2D", "Conv2DBackpropInput") and value.ndim == 4:

@@ -167,7 +167,7 @@ class _Run:
                 return batch
             work = self._reading.popleft()
             with self._spent("input_s"):
-                work.future.result()  # raises errors of this module, which are no item's outcome
+                work.future.result()  # raises errors of this module; those of items are outcomes
             self._largest = max(self._largest, work.nbytes or 0)
             if work.outcome is None:
                 self._loaded.append(work)

@@ -124,7 +124,7 @@ class Block:
         """Return `map_dims`.
 
         Raises:
-            ConversionError: the tensor is no map.
+            ConversionError: the tensor is not a map.
         """
         dims = self.map_dims(node)
         if dims is None:

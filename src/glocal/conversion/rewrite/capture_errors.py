@@ -36,7 +36,8 @@ _REASONS = (
      "dtype of its input with another one, so that it runs in one dtype only"),
     (r"same device|on the same device|device", "its code mixes tensors of two devices"),
     (r"assigned during export", "its code stores a tensor in an attribute of a module"),
-    (r"mutat|in-?place|leaf Variable", "its code writes to a tensor in place where a copy cannot"),
+    (r"mutat|in-?place|leaf Variable", "its code writes to a tensor in place, which cannot be "
+     "captured"),
     (r"ScriptModule|torch\.jit|RecursiveScript", "it is compiled by torch.jit"),
     (r"torch\.compile|dynamo|Dynamo", "it is compiled by torch.compile"),
     (r"sparse", "its code uses sparse tensors"),
@@ -44,8 +45,8 @@ _REASONS = (
      "capture"),
     (r"Unsupported input type|unsupported type|Unsupported|pytree", "its code passes or returns "
      "values that are not tensors"),
-    (r"custom|torch\.library|NotImplementedError", "its code calls an operation that runs on "
-     "values only"),
+    (r"custom|torch\.library|NotImplementedError", "its code calls an operation that needs "
+     "the values of tensors"),
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ __all__ = ["CONTRACTIONS", "bmm", "dot", "einsum", "inner", "linear", "matmul", 
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor | None:
-    """Return `a @ b`; like the others here, None if it is no sum over pixels."""
+    """Return `a @ b`; like the others here, None if it sums no pixels."""
     if a.ndim == 0 or b.ndim == 0:
         return None
     rank = max(a.ndim, b.ndim)

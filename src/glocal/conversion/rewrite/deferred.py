@@ -239,7 +239,7 @@ def _alike(block: Block, operand: fx.Node, node: fx.Node) -> bool:
 def _broadcasts(
     block: Block, operand: fx.Node, node: fx.Node, statistics: Mapping[fx.Node, StatisticForm]
 ) -> bool:
-    """True if an operand that is no map has one value for all pixels of a window."""
+    """True if an operand that is not a map has one value for all pixels of a window."""
     if block.is_number(operand):
         return True
     form = statistics.get(operand)

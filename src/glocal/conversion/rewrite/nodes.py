@@ -113,7 +113,7 @@ def line_of(node: fx.Node) -> str:
 def cuts(node: fx.Node) -> str | None:
     """Return what a node does to the border of a map: "padded", "cut" or "joined".
 
-    Parts of a map at regular steps are no cut: they are a smaller map of the whole. Padding that
+    Parts of a map at regular steps are not cut: they are a smaller map of the whole. Padding that
     depends on the image has its own windows, see `padding`.
     """
     name = operation(node)

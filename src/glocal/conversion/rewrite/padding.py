@@ -142,7 +142,7 @@ class _Walk:
         """Note a pad, perhaps of a map that was padded along the other axis."""
         source, amounts = tensor_inputs(node)[0], list(node.args[1])  # type: ignore[arg-type]
         if not self.block.is_map(source):
-            raise ConversionError("a tensor is padded that is no map")
+            raise ConversionError("it pads a tensor that is not a map")
         left, right, top, bottom = [*amounts, 0, 0][:4]
         alike = self._has_last_dims(node) and len(amounts) in (2, 4)
         if not alike:

@@ -123,7 +123,7 @@ Source = Plain | Product | Total | Exponential | Applied | Rearranged
 
 @dataclass(frozen=True)
 class Given:
-    """An operand that is no map: a statistic, a parameter, a size or a number."""
+    """An operand that is not a map: a statistic, a parameter, a size or a number."""
 
     value: fx.Node | float
 

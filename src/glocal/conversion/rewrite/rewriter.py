@@ -107,8 +107,8 @@ def _padded(block: Block, classification: Classification) -> dict[fx.Node, Padde
     pad = padding_below_statistic(block, classification.roles)
     if pad is not None:
         raise ConversionError(
-            f"it pads the map{line_of(pad)} by an amount that depends on the image size: its "
-            "statistic is then of the padded map, and is used in a way that has no local form"
+            f"it pads the map{line_of(pad)} by an amount that depends on the image size, and uses "
+            "a statistic of the padded map in a way that has no local form"
         )
     return {}
 
