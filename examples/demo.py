@@ -1,4 +1,4 @@
-"""Restore the shipped photograph three ways and say what changed.
+"""Restore the shipped photograph without and with TLC, and print the PSNR of each result.
 
 python examples/demo.py
 """
@@ -28,13 +28,13 @@ def main() -> None:
     local = glocal.localize(network, TRAIN_SIZE)
 
     height, width = shaken.size
-    print(f"Photograph  {HERE / 'handshake.jpg'} ({width} x {height} pixels, shaken and noisy)")
+    print(f"Photograph  {HERE / 'handshake.jpg'} ({width} x {height} pixels, camera shake, noise)")
     print(f"Network     {NAME}, trained on crops of {TRAIN_SIZE} x {TRAIN_SIZE} pixels")
     print(f"TLC         {glocal.plan_of(local).summary()}\n")
 
     images = {"the photograph": shaken.pixels}
     print(f"{'':32}{'PSNR':>8}{'seconds':>10}")
-    print(f"{'as it came':32}{psnr(shaken.pixels, sharp.pixels):8.2f}")
+    print(f"{'degraded':32}{psnr(shaken.pixels, sharp.pixels):8.2f}")
     for label, model in (("full image (global)", network), ("TLC (local)", local)):
         started = time.perf_counter()
         images[label] = glocal.restore(model, shaken.pixels)
@@ -47,11 +47,11 @@ def main() -> None:
     pixels = side_by_side(shaken.pixels, images["TLC (local)"], sharp.pixels)
     write(comparison, Image(pixels=pixels))
     print(f"\nRestored    {result}")
-    print(f"Compare     {comparison} (left as it came, right restored)")
+    print(f"Compare     {comparison} (left: degraded, right: restored)")
 
 
 def side_by_side(before: np.ndarray, after: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The crop that gained most, before and after, with a white line between."""
+    """Return the crop that gained most, before and after, with a white line between."""
     h, w = (min(n, m) for n, m in zip(DETAIL, before.shape[:2], strict=True))
     before_error, after_error = (
         np.square(image.astype(np.float64) - target).mean(2) for image in (before, after)

@@ -35,7 +35,7 @@ class ArgumentError(GlocalError, ValueError):
 
 
 class ScanError(GlocalError):
-    """A network does not run at the sizes of a scan, or runs other operations at each."""
+    """A network does not run at the sizes of a scan, or runs different operations."""
 
 
 class ConversionError(GlocalError):
@@ -51,4 +51,4 @@ class ImageError(GlocalError):
 
 
 class GlocalWarning(UserWarning):
-    """The result is correct, but an option was not followed exactly; the message says why."""
+    """The result is correct, but an option was not followed exactly."""

@@ -1,9 +1,9 @@
-"""Metrics between a restored image and its target, by the protocols of published tables.
+"""Metrics of restored images, by the protocols of published tables.
 
 All functions take two images of the same shape and dtype, `restored` and `target`, and return a
 float. An image is an array (h, w) or (h, w, c) of uint8, uint16, or floats in [0, 1], as
 `glocal.restore` returns it and `glocal.images` reads it. Integers are scaled to [0, 1], so that the
-data range is 1. Two options belong to the protocols:
+data range is 1. Two options are part of a protocol:
 
 - `border`: pixels to crop on each side first. Tables of super-resolution crop by the scale.
 - `round8`: clamp and round both images to 8 bits first, as tables on 8-bit data sets do.
@@ -84,9 +84,9 @@ class Metric:
 
 
 def psnr(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels and channels; higher is better.
+    """Return the peak signal-to-noise ratio in dB over all pixels and channels.
 
-    10 · log10(1 ÷ the mean squared difference), with values in [0, 1].
+    It is 10 · log10(1 ÷ the mean squared difference), with values in [0, 1]; higher is better.
 
     >>> psnr(np.full((4, 4, 3), 10, np.uint8), np.full((4, 4, 3), 12, np.uint8))
     42.11...
@@ -111,7 +111,7 @@ def psnr(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = Fa
 
 
 def psnr_y(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
-    """PSNR in dB of the luma; higher is better.
+    """Return the PSNR in dB of the luma; higher is better.
 
     Luma is Y of ITU-R BT.601 as MATLAB's `rgb2ycbcr` computes it, from 16 to 235; the peak is 255,
     not 219. An image without three channels is its own luma, from 0 to 255. `round8` rounds the
@@ -135,9 +135,10 @@ def psnr_y(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = 
 
 
 def ssim(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
-    """Structural similarity: mean over channels and over windows wholly inside the image.
+    """Return the structural similarity, mean over channels and interior windows.
 
-    Windows are 11×11 Gaussian weights with σ 1.5 pixels; K = (0.01, 0.03); variances are biased
+    Windows lie wholly inside the image and are 11×11 Gaussian weights with σ 1.5 pixels;
+    K = (0.01, 0.03); variances are biased
     (divisor n). BasicSR and scikit-image, with these parameters, compute the same.
 
     >>> image = np.linspace(0, 1, 400).reshape(20, 20)
@@ -161,7 +162,7 @@ def ssim(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = Fa
 
 
 def ssim_3d(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
-    """SSIM with 11×11×11 Gaussian windows over height, width and channels.
+    """Return SSIM with 11×11×11 Gaussian windows over height, width and channels.
 
     Every pixel and channel has a window; the borders of all three axes are replicated. The windows
     mix the channels, so that the value is above `ssim` on most photographs. The RGB tables of
@@ -185,7 +186,7 @@ def ssim_3d(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool =
 
 
 def ssim_y(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
-    """`ssim` of the luma that `psnr_y` defines, with a data range of 255.
+    """Return `ssim` of the luma that `psnr_y` defines, with a data range of 255.
 
     >>> image = np.linspace(0, 1, 1200).reshape(20, 20, 3)
     >>> round(ssim_y(image, image / 2 + 0.25), 3)
@@ -253,7 +254,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 
 def metric_named(name: str) -> Metric:
-    """The metric with this name.
+    """Return the metric with this name.
 
     >>> metric_named("ssim-y").function is ssim_y
     True
@@ -316,7 +317,7 @@ def _to_unit(part: Pixels, round8: bool) -> Floats:
 
 
 def _luma(part: Pixels, round8: bool) -> Floats:
-    """Luma (h, w, 1), 255 scaled to 1; the values themselves if there are not three channels."""
+    """Return luma (h, w, 1) with 255 scaled to 1; unchanged without three channels."""
     unit = _to_unit(part, round8)
     if unit.shape[2] != 3:
         return unit
@@ -358,14 +359,14 @@ def _ssim(restored: Pixels, target: Pixels, prepare: Prepare, *, padded: bool) -
 
 
 def _ssim_of(x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Floats:
-    """Equation 13 of Wang et al., from the means of x, y, x², y² and xy over each window."""
+    """Evaluate equation 13 of Wang et al. on window means of x, y, x², y² and xy."""
     structure = (2 * x * y + C1) * (2 * (xy - x * y) + C2)
     energy = (x * x + y * y + C1) * ((xx - x * x) + (yy - y * y) + C2)
     return np.asarray(structure / energy)
 
 
 def _reads(size: int, padded: bool) -> Iterator[NDArray[np.intp]]:
-    """The indices of an axis that each tile reads, with margins; border pixels repeat if padded."""
+    """Yield the indices that each tile reads; border pixels repeat if padded."""
     margin = RADIUS if padded else 0
     for start in range(-margin, size - 2 * RADIUS + margin, TILE):
         stop = min(start + TILE + 2 * RADIUS, size + margin)

@@ -119,7 +119,7 @@ def check_rule(
     law: Literal["windows", "tiles", "equality"] = "windows",
     tolerance: float = 1e-9,
 ) -> None:
-    """Check the laws for a rule, on a module that maps one (b, channels, h, w) tensor to another.
+    """Check the laws for a rule, on a module from one (b, c, h, w) map to another.
 
     It runs on maps and windows of odd and even sizes, windows larger than the map along one axis
     or both, rows of one pixel, and a batch of two. Parameters get random values. The local module

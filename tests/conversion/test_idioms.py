@@ -7,6 +7,7 @@ import pytest
 import torch
 from oracles.idioms import IDIOMS, TRAPS, by_windows, statistic
 from torch import nn
+from versions import needs_torch_2_7
 
 import glocal
 from glocal.testing import check_law_of_windows
@@ -19,8 +20,11 @@ GRID_SIZES = [(16, 20), (12, 8), (4, 20), (8, 8)]
 BY_NAME = {idiom.name: idiom for idiom in (*IDIOMS, *TRAPS)}
 CONVERTED = [name for name, idiom in BY_NAME.items() if idiom.reason is None]
 # Each takes seconds: `make test` runs every fourth, `make test-slow` the rest.
+FOURIER = needs_torch_2_7("it cannot capture Fourier transforms")
 QUICK_OR_SLOW = [
-    name if place % 4 == 0 else pytest.param(name, marks=pytest.mark.slow)
+    pytest.param(
+        name, marks=[pytest.mark.slow] * (place % 4 > 0) + [FOURIER] * (name == "fourier_unit")
+    )
     for place, name in enumerate(CONVERTED)
 ]
 REFUSED = [name for name, idiom in BY_NAME.items() if idiom.reason is not None]

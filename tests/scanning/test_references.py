@@ -139,7 +139,9 @@ class Compiled(Wrapped):
 
 NETWORKS = [
     Listed, Nested, Named, InSet, AsKey, BoundMethod, BoundCall, Partial, Closure, Default,
-    InObject, Wrapped, Patched, WholeForward, Compiled,
+    InObject, Wrapped, Patched, WholeForward,
+    # torch 2.6 runs local operations outside the compiled graph
+    pytest.param(Compiled, marks=pytest.mark.filterwarnings("ignore:Graph break:UserWarning")),
 ]  # fmt: skip
 
 

@@ -114,8 +114,8 @@ Verify = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify",
-        help="Prove the conversion by runs of the network; takes about as long as ten calls at "
-        "the training size.",
+        help="Prove the conversion by running the network; this takes about as long as ten calls "
+        "at the training size.",
         rich_help_panel="Local operations (TLC)",
     ),
 ]
@@ -168,8 +168,8 @@ DType = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option(
         metavar="TYPE",
-        help="Number type of the computation: float32, bfloat16, float16, or auto for the type of "
-        "the weights. bfloat16 and float16 are slow on CPUs without instructions for them.",
+        help="Floating-point type of the computation: float32, bfloat16, float16, or auto for the "
+        "type of the weights. bfloat16 and float16 are slow on CPUs without instructions for them.",
         rich_help_panel="Running",
     ),
 ]

@@ -1,4 +1,4 @@
-"""``glocal doctor``: what this installation consists of, and what is missing."""
+"""``glocal doctor``: report what is installed and what is missing."""
 
 import re
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ Facts = dict[str, Any]
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Report the versions, devices, kernels, image formats and optional packages of glocal.
+    """Report versions, devices, kernels, image formats and optional packages.
 
     Run it when restoration is slower than expected or a format or a command is unavailable, and
     add its output to a bug report.
@@ -41,7 +41,7 @@ def doctor(
 
 
 def facts() -> Facts:
-    """The facts of this installation; a part that cannot be loaded has an ``error`` instead."""
+    """Return the facts of this installation; a part that fails to load has ``error``."""
     import platform
     from importlib.metadata import version
 
@@ -56,7 +56,7 @@ def facts() -> Facts:
 
 
 def lines(report: Facts) -> list[tuple[str, str]]:
-    """The rows of the report: a name, empty where it repeats, and a text."""
+    """Return the rows of the report: a name, empty if repeated, and a text."""
     rows = [("glocal", report["glocal"]), ("Python", report["python"])]
     torch, kernels, libvips = report["torch"], report["kernels"], report["libvips"]
     if "error" in torch:
@@ -85,7 +85,7 @@ def lines(report: Facts) -> list[tuple[str, str]]:
 
 
 def _named(name: str, values: list[str]) -> list[tuple[str, str]]:
-    """Rows of which the first carries the name."""
+    """Yield rows, the first one with the name."""
     return [("" if i else name, value) for i, value in enumerate(values)]
 
 
@@ -132,7 +132,7 @@ def _libvips() -> Facts:
 
 
 def _extras() -> Facts:
-    """The optional extras of the installed package, and which of their packages are missing."""
+    """Return the optional extras and which of their packages are missing."""
     from importlib.metadata import PackageNotFoundError, requires, version
 
     extras: Facts = {}

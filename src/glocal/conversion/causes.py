@@ -1,4 +1,4 @@
-"""Says what in the user's code makes a conversion miss: places in the source, hooks, lists."""
+"""Name the user's code that makes a conversion fail: source lines, hooks, lists."""
 
 import inspect
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ __all__ = ["cause_of_difference", "cause_of_reach", "place", "unused_block"]
 
 
 def place(module: nn.Module) -> str:
-    """The class of a module and where its forward is written: "Gate (net.py:12)".
+    """Return the class of a module and the line of its forward: "Gate (net.py:12)".
 
     >>> place(nn.ReLU()).startswith("ReLU (activation.py:")
     True
@@ -20,7 +20,7 @@ def place(module: nn.Module) -> str:
 
 
 def cause_of_difference(module: nn.Module, at: str) -> str:
-    """Why a block and its local form may differ."""
+    """Say why a block and its local form may differ."""
     hooks = [f"{_name(h)}{_line(h)}" for part in module.modules() for h in _hooks(part)]
     if hooks:
         why = f"; the hook {hooks[0]} on it does not run in the local form"
@@ -35,7 +35,7 @@ def cause_of_difference(module: nn.Module, at: str) -> str:
 
 
 def cause_of_reach(model: nn.Module, path: str, module: nn.Module) -> str:
-    """Why the output of a module may depend on far pixels."""
+    """Say why the output of a module may depend on far pixels."""
     what = f"the output of {place(module)} still depends on pixels at every distance"
     if "forward" in vars(module):
         return f"{what}: its forward was replaced by another function, which runs the original"
@@ -57,7 +57,7 @@ def cause_of_reach(model: nn.Module, path: str, module: nn.Module) -> str:
 
 
 def unused_block(model: nn.Module, path: str) -> str:
-    """Why a converted module is never called."""
+    """Say why a converted module is never called."""
     module = model.get_submodule(path)
     for holder, name, _ in _held(model):
         value = _parts(getattr(model.get_submodule(holder), name))
@@ -67,8 +67,8 @@ def unused_block(model: nn.Module, path: str) -> str:
                 f"calls the original of '{path}'; use nn.ModuleList or nn.ModuleDict"
             )
     return (
-        f"the network never calls '{path}' by itself, but the original by another reference "
-        "(a stored forward, a function that closes over it)"
+        f"the network never calls '{path}': it calls the original through another reference "
+        "(a stored forward, a closure)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Compares a converted network with the original where windows cover, and runs it beyond."""
+"""Compare a converted network with the original, and run it on a larger image."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -64,7 +64,7 @@ class Comparison(Pair):
         return None
 
     def _equal_sizes(self) -> Iterator[tuple[list[Size], tuple[int, ...], Mode]]:
-        """Alternatives of sizes, batches, and the mode, for each of two or three comparisons."""
+        """Yield alternative sizes and batches, and the mode, of each comparison."""
         (th, tw), (wh, ww) = self.converted.train_size, self.converted.window
         most = (min(wh, max(th, FULL_SIDE)), min(ww, max(tw, FULL_SIDE)))
         if most[0] > th or most[1] > tw:
@@ -223,7 +223,7 @@ class Comparison(Pair):
 
 
 class _Running:
-    """Tracks the innermost module that has begun and not ended: after an error, where it arose."""
+    """Tracks the innermost running module: after an error, the one that raised it."""
 
     def __init__(self, model: nn.Module) -> None:
         self._stack: list[str] = []
@@ -261,7 +261,7 @@ def _is_finite(t: Tensor) -> bool:
 
 
 def excess(wanted: list[Tensor], got: list[Tensor]) -> float:
-    """Largest difference over what rounding explains; infinite for other shapes or NaNs."""
+    """Return the largest difference ÷ tolerance; infinite for other shapes or NaNs."""
     if [t.shape for t in wanted] != [t.shape for t in got]:
         return float("inf")
     worst = 0.0

@@ -44,7 +44,7 @@ def _map_of(converted: Converted, operation: Global, run: Trace) -> tuple[Size, 
 
 
 def _input_is_covered(converted: Converted, path: str, run: Trace) -> bool:
-    """True if the window covers the input of a converted module, or the module is not called."""
+    """True if the window covers the input of a module, or the module is not called."""
     if path not in run.inputs:
         return True
     calls = [t.inputs[path][0] for t in (*converted.scan.traces, run)]
@@ -56,7 +56,7 @@ def _input_is_covered(converted: Converted, path: str, run: Trace) -> bool:
 
 
 def _map_among(runs: Sequence[Sequence[tuple[int, ...]]]) -> tuple[Size, Size] | None:
-    """(height, width) of the first map in the first and the last of four runs, from shapes."""
+    """Return the size of the first map in the first and the last of four runs."""
     for first, higher, wider, other in zip(*runs, strict=False):
         if len(first) != len(other):
             continue

@@ -33,7 +33,7 @@ _SHRINK = 24
 
 @dataclass(frozen=True)
 class Strip:
-    """The places of the band and of the far pixels on a strip, in input pixels along its length.
+    """Positions of the band and the far pixels on a strip, in input pixels.
 
     Attributes:
         length: of the strip.
@@ -48,7 +48,7 @@ class Strip:
     band: int
 
     def axis_of(self, shape: tuple[int, ...]) -> int | None:
-        """The dim of a tensor that is the length of the strip, at some scale; None if unknown."""
+        """Return the dim of a tensor that follows the length of the strip, or None."""
         fits = [d for d, n in enumerate(shape) if d > 0 and self._scale(n) is not None]
         if len(shape) < 3 or not fits:
             return None
@@ -78,7 +78,7 @@ class Strip:
         return self.start + self.band
 
     def far(self, n: int, distance: int) -> slice:
-        """The places on an axis of n that are farther after the band than this many pixels."""
+        """Return the positions on an axis of n that are farther than this from the band."""
         return self.columns(n, self.stop + distance, self.length - self.band)
 
 
@@ -88,7 +88,7 @@ class Suspect:
 
     Attributes:
         path: of the module.
-        inner: path of the first module inside whose output is no map and changes; else `path`.
+        inner: path of the first module inside whose output changes and is not a map; else `path`.
         distance: from the band to the farthest change, in input pixels.
     """
 
@@ -105,7 +105,7 @@ def suspects(
     reach: Mapping[str, int],
     excused: Collection[str] = (),
 ) -> tuple[list[Suspect], set[str], bool]:
-    """The modules that mix pixels farther apart than they should, and the modules that were called.
+    """Return the modules that mix distant pixels, and the modules that were called.
 
     Args:
         network: a private copy; hooks are added and removed.
@@ -153,7 +153,7 @@ class _Watch:
         self._inputs: list[list[Tensor]] = []
         self._agree: list[bool] = []
         self._storages: list[set[int]] = []
-        self._odd: list[str] = []  # modules whose output is no map and changes
+        self._odd: list[str] = []  # modules whose output changes and is not a map
         self._handles = []
         for path, module in network.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
@@ -257,7 +257,7 @@ class _Watch:
         return t.narrow(dim, *_narrow(self.strip.far(t.shape[dim], self.strip.band)))
 
     def _distance(self, path: str, clean: Tensor, changed: Tensor, dim: int) -> int:
-        """Input pixels from the band to the farthest change beyond what is allowed; 0 if none."""
+        """Return the distance from the band to the farthest forbidden change, or 0."""
         strip, n = self.strip, clean.shape[dim]
         allowed = self.reach.get(path, strip.band)
         far = strip.far(n, allowed)

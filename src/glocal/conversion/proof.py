@@ -1,4 +1,4 @@
-"""The proof at the end of `localize`: compares the converted network with the original.
+"""The proof at the end of `localize`: equality, a larger image, locality.
 
 Three questions, answered by running private copies of both on image-like values, in the mode in
 which each module is: does the converted network equal the original where every window covers its
@@ -91,7 +91,7 @@ def _on_strip(
     reach: Mapping[str, int],
     excused: frozenset[str],
 ) -> tuple[Size, list[Suspect], set[str], bool] | None:
-    """The size and suspects of the lowest strip that the network takes; None if none is."""
+    """Return size and suspects of the lowest strip that the network accepts, or None."""
     local, converted = pair.local, pair.converted
     limit = max(1 << 16, 2 * converted.train_size[0] * converted.train_size[1])
     other = converted.scan.size[-3 - wanted.axis]
@@ -134,21 +134,21 @@ def _takes_another_path(pair: Comparison, path: str, size: Size) -> bool:
 
 
 def _other_path(pair: Comparison, block: str, size: Size) -> str:
-    """Why the code of a block takes another path at an image size: its branch, or its padding."""
+    """Say why a block takes another path at an image size: its branch or its padding."""
     made = pair.converted
     run = trace_at(made.model, made.scan.make_args, size)
     for call in run.calls if run else ():
         if "pad" in call.name and block in ancestors(call.path):
             return (
                 f"it pads the map ({call.line or call.function}) by an amount that depends on the "
-                "image: its statistic is then of the padded map, and not of a known local form. "
-                f"So its code takes another path at {size_text(size)}"
+                "image, and uses a statistic of the padded map in a way that has no local form; "
+                f"so its code takes another path at {size_text(size)}"
             )
     return pair.other_path(size) or f"its code takes another path at {size_text(size)}"
 
 
 def _scanned_again(converted: Converted, excused: set[str]) -> Miss | None:
-    """Look for global operations outside of the converted modules, by a scan above the windows."""
+    """Look for global operations outside the converted modules, by a larger scan."""
     size = (2 * converted.window[0], 2 * converted.window[1])
     try:
         found = scan_trace(converted.root, converted.scan.make_args, size)

@@ -1,10 +1,10 @@
-"""Private copies of the original and the converted network, and the inputs of a proof."""
+"""Private copies of the networks, and the inputs of a proof."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import Any, Literal
 
 import numpy as np
@@ -82,7 +82,7 @@ class Miss:
 
 
 class Network:
-    """A private copy of a network, which runs with the same random numbers every time.
+    """A private copy of a network that runs with the same random numbers every time.
 
     Parameters that are zero, as those of branches before training, get random values: what such
     a branch computes counts once weights are loaded.
@@ -99,7 +99,7 @@ class Network:
     ) -> None:
         self.module = isolated_copy(model)
         self._make_args = make_args
-        first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
+        first = next(_floating(model), torch.zeros(1))
         self._widen = first.device.type == "cpu" and first.dtype in (torch.float16, torch.bfloat16)
         _wake(self.module, nonzero)
         if self._widen:
@@ -123,8 +123,7 @@ class Network:
 
     def arguments(self, size: Size, batch: int = 1) -> tuple[Any, ...]:
         """Arguments of forward with image-like values, the same ones at each call."""
-        dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), None)
-
+        dtype = next((t.dtype for t in _floating(self.module)), None)
         seeds = count()
 
         def fill(t: Tensor) -> Tensor:
@@ -150,6 +149,12 @@ class Network:
     def results(self, args: Any, mode: Mode = "inference") -> list[Tensor]:
         """The tensors among the results."""
         return [t for t in tree_leaves(self.run(args, mode)) if isinstance(t, Tensor)]
+
+
+def _floating(module: nn.Module) -> Iterator[Tensor]:
+    """Yield the floating-point parameters and buffers."""
+    tensors = chain(module.parameters(), module.buffers())
+    return (t for t in tensors if t.is_floating_point())
 
 
 class Pair:
@@ -185,7 +190,7 @@ def _seeded() -> Iterator[None]:
 
 
 def image_like(shape: Sequence[int], seed: int = 0) -> Tensor:
-    """Random values in [0, 1] as in a photograph: smooth along height and width, with noise.
+    """Return random values in [0, 1] like those of a photograph: smooth, with noise.
 
     >>> x = image_like((1, 3, 64, 64))
     >>> x.shape, bool((x >= 0).all() and (x <= 1).all())

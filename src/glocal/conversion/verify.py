@@ -36,7 +36,7 @@ def disagreement(
     sizes: int = 1,
     tolerance: float = TOLERANCE,
 ) -> str | None:
-    """Return how a replacement differs from a module under a window that covers the map.
+    """Say how a replacement differs from a module under a window that covers the map.
 
     Original and replacement run in their mode, in float64 with random parameters on random inputs
     of the shapes that the module was called with. The map is shrunk to a few pixels where the
@@ -86,7 +86,7 @@ def disagreement_on_windows(
     feature: Size,
     tolerance: float = TOLERANCE,
 ) -> str | None:
-    """Return how a pixel of a replacement differs from the module on the window of the pixel.
+    """Say how pixels of a replacement differ from the module on their windows.
 
     For modules that take and return maps (b, c, h, w) of one size and mix pixels by statistics of
     their inputs alone.
@@ -228,7 +228,7 @@ def _randomised(module: nn.Module) -> nn.Module:
 
 
 def _random_inputs(inputs: Sequence[tuple[Any, Any]], feature: Size, size: Size, batch: int) -> Any:
-    """Return the first run's (args, kwargs), random and scaled from the map `feature` to `size`."""
+    """Return random (args, kwargs) of the first run, scaled from `feature` to `size`."""
     generator = torch.Generator().manual_seed(1)
 
     def scale(sizes: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""Find the pairs of degraded and target images of a data set, and read their pixels.
+"""Find the image pairs of a data set and read their pixels.
 
 Published RealBlur figures align each image to its target by a homography first; this module does
 not. Convert the MATLAB files of SIDD and DND, and LMDB databases, to PNG first.

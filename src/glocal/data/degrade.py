@@ -43,7 +43,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 class Degrade(Protocol):
-    """Function that degrades an image; the arguments are those of the module's functions."""
+    """Signature of the functions that degrade an image."""
 
     def __call__(self, image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
         """Return the degraded image."""
@@ -113,7 +113,7 @@ def settings(kind: str, strength: float | None) -> tuple[Degradation, float]:
 
 
 def motion_blur(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
-    """Average every pixel along its own short, slightly curved path, as camera shake does.
+    """Blur every pixel along its own short, curved path, as camera shake does.
 
     Path lengths are uniform on 0 to `strength` pixels, so that some regions stay nearly sharp;
     directions are arbitrary.
@@ -138,7 +138,7 @@ def motion_blur(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
 
 
 def defocus_blur(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
-    """Average every pixel over its own disc, as a lens does outside its plane of focus.
+    """Blur every pixel over its own disc, as a lens does outside its plane of focus.
 
     Radii range from 0, where a smooth depth field crosses the plane of focus, to `strength`
     pixels, where it is farthest from it.
@@ -171,7 +171,7 @@ def gaussian_noise(image: NDArray[Any], strength: float, seed: int = 0) -> Float
 
 
 def poisson_noise(image: NDArray[Any], strength: float, seed: int = 0) -> Floats:
-    """Add photon noise: Poisson noise of variance x · (strength/255)² where the image is x.
+    """Add photon noise: Poisson noise of variance x · (strength/255)² at value x.
 
     White equals (255 ÷ strength)² photons, so the standard deviation at white is `strength`/255.
     """

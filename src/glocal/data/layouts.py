@@ -1,4 +1,4 @@
-"""Layouts of published data sets: where their degraded and target images are on disk.
+"""Layouts of published data sets: the folders of their degraded and target images.
 
 The layouts follow the releases and the copies distributed with MPRNet, Restormer and NAFNet. Folder
 names match case-insensitively. The given folder may also be the parent of the test images (`GoPro`
@@ -24,7 +24,7 @@ class Layout:
 
     Attributes:
         name: name of the layout.
-        expects: the folders and files it looks for, as text.
+        expects: the folders and files that it looks for, as text.
         find: returns the pairs of a folder, or None if it has another layout; raises
             ArgumentError if files have no counterpart.
         family: layouts of one family can occur in one folder; the user must choose one.

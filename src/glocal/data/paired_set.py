@@ -1,4 +1,4 @@
-"""Make a paired data set from clean images: degraded images, targets, and a record of settings.
+"""Make a paired data set from clean images.
 
 Images are written to `OUT/degraded` and `OUT/target` under their original names, as PNG, so that
 only the degradation loses information. `data.datasets.pairs` reads the set. `OUT/degradation.json`
@@ -184,7 +184,7 @@ def _make(each: SetEntry, kind: str, strength: float) -> SetEntry:
 def _recorded_images(
     out: Path, settings_of_set: Mapping[str, object], *, not_empty: bool
 ) -> dict[str, Any]:
-    """The recorded images of a set with the same settings; raises if it has other settings."""
+    """Return the recorded images of a set; raise if its settings differ."""
     file = out / RECORD
     if not file.exists():
         if not_empty:

@@ -58,7 +58,7 @@ def natural_key(text: str) -> list[str | int]:
 
 
 def evenly_spaced(found: Sequence[Item], limit: int | None) -> list[Item]:
-    """At most `limit` items at even distances; neighbours are often frames of one scene.
+    """Return at most `limit` evenly spaced items: neighbours often show one scene.
 
     >>> evenly_spaced("abcdef", 3), evenly_spaced("ab", None)
     (['a', 'c', 'e'], ['a', 'b'])
@@ -88,7 +88,7 @@ def check_names(found: Sequence[Pair], purpose: str) -> None:
 
 
 def child_folder(folder: Path, *names: str) -> Path | None:
-    """The subfolder with the first of these names that exists, ignoring case; or None."""
+    """Return the first of these subfolders that exists, ignoring case, or None."""
     children = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
     return next((children[name.lower()] for name in names if name.lower() in children), None)
 
@@ -160,7 +160,10 @@ def pair_folders(
 
 
 def data_sha256(pairs: Sequence[Pair]) -> str:
-    """SHA-256 of the names and file sizes of a data set; identifies it without reading images."""
+    """Return the SHA-256 of the names and file sizes of a data set.
+
+    It identifies the data set without reading images.
+    """
     digest = hashlib.sha256()
     for pair in pairs:
         files = [path for path in (pair.degraded, pair.second, pair.target) if path is not None]

@@ -1,4 +1,4 @@
-"""Smooth random fields over an image, and image averages at spatially varying offsets."""
+"""Smooth random fields over an image, and averages at spatially varying offsets."""
 
 import math
 from collections.abc import Iterator
@@ -21,7 +21,9 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 class SmoothFields:
-    """Smooth Gaussian random fields of mean 0 and variance 1: cubic B-splines of random knots.
+    """Smooth Gaussian random fields of mean 0 and variance 1.
+
+    They are cubic B-splines of random knots.
 
     Attributes:
         rng: the generator that drew the knots, for further random numbers.
@@ -44,7 +46,7 @@ class SmoothFields:
 
 
 def _spline(pixels: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats]:
-    """The first of the four knots around each pixel, and their weights (sum of squares 1)."""
+    """Return the first of the four knots around each pixel, and their weights."""
     at, t = np.divmod((pixels + 0.5) / KNOTS_PX, 1)
     s = 1 - t
     weights = np.stack([s**3, 3 * t**3 - 6 * t**2 + 4, 3 * s**3 - 6 * s**2 + 4, t**3])

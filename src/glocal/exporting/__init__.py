@@ -1,4 +1,5 @@
-"""`export`: a converted network as an ONNX or .pt2 file, compared with the network.
+"""Write converted networks to ONNX and .pt2 files that are checked.
 
-Imports `inference`, `conversion` and the rooms below them. Only `onnx` imports onnx and its like.
+Imports `inference`, `conversion` and the rooms below them. Only the module `onnx` imports the
+packages onnx, onnxscript and onnxruntime.
 """

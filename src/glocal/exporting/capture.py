@@ -20,7 +20,7 @@ __all__ = ["CapturedProgram", "capture_program"]
 
 _MAX_SIZE = 1 << 15  # of height and width
 _MAX_BATCH = 1 << 10
-_MIN_SIZE = 17  # networks of four halvings run other code at smaller sizes
+_MIN_SIZE = 17  # networks that halve the size four times run other code at smaller sizes
 _EXAMPLE: Size = (128, 192)  # multiples of all that networks pad to, so that they need not pad
 _TRIES = 6
 
@@ -60,7 +60,7 @@ def capture_program(
     Args:
         model: takes one (b, c, h, w).
         image: makes an example from a batch size and a (height, width).
-        fixed: the only (height, width) that the program is to take; None for any.
+        fixed: the only (height, width) that the program accepts; None for any.
 
     Raises:
         GlocalError: the network cannot be captured.
@@ -97,14 +97,14 @@ def capture_program(
 
 
 def _dim(name: str, multiple: int, smallest: int) -> Any:
-    """A dynamic dimension of at least `smallest`, in steps of `multiple`."""
+    """Return a dynamic dimension of at least `smallest`, in steps of `multiple`."""
     if multiple == 1:
         return Dim(name, min=smallest, max=_MAX_SIZE)
     return Dim(f"_{name}", min=-(-smallest // multiple), max=_MAX_SIZE // multiple) * multiple
 
 
 def _captured(model: nn.Module, image: Tensor, shapes: Any) -> ExportedProgram:
-    """The program; a UserError means that the dynamic shapes are to be constrained."""
+    """Return the program; a UserError asks for constraints on the dynamic shapes."""
     try:
         return torch.export.export(model, (image,), dynamic_shapes=shapes, strict=False)
     except torch._dynamo.exc.UserError as error:
@@ -116,7 +116,7 @@ def _captured(model: nn.Module, image: Tensor, shapes: Any) -> ExportedProgram:
 
 
 def _reason(text: str) -> str:
-    """The line of a message of `torch.export` that names the cause."""
+    """Return the line of a `torch.export` message that names the cause."""
     lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
     causes = [line for line in lines if line.startswith(("Not all", "solving"))]
     return " ".join([*causes, *lines][0].split())[:200]

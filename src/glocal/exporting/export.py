@@ -1,4 +1,4 @@
-"""`export`: a converted network as a file for other runtimes, ONNX or torch.export's .pt2.
+"""`export`: write a converted network for other runtimes, as ONNX or .pt2.
 
 The program takes any batch, height and width with the same local operations (see
 `glocal.ops.exported`) and contains none of glocal's own operators. It is compared with the network
@@ -68,7 +68,7 @@ def export(
     allow_global: bool = False,
     tolerance: float | None = None,
 ) -> Exported:
-    """Write a converted network to an .onnx or a .pt2 file that takes images of any size.
+    """Write a converted network to an .onnx or .pt2 file for images of any size.
 
     The file is run (ONNX by onnxruntime) and compared with the network at three sizes: below the
     window, above it along one axis, and along both. It is kept only if all results agree. It
@@ -87,8 +87,8 @@ def export(
         model: from `localize`; takes one image tensor (b, c, h, w). It is exported in eval mode
             and in its own dtype, and is left unchanged, on its device and in its mode.
         path: the file to write, in an existing folder; its suffix chooses the format.
-        size: the only side or (height, width) in pixels that the file is to take, for runtimes
-            without dynamic shapes; any by default.
+        size: side or (height, width) in pixels of the only size that the file accepts, for
+            runtimes without dynamic shapes; any size by default.
         opset: version of ONNX's operators, 18 or above.
         channels: of the image, by default read from the network's first convolution.
         allow_global: also write a network that is not converted, or only in part.
@@ -99,7 +99,7 @@ def export(
         What was written and checked.
 
     Raises:
-        ArgumentError: an argument cannot be used, or operations of the network are global.
+        ArgumentError: an argument is invalid, or operations of the network are global.
         GlocalError: the network cannot be exported, or the program differs from it.
     """
     path = Path(path)
@@ -162,7 +162,7 @@ def export(
 
 
 def _plan(model: nn.Module, allow_global: bool) -> Plan | None:
-    """The plan of the network, None if it is not converted; refuses global operations."""
+    """Return the plan of the network, or None; raise if operations are global."""
     try:
         plan = plan_of(model)
     except ArgumentError:
@@ -183,7 +183,7 @@ def _plan(model: nn.Module, allow_global: bool) -> Plan | None:
 
 
 def _channels(model: nn.Module) -> int:
-    """Channels of the image: those of the first convolution, unless it takes a one-channel map."""
+    """Return the input channels of the first convolution that takes an image."""
     first: Any = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
     return channels_of(model) or 3 if first == 1 else int(first)
 
@@ -207,7 +207,10 @@ def _facts(captured: CapturedProgram, plan: Plan | None) -> dict[str, str]:
 
 
 def _sizes_to_check(plan: Plan | None, captured: CapturedProgram) -> tuple[Size, ...]:
-    """Below the window, above it along one axis, and along both; odd if odd sizes are allowed."""
+    """Return sizes below the window, above it along one axis, and along both.
+
+    They are odd if the program accepts odd sizes.
+    """
     window = plan.window if plan else (64, 64)
 
     def near(pixels: int) -> int:
@@ -222,7 +225,7 @@ def _sizes_to_check(plan: Plan | None, captured: CapturedProgram) -> tuple[Size,
 
 
 def _difference(model: nn.Module, run: Run, image: Tensor) -> float:
-    """Largest difference, relative to the largest value; infinite if shapes differ."""
+    """Return the largest difference ÷ the largest value; infinite if shapes differ."""
     wanted = [t for t in tree_leaves(model(image.clone())) if isinstance(t, Tensor)]
     try:
         got = run(image)

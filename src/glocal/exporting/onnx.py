@@ -41,7 +41,7 @@ def require_onnx() -> tuple[Any, Any]:
 def write_onnx(
     program: ExportedProgram, path: Path, opset: int, properties: dict[str, str]
 ) -> tuple[str, ...]:
-    """Write a program that takes one image; returns the names of its operators, sorted.
+    """Write a program that takes one image; return the sorted names of its operators.
 
     Weights of 2 GiB and more go into a second file beside `path`.
 

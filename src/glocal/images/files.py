@@ -23,7 +23,7 @@ def make_folder(path: Path, error: type[GlocalError]) -> None:
 
 
 def shortened(name: str, most: int) -> str:
-    """Cut a file name to at most `most` bytes; file systems limit bytes, not characters.
+    """Cut a file name to `most` bytes: file systems limit bytes, not characters.
 
     >>> shortened("üü.png", 3)
     'ü'

@@ -1,4 +1,4 @@
-"""Metadata of image files and the limits of file formats, in terms of libvips images.
+"""Metadata of image files and limits of file formats, for libvips images.
 
 Orientation is applied: pixels are rotated upright and the EXIF and XMP orientation tags set to 1.
 """
@@ -52,7 +52,7 @@ _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3}
 
 @dataclass(frozen=True)
 class Metadata:
-    """Metadata of an image file; the fields are those of `glocal.images.image_files.Image`."""
+    """Metadata of an image file, as in `glocal.images.image_files.Image`."""
 
     icc: bytes | None = None
     exif: bytes | None = None
@@ -119,7 +119,7 @@ def is_tolerable(error: pyvips.Error) -> bool:
 
 
 def describe(vips: pyvips.Image) -> tuple[pyvips.Image, int, bool, Metadata]:
-    """Return the upright image, its colour channels, whether it has alpha, and its metadata.
+    """Return the upright image, its colour channels, alpha flag and metadata.
 
     Raises:
         ImageError: the image has several pages, or its sample format is not supported.
@@ -185,7 +185,7 @@ def with_metadata(
 def fit_format(
     colour: pyvips.Image, alpha: pyvips.Image | None, metadata: Metadata, suffix: str
 ) -> tuple[pyvips.Image, tuple[str, ...]]:
-    """Convert an image to what a format can hold; returns it with notes on what was lost.
+    """Convert an image to what a format can hold; return it with notes on losses.
 
     Raises:
         ImageError: the suffix is not in `SUFFIXES`.
@@ -252,7 +252,10 @@ def error_text(error: pyvips.Error) -> str:
 
 
 def _to_8_bits(vips: pyvips.Image) -> pyvips.Image:
-    """Round to the nearest of 256 levels. 65535 = 255 · 257 and 257 is odd: there are no ties."""
+    """Round 16 bits to the nearest of 256 levels.
+
+    65535 = 255 · 257 and 257 is odd, so there are no ties.
+    """
     return (vips / 257).rint().cast("uchar")
 
 

@@ -89,7 +89,7 @@ class Image:
 
 
 def read(path: str | os.PathLike[str]) -> Image:
-    """Read a PNG, JPEG, TIFF or WebP file; its content determines the format, not its name.
+    """Read a PNG, JPEG, TIFF or WebP file; its content, not its name, tells which.
 
     Raises:
         ImageError: the file is missing, damaged or cut short, has several pages or frames, or

@@ -1,4 +1,4 @@
-"""Images that may exceed memory: decode a file to uncompressed samples on disk, and encode them.
+"""Decode and encode images that may exceed memory, as uncompressed samples on disk.
 
 A file is decoded once, row by row, so a damaged file is rejected before any work is done. Colour
 and alpha are stored in separate sample files, in which any part can be read or written.
@@ -201,7 +201,7 @@ def encode_file(
     *,
     quality: int = 95,
 ) -> tuple[str, ...]:
-    """Encode sample files to an image file, atomically; alpha is resized to the colour image.
+    """Encode sample files to an image file, atomically; alpha is resized to match.
 
     Returns:
         What the format could not hold, one sentence each; usually empty.
@@ -241,7 +241,7 @@ def _open(path: Path, fail_on: str) -> tuple[pyvips.Image, Header]:
 
 
 def _with_tolerance(path: Path, read: Callable[[str], Header]) -> Header:
-    """Call `read` strictly, then tolerating surplus bytes; translates errors to ImageError."""
+    """Call `read` strictly, then tolerating surplus bytes; raise ImageError."""
     try:
         try:
             return read("warning")

@@ -1,4 +1,4 @@
-"""Published restoration networks, under their authors' names, and reading of checkpoints.
+"""Published restoration networks under their authors' names, and checkpoints.
 
 Every network maps (b, c, h, w) in [0, 1], at any h and w, to the restored image. In training mode
 `HINet` and `MPRNet` return the results of all stages, as the authors' releases do.

@@ -1,4 +1,4 @@
-"""Read the tensors of checkpoint files, without the wrappers that training code adds.
+"""Read the tensors of checkpoint files, without wrappers of training code.
 
 No code in a file is executed: pickles are read with `weights_only=True`.
 """
@@ -25,7 +25,7 @@ SUFFIXES = (".pth", ".pt", ".pk", ".ckpt", ".safetensors")
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The unwrapped state dict and the metadata of a checkpoint file.
+    """Return the unwrapped state dict and the metadata of a checkpoint file.
 
     Wrappers are entries and key prefixes that training code adds: `params_ema`, `params`,
     `state_dict`, `model`, `net`, `generator`; `module.`, `_orig_mod.`, `net_g.`. Only safetensors
@@ -58,7 +58,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file. Reads no tensors."""
+    """Return the metadata of a safetensors file. Reads no tensors."""
     return _read_safetensors(path, with_tensors=False)[1]
 
 
@@ -101,7 +101,7 @@ def _read_pickle(path: Path) -> object:
 
 
 def _numbers() -> list[Any]:
-    """Globals in pickles of NumPy scalars, old and new; FFA-Net checkpoints contain such scores."""
+    """Return the globals in pickles of NumPy scalars, which FFA-Net's files contain."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
     names = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]

@@ -110,7 +110,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 def known_network(
     path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> tuple[nn.Module, Architecture, dict[str, object]]:
-    """Build the network of a state dict and load its tensors; in eval mode, on the CPU.
+    """Build the network of a state dict and load its tensors.
+
+    The network is in eval mode, on the CPU.
 
     Returns:
         The network, its architecture, and its constructor arguments.
@@ -182,7 +184,7 @@ def _hyperparameters(
 
 
 def _skeleton(architecture: Architecture, hyperparameters: Mapping[str, object]) -> nn.Module:
-    """Build the network on the meta device, without storage and without random numbers."""
+    """Build the network on the meta device, without storage or random numbers."""
     with torch.device("meta"):
         return architecture.cls(**hyperparameters)
 

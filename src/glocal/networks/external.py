@@ -36,7 +36,7 @@ INSTALL = 'pip install "glocal[spandrel]"'
 
 
 class Fitted(nn.Module):
-    """Adapter of a spandrel network: takes any size, returns one image, both in [0, 1].
+    """Adapts a spandrel network to any image size and one result, both in [0, 1].
 
     Some of spandrel's networks need certain sizes, return several results, or use another range
     of values. The arguments come from spandrel's descriptor of the network.
@@ -92,7 +92,7 @@ class Fitted(nn.Module):
 
 @dataclass(frozen=True)
 class External:
-    """A network that spandrel recognised, in eval mode on the CPU, and its description.
+    """A network that spandrel recognised, in eval mode on the CPU.
 
     `task` is "restoration", "face restoration", or such as "super-resolution x4".
     """
@@ -104,7 +104,7 @@ class External:
 
 
 def recognised(state_dict: Mapping[str, Tensor]) -> External | None:
-    """Build the network of a state dict with spandrel; None if spandrel does not know it.
+    """Build the network of a state dict with spandrel; None if it is unknown.
 
     Weights are loaded in float32. The global random state is not changed.
 
@@ -142,7 +142,7 @@ def recognised(state_dict: Mapping[str, Tensor]) -> External | None:
 
 
 def _fitted(found: Any) -> nn.Module:
-    """The network of a descriptor; wrapped in `Fitted` if its plain forward does not suffice."""
+    """Return a descriptor's network, in `Fitted` if its plain forward is not enough."""
     sizes = found.size_requirements
     network: nn.Module = found.model.float()
     # spandrel's default call is a lambda, which cannot be pickled; plain networks do not need it
@@ -167,7 +167,7 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def is_repository(name: str) -> bool:
-    """True for names of repositories, "owner/name", and of files in them, "owner/name:file".
+    """True for the name of a repository or a file in it: "owner/name:file".
 
     >>> [is_repository(name) for name in ("me/deblur", "me/deblur:gopro.pth", "gopro.pth")]
     [True, True, False]
@@ -177,7 +177,7 @@ def is_repository(name: str) -> bool:
 
 
 def download(name: str) -> Path:
-    """Download a checkpoint from the Hugging Face Hub, unless it is in the local cache.
+    """Download a checkpoint from the Hugging Face Hub, or read it from the cache.
 
     Args:
         name: "owner/name" of a repository with one checkpoint (in any number of formats), or
@@ -224,7 +224,7 @@ def _only_checkpoint(repository: str, files: Iterable[str]) -> str:
 
 
 def made_by(name: str) -> nn.Module:
-    """Call the Python function "package.module:factory" and return its network, in eval mode.
+    """Call "package.module:factory" and return its network in eval mode.
 
     >>> made_by("torch.nn:Identity")
     Identity()

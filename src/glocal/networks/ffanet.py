@@ -94,7 +94,7 @@ class Group(nn.Module):
 
 
 class FFANet(nn.Module):
-    """FFA-Net: the features of three groups, weighted by attention, added to the hazy image.
+    """FFA-Net: adds the attention-weighted features of three groups to the image.
 
     The release standardises its input outside the network. Here the network does it, so that it
     takes [0, 1] like all others.

@@ -19,7 +19,7 @@ __all__ = ["HINBlock", "HINet", "hinet_hyperparameters"]
 
 
 class HINBlock(nn.Module):
-    """Residual block with instance norm on half of its channels (HIN block, section 3).
+    """Residual block with instance norm on half of its channels (section 3).
 
     `norm`, if present, is the network's global operation: it normalises the first half
     of the channels by their mean and variance over all pixels.
@@ -56,7 +56,7 @@ class HINBlock(nn.Module):
     def forward(
         self, x: Tensor, previous: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Features (b, in_size, h, w) → features for the next level, features at this size.
+        """Map features (b, in_size, h, w) to those of the next level and of this one.
 
         `previous` are encoder and decoder features of the previous stage. The two results are the
         same tensor if the block does not downsample.
@@ -161,7 +161,7 @@ class HINet(nn.Module):
         self._norm_at_bottom = hin_position_left < depth <= hin_position_right + 1
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Restore (b, in_chn, h, w): one image in eval mode, one a stage in training mode."""
+        """Restore (b, in_chn, h, w); in training mode, one image per stage."""
         height, width = x.shape[-2:]
         image = self._pad(x)
         encoded = _descend(self.down_path_1, self.conv_01(image))

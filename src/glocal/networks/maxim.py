@@ -39,7 +39,7 @@ class _Features:
 
 
 class MAXIM(nn.Module):
-    """Multi-axis MLP network for deblurring, denoising, deraining, dehazing and enhancement.
+    """Multi-axis MLP network for image restoration and enhancement.
 
     Maps (b, 3, h, w) in [0, 1], any h and w, to the last stage's image of the same size, in
     training and eval mode alike. Inside, the image is padded on all sides, as by the release's
@@ -135,7 +135,7 @@ class MAXIM(nn.Module):
             add("output_conv_0", conv3x3(scales[0].channels, 3))
 
     def _resizers(self, stage: int, target: int, source: int) -> tuple[str, str]:
-        """Names of the layers that resize one scale to another, for the skips and the decoder.
+        """Return the names of the layers that resize one scale to another.
 
         The release numbers them in the order in which it calls them: targets from the lowest
         resolution up, sources from full resolution down for the skips and up for the decoder.
@@ -200,7 +200,7 @@ class MAXIM(nn.Module):
 
 
 def _pad_around(x: Tensor, multiple: int) -> tuple[Tensor, int, int]:
-    """Pad h and w of (b, c, h, w) to multiples; also returns the rows above and columns left.
+    """Pad h and w to multiples; also return the number of rows above and columns left.
 
     The border is reflected, or replicated if the image is too small. The position of the image
     matters: grid cells and blocks start at the padded corner.

@@ -1,4 +1,4 @@
-"""The multi-axis MLPs of MAXIM: spatial mixing on a grid of cells and inside blocks.
+"""The multi-axis MLPs of MAXIM: mixing across a grid of cells and inside blocks.
 
 Tu, Talebi, Zhang, Yang, Milanfar, Bovik and Li, CVPR 2022, arXiv 2201.02973, sections 3.2 and 3.3.
 Every module takes a map and returns a map, (b, c, h, w), and is named as in the authors' release.
@@ -53,7 +53,7 @@ class Dense(nn.Linear):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel, (b, c, h, w) → (b, c, h, w)."""
+    """Layer normalisation over the channels of each pixel of (b, c, h, w)."""
 
     def __init__(self, channels: int) -> None:
         """Make a norm of `channels` channels."""
@@ -65,7 +65,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class GridMixing(nn.Linear):
-    """A linear layer across the cells of a grid of fixed size, (b, c, h, w) → (b, c, h, w).
+    """A linear layer across the cells of a grid of fixed size, on (b, c, h, w).
 
     The map is split into `grid_size` cells; pixels at the same position in their cells are mixed,
     separately for each channel. h and w must be multiples of the grid's. This is the global
@@ -93,7 +93,7 @@ class GridMixing(nn.Linear):
 
 
 class BlockMixing(nn.Linear):
-    """A linear layer across the pixels of blocks of fixed size, (b, c, h, w) → (b, c, h, w).
+    """A linear layer across the pixels of blocks of fixed size, on (b, c, h, w).
 
     h and w must be multiples of the block's. It reaches no farther than a block, so it is local.
 
@@ -118,7 +118,7 @@ class BlockMixing(nn.Linear):
 
 
 class GatingUnit(nn.Module):
-    """Half of the channels, gated by the spatially mixed other half: (b, 2c, h, w) → (b, c, h, w).
+    """Gates half of the channels by the mixed other half, (b, 2c, h, w) → (b, c, h, w).
 
     Source: section 3.2 of the paper, after gMLP's spatial gating unit (arXiv 2105.08050).
     """
@@ -152,7 +152,7 @@ class _GmlpLayer(nn.Module):
 
 
 class GridGmlpLayer(_GmlpLayer):
-    """The gated MLP that mixes across the cells of a grid, (b, c, h, w) → (b, c, h, w).
+    """The gated MLP that mixes across the cells of a grid, on (b, c, h, w).
 
     Source: section 3.2 of the paper.
     """
@@ -168,7 +168,7 @@ class GridGmlpLayer(_GmlpLayer):
 
 
 class BlockGmlpLayer(_GmlpLayer):
-    """The gated MLP that mixes inside blocks, (b, c, h, w) → (b, c, h, w).
+    """The gated MLP that mixes inside blocks, on (b, c, h, w).
 
     Source: section 3.2 of the paper.
     """
@@ -184,9 +184,10 @@ class BlockGmlpLayer(_GmlpLayer):
 
 
 class SplitHeadMultiAxisGmlpLayer(nn.Module):
-    """Multi-axis gated MLP: half of the channels on the grid, half in blocks, then residual.
+    """Multi-axis gated MLP: half of the channels on the grid, half in blocks.
 
-    Maps (b, c, h, w) to the same shape. Source: section 3.2, figure 3 of the paper.
+    Maps (b, c, h, w) to the same shape, with a residual connection. Source: section 3.2, figure 3
+    of the paper.
     """
 
     def __init__(self, channels: int, block_size: Sequence[int], grid_size: Sequence[int]) -> None:
@@ -199,7 +200,7 @@ class SplitHeadMultiAxisGmlpLayer(nn.Module):
         self.out_project = Dense(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix (b, channels, h, w); h and w are multiples of the grid's and of the block's."""
+        """Mix (b, channels, h, w); h and w are multiples of the grid's and block's."""
         on_grid, in_blocks = gelu(self.in_project(self.LayerNorm_in(x))).chunk(2, dim=1)
         mixed = torch.cat([self.GridGmlpLayer(on_grid), self.BlockGmlpLayer(in_blocks)], dim=1)
         result: Tensor = x + self.out_project(mixed)
@@ -207,7 +208,7 @@ class SplitHeadMultiAxisGmlpLayer(nn.Module):
 
 
 class GetSpatialGatingWeights(nn.Module):
-    """A gate for another map, mixed on the grid and in blocks, (b, c, h, w) → (b, c, h, w).
+    """A gate for another map, mixed on the grid and in blocks of (b, c, h, w).
 
     Unlike the gated MLPs, it has no gating unit: `Dense_0` mixes the cells of the grid,
     `Dense_1` the pixels of blocks.
@@ -225,7 +226,7 @@ class GetSpatialGatingWeights(nn.Module):
         self.out_project = Dense(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weights from (b, channels, h, w); h and w are multiples of the grid's and block's."""
+        """Return the gate; h and w are multiples of the grid's and block's."""
         on_grid, in_blocks = gelu(self.in_project(self.LayerNorm_in(x))).chunk(2, dim=1)
         mixed = torch.cat([self.Dense_0(on_grid), self.Dense_1(in_blocks)], dim=1)
         result: Tensor = self.out_project(mixed)
@@ -233,10 +234,11 @@ class GetSpatialGatingWeights(nn.Module):
 
 
 class CrossGatingBlock(nn.Module):
-    """Two maps gate each other, (b, c, h, w) and (b, c', h', w') → two of (b, features, h, w).
+    """Two maps gate each other.
 
-    With `upsample_y` the second map has half the size and is doubled first. The first result
-    holds both, the second only the gated second map.
+    Maps (b, c, h, w) and (b, c', h', w') become two of (b, features, h, w). With `upsample_y` the
+    second map has half the size and is doubled first. The first result contains both maps, the
+    second only the gated second map.
 
     Source: section 3.3, figure 2c of the paper.
     """

@@ -1,4 +1,4 @@
-"""The blocks of MAXIM's U-shaped networks: channel attention, encoder, decoder, bottleneck.
+"""The blocks of MAXIM's U-shaped networks: attention, encoder, decoder, bottleneck.
 
 Tu, Talebi, Zhang, Yang, Milanfar, Bovik and Li, CVPR 2022, arXiv 2201.02973, sections 3.1 and 3.4.
 Every module takes maps and returns maps, (b, c, h, w), and is named as in the authors' release. The
@@ -157,7 +157,7 @@ class UNetEncoderBlock(nn.Module):
     def forward(
         self, x: Tensor, joined: Tensor, gate: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The features for the next block (half the size with `downsample`) and for the skip."""
+        """Return features for the next block (halved with `downsample`) and the skip."""
         start = self.Conv_0(torch.cat([x, joined], dim=1))
         features = start
         for i in range(self.num_groups):
@@ -170,7 +170,7 @@ class UNetEncoderBlock(nn.Module):
 
 
 class UNetDecoderBlock(nn.Module):
-    """Doubles the size of a map, then works as an encoder block (section 3.1 of the paper)."""
+    """Doubles the size of a map, then works as an encoder block (section 3.1)."""
 
     def __init__(
         self, channels_in: int, channels_joined: int, scale: Scale, num_groups: int
@@ -184,7 +184,7 @@ class UNetDecoderBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, joined: Tensor) -> Tensor:
-        """(b, channels_in, h, w) and (b, channels_joined, 2h, 2w) to (b, channels, 2h, 2w)."""
+        """Map (b, channels_in, h, w) and the joined maps to (b, channels, 2h, 2w)."""
         result: Tensor = self.UNetEncoderBlock_0(self.ConvTranspose_0(x), joined)[1]
         return result
 
@@ -212,7 +212,7 @@ class BottleneckBlock(nn.Module):
 
 
 class UpSampleRatio(nn.Module):
-    """Bilinear resizing and a 1×1 convolution, (b, c, h, w) → (b, c', ratio·h, ratio·w).
+    """Bilinear resizing and a 1×1 convolution to (b, c', ratio·h, ratio·w).
 
     Resizing is that of `jax.image.resize`: pixel centres are aligned and shrinking is antialiased.
     """
@@ -249,7 +249,7 @@ class SAM(nn.Module):
         self.Conv_2 = conv3x3(3, channels)
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
-        """Features (b, channels, h, w) and the degraded image (b, 3, h, w) to new features."""
+        """Refine features (b, channels, h, w) of the degraded image (b, 3, h, w)."""
         restored = self.Conv_1(x) + image
         result: Tensor = self.Conv_0(x) * torch.sigmoid(self.Conv_2(restored)) + x
         return result

@@ -30,7 +30,7 @@ class CALayer(nn.Module):
     """
 
     def __init__(self, channel: int, reduction: int = 16, bias: bool = False) -> None:
-        """Make the gate for `channel` channels with a bottleneck of `channel // reduction`."""
+        """Make the gate for `channel` channels, reduced to `channel // reduction`."""
         super().__init__()
         self.avg_pool = nn.AdaptiveAvgPool2d(1)
         self.conv_du = nn.Sequential(
@@ -47,12 +47,12 @@ class CALayer(nn.Module):
 
 
 class CAB(nn.Module):
-    """Channel attention block (CAB, section 3.2): two convolutions, attention, residual."""
+    """Channel attention block (CAB, section 3.2), with a residual connection."""
 
     def __init__(
         self, n_feat: int, kernel_size: int, reduction: int, bias: bool, act: nn.Module
     ) -> None:
-        """Make a block of `n_feat` channels around the activation `act`, which may be shared."""
+        """Make a block of `n_feat` channels; `act` may be shared with other blocks."""
         super().__init__()
         self.CA = CALayer(n_feat, reduction, bias)
         self.body = nn.Sequential(
@@ -79,14 +79,14 @@ class SAM(nn.Module):
         self.conv3 = _conv(3, n_feat, kernel_size, bias)
 
     def forward(self, x: Tensor, x_img: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (b, n_feat, h, w) and image (b, 1 or 3, h, w) → features and stage image."""
+        """Map features (b, n_feat, h, w) and the image to features and a stage image."""
         restored: Tensor = self.conv2(x) + x_img
         attention = torch.sigmoid(self.conv3(restored))
         return self.conv1(x) * attention + x, restored
 
 
 class _Blocks:
-    """Factory of one network's blocks, which share kernel size, reduction, bias and PReLU."""
+    """Makes a network's blocks, which share kernel size, reduction, bias and PReLU."""
 
     def __init__(self, kernel_size: int, reduction: int, bias: bool) -> None:
         self.kernel_size, self.reduction, self.bias = kernel_size, reduction, bias
@@ -218,7 +218,7 @@ class _ORB(nn.Module):
 
 
 class _ORSNet(nn.Module):
-    """Third stage, at full resolution; adds the second stage's features of each level."""
+    """Third stage, at full resolution; adds the second stage's features."""
 
     def __init__(self, blocks: _Blocks, widths: Sequence[int], channels: int, num_cab: int) -> None:
         super().__init__()
@@ -327,7 +327,7 @@ class MPRNet(nn.Module):
         self.tail = blocks.conv(wide, out_c)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Restore (b, in_c, h, w): one image in eval mode, one a stage in training mode."""
+        """Restore (b, in_c, h, w); in training mode, one image per stage."""
         height, width = x.shape[-2:]
         whole = pad_to_multiple(x, 8)
         halves = _split(whole, 2)

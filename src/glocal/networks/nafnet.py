@@ -1,4 +1,4 @@
-"""NAFNet and Baseline, the U-shaped networks of "Simple Baselines for Image Restoration".
+"""NAFNet and Baseline, the networks of "Simple Baselines for Image Restoration".
 
 Chen, Chu, Zhang and Sun, ECCV 2022, arXiv 2204.04676. Module and parameter names are those of
 the authors' release, so that its checkpoints load strictly. The one global operation of each
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class LayerNorm2d(nn.Module):
-    """Layer normalisation over the channels of each pixel, (b, c, h, w) → (b, c, h, w).
+    """Layer normalisation over the channels of each pixel of (b, c, h, w).
 
     Source: section 3.2 of the paper.
     """
@@ -70,7 +70,7 @@ def _dropout(rate: float) -> nn.Module:
 
 
 class NAFBlock(nn.Module):
-    """NAFNet's block, with gates instead of activation functions, (b, c, h, w) → (b, c, h, w).
+    """NAFNet's block, with gates instead of activation functions, on (b, c, h, w).
 
     Source: figure 3d of the paper. `sca` (simplified channel attention, equation 6) scales each
     channel by a 1×1 convolution of the mean over all pixels. It is the global operation.

@@ -1,4 +1,4 @@
-"""Layer normalisation over the channels of each pixel, which several networks share."""
+"""Layer normalisation over the channels of each pixel, shared by several networks."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ __all__ = ["channel_norm"]
 
 
 def _channel_norm_of_any_format(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """`channel_norm` without a branch on the memory format, which would bind a program to it."""
+    """`channel_norm` without a branch on the memory format, for recorded programs."""
     wide = x.to(sum_dtype(x))
     centred = wide - wide.mean(1, keepdim=True)
     variance = centred.square().mean(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Restormer, the U-shaped transformer of "Efficient Transformer for High-Resolution Restoration".
+"""Restormer, "Efficient Transformer for High-Resolution Image Restoration".
 
 Zamir, Arora, Khan, Hayat, Khan and Yang, CVPR 2022, arXiv 2111.09881. Module and parameter names
 are those of the authors' release, so that its checkpoints load strictly. The global operation of
@@ -54,7 +54,7 @@ class _WithBiasNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the channels of each pixel, (b, c, h, w) → (b, c, h, w).
+    """Layer normalisation over the channels of each pixel of (b, c, h, w).
 
     Statistics are computed in float32 at least; the result has the dtype of the input.
     """
@@ -123,7 +123,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 class TransformerBlock(nn.Module):
-    """Attention and feed-forward network, both with layer norm and residual connection."""
+    """Attention and feed-forward network, each with layer norm and residual."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ def _up(dim: int) -> _Resize:
 
 
 class Restormer(nn.Module):
-    """Four-level transformer for deblurring, denoising, deraining and defocus deblurring.
+    """Four-level U-shaped transformer for deblurring, denoising and deraining.
 
     Maps (b, inp_channels, h, w) in [0, 1], any h and w, to (b, out_channels, h, w), in training
     and eval mode alike (the release's network has a single output). Source: section 3, figure 2

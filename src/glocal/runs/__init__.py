@@ -1,4 +1,6 @@
-"""Restore image files and folders: overlapping stages, resumable runs, streamed large files.
+"""Restore image files and folders.
+
+Reading, computing and writing overlap; interrupted runs resume; large files are streamed.
 
 Imports `inference` and the rooms below it, and `images`.
 """

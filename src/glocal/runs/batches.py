@@ -22,11 +22,11 @@ from glocal.texts import one_line, size_text
 __all__ = ["AUTO_IMAGES", "AUTO_PIXELS_ON_CPU", "Batches", "restore_together"]
 
 AUTO_IMAGES = 16
-"""Most images of an automatic batch."""
+"""Maximum number of images in an automatic batch."""
 
 AUTO_PIXELS_ON_CPU = 2**14
-"""Most pixels of an automatic batch on the CPU. No measured network is slower with this many; some
-are with four times as many, when temporaries exceed the caches."""
+"""Maximum number of pixels in an automatic batch on the CPU. No measured network slows down at this
+size; some do at four times as many pixels, when temporaries exceed the caches."""
 
 
 def restore_together(
@@ -38,10 +38,10 @@ def restore_together(
     output: int | None = None,
     channels: int | None = None,
 ) -> list[np.ndarray]:
-    """Restore images of one shape and dtype in one call of the network, without tiles.
+    """Restore images of one shape and dtype in one call, without tiles.
 
-    The results equal those of :func:`glocal.restore` for each image, up to float rounding, which
-    may depend on the batch size.
+    Each result equals that of :func:`glocal.restore` up to float rounding, which may depend on the
+    batch size.
 
     >>> photos = [np.full((9, 8, 3), value, np.uint8) for value in (10, 200)]
     >>> [int(restored[0, 0, 0]) for restored in restore_together(nn.Identity(), photos)]
@@ -67,12 +67,12 @@ def restore_together(
 
 @dataclass
 class Batches:
-    """Decides how many images share a call and makes the calls; shrinks after a failure.
+    """Chooses the batch size and runs batches; shrinks it after a failure.
 
     Attributes:
         model: the network.
-        most: most images of a call. "auto": :data:`AUTO_IMAGES`, on the CPU with at most
-            :data:`AUTO_PIXELS_ON_CPU` pixels together. Fewer if memory may be short.
+        most: maximum number of images per call. "auto" is :data:`AUTO_IMAGES`, on the CPU with at
+            most :data:`AUTO_PIXELS_ON_CPU` pixels in total; less if memory may be short.
         options: those of :func:`glocal.restore`. Images in tiles are not batched.
     """
 
@@ -102,16 +102,16 @@ class Batches:
 
     @property
     def images(self) -> int:
-        """Most images of a call."""
+        """Maximum number of images per call."""
         return self._images
 
     def group(self, image: np.ndarray) -> tuple[Hashable, int]:
-        """The key shared by images of one batch, and the most of them in one call."""
+        """Return the key that images of a batch share, and their maximum number."""
         fitting = self._pixels // math.prod(image.shape[:2])
         return (image.shape, image.dtype), int(max(1, min(self._images, fitting)))
 
     def restore(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Restore images of one group. If a call for several fails, later batches are smaller.
+        """Restore images of one group; a failed call makes later batches smaller.
 
         Raises:
             Exception: what the network raises.

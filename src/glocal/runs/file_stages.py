@@ -22,9 +22,9 @@ __all__ = ["file_stages", "save", "stream_job"]
 def file_stages(
     batches: Batches, quality: int, *, resume: bool, overwrite: bool
 ) -> Stages[Job, Image | Job, np.ndarray | FileResult, FileResult]:
-    """The stages of a folder run, for :func:`glocal.runs.pipeline.run`.
+    """Return the stages of a folder run, for :func:`glocal.runs.pipeline.run`.
 
-    The read stage returns the image, or the job itself if the file is to be streamed.
+    The read stage returns the image, or the job itself if the file will be streamed.
 
     Args:
         batches: the network, and which images share a call.
@@ -70,7 +70,10 @@ def file_stages(
 
 
 def stream_job(model: nn.Module, job: Job, **options: Any) -> FileResult:
-    """Restore a file tile by tile. Options are those of `restore_streamed`; None: its default."""
+    """Restore a file tile by tile, with the options of `restore_streamed`.
+
+    An option of None keeps the default.
+    """
     given = {name: value for name, value in options.items() if value is not None}
     size, notes = restore_streamed(model, *job, **given)
     return FileResult(*job, "restored", size, notes=notes)

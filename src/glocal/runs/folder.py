@@ -1,4 +1,6 @@
-"""Restore image files and folders of them; folder runs can be resumed and survive bad files."""
+"""Restore image files and folders.
+
+A folder run resumes after an interruption and continues after a file that fails."""
 
 import dataclasses
 import os
@@ -112,7 +114,7 @@ def restore_folder(
     ahead: int | None = None,
     **options: Any,
 ) -> FolderRun:
-    """Restore every image of a folder into another folder, under the same relative names.
+    """Restore every image of a folder into another folder, keeping relative names.
 
     Files are read and written while others are restored. Images of one size may share calls of
     the network. Large images are streamed (see :mod:`glocal.runs.streaming`). A file that cannot
@@ -128,11 +130,11 @@ def restore_folder(
         resume: skip files whose destination exists.
         overwrite: replace existing destinations; takes precedence over `resume`.
         quality: of JPEG and WebP files, 1 to 100.
-        batch: most images of one size, channels and dtype in one call of the network. "auto": 16,
-            on the CPU no more than 16384 pixels together. Fewer if memory may be short. Images
+        batch: maximum number of images of one size, channel count and dtype per call. "auto" is
+            16, on the CPU with at most 16384 pixels in total; less if memory may be short. Images
             in tiles are not batched.
-        ahead: most images to read ahead, and most to write behind; by default 4, or two batches.
-            0 reads, restores and writes one image at a time, without threads.
+        ahead: maximum number of images to read ahead, and to write behind; by default 4, or two
+            batches. 0 reads, restores and writes one image at a time, without threads.
         options: those of :func:`glocal.restore`.
 
     Returns:

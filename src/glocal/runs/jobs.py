@@ -1,4 +1,4 @@
-"""Jobs of a run: which file is read and which is written, and what became of it."""
+"""Jobs of a run: source, destination and result of each file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,8 @@ class FileResult:
         destination: file that was written, or would have been.
         status: "restored", "skipped" (the destination exists) or "failed".
         size: (height, width) of the source in pixels; None if it was not read.
-        elapsed_s: seconds for reading, restoring and writing, without waiting in between; an
-            equal share of a batch's.
+        elapsed_s: seconds for reading, restoring and writing, without waiting in between. Images
+            of a batch have equal shares of its time.
         notes: what the file formats could not hold, one sentence each.
         error: the reason for status "failed", else None.
     """
@@ -49,7 +49,7 @@ class FileResult:
 def folder_jobs(
     source: Path, destination: Path, *, recursive: bool = True, suffix: str | None = None
 ) -> list[Job]:
-    """The jobs of a folder run, sorted by source. Reads and writes no files.
+    """Return the jobs of a folder run, sorted by source. Reads and writes no files.
 
     A destination inside `source` is allowed: images in it are not jobs.
 
@@ -95,7 +95,7 @@ def folder_jobs(
 
 
 def check_distinct(job: Job) -> None:
-    """Check that the destination is not the source, under whatever name.
+    """Check that the destination is not the source, even under another name.
 
     Raises:
         ArgumentError: both paths name one file.

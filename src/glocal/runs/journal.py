@@ -1,7 +1,7 @@
 """A log of results as JSON lines, from which an interrupted run continues.
 
-The first line records everything that determines the results. A run continues only if its own is
-equal, so that a file never mixes two kinds of results.
+The first line records everything that determines the results. A run continues only if its own
+header is equal, so a file never mixes results of different runs.
 """
 
 import itertools
@@ -128,7 +128,7 @@ class Journal:
 
 
 def _differences(name: str, there: Any, here: Any) -> Iterator[str]:
-    """The entries in which two headers differ, as text."""
+    """Return the entries in which two headers differ, as text."""
     if isinstance(there, dict) and isinstance(here, dict):
         for key in {**there, **here}:
             yield from _differences(f"{name} {key}".strip(), there.get(key), here.get(key))

@@ -26,9 +26,9 @@ def run(
     limits: Limits | None = None,
     usage: Usage | None = None,
 ) -> Generator[Outcome[Item, Result], None, None]:
-    """Run items through the stages; an error concerns its item only, unless it is `fatal`.
+    """Run items through the stages; an error ends its item only, unless it is fatal.
 
-    Batches depend on the items and limits only, not on timing, so that a run can be repeated.
+    Batches depend on the items and limits only, not on timing, so runs are reproducible.
 
     >>> stages = Stages(read=int, compute=lambda xs: [x * x for x in xs],
     ...                 write=lambda item, loaded, computed: f"{item}² = {computed}")
@@ -103,7 +103,7 @@ class _InTurn(Executor):
 
 
 class _Run:
-    """One run. All state belongs to the calling thread; threads only fill in their `_Work`."""
+    """One run; its state belongs to the calling thread, a thread fills in its `_Work`."""
 
     def __init__(self, items: Iterable[Any], stages: _Stages, limits: Limits, usage: Usage) -> None:
         self._stages, self._limits, self._usage = stages, limits, usage
@@ -145,13 +145,13 @@ class _Run:
             self._pending.append(work)
 
     def _has_room(self, works: list[_Work]) -> bool:
-        """True if one more item may follow. An item being read counts as the largest so far."""
+        """True if one more item may follow; a read counts as the largest item so far."""
         assumed = self._largest or self._limits.nbytes
         nbytes = sum(assumed if work.nbytes is None else work.nbytes for work in works)
         return len(works) < max(1, self._limits.count) and nbytes < self._limits.nbytes
 
     def _next_batch(self) -> list[_Work]:
-        """The oldest loaded item with others of its group; empty after a skipped item.
+        """Return the oldest loaded items of one group; none after a skipped item.
 
         Waits for reads in order, and for no more than the batch needs or the limits allow: it
         depends on the items only, however long each read takes.
@@ -167,7 +167,7 @@ class _Run:
                 return batch
             work = self._reading.popleft()
             with self._spent("input_s"):
-                work.future.result()  # raises errors of this module, which are no item's outcome
+                work.future.result()  # raises errors of this module; those of items are outcomes
             self._largest = max(self._largest, work.nbytes or 0)
             if work.outcome is None:
                 self._loaded.append(work)
@@ -186,7 +186,7 @@ class _Run:
         self._writing = [work for work in self._writing if work.outcome is None]
 
     def _finished(self, wait: bool = False) -> Iterator[_Outcome]:
-        """The outcomes that follow in order, as far as they are known."""
+        """Yield the outcomes that come next in order and are known."""
         while self._pending and (wait or self._pending[0].outcome is not None):
             work = self._pending.popleft()
             with self._spent("output_s"):
@@ -207,7 +207,10 @@ class _Run:
 
 @contextmanager
 def _executor(limits: Limits, name: str) -> Iterator[Executor]:
-    """Threads, whose queued calls are dropped in the end, or none where nothing may overlap."""
+    """Yield a pool of threads whose queued calls are dropped in the end.
+
+    Without threads, calls run when they are submitted.
+    """
     pool = ThreadPoolExecutor(limits.workers, name) if limits.count else _InTurn()
     try:
         yield pool
@@ -216,7 +219,7 @@ def _executor(limits: Limits, name: str) -> Iterator[Executor]:
 
 
 def _timed(call: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None, float]:
-    """The value of a call, its error, and its duration in seconds."""
+    """Return the value of a call, its error, and its duration in seconds."""
     began = time.perf_counter()
     try:
         return call(*args), None, time.perf_counter() - began

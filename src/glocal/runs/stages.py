@@ -1,4 +1,4 @@
-"""The vocabulary of a pipeline: stages, limits, outcomes, and how busy the compute stage was."""
+"""Types of a pipeline: stages, limits, outcomes, and usage of the compute stage."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Skip(Generic[Result]):
-    """Returned by the read stage to skip the other two: the item's result is known."""
+    """Returned by the read stage to skip the other stages: the result is known."""
 
     result: Result
 
@@ -28,8 +28,8 @@ class Stages(Generic[Item, Loaded, Computed, Result]):
         compute: loaded items of one batch -> one value each. Runs in the calling thread. A batch
             that fails is computed again item by item.
         write: (item, loaded, computed) -> result. Runs in a thread.
-        group: loaded -> (key, most): items with equal keys share a batch of up to `most`.
-        nbytes: memory that one loaded or computed value takes.
+        group: loaded -> (key, most): items with equal keys share a batch of up to `most` items.
+        nbytes: bytes of memory of one loaded or computed value.
         fatal: errors that concern every item and therefore end the run.
     """
 
@@ -46,10 +46,12 @@ class Limits:
     """Bounds on the items in memory on either side of the compute stage.
 
     Attributes:
-        count: most items being read or waiting for the compute stage, and most items waiting for
-            the write stage or being written. 0: no threads; each item passes all stages in turn.
-        nbytes: most bytes on either side. One item may exceed it, so that any size gets through.
-        workers: threads that read, and threads that write.
+        count: maximum number of items being read or waiting for the compute stage, and of items
+            waiting for the write stage or being written. 0 uses no threads: each item passes
+            through all stages in turn.
+        nbytes: maximum number of bytes on either side. One item may exceed it, so that an item of
+            any size is processed.
+        workers: number of threads that read, and number of threads that write.
     """
 
     count: int = 4
@@ -63,9 +65,11 @@ class Outcome(Generic[Item, Result]):
 
     Attributes:
         item: the item.
-        result: what the write stage returned or the read stage skipped to; None after an error.
-        error: what a stage raised, or None.
-        elapsed_s: seconds spent in the stages, without waiting; an equal share of a batch's.
+        result: returned by the write stage, or in the `Skip` of the read stage; None after an
+            error.
+        error: the exception that a stage raised, or None.
+        elapsed_s: seconds spent in the stages, without waiting. Items of a batch have equal shares
+            of its time.
     """
 
     item: Item
@@ -79,7 +83,7 @@ class Usage:
     """How the compute stage spent its time so far, in seconds.
 
     Attributes:
-        computing_s: computing.
+        computing_s: running the compute stage.
         input_s: waiting for input.
         output_s: waiting for the write stage.
         elapsed_s: wall time since the start, including the caller's time between outcomes.

@@ -1,8 +1,8 @@
-"""Restore an image file tile by tile, without loading it as a whole; interrupted runs continue.
+"""Restore an image file tile by tile, without loading it as a whole.
 
 The source is decoded to uncompressed samples on disk. Tiles are read from there, restored and
 written to a second file of samples, which is finally encoded to the destination. A journal lists
-the finished tiles. A finished run deletes these files.
+the finished tiles, so that an interrupted run continues. A finished run deletes these files.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def should_stream(
     device: torch.device | str | None = None,
     **others: Any,
 ) -> bool:
-    """True if an image should be streamed: it is large, and the network's tiles have a halo.
+    """True for a large image and a network whose tiles have a halo.
 
     Options are those of `glocal.restore`. Networks with global operations and blended tiles are
     never streamed.
@@ -113,7 +113,7 @@ def restore_streamed(
         ImageError: a file cannot be read or written.
         ArgumentError: an option is invalid, or the halo is unknown.
         GlocalError: the temporary files beside the destination cannot be read or written.
-        KeyboardInterrupt: with a message on how many tiles are done and how to resume.
+        KeyboardInterrupt: the message says how many tiles are done and how to resume.
     """
     tiles = as_tiles(tiles)
     window = local_window(model, tiles.halo)
@@ -200,7 +200,7 @@ def _run(
 
 
 def _identity(model: nn.Module, source: Path) -> dict[str, Any]:
-    """What a resumed run must have in common with the interrupted one."""
+    """Return what must be equal in a resumed run and the interrupted one."""
     stat = source.stat()
     with open(source, "rb") as file:
         start = hashlib.sha256(file.read(2**16)).hexdigest()

@@ -1,4 +1,4 @@
-"""Files of a streamed run on disk: decoded samples, restored samples, journal of finished tiles.
+"""Files of a streamed run: decoded samples, restored samples, journal of tiles.
 
 They are in one hidden folder beside the destination, from which an interrupted run continues.
 """
@@ -24,7 +24,7 @@ def work_folder(destination: Path) -> Path:
 
 
 class WorkFolder:
-    """The files of one streamed run, and how far it has come.
+    """The files of one streamed run, and its progress.
 
     Attributes:
         path: the folder.

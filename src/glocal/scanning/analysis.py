@@ -1,4 +1,4 @@
-"""Find the global operations among the recorded calls of a network, from shapes alone.
+"""Find the global operations among the recorded calls of a network, from shapes.
 
 The network ran three times: at the training size, higher, and wider. A dim that changes between
 the runs follows H, W, or both (flattened pixels); `dims` tracks this through views. A call is
@@ -219,7 +219,7 @@ class Analysis:
     # ---- places
 
     def _move(self, index: int, call: Call, operands: list[Operand]) -> Moved:
-        """Record the places and strips of the outputs; returns what the call does to them."""
+        """Record places and strips of the outputs; return what the call does to them."""
         given = [
             (operand, self._layout_of(operand[0]))
             for operand in operands
@@ -255,7 +255,7 @@ class Analysis:
     def _strips_after(
         self, index: int, call: Call, operands: list[Operand], motion: Moved
     ) -> frozenset[tuple[int, str]]:
-        """The strips in the outputs of a call; those that it spreads over the map are found."""
+        """Return the strips in the outputs of a call; list those that it spreads."""
         cut = {(index, axis) for strips in motion.strips for axis in strips}
         if call.name == "copy" and operands and self._strips_in(operands[0][0]):
             return frozenset()  # a margin that is written: circular padding
@@ -319,7 +319,7 @@ class Analysis:
     def _classify(
         self, index: int, call: Call, operands: list[Operand], motion: Moved
     ) -> frozenset[int]:
-        """Record the call if it is global; returns the statistics that its outputs contain."""
+        """Record the call if it is global; return the statistics in its outputs."""
         read = self._statistics_in(ref for ref, dims in operands if not roles(dims))
         reduced = [  # in order: of two sums of rows, a second half completes the first
             i for ref, _ in operands for i in sorted(self._statistics_in([ref]))
@@ -443,7 +443,7 @@ class Analysis:
 
 
 def _pools_to_bins(call: Call) -> bool:
-    """Whether a call pools a map to a fixed number of bins, which grow with the image."""
+    """True if a call pools a map to a fixed number of bins, which grow with it."""
     pools = ("_adaptive_avg_pool2d", "adaptive_max_pool2d")
     return (
         call.name in pools

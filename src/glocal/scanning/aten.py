@@ -1,4 +1,4 @@
-"""Along which dims each aten operation mixes values; tables of aten names without overloads."""
+"""The dims along which each aten operation mixes values, as tables of names."""
 
 from collections.abc import Sequence
 
@@ -107,7 +107,7 @@ def has_weights(call: Call, from_input: Sequence[bool]) -> bool:
 
 
 def mixed_dims(call: Call) -> list[tuple[Ref, tuple[int, ...]]]:
-    """The tensors whose values a call mixes, each with the dims along which it mixes them.
+    """Return the tensors whose values a call mixes, each with the dims that it mixes.
 
     A dim may count from the end. Neighbourhoods of a bounded size (convolution, pooling) are not
     mixing, and neither are operations that `is_known` does not know.

@@ -1,4 +1,4 @@
-"""Dims of tensors that were seen in three runs: at the training size, higher, and wider.
+"""Dims of tensors in three runs: at the training size, higher, and wider.
 
 A size that changes with the height of the input *follows* H; one that changes with the width
 follows W. A dim is a sequence of factors, outermost first: after a view merges dims, or splits
@@ -131,7 +131,7 @@ def _split_off(dim: Dim, axis: str) -> Dim:
 
 
 def permuted(call: Call, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """Dims of the output of a permute, transpose, t or rot90, from those of its input."""
+    """Return the dims of the output of a permute, transpose, t or rot90."""
     order = list(range(len(dims)))
     if call.name == "permute":
         order = [d % len(dims) for d in call.arguments["dims"]]
@@ -147,7 +147,7 @@ def permuted(call: Call, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
 
 
 def unfolded(call: Call, dims: tuple[Dim, ...]) -> Dim:
-    """The last dim of the output of an unfold (im2col): the flattened places of its kernel."""
+    """Return the last dim of the output of an unfold (im2col): flattened positions."""
     factors = []
     for axis, dim in enumerate(dims[2:]):
         kernel, dilation, padding, stride = (
@@ -162,7 +162,7 @@ def unfolded(call: Call, dims: tuple[Dim, ...]) -> Dim:
 
 
 def joined(along: int, dims: tuple[Dim, ...], refs: list[Operand]) -> tuple[Dim, ...]:
-    """Dims of the output of a cat, with a mark where it joins rows and columns to one strip.
+    """Return the dims of the output of a cat; mark rows joined with columns.
 
     Args:
         along: the dim of the cat.
@@ -178,7 +178,7 @@ def joined(along: int, dims: tuple[Dim, ...], refs: list[Operand]) -> tuple[Dim,
 
 
 def windowed(call: Call, source: tuple[Dim, ...], target: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """Dims of the output of Tensor.unfold: the windows along a dim, and last the values in each.
+    """Return the dims of the output of Tensor.unfold: windows, and values in each.
 
     Args:
         call: the unfold.
@@ -196,7 +196,7 @@ def windowed(call: Call, source: tuple[Dim, ...], target: tuple[Dim, ...]) -> tu
 
 
 def inherit(dim: Dim, place: int, refs: list[Operand]) -> Dim:
-    """The factors of an output dim, from an input with a dim of that size in the same place.
+    """Return the factors of an output dim, from an input dim of its size and place.
 
     Args:
         dim: of the output.
@@ -257,7 +257,7 @@ def regroup(source: tuple[Dim, ...], target: tuple[Dim, ...]) -> tuple[Dim, ...]
 
 
 def _joined(dim: Sequence[Factor]) -> Dim:
-    """A dim in which the outer and the inner part of an axis, side by side, are one factor."""
+    """Return a dim with adjacent outer and inner parts of an axis as one factor."""
     joined: list[Factor] = []
     for factor in dim:
         outer = joined[-1] if joined else ONE

@@ -1,4 +1,4 @@
-"""Run a user's hooks on a copy of a network without the user's lists and counters noticing.
+"""Run a user's hooks on a copy of a network without changing the user's objects.
 
 A hook may compute a statistic or change an output, so a scan must run it. A hook may also collect
 what it sees for the user, and must collect nothing of a scan.
@@ -27,7 +27,7 @@ _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks")
 
 
 class HookWatch:
-    """Which hooks run, and of which modules they change inputs or outputs.
+    """Records which hooks run, and which modules' inputs or outputs they change.
 
     Attributes:
         running: paths of the modules whose hooks are running, innermost last.
@@ -39,7 +39,7 @@ class HookWatch:
         self.changed: set[str] = set()
 
     def watched(self, hook: Callable[..., Any], path_of: Callable[[nn.Module], str]) -> Any:
-        """The hook, watched."""
+        """Return the hook with a record of its calls and effects."""
 
         @functools.wraps(hook, updated=())
         def call(module: nn.Module, *args: Any) -> Any:
@@ -59,7 +59,7 @@ class HookWatch:
 
 
 def isolate_hooks(model: nn.Module, watch: HookWatch) -> None:
-    """Replace the forward hooks of a copy of a network by copies that only it can notice.
+    """Replace the forward hooks of a copied network by isolated copies.
 
     Args:
         model: from `clone`.
@@ -78,7 +78,7 @@ def isolate_hooks(model: nn.Module, watch: HookWatch) -> None:
 
 @contextmanager
 def isolated_global_hooks(model: nn.Module, watch: HookWatch) -> Iterator[None]:
-    """Run copies of the hooks that torch calls for all modules, as `isolate_hooks` does."""
+    """Run isolated copies of the hooks that torch calls for all modules."""
     memo: dict[int, Any] = {id(module): module for module in model.modules()}
     paths = {id(module): path for path, module in model.named_modules()}
     tables: list[Any] = [getattr(torch_module, name) for name in _GLOBAL_HOOKS]
@@ -144,7 +144,7 @@ def _is_mutable(value: object) -> bool:
 
 
 class _Absorber:
-    """Stands for an object that cannot be copied (a writer, a lock): it takes everything."""
+    """Stands in for an object without a copy (a writer, a lock): ignores every call."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -1,4 +1,4 @@
-"""Whether a map of local values can replace a statistic, and if not, which code prevents it.
+"""Decide whether a map of local values can replace a statistic, and if not, why.
 
 A statistic has one value per channel. Its local form is a map with one value per pixel. The code
 that uses the statistic must accept the map: work element by element or per pixel, and combine it
@@ -116,6 +116,6 @@ def _shape(call: Call) -> str:
 
 
 def _place(call: Call) -> str:
-    """The function and line of the network's source, or the module where no line is known."""
+    """Return the function and line of the network's source, or the module."""
     where = call.line or (f"in module '{call.path}'" if call.path else "")
     return f"{call.function} ({where})" if where else call.function

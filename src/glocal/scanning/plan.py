@@ -1,4 +1,4 @@
-"""The plan of a conversion: each global operation of a network, and how it is converted."""
+"""The plan of a conversion: global operations of a network and their conversion."""
 
 import json
 from collections import Counter
@@ -157,7 +157,7 @@ class Plan:
         return size_text((rows, columns))
 
     def summary(self) -> str:
-        """The numbers of operations that are local, left global and kept global, in one line."""
+        """Return the numbers of local, left global and kept global operations."""
         count = Counter(row.status for row in self.rows)
         text = f"{count['local']} local, {count['global']} left global"
         return text + (f", {count['kept']} kept global" if count["kept"] else "")
@@ -211,7 +211,7 @@ def _area(size: Size) -> int:
 
 
 def _trained(window: Size, feature: Size) -> int:
-    """Pixels of a map in training that one window of it stands for: of a row, if that is one."""
+    """Return the number of pixels in training that a window of the map replaces."""
     return (1 if window[0] == 1 else feature[0]) * (1 if window[1] == 1 else feature[1])
 
 

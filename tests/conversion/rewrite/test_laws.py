@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from captured import CHANNELS, SIZES, Block
 from oracles.idioms.idiom import by_windows
+from versions import needs_torch_2_7
 
 from glocal.conversion.rewrite import Rewritten, capture, rewrite
 from glocal.errors import ConversionError
@@ -309,9 +310,14 @@ STRIPS = {  # statistics of rows and columns of maps that contain such statistic
 }
 
 CASES = {**STEPS, **MEANS, **MEETINGS, **STRIPS}
+FIXED = needs_torch_2_7("torch.tensor() of sizes fixes them: the block is refused")
 # Each takes half a second: `make test` runs every fifth, `make test-slow` the rest.
 QUICK_OR_SLOW = [
-    name if place % 5 == 0 else pytest.param(name, marks=pytest.mark.slow)
+    pytest.param(
+        name,
+        marks=[pytest.mark.slow] * (place % 5 > 0)
+        + [FIXED] * (name == "sum over a tensor of sizes"),
+    )
     for place, name in enumerate(CASES)
 ]
 

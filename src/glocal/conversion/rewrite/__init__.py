@@ -1,4 +1,4 @@
-"""Makes a block local that no rule matches: captures it as a graph and rewrites the graph.
+"""Make blocks local that no rule matches: capture a graph and rewrite it.
 
 `capture` turns a module into a graph of aten operations that is valid for every batch, height
 and width. `rewrite` turns that graph into a `Program` that computes the local form; `Rewritten`

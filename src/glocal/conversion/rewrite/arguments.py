@@ -1,4 +1,4 @@
-"""Normalises the arguments of a block so that it can be captured for every height and width.
+"""Normalise the arguments of a block, to capture it for every height and width.
 
 Flattened pixels are unflattened, and a height or width among the arguments is read from the
 shape of a tensor, so that each size has one source.
@@ -31,7 +31,7 @@ class BatchError(ConversionError):
 
 
 class TensorInput(NamedTuple):
-    """A tensor argument with unflattened pixels: its shape in the three runs of a scan."""
+    """A tensor argument with unflattened pixels, and its shape in three runs."""
 
     shapes: tuple[Shape, Shape, Shape]
     dtype: torch.dtype

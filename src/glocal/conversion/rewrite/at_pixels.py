@@ -1,4 +1,4 @@
-"""The functions that rewritten blocks call where each pixel has its own matrix or filter.
+"""Functions of rewritten blocks in which each pixel has its own matrix or filter.
 
 Pickled programs import them from here, as those of `runtime`.
 """
@@ -54,7 +54,7 @@ def with_pixel(x: Tensor) -> Tensor:
 def product_at_pixels(
     factors: Sequence[Tensor], terms: Sequence[str], result: str, summed: dict[str, int]
 ) -> Tensor:
-    """Multiply tensors at each pixel, as `torch.einsum` does, and sum over the other dims.
+    """Multiply tensors at each pixel, as `torch.einsum` does, and sum other dims.
 
     >>> matrices, image = torch.rand(2, 3, 3, 8, 9), torch.rand(2, 3, 8, 9)
     >>> product_at_pixels([matrices, image], ["bij", "bj"], "bi", {"j": 3}).shape
@@ -81,7 +81,7 @@ def product_at_pixels(
 
 
 def _aligned(x: Tensor, term: str, result: str, at: dict[str, int]) -> Tensor:
-    """Return the part of a factor at one place of the summed dims, with the dims of the result."""
+    """Return a factor at one index of the summed dims, with the dims of the result."""
     values, as_such_a_map = values_of(x)
     for place in reversed(range(len(term))):
         letter = term[place]

@@ -1,4 +1,4 @@
-"""A captured block: its graph, and where maps, batches and global operations are in it."""
+"""A captured block: its graph, with its maps, batches and global operations."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -86,7 +86,7 @@ class Block:
     follows_padding: bool = False
 
     def map_dims(self, node: fx.Node) -> MapDims | None:
-        """Return the dims of the map in a tensor (n, ..., h, w, ...); None if it is no map."""
+        """Return the dims of the map in a tensor (n, ..., h, w, ...), or None."""
         if not self.is_batched(node):
             return None
         places: list[tuple[int, str]] = []
@@ -113,7 +113,7 @@ class Block:
         return MapDims(rows, columns, channels)
 
     def counts_cells(self, dim: Dim) -> bool:
-        """True if a dim counts the cells of a grid, or the pixels of cells of a fixed size."""
+        """True if a dim counts the cells of a grid, or the pixels of fixed-size cells."""
         return any((atom.grid or atom.cell) and atom.sizes != (1, 1, 1) for atom in dim)
 
     def has_cells(self, node: fx.Node) -> bool:
@@ -124,7 +124,7 @@ class Block:
         """Return `map_dims`.
 
         Raises:
-            ConversionError: the tensor is no map.
+            ConversionError: the tensor is not a map.
         """
         dims = self.map_dims(node)
         if dims is None:
@@ -142,7 +142,7 @@ class Block:
         return any(role(atom.sizes) for dim in self.dims.get(node, ()) for atom in dim)
 
     def follows(self, node: fx.Node, axes: str) -> bool:
-        """True if a dim of the tensor changes with one of these axes ("H", "W") of the image."""
+        """True if a dim of the tensor changes with one of these image axes ("H", "W")."""
         return any(self.follows_axis(dim, axes) for dim in self.dims.get(node, ()))
 
     @staticmethod

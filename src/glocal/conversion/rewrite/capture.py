@@ -124,7 +124,7 @@ def _export(
     try:
         with torch.no_grad(), quiet():
             program = export(alone, example, dynamic_shapes=(dynamic,), strict=False)
-            made, guards = decomposed(program), guards_of(program)
+            guards, made = guards_of(program), decomposed(program)
             if guards.padding or other_path:
                 larger = tuple(
                     t.new_zeros(_in_need_of_padding(given, t.shape))

@@ -36,19 +36,22 @@ _REASONS = (
      "dtype of its input with another one, so that it runs in one dtype only"),
     (r"same device|on the same device|device", "its code mixes tensors of two devices"),
     (r"assigned during export", "its code stores a tensor in an attribute of a module"),
-    (r"mutat|in-?place|leaf Variable", "its code writes to a tensor in place where a copy cannot"),
+    (r"mutat|in-?place|leaf Variable", "its code writes to a tensor in place, which cannot be "
+     "captured"),
     (r"ScriptModule|torch\.jit|RecursiveScript", "it is compiled by torch.jit"),
     (r"torch\.compile|dynamo|Dynamo", "it is compiled by torch.compile"),
     (r"sparse", "its code uses sparse tensors"),
+    (r"UnsupportedOperator", "its code calls an operation that this version of torch cannot "
+     "capture"),
     (r"Unsupported input type|unsupported type|Unsupported|pytree", "its code passes or returns "
-     "values that are no tensors"),
-    (r"custom|torch\.library|NotImplementedError", "its code calls an operation that runs on "
-     "values only"),
+     "values that are not tensors"),
+    (r"custom|torch\.library|NotImplementedError", "its code calls an operation that needs "
+     "the values of tensors"),
 )  # fmt: skip
 
 
 def reason_of(error: BaseException, frozen_at: str = "") -> str:
-    """Return what in the user's code caused an error of a capture or a run, with its line.
+    """Say what in the user's code caused an error of a capture or run, with its line.
 
     Args:
         error: from torch or from the user's code.
@@ -66,7 +69,7 @@ def reason_of(error: BaseException, frozen_at: str = "") -> str:
 
 
 def user_line(error: BaseException) -> str:
-    """Return the user's line that caused an error, as "file.py:12"; empty if none is known."""
+    """Return the user's line that caused an error, "file.py:12"; empty if unknown."""
     for each in _chain(error):
         for frame in reversed(traceback.extract_tb(each.__traceback__)):
             if _is_users(frame.filename):
@@ -88,7 +91,7 @@ def _is_users(filename: str) -> bool:
 
 
 def _guard_lines(error: BaseException) -> Iterator[str]:
-    """Lines that made an assumption about a size, for an error that is raised after the run.
+    """Yield the lines that fixed a size, for an error that is raised after the run.
 
     torch records them with the guards of its shape environment, which a frame of the traceback
     still refers to.

@@ -1,4 +1,4 @@
-"""Decides what each node of a captured block becomes in its local form, before any is emitted.
+"""Decide what each node of a captured block becomes in its local form.
 
 Above 300 lines: the decisions depend on each other and are read together.
 """
@@ -202,7 +202,7 @@ class _Classifier:
             self._set(node, Ordinary())
 
     def _visit_anew(self, node: fx.Node, source: fx.Node) -> None:
-        """Decide the role of a global operation for which its source is a map like any other."""
+        """Decide the role of a global operation whose source is an ordinary map for it."""
         polynomial, combined = self.polynomials.pop(source, None), self.combined.pop(source, None)
         self.visit(node)
         if polynomial is not None:
@@ -211,7 +211,7 @@ class _Classifier:
             self.combined[source] = combined
 
     def _starts_anew(self, node: fx.Node, source: fx.Node) -> bool:
-        """True if a global operation reduces a map whose statistics belong to other modules.
+        """True for a reduction of a map whose statistics belong to other modules.
 
         The law of windows holds within the module that owns a statistic. An operation of another
         module reduces the local result, as where each module is converted alone.
@@ -223,7 +223,7 @@ class _Classifier:
         return bool(below) and all(self._owner(n) != owner for n in below)
 
     def _owner(self, statistic: fx.Node) -> str:
-        """Return the path of the module in which a statistic is computed and meets pixels."""
+        """Return the path of the module that computes a statistic and combines it."""
         paths, queue, seen = [module_of(statistic)], [statistic], {statistic}
         while queue:
             for user in queue.pop().users:
@@ -297,7 +297,7 @@ class _Classifier:
             self.combined[node] = made
 
     def _note_cut(self, node: fx.Node, operands: Sequence[fx.Node]) -> None:
-        """Note that a map was padded or cut to another size, unless it comes from a layer."""
+        """Record that a map was padded or cut, unless it comes from a layer."""
         block = self.block
         cut = next((self.cut[n] for n in operands if n in self.cut), None)
         if cut is None and (how := cuts(node)):
@@ -431,7 +431,7 @@ class _Classifier:
         return MapReduction(source, reduction, softmax or statistic, form)
 
     def _require_same_axes(self, source: fx.Node, axes: str, what: str) -> None:
-        """Check that the statistics in a map are over the axes of the map that are reduced.
+        """Check that the statistics in a map reduce the axes that are reduced now.
 
         Raises:
             ConversionError: they are over others.

@@ -17,7 +17,7 @@ __all__ = ["CONTRACTIONS", "bmm", "dot", "einsum", "inner", "linear", "matmul", 
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor | None:
-    """Return `a @ b`; None unless it is a sum over pixels, as for the other functions here."""
+    """Return `a @ b`; like the others here, None if it sums no pixels."""
     if a.ndim == 0 or b.ndim == 0:
         return None
     rank = max(a.ndim, b.ndim)
@@ -144,7 +144,7 @@ def _contract(operands: list[Tensor], terms: list[str], out: str) -> Tensor | No
 
 
 def _aligned_product(operands: list[Tensor], terms: list[str], order: str) -> Tensor:
-    """Return the product of operands, each with the dims that its term names, in an order."""
+    """Return the product of operands, with the dims of their terms in a given order."""
     made: Tensor | None = None
     for x, term in zip(operands, terms, strict=True):
         ranked = sorted(term, key=order.index)

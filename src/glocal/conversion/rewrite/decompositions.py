@@ -1,4 +1,4 @@
-"""Decomposes composite functions during capture that would hide a size of the map.
+"""Decompose composite functions during capture that would hide a size of the map.
 
 Longer than 300 lines: one short function for each function that it replaces.
 """
@@ -112,7 +112,7 @@ def _is_whole(kernel: Any, x: Tensor) -> bool:
 
 
 def _whole_dims(kernel: Any, x: Tensor) -> tuple[int, ...]:
-    """Return the dims that a kernel covers, if it has size 1 along the others; else none."""
+    """Return the dims that a kernel covers if it has size 1 along the others."""
     if not isinstance(kernel, (list, tuple)) or len(kernel) != 2:
         return ()
     whole = tuple(d for k, d in zip(kernel, (-2, -1), strict=True) if _is_same_size(k, x.shape[d]))
@@ -121,7 +121,10 @@ def _whole_dims(kernel: Any, x: Tensor) -> tuple[int, ...]:
 
 
 def _is_same_size(a: Any, b: Any) -> bool:
-    """True if two sizes are one expression: comparing values would add a guard to the capture."""
+    """True if two sizes are the same expression.
+
+    Comparing values would add a guard to the capture.
+    """
     sizes = isinstance(a, torch.SymInt) and isinstance(b, torch.SymInt)
     return sizes and a.node.expr == b.node.expr
 
@@ -140,7 +143,7 @@ def _is_plain(
 
 
 def _dims_to_one(output: Any, x: Tensor) -> tuple[int, ...]:
-    """Return the one axis that an adaptive pool reduces to 1 while it keeps the other.
+    """Return the axis that an adaptive pool reduces to 1 while it keeps the other.
 
     Where it reduces both, torch's own pool says so.
     """
@@ -156,7 +159,7 @@ def _dims_to_one(output: Any, x: Tensor) -> tuple[int, ...]:
 
 
 def _dims_to_one_of_three(output: Any, x: Tensor) -> tuple[int, ...]:
-    """Return the dims that a 3-D adaptive pool reduces to 1 while it keeps the others."""
+    """Return the dims that a 3-D adaptive pool reduces to 1, keeping the others."""
     sizes = [output] * 3 if isinstance(output, int) else list(output)
     kept = [
         n is None or _is_same_size(n, x.shape[d])
@@ -167,7 +170,7 @@ def _dims_to_one_of_three(output: Any, x: Tensor) -> tuple[int, ...]:
 
 
 def _is_whole_of_three(kernel: Any, x: Tensor) -> bool:
-    """True if a 3-D kernel is the size of a map and its depth, which does not follow the image."""
+    """True if a 3-D kernel covers a map and its depth."""
     if not isinstance(kernel, (list, tuple)) or len(kernel) != 3:
         return False
     depth = x.shape[-3]
@@ -182,7 +185,7 @@ def _is_one(size: Any) -> bool:
 
 
 def _matmul(a: Any, b: Any, *_: Any, **__: Any) -> Tensor | None:
-    """A product of one column and one row sums nothing: it is a product with broadcasting."""
+    """Write a product of one column and one row, which sums nothing, as broadcasting."""
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
         return None
     made = contractions.matmul(a, b)

@@ -1,4 +1,4 @@
-"""Arithmetic of a map with statistics, which is deferred because a reduction may follow.
+"""Deferred arithmetic of a map with statistics: a reduction may follow.
 
 At a pixel, x - mean is that pixel minus the mean of its own window. The variance of a window
 needs every pixel of the window minus the mean of that one window; no map holds these numbers.
@@ -89,7 +89,7 @@ class DeferredSoftmax:
 
 
 def has_weights(block: Block, node: fx.Node) -> bool:
-    """True if a node mixes channels or neighbours of a map by weights, as a layer does."""
+    """True if a node mixes channels or neighbours by weights, as a layer does."""
     name = operation(node)
     if name.startswith(("conv", "_conv")):
         return True
@@ -106,7 +106,7 @@ def combine(
     known: Mapping[fx.Node, Polynomial],
     statistics: Mapping[fx.Node, StatisticForm],
 ) -> Polynomial | None:
-    """Return the result of a pointwise operation on maps, statistics and sizes as a polynomial.
+    """Return a pointwise operation on maps, statistics and sizes as a polynomial.
 
     Args:
         block: the block of the node.
@@ -141,7 +141,7 @@ def combine(
 
 
 def axes_of(p: Polynomial, statistics: Mapping[fx.Node, StatisticForm]) -> set[str]:
-    """Return the axes over which the statistics in a polynomial are, as in `StatisticForm`."""
+    """Return the axes that the statistics in a polynomial reduce."""
     return {statistics[n].axes for n in polynomials.operands_in(p) if n in statistics}
 
 
@@ -207,7 +207,7 @@ def _is_map_operand(
 
 
 def _filled(block: Block, node: fx.Node) -> float | None:
-    """Return the number of which a map, with one channel at most, is full; None if of others."""
+    """Return the number that fills a map of at most one channel, or None."""
     where = block.map_dims(node)
     spatial = (
         where[:2] if where else [d for d in range(block.rank(node)) if _follows(block, node, d)]
@@ -239,7 +239,7 @@ def _alike(block: Block, operand: fx.Node, node: fx.Node) -> bool:
 def _broadcasts(
     block: Block, operand: fx.Node, node: fx.Node, statistics: Mapping[fx.Node, StatisticForm]
 ) -> bool:
-    """True if an operand that is no map has one value for all pixels of a window."""
+    """True if an operand that is not a map has one value for all pixels of a window."""
     if block.is_number(operand):
         return True
     form = statistics.get(operand)
@@ -297,7 +297,7 @@ def rearrange(
 
 
 def _is_sum_of_channels(node: fx.Node, p: Polynomial) -> bool:
-    """True if a node sums channels alone, and does the same to the map and to the constant."""
+    """True if a node sums channels only, in the map as in the constant."""
     return operation(node) in ("mean", "sum") and isinstance(p, Affine) and p.is_unscaled
 
 

@@ -1,4 +1,4 @@
-"""Finds the constants of a graph that depend on the floating-point type of its inputs.
+"""Find the constants of a graph that depend on the dtype of its inputs.
 
 A capture holds types as constants: `x.new_zeros(1, dtype=x.dtype)` becomes a tensor of the type
 that the example had. A second capture in another type tells which of them came from the inputs:
@@ -41,7 +41,7 @@ class Follows:
 
 
 def in_dtype(given: torch.dtype, dtype: torch.dtype) -> torch.dtype:
-    """Return the type of the same kind (real, complex, other) as `given` with `dtype`'s precision.
+    """Return the type of the kind of `given` (real, complex) and `dtype`'s precision.
 
     >>> in_dtype(torch.float16, torch.float64), in_dtype(torch.int64, torch.float64)
     (torch.float64, torch.int64)
@@ -116,7 +116,7 @@ def _is_cast(node: fx.Node) -> bool:
 
 
 def make_symbolic(graph: fx.Graph, follows: Follows, dtype: str) -> None:
-    """Replace what follows the type of the inputs in a graph by an input for that type.
+    """Replace what follows the dtype of the inputs in a graph by an input for it.
 
     Args:
         graph: is changed in place.

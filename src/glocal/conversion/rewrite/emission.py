@@ -1,4 +1,4 @@
-"""The state of an emission: the graph that is built, and its values for nodes and sizes.
+"""The state of an emission: the new graph, and its values for nodes and sizes.
 
 Functions that emit one role each (`window_statistics`, `emit_reductions`, `windowed_regions`,
 `rewriter`) take an `Emission` as their first argument.
@@ -129,7 +129,7 @@ class Emission:
         return self.call(node.target, *args, **kwargs)  # type: ignore[arg-type]
 
     def run_with(self, node: fx.Node, name: str, value: Any) -> Value:
-        """Emit the operation of a node with another value of the argument with a schema name."""
+        """Emit the operation of a node with another value of one argument."""
         names = [known.name for known in node.target._schema.arguments]  # type: ignore[union-attr]
         values, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), self.value)
         given = dict(zip(names, values, strict=False)) | kwargs | {name: value}
@@ -198,7 +198,7 @@ class Emission:
         return self._length(product(dim), windows)
 
     def _with_padding(self, padded: Padded, axis: int, windows: StackedWindows) -> Value:
-        """Return the height or width of a window with what the block pads a map of its size by."""
+        """Return the height or width of a window after the block's padding."""
         before = replace(windows, padded=None)
         total = self._length(self.block.map_sizes(padded.map)[axis], before)
         for amount in (padded.before[axis], padded.after[axis]) * ("HW"[axis] in padded.axes):
@@ -208,7 +208,7 @@ class Emission:
         return total
 
     def extent(self, windows: StackedWindows) -> tuple[Any, Any]:
-        """Return height and width of windows, of a padded map those of the padded windows."""
+        """Return height and width of windows, after padding if the map is padded."""
         padded = windows.padded
         if padded is None:
             return windows.window
@@ -238,7 +238,7 @@ class Emission:
         raise TooSmallError("a height or width of a map is not a size of any argument of the block")
 
     def _in_window(self, sizes: Sizes, axis: int, windows: StackedWindows) -> int:
-        """Return a size of a map in a window: half of the window, the window plus a border, ...
+        """Return a size of a map for a window: half of it, the window plus a border, ...
 
         Args:
             sizes: in the runs of the scan.
@@ -284,7 +284,7 @@ class Emission:
         return self.block.map_size(self.padded[node].map if node in self.padded else node)
 
     def windows_on(self, node: fx.Node, axes: str = "HW") -> StackedWindows:
-        """Return the windows of the pixels of a map along these axes, which are not stacked."""
+        """Return the unstacked windows of the pixels of a map along these axes."""
         map_size = self.size_before_padding(node)
         window = along(axes, self.window_of(map_size))
         return StackedWindows(window, map_size, None, self.padded.get(node))

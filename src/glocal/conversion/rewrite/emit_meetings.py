@@ -1,4 +1,4 @@
-"""Emits products and filters in which statistics meet the map: one for each pixel."""
+"""Emit products and filters that combine statistics with each pixel."""
 
 import math
 from dataclasses import replace
@@ -72,7 +72,7 @@ def emit_filter(emission: Emission, node: fx.Node, role: FilterAtPixels) -> None
 
 
 def emit_mixture(emission: Emission, node: fx.Node, role: MixtureAtPixels) -> None:
-    """Emit the result for each tensor of a weighted sum, and their sum for each pixel."""
+    """Emit the result for each tensor of a weighted sum, and the sum for each pixel."""
     mixture, block = role.mixture, emission.block
     known = emission.statistics[mixture.weights]
     number = math.prod(known.form.item_shape)
@@ -104,7 +104,7 @@ def _pair(lengths: Any) -> list[int]:
 
 
 def _map_of_windows(emission: Emission, statistic: fx.Node, node: fx.Node) -> Value:
-    """Return a statistic, or a value per image, as a map (n, *item, h, w) for the result `node`."""
+    """Return a statistic or value per image as a map (n, *item, h, w) for `node`."""
     known = emission.statistics[statistic]
     resize = needs_resize(emission, known, node)
     size = emission.sizes(node) if resize else None

@@ -1,4 +1,4 @@
-"""Emits statistics of maps that combine pixels and statistics, from those of the maps below."""
+"""Emit statistics of polynomials, from statistics of the maps that they combine."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -75,7 +75,7 @@ def _statistic(
     reduction: Reduction,
     make: Callable[..., Value],
 ) -> WindowStatistic:
-    """Return a statistic from the function of the windows and the maps (n, ..., h, w)."""
+    """Return a statistic from a function of the windows and maps (n, ..., h, w)."""
     where, rank = emission.block.require_map_dims(like), len(shape)
     if (where.rows, where.columns) != (rank - 2, rank - 1):
         sizes = emission.flat_sizes(like)
@@ -141,7 +141,7 @@ class Combinations:
                 return value
 
     def _replacing(self, node: fx.Node, value: Value) -> Callable[[fx.Node], Any]:
-        """Return the function from operands of a node to values, with another first operand."""
+        """Return a function from operands to values that replaces the first operand."""
         return lambda n: value if n is node.args[0] else self.emission.value(n)
 
     # ---- statistics
@@ -171,7 +171,7 @@ class Combinations:
         return WindowStatistic(form, lead.windows, lead.grid, stacked=value)
 
     def moments(self, role: NormOfCombined, node: fx.Node) -> tuple[Value, Value]:
-        """Return mean and variance of groups of channels as maps that broadcast over a node."""
+        """Return mean and variance of channel groups as maps that broadcast over a node."""
         emission, lead = self.emission, self._lead(role.mean, "HW")
         where = emission.block.require_map_dims(node)
         pair = emission.call(
@@ -235,7 +235,7 @@ class Combinations:
     # ---- coefficients
 
     def value(self, coefficient: Any, lead: WindowStatistic) -> Any:
-        """Return a coefficient where the windows of `lead` are stacked; numbers stay numbers."""
+        """Return a coefficient with the windows of `lead` stacked; numbers stay numbers."""
         key = (coefficient, id(lead))
         if key not in self._coefficients:
             self._coefficients[key] = self._made_value(coefficient, lead)

@@ -1,4 +1,4 @@
-"""The conditions under which a captured block takes the captured path: image sizes, and mode."""
+"""Conditions under which a block takes the captured path: image sizes and mode."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import SymInt, Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.printers import PythonPrinter
 
 from glocal.conversion.rewrite.nodes import is_padding
@@ -16,10 +17,10 @@ __all__ = ["Guards", "depends_on_mode", "guards_of", "hold"]
 
 
 class Guards(NamedTuple):
-    """Python conditions on the sizes of the tensors, `L["tensors"][0].size()[2]` for example.
+    """Python conditions on sizes of tensors, such as `L["tensors"][0].size()[2] > 8`.
 
     Attributes:
-        path: under which the code takes the path of the capture, none before torch 2.9.
+        path: under which the code takes the path of the capture.
         padding: under which padding that depends on the image is as large as in the capture.
         follows_padding: True if the code takes that path where another amount is needed.
     """
@@ -53,10 +54,8 @@ def guards_of(program: ExportedProgram, amount: int | None = None) -> Guards:
         program: the capture.
         amount: of padding that counts as captured; None for that of the capture.
     """
-    found: list[str] | None = getattr(program, "_guards_code", None)
-    if found is None:
-        return Guards()
     sources: dict[str, str] = {}
+    environment: ShapeEnv | None = None
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     given = [n for n in placeholders if n.name in program.graph_signature.user_inputs]
     for place, node in enumerate(given):
@@ -65,6 +64,10 @@ def guards_of(program: ExportedProgram, amount: int | None = None) -> Guards:
             for dim, size in enumerate(value.shape):
                 if isinstance(size, SymInt):
                     sources.setdefault(str(size), f"L['tensors'][{place}].size()[{dim}]")
+                    environment = size.node.shape_env
+    found: Sequence[str] | None = getattr(program, "_guards_code", None)
+    if found is None:
+        found = _guards_in(environment) if environment else ()
     pads = [
         pad.meta["val"]
         for node in program.graph.nodes
@@ -73,6 +76,22 @@ def guards_of(program: ExportedProgram, amount: int | None = None) -> Guards:
         if hasattr(pad, "meta")
     ]
     return Guards(tuple(found), tuple(_is_as_captured(pad, sources, amount) for pad in pads))
+
+
+def _guards_in(environment: ShapeEnv) -> list[str]:
+    """Return the guards of a program of torch 2.8 or older, as torch 2.9 stores them.
+
+    Comparisons with the largest integers, which hold for every image, are left out.
+    """
+    names: dict[str, Any] = {
+        str(symbol): sources[0].name for symbol, sources in environment.var_to_sources.items()
+    }
+    inputs = {
+        symbol: re.sub(r"\['args'\]\[0\](\[\d+\])", r"['tensors']\1", name())
+        for symbol, name in names.items()
+    }
+    texts = [_in_terms_of(inputs, guard.expr) for guard in environment.guards]
+    return [text for text in texts if not re.search(r"\b(2147483647|9223372036854775807)\b", text)]
 
 
 def _operations(program: ExportedProgram) -> list[tuple[str, ...]]:
@@ -94,14 +113,20 @@ def _compiled(guard: str) -> CodeType:
 
 
 def _is_as_captured(value: Any, sources: dict[str, str], amount: int | None) -> str:
-    text = PythonPrinter().doprint(value.node.expr)
-    for symbol, source in sources.items():
-        text = re.sub(rf"\b{symbol}\b", source.replace("\\", ""), text)
+    text = _in_terms_of(sources, value.node.expr)
     return f"({text}) == {value.node.hint if amount is None else amount}"
 
 
+def _in_terms_of(sources: dict[str, str], expression: Any) -> str:
+    """Return an expression as Python, with the source of each symbol."""
+    text: str = PythonPrinter().doprint(expression)
+    for symbol, source in sources.items():
+        text = re.sub(rf"\b{symbol}\b", source, text)
+    return text
+
+
 def depends_on_mode(module: nn.Module) -> bool:
-    """True if a module, or one in it, may compute something else in training than in eval mode."""
+    """True if a module may compute something else in training than in eval mode."""
     return any(map(_reads_training, module.modules()))
 
 

@@ -211,7 +211,7 @@ class ImageByImage(fx.Interpreter):
         return whole
 
     def _padded(self, node: Any, rank: int) -> Any:
-        """The value with the batch in front and dims of one after it, up to a number of dims."""
+        """Return the value with the batch in front, followed by dims of size 1."""
         value = self._front(node)
         if is_size(node) or self.states.get(node, "one") == "one":
             return value
@@ -230,7 +230,7 @@ class ImageByImage(fx.Interpreter):
         return any(a.name == name for a in node.target._schema.arguments)  # type: ignore[union-attr]
 
     def _arg(self, node: fx.Node, *names: str) -> Any:
-        """An argument by the first of these names that the operation has, with sizes as values."""
+        """Return the argument with the first of these names that the operation has."""
         for place, known in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
             if known.name in names:
                 given = node.kwargs.get(known.name, known.default_value)

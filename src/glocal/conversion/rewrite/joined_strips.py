@@ -42,7 +42,7 @@ _ALIKE = frozenset(
 
 
 def join(block: Block, node: fx.Node, statistics: Mapping[fx.Node, StatisticForm]) -> Joined | None:
-    """Return the joined strips that a node makes of statistics; None if it joins none."""
+    """Return the joined strips that a node makes of statistics, or None."""
     if operation(node) != "cat" or node not in block.shapes:
         return None
     operands: list[fx.Node] = list(tensor_inputs(node))
@@ -60,7 +60,7 @@ def join(block: Block, node: fx.Node, statistics: Mapping[fx.Node, StatisticForm
 def on_joined(
     block: Block, node: fx.Node, joined: Mapping[fx.Node, Joined], splits: set[fx.Node]
 ) -> OnJoined | StripPart | None:
-    """Return the role of a node that reads joined strips; None for a split into the parts.
+    """Return the role of a node that reads joined strips; None if it splits them.
 
     Args:
         block: of the node.
@@ -144,7 +144,7 @@ def _shape_of_part(block: Block, node: fx.Node, dim: int, length: int) -> tuple[
 
 
 def _dim_after(block: Block, node: fx.Node, source: fx.Node, dim: int) -> int | None:
-    """Return where the joined dim is in the result; None if the operation mixes along it."""
+    """Return the joined dim of the result; None if the operation mixes along it."""
     name = operation(node)
     rank = block.rank(source) if source in block.shapes else 0
     if is_pointwise(node):

@@ -1,4 +1,4 @@
-"""Operations other than pointwise ones in which statistics meet a map: products and filters.
+"""Products and filters that combine statistics with a map.
 
 A colour matrix or a filter that is predicted from a pooled map is a statistic. In its local form
 each pixel has its own matrix or filter, that of its window, and the operation applies it there:
@@ -75,7 +75,7 @@ class Filter:
 
 
 def product_of(block: Block, node: fx.Node) -> Product | None:
-    """Return what a node multiplies if a matrix for each pixel may replace that of the image.
+    """Return the product of a node if each pixel may have a matrix of its own.
 
     Args:
         block: the block of the node.
@@ -122,7 +122,7 @@ def product_of(block: Block, node: fx.Node) -> Product | None:
 
 
 def pixels_of(block: Block, node: fx.Node) -> MapDims | None:
-    """Return the dims of the map in a tensor, also in one that is the same for all images."""
+    """Return the dims of the map in a tensor, even without a batch dim."""
     if block.depends_on_batch(node):
         return block.map_dims(node)
     follow = [[role(a.sizes) for a in dim if role(a.sizes)] for dim in block.dims[node]]
@@ -135,7 +135,7 @@ _Labelled = tuple[Sequence[fx.Node], Sequence[str], str]
 
 
 def _labelled(block: Block, node: fx.Node) -> _Labelled | None:
-    """Return the operands of a product, the letters of their dims, and those of its result."""
+    """Return the operands of a product, and the letters of their dims and the result."""
     name = operation(node)
     if name == "einsum":
         return _of_einsum(block, node)
@@ -200,7 +200,7 @@ def _broadcast(
 
 
 def filter_of(block: Block, node: fx.Node) -> Filter | None:
-    """Return the filter of a convolution whose weights are a value per image; None if it has none.
+    """Return the filter of a convolution whose weights depend on the image, or None.
 
     That is the form conv2d(x.view(1, b · c, h, w), weight.view(b · o, i, kh, kw), groups=b · g).
     """
@@ -235,13 +235,13 @@ def _padding(node: fx.Node, kernel: tuple[int, int]) -> tuple[int, int] | None:
 
 
 def _is_upright(block: Block, node: fx.Node) -> bool:
-    """True for a tensor of four dims whose last two are the rows and columns of a map."""
+    """True for a tensor of four dims, the last two being rows and columns."""
     follow = [[role(a.sizes) for a in dim if role(a.sizes)] for dim in block.dims[node]]
     return follow == [[], [], ["H"], ["W"]]
 
 
 def holds_images(block: Block, node: Any) -> bool:
-    """True for a map (1, images · channels, h, w) that was viewed so from (images, ...)."""
+    """True for a map (1, images · channels, h, w) that is a view of (images, ...)."""
     first, _, _, more = block.shapes[node]
     grows = [a != b for a, b in zip(first, more, strict=True)]
     if first[0] != 1 or grows != [False, True, False, False] or not _is_upright(block, node):

@@ -1,4 +1,4 @@
-"""Weighted sums of learned tensors, with statistics as weights, that meet the map linearly.
+"""Sums of learned tensors, weighted by statistics, that act linearly on the map.
 
 A prompt is such a sum, sum over l of w[l] · prompt[l], which is resized to the map; so are a
 convolution's weights that are mixed from several kernels, and a colour table that is mixed from
@@ -49,7 +49,7 @@ class Mixture:
 def mixture_of(
     block: Block, node: fx.Node, forms: Mapping[fx.Node, StatisticForm]
 ) -> Mixture | None:
-    """Return the weighted sum that a node reads if the node is linear in it; else None.
+    """Return the weighted sum that a node reads and is linear in, or None.
 
     Args:
         block: the block of the node.
@@ -83,7 +83,7 @@ def mixture_of(
 
 
 def _above(block: Block, last: fx.Node, forms: Mapping[fx.Node, StatisticForm]) -> list[fx.Node]:
-    """Return a node and those before it in which it may be linear, with one item per image."""
+    """Return a node and the nodes per image before it in which it may be linear."""
     found = [last]
     for node in found:
         found += [n for n in _linear_in(block, node, forms) or () if n not in found]
@@ -100,7 +100,7 @@ def _is_per_image(block: Block, node: fx.Node) -> bool:
 def _steps(
     block: Block, weights: fx.Node, last: fx.Node, forms: Mapping[fx.Node, StatisticForm]
 ) -> tuple[fx.Node, ...] | None:
-    """Return the nodes from the weights to the sum in order; None if it is not linear in them."""
+    """Return the nodes from the weights to the sum, or None if it is not linear."""
     steps, queue = set[fx.Node](), [last]
     while queue:
         node = queue.pop()
@@ -117,7 +117,7 @@ def _steps(
 def _linear_in(
     block: Block, node: fx.Node, forms: Mapping[fx.Node, StatisticForm]
 ) -> list[fx.Node] | None:
-    """Return the statistics in which, taken together, a node is linear; None if it is not."""
+    """Return the statistics in which a node is jointly linear, or None."""
     operands, name = tensor_inputs(node), operation(node)
     sources = [n for n in operands if n in forms]
     if node not in block.shapes or any(block.is_spatial(n) for n in (node, *operands)):

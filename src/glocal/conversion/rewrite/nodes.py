@@ -52,7 +52,7 @@ _VIEWS = frozenset(
 
 
 def operation(node: fx.Node) -> str:
-    """Returns the name of the operation without namespace and overload ("mean", "getitem")."""
+    """Return the name of the operation without namespace and overload: "mean"."""
     schema = getattr(node.target, "_schema", None)
     if schema is not None:
         return str(schema.name.split("::")[-1])
@@ -60,7 +60,7 @@ def operation(node: fx.Node) -> str:
 
 
 def module_of(node: fx.Node) -> str:
-    """Returns the path, in the block, of the innermost module whose code runs the operation."""
+    """Return the path, in the block, of the innermost module that runs the operation."""
     stack = node.meta.get("nn_module_stack") or {}
     path = next(reversed(stack.values()), ("",))[0]
     return str(path).removeprefix("block").removeprefix(".")
@@ -83,7 +83,7 @@ def is_view(node: fx.Node) -> bool:
 
 
 def ignores_neighbours(node: fx.Node) -> bool:
-    """True if a pixel of the result depends on its own pixel or on the whole map alone.
+    """True if a pixel of the result depends on its own pixel, or the whole map, only.
 
     Convolutions with a kernel above 1x1, shifts and slices of the map depend on neighbours.
     """
@@ -104,16 +104,16 @@ def is_padding(node: fx.Node) -> bool:
 
 
 def line_of(node: fx.Node) -> str:
-    """Where the user's code calls an operation, as " (net.py:12)"; empty if that is unknown."""
+    """Return where the user's code calls an operation, " (net.py:12)", or ""."""
     places = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     own = [(f, n) for f, n in places if "/torch/" not in f]
     return f" ({Path(own[-1][0]).name}:{own[-1][1]})" if own else ""
 
 
 def cuts(node: fx.Node) -> str | None:
-    """Return what a node may do to the border of a map: "padded", "cut" or "joined" to another.
+    """Return what a node does to the border of a map: "padded", "cut" or "joined".
 
-    Parts of a map at regular steps are no cut: they are a smaller map of the whole. Padding that
+    Parts of a map at regular steps are not cut: they are a smaller map of the whole. Padding that
     depends on the image has its own windows, see `padding`.
     """
     name = operation(node)
@@ -139,7 +139,7 @@ def tensor_inputs(node: fx.Node) -> Sequence[fx.Node]:
 
 
 def argument(node: fx.Node, name: str) -> Any:
-    """Returns an argument of an aten operation by its schema name; None if there is none."""
+    """Return an argument of an aten operation by its schema name, or None."""
     schema = getattr(node.target, "_schema", None)
     for place, known in enumerate(schema.arguments if schema else ()):
         if known.name == name:

@@ -1,4 +1,4 @@
-"""Maps that a block pads by an amount that depends on the image: to a multiple of 32, say.
+"""Maps that a block pads by an amount that depends on the image.
 
 The window of a pixel of such a map is as large as what the block makes of the window of the map
 before: a window of 48 pixels becomes one of 64 pixels of a map that is padded to a multiple of 32.
@@ -69,7 +69,7 @@ def padded_maps(block: Block, roles: Mapping[fx.Node, Role]) -> dict[fx.Node, Pa
 
 
 def padding_below_statistic(block: Block, roles: Mapping[fx.Node, Role]) -> fx.Node | None:
-    """Return what pads the map of a statistic; None if all maps are cut back to their size."""
+    """Return what pads the map of a statistic; None if all maps are cut back."""
     below: dict[fx.Node, fx.Node] = {}  # by node, what pads the map
     for node in block.graph.nodes:
         if node.op != "call_function" or is_size(node):
@@ -142,7 +142,7 @@ class _Walk:
         """Note a pad, perhaps of a map that was padded along the other axis."""
         source, amounts = tensor_inputs(node)[0], list(node.args[1])  # type: ignore[arg-type]
         if not self.block.is_map(source):
-            raise ConversionError("a tensor is padded that is no map")
+            raise ConversionError("it pads a tensor that is not a map")
         left, right, top, bottom = [*amounts, 0, 0][:4]
         alike = self._has_last_dims(node) and len(amounts) in (2, 4)
         if not alike:
@@ -160,7 +160,7 @@ class _Walk:
             raise ConversionError("a map is padded twice")
 
     def _map(self, node: fx.Node, operands: Sequence[fx.Node], maps: set[Padded]) -> bool:
-        """Note how the map is padded that a node makes of padded maps; False if that is unknown."""
+        """Record how the result of padded maps is padded; return False if unknown."""
         if not maps:  # of mixed maps alone
             return isinstance(self.roles[node], Ordinary | Norm)
         if len(maps) > 1 or any(n not in self.maps for n in operands if self._is_map(n)):
@@ -178,7 +178,7 @@ class _Walk:
         return True
 
     def _cut(self, node: fx.Node, source: fx.Node, padded: Padded) -> bool:
-        """Note that a slice cuts off what was added along one axis; False if it cuts another."""
+        """Record that a slice removes the padding of an axis; return False if not."""
         if operation(node) != "slice" or argument(node, "step") != 1:
             return False
         rank = self.block.rank(node)
@@ -204,7 +204,7 @@ class _Walk:
         maps: set[Padded],
         statistics: set[Padded],
     ) -> bool:
-        """Note what a pointwise operation makes of pixels and statistics; False if unknown."""
+        """Record what a pointwise operation returns; return False if unknown."""
         if not self._has_last_dims(node) or len(statistics) > 1:
             return False
         pixels = [n for n in operands if self._is_map(n)]

@@ -1,4 +1,4 @@
-"""Maps that combine pixels and statistics, as polynomials with statistics as coefficients.
+"""Maps that combine pixels and statistics, as polynomials.
 
 Under the law of windows a map y that was computed from pixels and statistics has other values in
 every window. But y = a·x + b, with statistics a and b, has the mean a·mean(x) + b, the variance
@@ -123,7 +123,7 @@ Source = Plain | Product | Total | Exponential | Applied | Rearranged
 
 @dataclass(frozen=True)
 class Given:
-    """An operand that is no map: a statistic, a parameter, a size or a number."""
+    """An operand that is not a map: a statistic, a parameter, a size or a number."""
 
     value: fx.Node | float
 
@@ -138,14 +138,14 @@ class Computed:
 
 @dataclass(frozen=True)
 class Moment:
-    """The mean of one map over the window, or that of a product of deviations from such means."""
+    """The mean of a map over the window, or of a product of deviations from means."""
 
     maps: tuple[Source, ...]
 
 
 @dataclass(frozen=True)
 class OverWindow:
-    """Another statistic of one map over the window, by its kind in `runtime.window_statistic`."""
+    """Another statistic of a map over the window, of a kind of `window_statistic`."""
 
     kind: Literal["amax", "amin", "norm", "logsumexp"]
     map: Source
@@ -211,7 +211,7 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Centred:
-    """The sum of products of deviations of maps from their window means, times coefficients.
+    """The sum of coefficients times products of deviations from window means.
 
     Attributes:
         terms: coefficients by the maps of the product, in a fixed order; None for 1.
@@ -336,7 +336,7 @@ def square(p: Polynomial) -> Polynomial | None:
 
 
 def stretched(p: Polynomial, node: fx.Node) -> Polynomial | None:
-    """Return f(p) for the pointwise operation of a node with f(a·x) = a·f(x) for all a ≥ 0.
+    """Return f(p) for a pointwise operation with f(a·x) = a·f(x) for all a ≥ 0.
 
     Returns:
         None unless p is one map times a coefficient.
@@ -412,7 +412,7 @@ def mean(p: Polynomial) -> Coefficient:
 
 
 def variance(p: Polynomial) -> Coefficient | None:
-    """Return the variance over the window, not corrected; None if the degree is too high."""
+    """Return the biased variance over the window, or None if the degree is too high."""
     deviation = raised(_centred(p), compute(operator.neg, mean(p)))
     if isinstance(p, Affine):  # exactly
         deviation = Centred({(m,): c for m, c in p.terms.items()})

@@ -41,7 +41,7 @@ class Input:
         name: of the input; None for a leaf that the graph does not read.
         pixels: dim with flattened pixels, which is unflattened; None if there is none.
         size: positions of the leaves that are the height and width of that map.
-        fixed: the value that the leaf had in the capture, if it is no tensor and no size.
+        fixed: the value that the leaf had in the capture, if it is neither a tensor nor a size.
         shape: the lengths that a tensor had in the capture; None for a dim of any length.
     """
 
@@ -66,7 +66,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Program:
-    """The local form of a block. It holds no parameters: blocks with other weights share it.
+    """The local form of a block, without parameters: equal blocks share it.
 
     Attributes:
         inputs: one for each leaf of (args, kwargs).

@@ -1,4 +1,4 @@
-"""What reductions, normalisations and weighted pools reduce: kinds, dims and options."""
+"""Kinds, dims and options of reductions, normalisations and weighted pools."""
 
 import math
 import operator
@@ -137,7 +137,7 @@ class Reduction:
         )
 
     def reduced_channels(self, where: MapDims, rank: int) -> list[int]:
-        """Return the other reduced dims, as dims of the operand in the form (n, ..., h, w)."""
+        """Return the other reduced dims, as dims of the operand as (n, ..., h, w)."""
         others = [
             d
             for d in range(1, rank)
@@ -149,7 +149,7 @@ class Reduction:
 def statistic_of(
     p: Polynomial, reduction: Reduction, where: MapDims, shape: Sequence[int]
 ) -> Coefficient | None:
-    """Return the statistic of a polynomial that a reduction computes, with all dims kept.
+    """Return the statistic of a polynomial that a reduction computes, keeping dims.
 
     Args:
         p: the polynomial.

@@ -1,4 +1,4 @@
-"""Finds the regions of a captured block that mix pixels and have to run on windows.
+"""Find the regions of a captured block that mix pixels and must run on windows.
 
 Attention and grid mixing have no statistic that could become a map. The nodes around them run on
 overlapping windows instead, from where whole maps come in to where whole maps go out.
@@ -50,7 +50,7 @@ class Region:
     axes: str = "HW"
 
     def cell(self, block: Block) -> Size:
-        """Return (height, width) of the cells into which it cuts maps; windows hold whole cells."""
+        """Return (height, width) of its cells; windows contain whole cells."""
         atoms = [a for n in self.nodes for dim in block.dims.get(n, ()) for a in dim if a.cell]
         rows, columns = (max((a.sizes[0] for a in atoms if a.cell == x), default=1) for x in "HW")
         return rows, columns
@@ -92,7 +92,7 @@ def regions(block: Block, in_windows: frozenset[fx.Node] = frozenset()) -> list[
 
 
 def _pair_to_join(block: Block, found: list[Region]) -> tuple[Region, Region] | None:
-    """Return two regions that overlap, or whose results meet in a pointwise operation."""
+    """Return two regions that overlap, or whose results are combined pointwise."""
     home = {node: region for region in found for node in region.nodes}
     for region in found:
         for node in region.nodes:
@@ -219,7 +219,7 @@ def _grow(block: Block, region: Region, dependent: set[fx.Node]) -> None:
 
 
 def _joins(block: Block, region: Region, node: fx.Node, spectra: set[fx.Node]) -> bool:
-    """True if a node that reads results of a region has to, or may, run before they are folded."""
+    """True if a node that reads results of a region runs before they are folded."""
     inside = [n for n in tensor_inputs(node) if n in region.nodes]
     if not inside:
         return False
@@ -255,7 +255,7 @@ def _pulled(block: Block, node: fx.Node, region: Region, dependent: set[fx.Node]
 
 
 def _dependent(block: Block) -> set[fx.Node]:
-    """Return the values that depend on a statistic, up to the next layer with weights."""
+    """Return the values that depend on a statistic, up to the next weighted layer."""
     found: set[fx.Node] = set()
     for node in block.graph.nodes:
         if node.op != "call_function":

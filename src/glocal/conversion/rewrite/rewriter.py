@@ -1,4 +1,4 @@
-"""Rewrites a captured block: statistics become maps, regions that mix pixels run on windows.
+"""Rewrite a captured block: statistics become maps, regions run on windows.
 
 `classify` decides the role of every node; then the nodes are emitted in order, each role by one
 function:
@@ -96,7 +96,7 @@ def rewrite(
 
 
 def _padded(block: Block, classification: Classification) -> dict[fx.Node, Padded]:
-    """Return how maps are padded; nothing if the program holds at the captured padding only.
+    """Return how maps are padded; nothing if the captured padding is the only one.
 
     Raises:
         ConversionError: a statistic of a padded map has no known local form.
@@ -107,8 +107,8 @@ def _padded(block: Block, classification: Classification) -> dict[fx.Node, Padde
     pad = padding_below_statistic(block, classification.roles)
     if pad is not None:
         raise ConversionError(
-            f"it pads the map{line_of(pad)} by an amount that depends on the image size: its "
-            "statistic is then of the padded map, and is used in a way that has no local form"
+            f"it pads the map{line_of(pad)} by an amount that depends on the image size, and uses "
+            "a statistic of the padded map in a way that has no local form"
         )
     return {}
 
@@ -200,7 +200,7 @@ _WITHOUT_CROPS = frozenset(
 
 
 def _takes_crops(graph: fx.Graph) -> bool:
-    """True if the program has statistics of whole windows and nothing that mixes pixels."""
+    """True for a program with statistics of whole windows that mixes no pixels."""
     called = {node.target for node in graph.nodes if node.op == "call_function"}
     has_statistics = bool(graph.find_nodes(op="placeholder", target=PRECISION))
     return has_statistics and not called & _WITHOUT_CROPS

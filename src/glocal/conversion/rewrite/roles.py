@@ -69,7 +69,7 @@ class HalfReduction:
 
 @dataclass(frozen=True)
 class MapReduction:
-    """A reduction over the pixels of `source`: of a map, or of deferred operations on a map.
+    """A reduction over the pixels of `source`, a map or deferred operations on one.
 
     Attributes:
         source: the operand.
@@ -94,7 +94,7 @@ class OnStatistics:
 
 @dataclass(frozen=True)
 class Alias:
-    """Has the same local form as the statistic `of`, for example where that is expanded."""
+    """Has the same local form as the statistic `of`, such as its expansion."""
 
     of: fx.Node
     form: StatisticForm
@@ -125,7 +125,7 @@ class NormOfCombined:
 
 @dataclass(frozen=True)
 class AtPixels:
-    """Pointwise: runs for each pixel, with the statistics and the sizes of its window."""
+    """Pointwise: runs for each pixel, with statistics and sizes of its window."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,14 @@ class FilterAtPixels:
 
 @dataclass(frozen=True)
 class MixtureAtPixels:
-    """Reads a weighted sum of tensors; each pixel of the result has the weights of its window."""
+    """Reads a weighted sum of tensors; each pixel has the weights of its window."""
 
     mixture: Mixture
 
 
 @dataclass(frozen=True)
 class PixelSoftmax:
-    """A softmax over the pixels of the map `of`, to which a statistic may have been added."""
+    """A softmax over the pixels of the map `of`, possibly plus a statistic."""
 
     softmax: DeferredSoftmax
     of: Source

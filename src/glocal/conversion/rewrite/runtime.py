@@ -1,4 +1,4 @@
-"""The functions that rewritten blocks call: maps with any order of dims, statistics of windows.
+"""Functions of rewritten blocks: maps in any order of dims, window statistics.
 
 A block computes a statistic once per image; its local form has one per window. The windows are
 stacked in front of the batch, (windows down · windows along · n, ...), so that what the block
@@ -166,7 +166,7 @@ def window_statistic(
 def _statistic_of_integers(
     x: Tensor, kind: str, window: Size, over: Sequence[int], precision: Precision
 ) -> Tensor:
-    """Return a sum or an extreme of booleans or integers in the dtype that torch gives it.
+    """Return a sum or extreme of booleans or integers in torch's dtype for it.
 
     Between crops it is no integer.
     """
@@ -178,7 +178,7 @@ def _statistic_of_integers(
 
 
 def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (shift, exp(x - shift)) in float64, which is never zero and never infinite.
+    """Return (shift, exp(x - shift)) in float64, neither zero nor infinite.
 
     The shift cancels out in ratios of sums of exponentials. It is the same for all windows,
     because window sums are computed from running sums over the whole map. Statistics from crops
@@ -192,7 +192,7 @@ def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def stack_windows(statistics: Tensor, grid: Tensor, item_shape: Sequence[int]) -> Tensor:
-    """Stack the windows of a map of statistics: (n, k, h, w) to (windows · n, *item_shape).
+    """Stack windows of statistics: (n, k, h, w) to (windows · n, *item_shape).
 
     Args:
         statistics: a map of k statistics for each window or, once anything has expanded it,
@@ -248,7 +248,7 @@ def cut_back(x: Tensor, starts: Sequence[int], size: Size) -> Tensor:
 
 
 def expand_to_map(x: Tensor, where: Where, size: Size) -> Tensor:
-    """Expand a map of statistics that may have size 1 along an axis to (height, width)."""
+    """Expand a map of statistics, of size 1 along some axes, to (height, width)."""
     rows, columns, channels = where
     shape = list(x.shape)
     if rows == columns:
@@ -261,7 +261,7 @@ def expand_to_map(x: Tensor, where: Where, size: Size) -> Tensor:
 def window_moment(
     maps: Sequence[Tensor], window: Size, over: Sequence[int] = (), precision: Precision = "exact"
 ) -> Tensor:
-    """Compute the mean of a product of deviations from window means, over each pixel's window.
+    """Compute the window mean of a product of deviations from window means.
 
     Args:
         maps: (n, ..., h, w), which broadcast.
@@ -320,7 +320,7 @@ def positive_part(x: Any) -> Any:
 
 
 def extreme(scale: Any, at_or_above_0: Tensor, below_0: Tensor) -> Tensor:
-    """Return scale times the first value where the scale is not negative, else the second."""
+    """Return scale times the first value, or the second where the scale is negative."""
     if isinstance(scale, Tensor):
         return scale * torch.where(scale < 0, below_0, at_or_above_0)
     made: Tensor = scale * (at_or_above_0 if scale >= 0 else below_0)
@@ -340,7 +340,7 @@ def expanded(x: Any, like: Tensor, item_shape: Sequence[int]) -> Tensor:
 
 
 def corrected(variance: Tensor, number: Any, correction: float) -> Tensor:
-    """Return a variance over a number of values divided by that number less a correction."""
+    """Return a biased variance with a corrected divisor."""
     unbiased: Tensor = variance * number / positive_part(number - correction)
     return unbiased
 
@@ -372,7 +372,7 @@ def window_count(grid: Tensor) -> int:
 
 
 def values_per_window(x: Tensor, window: Size, channels: int) -> Tensor | int:
-    """Return the number of values in a window of a map (..., h, w) with these channels."""
+    """Return the number of values in a window of a map with these channels."""
     return ops.window_pixels(x, window) * channels
 
 
@@ -424,7 +424,7 @@ def fold_windows(
     inner: Size | None,
     size: Size,
 ) -> Tensor:
-    """Call `ops.fold_windows`, the inverse of `unfold_windows`: (windows · n, ...) to (n, ...).
+    """Call `ops.fold_windows`: (windows · n, ...) to (n, ...).
 
     Args:
         x, window, share, blend, where: as in `unfold_windows`.

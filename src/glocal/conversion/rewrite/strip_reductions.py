@@ -31,7 +31,7 @@ def strip_reductions(block: Block) -> frozenset[fx.Node]:
 
 
 def has_second_half(block: Block, node: fx.Node) -> bool:
-    """True if all that reads a reduction of one axis reduces the other: x.mean(3).mean(2)."""
+    """True if every user of a reduction of one axis reduces the other axis."""
     users = list(node.users)
     if node not in block.shapes:  # (values, places)
         users = [user for value in users if value.args[1] == 0 for user in value.users]

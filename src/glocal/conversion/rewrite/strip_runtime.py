@@ -1,4 +1,4 @@
-"""The functions that rewritten blocks call for statistics of rows and of columns ("strips").
+"""Functions of rewritten blocks for statistics of rows and columns ("strips").
 
 `x.mean(3)` has one value per row. Its local form has one per row and window of columns: the
 windows lie along the reduced axis alone and are stacked on the batch dim, (windows · n, ...), with
@@ -16,7 +16,7 @@ __all__ = ["broadcastable_strips", "stack_strips", "strip_count"]
 
 
 def strip_count(grid: Tensor, axis: str) -> int:
-    """Return the number of windows along an axis for which a map of statistics has values."""
+    """Return the number of windows along an axis of a map of statistics."""
     values, _ = values_of(grid)
     return values.shape[_place(axis)]
 
@@ -46,7 +46,7 @@ def stack_strips(
 
 
 def broadcastable_strips(stacked: Tensor, grid: Tensor, axis: str, where: Where) -> Tensor:
-    """Make a map of stacked statistics of rows or columns that broadcasts against a map.
+    """Make a map that broadcasts from stacked statistics of rows or columns.
 
     Args:
         stacked: (windows · n, ...), with size 1 at the dim of `axis`.

@@ -22,7 +22,7 @@ __all__ = ["strip_shape", "strips_at_pixels", "strips_from_grid", "window_of_str
 
 
 def window_of_strips(axes: str, window: Size) -> Size:
-    """Return the window over which a statistic runs: one row or column if it reduces one axis.
+    """Return a statistic's window: one row or column if it reduces one axis.
 
     Args:
         axes: that the statistic reduces.
@@ -81,7 +81,7 @@ def strips_from_grid(
 
 
 def strips_at_pixels(emission: Emission, statistic: WindowStatistic, node: fx.Node) -> Value:
-    """Return a statistic over one axis as a map that broadcasts against the value of a node.
+    """Return a statistic over one axis as a map that broadcasts against a node.
 
     Raises:
         ConversionError: the original does not broadcast it along the axis that it reduces.

@@ -1,4 +1,4 @@
-"""Lets `int`, `float` and `math.sqrt` in a network's code keep sizes symbolic during a capture.
+"""Keep sizes symbolic in `int`, `float` and `math.sqrt` during a capture.
 
 `int(x.shape[2])` has to return a plain number, so that a capture would hold for one image size or
 one batch size only. For the time of a capture the modules that define the network get functions of
@@ -120,7 +120,7 @@ def symbolic_numbers(block: nn.Module) -> Iterator[list[str]]:
 
 
 def _namespaces(block: nn.Module) -> list[dict[str, Any]]:
-    """The global names of the code of a block: of its classes, and of functions that they use."""
+    """Return the global names that the code of a block may use."""
     found: dict[int, dict[str, Any]] = {}
     functions: list[FunctionType] = []
     for module in block.modules():

@@ -1,4 +1,4 @@
-"""Emits operations on statistics of windows, and statistics where they meet pixels."""
+"""Emit operations on window statistics, and statistics where they meet pixels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +55,7 @@ def emit_on_statistics(emission: Emission, node: fx.Node, role: OnStatistics) ->
 
 
 def operand_on_windows(emission: Emission, lead: WindowStatistic) -> Callable[[fx.Node], Any]:
-    """Return the function from operands to values where the windows of `lead` are stacked."""
+    """Return a function from operands to values with the windows of `lead` stacked."""
 
     def value_of(node: fx.Node) -> Any:
         if node in emission.statistics:
@@ -163,7 +163,7 @@ def emit_at_pixels(emission: Emission, node: fx.Node) -> None:
 
 
 def at_pixels(emission: Emission, node: fx.Node) -> Value:
-    """Return the value of a pointwise node for each pixel, with the statistics of its window."""
+    """Return a pointwise node's value for each pixel, with its window's statistics."""
     emission.block.require_map_dims(node)
     windows = emission.windows_on(node)
 

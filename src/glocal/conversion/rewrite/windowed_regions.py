@@ -1,4 +1,4 @@
-"""Emits regions that mix pixels: unfold maps into windows, run on all windows, fold and blend."""
+"""Emit regions that mix pixels: unfold windows, run on all, fold and blend."""
 
 import operator
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Transposed (channel by channel) self-attention, recognised by the shapes of its parameters.
+"""Transposed self-attention, recognised by the shapes of its parameters.
 
 With statistics from crops the second pass knows the attention: it computes no queries and keys.
 """
@@ -41,7 +41,7 @@ class LocalMDTA(Local):
 
 
 class LocalSpectralAttention(Local):
-    """Transposed attention on maps (b, h, w, c), with a position embedding of the values.
+    """Transposed attention on maps (b, h, w, c), with position embedding.
 
     Source: MST++ (arXiv 2204.07908), section 3.2, and RetinexFormer (arXiv 2303.06705),
     section 3.3, which also multiplies the values by illumination features.
@@ -54,7 +54,7 @@ class LocalSpectralAttention(Local):
     parts: tuple[str, str, str, str, str, str]
 
     def forward(self, x: Tensor, *others: Tensor, **named: Tensor) -> Tensor:
-        """(b, h, w, c), and optional illumination features of that shape, to (b, h, w, c)."""
+        """Map (b, h, w, c) and optional illumination features to (b, h, w, c)."""
         illumination = next(iter((*others, *named.values())), None)
         rescale, to_q, to_k, to_v, project, positions = (getattr(self, n) for n in self.parts)
         heads = rescale.shape[0]

@@ -106,7 +106,7 @@ class LocalRescaleNorm(LocalLayerNorm):
 
 
 def _affine(module: nn.Module) -> tuple[str, str] | None:
-    """Names of the weight and bias by channel, if the module has these parameters and no others."""
+    """Return the names of weight and bias by channel, if there are no others."""
     own = dict(module.named_parameters(recurse=False))
     if set(own) != {"weight", "bias"} or own["weight"].shape != own["bias"].shape:
         return None

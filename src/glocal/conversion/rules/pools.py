@@ -1,4 +1,4 @@
-"""Global pooling layers, as in SE, simplified channel attention, CALayer and CBAM."""
+"""Global pooling layers, as in SE, CALayer, CBAM and NAFNet's channel attention."""
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ class LocalAvgPool2d(Local, nn.AdaptiveAvgPool2d):
     """`AdaptiveAvgPool2d(1)` over the window of each pixel."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(b, c, h, w) to means (b, c, h or 1, w or 1): 1 where the window covers the axis."""
+        """Map (b, c, h, w) to means, with size 1 on an axis that the window covers."""
         return local_mean(input, self.window, self.precision)
 
 
@@ -20,7 +20,7 @@ class LocalMaxPool2d(Local, nn.AdaptiveMaxPool2d):
     """`AdaptiveMaxPool2d(1)` over the window of each pixel."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(b, c, h, w) to maxima (b, c, h or 1, w or 1): 1 where the window covers the axis."""
+        """Map (b, c, h, w) to maxima, with size 1 on an axis that the window covers."""
         return local_max(input, self.window, self.precision)
 
 

@@ -33,7 +33,7 @@ class Rule:
 
 
 class Local(nn.Module):
-    """A local module with the attributes, parameters and hooks of the global one it replaces.
+    """A local module with attributes, parameters and hooks of the one it replaces.
 
     Attributes:
         window: (height, width) in pixels of the map on which the operation runs.
@@ -45,7 +45,7 @@ class Local(nn.Module):
 
     @classmethod
     def of(cls, module: nn.Module, window: Size, **attributes: Any) -> Self:
-        """The local form of `module`, which shares everything with it and leaves it unchanged."""
+        """Return the local form of `module`, which shares everything with it."""
         new = cls.__new__(cls)
         for name, value in vars(module).items():
             if name == "forward":  # wrapped on the instance; it would hide the local one

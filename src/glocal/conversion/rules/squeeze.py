@@ -1,4 +1,4 @@
-"""Blocks that pool a map to a vector and gate the map with it, where replacing the pool fails."""
+"""Blocks that gate a map by its pooled vector, and need more than a local pool."""
 
 from torch import Tensor, nn
 
@@ -30,7 +30,7 @@ class LocalLinearSE(Local):
 
 
 class LocalSelectiveFusion(Local):
-    """Selective kernel feature fusion: branches weighted by a softmax of their pooled sum.
+    """Selective kernel feature fusion: weights branches by a softmax of pooled sums.
 
     Source: MIRNet (arXiv 2003.06792), section 3.2.
 
@@ -62,7 +62,7 @@ def _pools(module: nn.Module) -> bool:
 
 
 def _excitation(module: nn.Module) -> str | None:
-    """The name of the only child with parameters, if it is a `Sequential` of linear layers."""
+    """Return the only child with parameters, if a `Sequential` of linear layers."""
     layers = [
         name
         for name, m in module.named_children()

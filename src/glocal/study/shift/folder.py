@@ -59,7 +59,7 @@ class Seams:
         if not self.ratios:
             return f"none: {self.name} is no larger than a tile"
         ratios = ", ".join(f"{method} {ratio:.2f}" for method, ratio in self.ratios.items())
-        return f"{ratios} in {self.name} (step across tile borders ÷ elsewhere; 1 is no seam)"
+        return f"{ratios} in {self.name} (step across tile borders ÷ elsewhere; 1 means no seam)"
 
     def map_text(self) -> str:
         """Describe the picture of the seams."""
