@@ -10,7 +10,8 @@ from torch import nn
 from glocal.conversion.localize import plan_of
 from glocal.errors import ArgumentError
 from glocal.inference.options import Tiles
-from glocal.inference.settings import WAYS, Settings
+from glocal.inference.settings import Settings
+from glocal.inference.ways import WAYS
 
 
 def gate() -> nn.Sequential:

@@ -15,10 +15,9 @@ Keys that are left out have their default. Sizes are a side or [height, width], 
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Self
 
 from torch import nn
 
@@ -27,65 +26,14 @@ from glocal.errors import ArgumentError
 from glocal.images.files import write_whole
 from glocal.inference.geometry import Blend
 from glocal.inference.options import Tiles
+from glocal.inference.ways import DEFAULT_WAY, WAYS, Way, check_way, is_given, takes
 from glocal.ops.windows import Size, as_size
 from glocal.texts import one_line
 
-__all__ = ["CONVERTING", "DEFAULT_WAY", "WAYS", "Settings", "Way", "check_way"]
-
-Way: TypeAlias = Literal["full", "windows", "crops", "stitch", "auto"]
-"""How a network restores an image that is larger than its training crops.
-
-"full": the original network on the whole image. "windows", "crops" and "auto": the converted
-network, with statistics from there, see `localize`. "stitch": the original network on overlapping
-tiles of the training size, which are blended.
-"""
-
-WAYS: tuple[Way, ...] = get_args(Way)
-
-CONVERTING: tuple[Way, ...] = ("windows", "crops", "auto")
-"""The ways that convert the network."""
-
-DEFAULT_WAY: Way = "windows"
-"""The way of the command line, unless another is chosen."""
+__all__ = ["FORMAT", "Settings"]
 
 FORMAT = 1
 """Format of the files; a reader refuses others."""
-
-_TAKEN_BY: Mapping[str, tuple[Way, ...]] = {
-    "window": ("windows", "auto"),
-    "stride": ("crops", "auto"),
-    "keep_global": CONVERTING,
-    "allow_global": CONVERTING,
-    "tile": ("stitch",),
-    "overlap": ("stitch",),
-    "blend": ("stitch",),
-}
-"""The ways in which an option has an effect; options that are not listed always have one."""
-
-
-def check_way(way: Way, given: Mapping[str, object], prefix: str = "") -> None:
-    """Check that every option that is given has an effect in this way.
-
-    >>> check_way("full", {"window": 384})
-    Traceback (most recent call last):
-    glocal.errors.ArgumentError: window has no effect with way full; it needs way windows or auto
-
-    Args:
-        way: the way.
-        given: options by name; those that are None or False or empty are not given.
-        prefix: of names of options in the error, such as "--".
-
-    Raises:
-        ArgumentError: an option has none.
-    """
-    for name, value in given.items():
-        ways = _TAKEN_BY.get(name, WAYS)
-        if way not in ways and _is_given(value):
-            needed = " or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
-            raise ArgumentError(
-                f"{prefix}{name.replace('_', '-') if prefix else name} has no effect with "
-                f"{prefix}way {way}; it needs {prefix}way {needed}"
-            )
 
 
 @dataclass(frozen=True)
@@ -147,6 +95,27 @@ class Settings:
         if stride is not None and not (_is_number(stride) and 0 < stride < math.inf):
             raise ArgumentError(f"stride must be a number above 0, got {stride!r}")
         Tiles(overlap=self.overlap, blend=self.blend)
+
+    @property
+    def given_train_size(self) -> Size | None:
+        """(height, width) of `train_size`, None if the settings state none."""
+        return None if self.train_size is None else as_size(self.train_size, "train_size")
+
+    def changed(self, **given: Any) -> Self:
+        """These settings with other values; a value of None changes nothing.
+
+        Options of these settings that have no effect in a new way are left out.
+
+        >>> Settings("windows", 256, window=384).changed(way="full")
+        Settings(way='full', train_size=(256, 256), model=None, ...)
+
+        Raises:
+            ArgumentError: a value is wrong, or has no effect.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        way = given.get("way", self.way)
+        kept = {name: value for name, value in vars(self).items() if takes(way, name)}
+        return type(self)(**kept | given)
 
     def network(self, model: nn.Module, **options: Any) -> nn.Module:
         """The network that runs: `model` itself, or its converted copy.
@@ -226,12 +195,8 @@ class Settings:
 
     def to_json(self) -> str:
         """The settings as text of a file, without values that are not given."""
-        given = {name: value for name, value in vars(self).items() if _is_given(value)}
+        given = {name: value for name, value in vars(self).items() if is_given(value)}
         return json.dumps({"format": FORMAT} | given, indent=2, ensure_ascii=False)
-
-
-def _is_given(value: object) -> bool:
-    return value is not None and value is not False and value != ()
 
 
 def _size(name: str, size: Any) -> Size:
