@@ -28,7 +28,9 @@ def test_a_photograph_is_restored_locally(run, photo: Path, checkpoint: Path) ->
     lines = result.stdout.splitlines()
     assert lines[0] == f"photograph   {photo} (90 × 70 pixels)"
     assert lines[1] == "network      tiny (NAFNet, trained on crops of 32x32)"
-    assert lines[2] == "TLC          3 local, 0 left global; window 48x48"
+    assert lines[2] == (
+        "way          windows: statistics from windows of 48x48; 3 local, 0 left global"
+    )
     assert lines[3].startswith("time         ")
     assert lines[3].endswith(" s on cpu")
     assert lines[4] == f"result       {target}"
@@ -37,17 +39,17 @@ def test_a_photograph_is_restored_locally(run, photo: Path, checkpoint: Path) ->
 
 def test_the_window_is_obeyed(run, photo: Path, checkpoint: Path, tmp_path: Path) -> None:
     result = run("restore", photo, tmp_path / "o.png", "--model", checkpoint, "--window", "20x24")
-    assert "window 20x24" in result.stdout
+    assert "windows of 20x24" in result.stdout
     local = glocal.localize(load(checkpoint), 32, window=(20, 24))
     np.testing.assert_array_equal(pixels(tmp_path / "o.png"), restore(local, pixels(photo)))
 
 
-def test_global_runs_the_network_as_it_is(
+def test_full_runs_the_network_as_it_is(
     run, photo: Path, bare_checkpoint: Path, tmp_path: Path
 ) -> None:
-    result = run("restore", photo, tmp_path / "o.png", "--model", bare_checkpoint, "--global")
+    result = run("restore", photo, tmp_path / "o.png", "--model", bare_checkpoint, "--way", "full")
     assert result.exit_code == 0, result.output
-    assert "off, global operations run over the whole image" in result.stdout
+    assert "full: the original network on the whole image" in result.stdout
     expected = restore(load(bare_checkpoint), pixels(photo))
     np.testing.assert_array_equal(pixels(tmp_path / "o.png"), expected)
 
@@ -57,8 +59,8 @@ def test_kept_operations_are_counted(run, photo: Path, checkpoint: Path) -> None
     assert "2 local, 0 left global, 1 kept global" in result.stdout
 
 
-def test_tiles(run, photo: Path, checkpoint: Path, tmp_path: Path) -> None:
-    words = ("--model", checkpoint, "--global", "--tile", "32", "--overlap", "10")
+def test_stitch(run, photo: Path, checkpoint: Path, tmp_path: Path) -> None:
+    words = ("--model", checkpoint, "--way", "stitch", "--overlap", "10")
     result = run("restore", photo, tmp_path / "o.png", *words)
     assert result.exit_code == 0, result.output
     expected = restore(load(checkpoint), pixels(photo), tiles=Tiles(32, overlap=10))
@@ -202,7 +204,7 @@ def test_short_memory_is_reported_in_one_line(
 
     monkeypatch.setattr(ModelRunner, "__call__", short)
     monkeypatch.setattr("glocal.inference.blending.FALLBACK_TILES", (32,))
-    result = run("restore", photo, "--model", checkpoint, "--global")
+    result = run("restore", photo, "--model", checkpoint, "--way", "full")
     assert result.exit_code == 0, result.output
     assert result.stderr == (
         "warning: not enough memory for 70x90 pixels at once; continuing in blended tiles of "

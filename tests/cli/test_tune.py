@@ -102,7 +102,7 @@ def test_the_original_is_recommended(run, data: Path, gate: nn.Module) -> None:
     found = tune(gate, data, 32, operations=False)
     assert found.verdict == "worse"
     assert f"advice       {found.advice()}\n" in result.stdout
-    assert f"glocal restore photo.jpg --model {MODEL} --global\n" in result.stdout
+    assert f"glocal restore photo.jpg --model {MODEL} --way full\n" in result.stdout
 
 
 @pytest.mark.slow

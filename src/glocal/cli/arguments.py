@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from glocal.networks import LoadedNetwork
 
 __all__ = [
+    "DEFAULT_MODEL",
     "AllowGlobal",
     "DType",
     "Data",
@@ -50,14 +51,18 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
+DEFAULT_MODEL = "nafnet-motion-blur"
+"""The embedded model of `restore`."""
+
 ModelName = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--model",
         "-m",
         metavar="MODEL",
         help="Checkpoint file (.pth, .safetensors), embedded model (see [bold]glocal "
-        "models[/bold]), owner/name on the Hugging Face Hub, or package.module:factory.",
+        "models[/bold]), owner/name on the Hugging Face Hub, or package.module:factory.  "
+        f"[dim]\\[default: {DEFAULT_MODEL}][/dim]",
         rich_help_panel="Network",
     ),
 ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from glocal.cli.arguments import (
+    DEFAULT_MODEL,
     AllowGlobal,
     Device,
     DType,
@@ -20,17 +21,18 @@ from glocal.cli.arguments import (
     check_new_file,
     device_named,
     load_model,
-    train_size_of,
 )
 from glocal.cli.progress import Bar, run_through
-from glocal.cli.reporting import console, say, say_facts
+from glocal.cli.reporting import say, say_facts
 from glocal.cli.tiling import Blend, Halo, Memory, Overlap, Tile
+from glocal.cli.ways import SettingsFile, Stride, WayOption, chosen, prepared, tiles_of
 from glocal.errors import ArgumentError
 from glocal.texts import size_text
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from glocal.inference.settings import Settings
     from glocal.networks import LoadedNetwork
 
 __all__ = ["restore"]
@@ -65,19 +67,13 @@ def restore(
             show_default=False,
         ),
     ] = None,
-    model: ModelName = "nafnet-motion-blur",
+    model: ModelName = None,
     train_size: TrainSize = None,
     output: Output = None,
+    way: WayOption = None,
     window: Window = None,
+    stride: Stride = None,
     precision: PrecisionOption = "exact",
-    run_global: Annotated[
-        bool,
-        typer.Option(
-            "--global",
-            help="Run the original network, without TLC.",
-            rich_help_panel="Local operations (TLC)",
-        ),
-    ] = False,
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
     verify: Verify = True,
@@ -98,6 +94,7 @@ def restore(
     ] = "auto",
     device: Device = "auto",
     dtype: DType = "auto",
+    settings_file: SettingsFile = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace existing results.", rich_help_panel="Files"),
@@ -131,9 +128,9 @@ def restore(
 ) -> None:
     """Restore a photograph, or every photograph of a folder.
 
-    The network runs with TLC: its global operations use local windows instead of the whole
-    image. Reads and writes PNG, JPEG, TIFF and WebP; keeps bit depth, alpha, colour profile
-    and EXIF.
+    By default the network runs with TLC: its global operations use local windows instead of
+    the whole image. Reads and writes PNG, JPEG, TIFF and WebP; keeps bit depth, alpha, colour
+    profile and EXIF.
     """
     folder = source.is_dir()
     if folder and target is None:
@@ -144,32 +141,34 @@ def restore(
             target /= source.name
         _check_file(source, target, overwrite)
 
-    from glocal.inference.options import Tiles
     from glocal.runs.jobs import folder_jobs
 
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
     count = len(folder_jobs(source, target, recursive=recursive, suffix=suffix)) if folder else 1
+    division = {"tile": tile, "halo": halo, "overlap": overlap, "blend": blend}
+    settings = chosen(
+        settings_file,
+        way,
+        precision=precision,
+        model=model,
+        train_size=train_size,
+        output=output,
+        window=window,
+        stride=stride,
+        keep_global=tuple(keep_global) if keep_global else None,
+        allow_global=allow_global or None,
+        **division,
+    )
     chosen_device = device_named(device)
-    loaded = load_model(model)
-    if run_global:
-        network, how = loaded.network, {"TLC": "off, global operations run over the whole image"}
-    else:
-        network, how = _localized(
-            loaded,
-            train_size,
-            window=window,
-            precision=precision,
-            keep_global=tuple(keep_global or ()),
-            allow_global=allow_global,
-            verify=verify,
-        )
-    facts = {"network": _describe(loaded, train_size), **how}
+    loaded = load_model(settings.model or DEFAULT_MODEL)
+    network, settings, how = prepared(loaded, settings, precision=precision, verify=verify)
+    facts = {"network": _describe(loaded, settings), **how}
     options: dict[str, Any] = {
-        "tiles": Tiles("auto" if tile == "auto" else tile, halo, overlap, blend),
+        "tiles": tiles_of(settings, **division),
         "memory": memory,
         "device": chosen_device,
         "dtype": None if dtype == "auto" else dtype,
-        "output": output,
+        "output": settings.output,
         "quality": quality,
     }
     where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
@@ -251,26 +250,7 @@ def _check_file(source: Path, target: Path, overwrite: bool) -> None:
     check_new_file(target, overwrite)
 
 
-def _describe(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> str:
-    size = given or loaded.train_size
+def _describe(loaded: "LoadedNetwork", settings: "Settings") -> str:
+    size = settings.given_train_size or loaded.train_size
     trained = f", trained on crops of {size_text(size)}" if size else ""
     return f"{loaded.name} ({loaded.architecture}{trained})"
-
-
-def _localized(
-    loaded: "LoadedNetwork", train_size: tuple[int, int] | None, **options: Any
-) -> tuple["nn.Module", dict[str, str]]:
-    """Return the converted network, and a summary of its plan."""
-    from glocal.conversion.localize import localize, plan_of
-
-    with console(stderr=True).status("Looking for global operations …"):
-        local = localize(loaded.network, train_size_of(loaded, train_size), **options)
-    plan = plan_of(local)
-    for text in plan.warnings():
-        say(text, "yellow", "warning")
-    summary = (
-        f"{plan.summary()}; window {size_text(plan.window)}"
-        if plan.rows
-        else "nothing to convert, the network has no global operations"
-    )
-    return local, {"TLC": summary}

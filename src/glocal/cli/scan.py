@@ -14,6 +14,8 @@ from glocal.cli.arguments import (
     load_model,
     train_size_of,
 )
+from glocal.cli.ways import Stride, check_options
+from glocal.inference.ways import DEFAULT_WAY, Converting
 
 __all__ = ["scan"]
 
@@ -21,7 +23,15 @@ __all__ = ["scan"]
 def scan(
     model: Model,
     train_size: TrainSize = None,
+    way: Annotated[
+        Converting,
+        typer.Option(
+            help="Where statistics come from: windows (TLC), crops, or auto, a mixture.",
+            rich_help_panel="Local operations (TLC)",
+        ),
+    ] = DEFAULT_WAY,
     window: Window = None,
+    stride: Stride = None,
     precision: PrecisionOption = "exact",
     keep_global: KeepGlobal = None,
     verify: Verify = True,
@@ -30,18 +40,21 @@ def scan(
     """List the global operations of a network and how each would be converted.
 
     Each line shows the module, the operation, its line in the source, the size of its map in
-    training, its window, and the rule that converts it or why it stays global.
+    training, its window or crops, and the rule that converts it or why it stays global.
     """
-    from glocal.conversion.localize import scan as scan_network
+    from glocal.conversion.localize import plan_of
+    from glocal.inference.settings import Settings
 
+    check_options(way, window=window, stride=stride, precision=precision)
     loaded = load_model(model)
-    plan = scan_network(
-        loaded.network,
+    settings = Settings(
+        way,
         train_size_of(loaded, train_size),
         window=window,
-        precision=precision,
-        keep_global=keep_global or (),
-        verify=verify,
+        stride=stride,
+        keep_global=tuple(keep_global or ()),
+        allow_global=True,
     )
+    plan = plan_of(settings.network(loaded.network, precision=precision, verify=verify))
     # plain text: the table is wider than most terminals, and users pipe and compare it
     typer.echo(plan.to_json() if as_json else str(plan))

@@ -44,14 +44,31 @@ def parse_memory(text: str) -> int:
     return int(float(match[1]) * unit ** (1 + "KMGT".index(match[2].upper())))
 
 
+def parse_overlap(text: str) -> int | float:
+    """Return the pixels of "32", or the fraction of "50%".
+
+    >>> parse_overlap("32"), parse_overlap("50%")
+    (32, 0.5)
+
+    Raises:
+        typer.BadParameter: the text is neither.
+    """
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)\s*%", text)
+    if match is None or (match[2] and float(match[2]) >= 100):
+        raise typer.BadParameter(
+            f"{text!r} is not an overlap; give pixels as 32, or a share of the tile as 50%"
+        )
+    return int(match[1]) if match[1] else float(match[2]) / 100
+
+
 Tile = Annotated[
     Any,
     typer.Option(
         "--tile",
         parser=parse_tile,
         metavar="N|HxW|auto",
-        help="Size of the tiles. auto takes the whole photograph if it fits into memory, else "
-        "the largest tile that fits.",
+        help="Size of the tiles. auto is the train size with --way stitch. Otherwise it takes "
+        "the whole photograph if it fits into memory, else the largest tile that fits.",
         rich_help_panel="Running",
     ),
 ]
@@ -77,13 +94,13 @@ Halo = Annotated[
     ),
 ]
 Overlap = Annotated[
-    int | None,
+    Any,
     typer.Option(
         "--overlap",
-        min=0,
-        metavar="PIXELS",
-        help="Blend tiles, with at least this overlap in pixels.  [dim]\\[default: no blending "
-        "with TLC, else an eighth of the tile][/dim]",
+        parser=parse_overlap,
+        metavar="PIXELS|P%",
+        help="Blend tiles, with at least this overlap in pixels or as a share of the tile.  "
+        "[dim]\\[default: an eighth with --way stitch, else no blending][/dim]",
         rich_help_panel="Running",
     ),
 ]
@@ -92,7 +109,8 @@ Blend = Annotated[
     typer.Option(
         "--blend",
         help="Blend tiles: linear fades them into each other, mean averages them, cut takes "
-        "each pixel from one tile.  [dim]\\[default: no blending with TLC, else linear][/dim]",
+        "each pixel from one tile.  [dim]\\[default: linear with --way stitch, else no blending]"
+        "[/dim]",
         rich_help_panel="Running",
     ),
 ]
@@ -108,12 +126,13 @@ StitchTile = Annotated[
     ),
 ]
 StitchOverlap = Annotated[
-    int | None,
+    Any,
     typer.Option(
         "--overlap",
-        min=0,
-        metavar="PIXELS",
-        help="Least overlap of tiles in pixels.  [dim]\\[default: an eighth of the tile][/dim]",
+        parser=parse_overlap,
+        metavar="PIXELS|P%",
+        help="Least overlap of tiles, in pixels or as a share of the tile.  "
+        "[dim]\\[default: an eighth of the tile][/dim]",
         rich_help_panel="Crop-and-stitch",
     ),
 ]

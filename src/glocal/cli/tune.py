@@ -225,7 +225,7 @@ def _command(
     if output is not None:
         words += ["--output", str(output)]
     if tuning.window is None:
-        return [*words, "--global"]
+        return [*words, "--way", "full"]
     if train_size is not None:
         words += ["--train-size", size_text(train_size)]
     window = tuning.window

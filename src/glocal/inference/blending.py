@@ -20,7 +20,9 @@ FALLBACK_TILES = (1024, 512, 256)
 """Sides of blended tiles, tried in turn when the whole image does not fit into memory."""
 
 
-def blended_sizes(size: Size, given: Size | None, max_pixels: float, overlap: int) -> list[Size]:
+def blended_sizes(
+    size: Size, given: Size | None, max_pixels: float, overlap: int | float | None
+) -> list[Size]:
     """Sizes of blended tiles to be tried in turn, the first being the given one or the image's.
 
     Warns if the whole image does not fit into memory.
@@ -29,13 +31,14 @@ def blended_sizes(size: Size, given: Size | None, max_pixels: float, overlap: in
         size: (height, width) of the image.
         given: size of tiles that the user wants; nothing else is tried then.
         max_pixels: that fit into memory.
-        overlap: of the tiles in pixels, which each must exceed.
+        overlap: of the tiles; each must exceed one in pixels.
     """
+    least = overlap if isinstance(overlap, int) else 0
     if given is not None:
         return [given]
     first = size
     if max_pixels < size[0] * size[1]:
-        edge = max(FALLBACK_TILES[-1], overlap + ALIGN, int(math.sqrt(max_pixels)) // ALIGN * ALIGN)
+        edge = max(FALLBACK_TILES[-1], least + ALIGN, int(math.sqrt(max_pixels)) // ALIGN * ALIGN)
         first = edge, edge
         warnings.warn(
             f"memory is too small for {size_text(size)} pixels at once: using blended tiles of "
@@ -44,14 +47,14 @@ def blended_sizes(size: Size, given: Size | None, max_pixels: float, overlap: in
             GlocalWarning,
             stacklevel=3,
         )
-    return [first, *((t, t) for t in FALLBACK_TILES if overlap < t < max(first))]
+    return [first, *((t, t) for t in FALLBACK_TILES if least < t < max(first))]
 
 
 def blended(
     runner: ModelRunner,
     image: Tensor,
     sizes: list[Size],
-    overlap: int | None,
+    overlap: int | float | None,
     blend: Blend,
     progress: Progress | None,
 ) -> Tensor:
@@ -61,7 +64,7 @@ def blended(
         runner: of the network; it is left on the CPU if another device runs out of memory.
         image: (b, c, h, w).
         sizes: of tiles, to be tried in turn; the size of the image means one tile.
-        overlap: least overlap in pixels, an eighth of the tile if None.
+        overlap: least overlap, as in `overlap_pixels`.
         blend: how the tiles become one image.
         progress: called with (tiles done, tiles in all).
 

@@ -23,6 +23,7 @@ __all__ = [
     "halo_span",
     "halo_spans",
     "halo_tiles",
+    "overlap_pixels",
     "overlapping_tiles",
     "round_up",
     "split_tile",
@@ -100,12 +101,23 @@ class AxisTiles:
         return [weight / total[place] for place, weight in zip(places, weights, strict=True)]
 
 
+def overlap_pixels(overlap: int | float | None, tile: int) -> int:
+    """Pixels of an overlap that may be a fraction of the tile; None is an eighth of it.
+
+    >>> overlap_pixels(32, 256), overlap_pixels(0.5, 256), overlap_pixels(None, 256)
+    (32, 128, 32)
+    """
+    if isinstance(overlap, int):
+        return overlap
+    return int(tile * (1 / 8 if overlap is None else overlap))
+
+
 def overlapping_tiles(
-    size: Size, tile_size: Size, overlap: int | None
+    size: Size, tile_size: Size, overlap: int | float | None
 ) -> tuple[AxisTiles, AxisTiles]:
-    """Overlapping tiles along both axes; an overlap of None is an eighth of the tile."""
+    """Overlapping tiles along both axes, by an overlap as in `overlap_pixels`."""
     rows, columns = (
-        AxisTiles(s, min(s, t), tile_starts(s, t, max(t, 1) // 8 if overlap is None else overlap))
+        AxisTiles(s, min(s, t), tile_starts(s, t, overlap_pixels(overlap, t)))
         for s, t in zip(size, tile_size, strict=True)
     )
     return rows, columns

@@ -27,7 +27,8 @@ class Tiles:
             first.
         halo: pixels at each border of a tile that are thrown away. Measured on the image by
             default, so that every pixel is that of the whole image up to 1/255.
-        overlap: least overlap of blended tiles in pixels, an eighth of the tile by default.
+        overlap: least overlap of blended tiles, in pixels or, as a float below 1, as a fraction of
+            the tile; an eighth of the tile by default.
         blend: "linear" (the default) fades neighbouring tiles into each other, "mean" averages
             them, "cut" takes each pixel from the tile in which it is farthest from the border.
 
@@ -37,7 +38,7 @@ class Tiles:
 
     size: int | Size | Literal["auto"] | None = "auto"
     halo: int | None = None
-    overlap: int | None = None
+    overlap: int | float | None = None
     blend: Blend | None = None
 
     def __post_init__(self) -> None:
@@ -46,9 +47,13 @@ class Tiles:
             raise ArgumentError(f"size={self.size!r}; give pixels, 'auto' or None")
         if self.size is not None and not isinstance(self.size, str):
             as_size(self.size, "size of tiles")
-        for name, pixels in (("halo", self.halo), ("overlap", self.overlap)):
-            if pixels is not None and pixels < 0:
-                raise ArgumentError(f"{name}={pixels}; give pixels, 0 or more")
+        if self.halo is not None and self.halo < 0:
+            raise ArgumentError(f"halo={self.halo}; give pixels, 0 or more")
+        if self.overlap is not None and not _is_overlap(self.overlap):
+            raise ArgumentError(
+                f"overlap={self.overlap!r}; give pixels, 0 or more, or a fraction of the tile, "
+                "from 0.0 to below 1.0"
+            )
         if self.blend is not None and self.blend not in BLENDS:
             raise ArgumentError(f"blend is one of {', '.join(BLENDS)}, got {self.blend!r}")
         if self.halo is not None and self.blended:
@@ -67,6 +72,12 @@ class Tiles:
         if self.size is None or isinstance(self.size, str):
             return None
         return as_size(self.size, "size of tiles")
+
+
+def _is_overlap(overlap: object) -> bool:
+    if isinstance(overlap, float):
+        return 0 <= overlap < 1
+    return isinstance(overlap, int) and not isinstance(overlap, bool) and overlap >= 0
 
 
 TilesLike: TypeAlias = Tiles | int | Size | Literal["auto"] | None

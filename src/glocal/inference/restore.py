@@ -104,7 +104,7 @@ def restore(
             budget = memory_budget(runner.device, memory, reserved=source.nbytes)
         if window is None or tiles.blended or (given and covers(given, size)):
             fitting = math.inf if given else pixels_that_fit(runner, tiled, budget)
-            sizes = blended_sizes(size, given, fitting, tiles.overlap or 0)
+            sizes = blended_sizes(size, given, fitting, tiles.overlap)
             blend = tiles.blend or "linear"
             return convert(blended(runner, source, sizes, tiles.overlap, blend, progress))
         max_pixels = math.inf

@@ -162,6 +162,23 @@ class Plan:
         text = f"{count['local']} local, {count['global']} left global"
         return text + (f", {count['kept']} kept global" if count["kept"] else "")
 
+    def sources(self) -> str:
+        """Where the statistics of the local operations come from, in words.
+
+        >>> row = Row("norm", "instance_norm", "net.py:3", (32, 32), (48, 48), "local", "", "crops")
+        >>> Plan((64, 64), (96, 96), (row,)).sources()
+        'statistics from crops of 64x64, at most 64x64 apart'
+        """
+        crops = f"crops of {_text(self.train_size)}, at most {self._stride_text()} apart"
+        windows = f"windows of {_text(self.window)}"
+        count = Counter(row.source for row in self.with_status("local"))
+        if len(count) < 2:
+            return f"statistics from {crops if count['crops'] else windows}"
+        return (
+            f"statistics of {count['crops']} from {crops}, of {count['windows']} from windows of "
+            f"up to {_text(self.window)}"
+        )
+
     def warnings(self) -> tuple[str, ...]:
         """Warnings that the window is too small for the statistics, each with a remedy.
 

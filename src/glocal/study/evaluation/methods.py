@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from glocal.conversion.localize import localize, plan_of
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError
-from glocal.inference.geometry import Blend
+from glocal.inference.geometry import Blend, overlap_pixels
 from glocal.inference.options import Tiles, TilesLike, as_tiles
 from glocal.inference.restore import restore
 from glocal.ops.windows import Size
@@ -129,7 +129,7 @@ def crop_and_stitch(
     """
     tiles = as_tiles(tiles)
     size = tiles.given_size or train_size
-    overlap = min(size) // 8 if tiles.overlap is None else tiles.overlap
+    overlap = overlap_pixels(tiles.overlap, min(size))
     blend: Blend = tiles.blend or "linear"
     if tiles.halo is not None:
         raise ArgumentError("crop-and-stitch blends its tiles; leave out halo")

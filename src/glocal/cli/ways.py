@@ -1,0 +1,147 @@
+"""Options for the way to restore images, and what they make of a network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from glocal.cli.arguments import train_size_of
+from glocal.cli.reporting import console, say
+from glocal.errors import ArgumentError
+from glocal.inference.ways import DEFAULT_WAY, Way, check_way
+from glocal.texts import size_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from glocal.inference.options import Tiles
+    from glocal.inference.settings import Settings
+    from glocal.networks import LoadedNetwork
+
+__all__ = ["SettingsFile", "Stride", "WayOption", "check_options", "chosen", "prepared", "tiles_of"]
+
+WayOption = Annotated[
+    Way | None,
+    typer.Option(
+        "--way",
+        help="windows (TLC), crops or auto (a mixture) convert the network: its global operations "
+        "take their statistics from there. full runs the original on the whole image, stitch on "
+        f"blended tiles of the train size.  [dim]\\[default: {DEFAULT_WAY}][/dim]",
+        rich_help_panel="Local operations (TLC)",
+    ),
+]
+Stride = Annotated[
+    float | None,
+    typer.Option(
+        "--stride",
+        metavar="CROPS",
+        help="Most distance between crops that give statistics, in crops.  "
+        "[dim]\\[default: 1][/dim]",
+        rich_help_panel="Local operations (TLC)",
+    ),
+]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings",
+        metavar="FILE",
+        help="Read options from a file that [bold]glocal tune[/bold] wrote; others on the command "
+        "line replace them.",
+        rich_help_panel="Files",
+        show_default=False,
+    ),
+]
+
+
+def chosen(
+    path: Path | None,
+    way: Way | None,
+    *,
+    precision: Literal["exact", "fast"],
+    tile: Any,
+    halo: int | None,
+    overlap: int | float | None,
+    blend: Any,
+    **options: Any,
+) -> "Settings":
+    """Return the settings of a file with those of the command line, if they fit together.
+
+    Raises:
+        ArgumentError: an option has no effect in this way, or a value is wrong.
+    """
+    from glocal.inference.settings import Settings
+
+    settings = Settings() if path is None else Settings.read(path)
+    way = way or settings.way
+    if path and settings.model and options.get("model") not in (None, settings.model):
+        say(f"{path} was made for {settings.model}", "yellow", "note")
+    stitched = {"tile": None if tile == "auto" else tile, "overlap": overlap, "blend": blend}
+    # a converted network takes tiles too, when memory is short, and so does one with a halo
+    others = stitched if way == "full" and halo is None else {}
+    check_options(way, precision=precision, **options, **others)
+    if way == "stitch" and halo is not None:
+        raise ArgumentError("--halo has no effect with --way stitch, which blends its tiles")
+    return settings.changed(way=way, **options, **(stitched if way == "stitch" else {}))
+
+
+def check_options(way: Way, *, precision: str, **options: Any) -> None:
+    """Check that every option that is given has an effect in this way.
+
+    Raises:
+        ArgumentError: one has none.
+    """
+    given = {"precision": None if precision == "exact" else precision, **options}
+    check_way(way, given, command_line=True)
+
+
+def tiles_of(
+    settings: "Settings", tile: Any, halo: int | None, overlap: Any, blend: Any
+) -> "Tiles":
+    """Return how images are divided; the options are those for memory, see `restore`."""
+    from glocal.inference.options import Tiles
+
+    if settings.way == "stitch":
+        return settings.tiles()
+    return Tiles("auto" if tile == "auto" else tile, halo, overlap, blend)
+
+
+def prepared(
+    loaded: "LoadedNetwork", settings: "Settings", **options: Any
+) -> tuple["nn.Module", "Settings", dict[str, str]]:
+    """Return the network that runs, the settings with its training size, and what runs, in words.
+
+    Args:
+        loaded: the original.
+        settings: that were chosen.
+        options: others of `localize`.
+
+    Raises:
+        GlocalError: the training size is unknown, or the network cannot be converted.
+    """
+    from glocal.conversion.localize import plan_of
+
+    if settings.way == "full":
+        return loaded.network, settings, {"way": "full: the original network on the whole image"}
+    size = train_size_of(loaded, settings.given_train_size)
+    settings = settings.changed(train_size=size)
+    if settings.way == "stitch":
+        return loaded.network, settings, {"way": f"stitch: {_stitched(settings)}"}
+    with console(stderr=True).status("Looking for global operations …"):
+        network = settings.network(loaded.network, **options)
+    plan = plan_of(network)
+    for text in plan.warnings():
+        say(text, "yellow", "warning")
+    done = f"{plan.sources()}; {plan.summary()}" if plan.rows else "no global operations to convert"
+    return network, settings, {"way": f"{settings.way}: {done}"}
+
+
+def _stitched(settings: "Settings") -> str:
+    tiles = settings.tiles()
+    assert tiles.given_size is not None
+    overlap = 1 / 8 if tiles.overlap is None else tiles.overlap
+    shared = f"{overlap} pixels" if isinstance(overlap, int) else f"{100 * overlap:g} %"
+    blended = {"linear": "faded into each other", "mean": "averaged", "cut": "cut between"}
+    return (
+        f"the original network on tiles of {size_text(tiles.given_size)} that overlap by {shared} "
+        f"or more, {blended[tiles.blend or 'linear']}"
+    )
