@@ -1,18 +1,21 @@
-"""PSNR of every stored network on the held-out photographs: full image, crop-and-stitch, TLC.
+"""PSNR of every stored network on the held-out photographs, for every way to run it.
 
     python experiments/replication/evaluate.py              # whatever results.json lacks
     python experiments/replication/evaluate.py --photos 2   # the first two photographs only
     python experiments/replication/evaluate.py --only deblur-nafnet-crop64-seed0
 
 Photographs are degraded, restored and compared as a whole. "crop-and-stitch" runs the
-unconverted network on tiles of the training size that overlap by a quarter and are blended
-linearly; "tiles" puts the same tiles edge to edge. PSNR in dB of 8-bit RGB. An
-interrupted run resumes; a network whose weights have changed is measured again.
+unconverted network on tiles of the training size that overlap by a quarter (or a half, or three
+quarters) and are blended linearly; "tiles" puts the same tiles edge to edge. "crops" is the
+converted network with statistics from crops. PSNR in dB of 8-bit RGB. An interrupted run
+resumes; a network whose weights have changed is measured again.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -29,7 +32,10 @@ from glocal.study.shift.seams import seam_ratio
 
 RESULTS = HERE / "results.json"
 SCALES = (0.5, 1.0, 1.5, 2.0, 3.0)
+STRIDES = (1.0, 1.5, 2.0, 3.0)
 DEGRADED, FULL, STITCH, TILES = "degraded", "full image", "crop-and-stitch", "tiles"
+HALF, MOST = "crop-and-stitch 1/2", "crop-and-stitch 3/4"
+OVERLAPS = {TILES: 0.0, STITCH: 0.25, HALF: 0.5, MOST: 0.75}
 
 
 def tlc(scale: float) -> str:
@@ -37,8 +43,16 @@ def tlc(scale: float) -> str:
     return f"TLC {scale:g}x"
 
 
-SEAM_WAYS = (FULL, STITCH, tlc(1.5))
-WAYS = (DEGRADED, FULL, STITCH, *(tlc(scale) for scale in SCALES))
+def crops(stride: float) -> str:
+    """The name of statistics from crops at most `stride` crops apart."""
+    return f"crops {stride:g}"
+
+
+SEAM_WAYS = (FULL, STITCH, tlc(1.5), crops(1.0))
+WAYS = (DEGRADED, FULL, STITCH, *map(tlc, SCALES), crops(1.0))
+COSTLY_WAYS = (HALF, MOST, *map(crops, STRIDES[1:]))
+"""Measured on the first `FEW` photographs with the networks of the first seed."""
+FEW = 5
 
 
 def pair(task: str, name: str) -> tuple[Photo, Photo]:
@@ -47,19 +61,25 @@ def pair(task: str, name: str) -> tuple[Photo, Photo]:
     return sharp, TASKS[task](sharp, seed_of(task, name))
 
 
-def variants(job: Job) -> dict[str, nn.Module]:
-    """The stored network of a job, and its conversions by the name of their way."""
+def variants(job: Job, ways: Collection[str]) -> dict[str, nn.Module]:
+    """The stored network of a job, converted for each of some ways that needs it."""
     network = trained(job)
-    local = {tlc(s): glocal.localize(network, job.crop, window_scale=s) for s in SCALES}
-    return {**dict.fromkeys((FULL, TILES, STITCH), network), **local}
+    local = {
+        **{tlc(s): {"window_scale": s} for s in SCALES},
+        **{crops(s): {"statistics": "crops", "stride": s} for s in STRIDES},
+    }
+    return {
+        way: glocal.localize(network, job.crop, **local[way]) if way in local else network
+        for way in ways
+    }
 
 
 def restored(job: Job, networks: dict[str, nn.Module], degraded: Photo, way: str) -> Photo:
     """Restore a degraded photograph by one of the `WAYS`."""
     if way == DEGRADED:
         return degraded
-    if way in (TILES, STITCH):
-        overlap = 0 if way == TILES else job.crop // 4
+    if way in OVERLAPS:
+        overlap = int(job.crop * OVERLAPS[way])
         return glocal.restore(
             networks[way], degraded, tiles=glocal.Tiles(job.crop, overlap=overlap)
         )
@@ -76,14 +96,29 @@ def seam(image: Photo, sharp: Photo, tile: int) -> float:
     return seam_ratio(image, sharp, rows, columns)
 
 
-def measure(job: Job, networks: dict[str, nn.Module], name: str) -> dict[str, dict[str, float]]:
-    """PSNR and seams of a network on one photograph, for every method."""
+def measure(
+    job: Job,
+    networks: dict[str, nn.Module],
+    name: str,
+    ways: list[str],
+    known: dict[str, dict[str, float]],
+) -> dict[str, dict[str, float]]:
+    """PSNR and seams of a network on one photograph by some ways, added to those known."""
     sharp, degraded = pair(job.task, name)
-    images = {way: restored(job, networks, degraded, way) for way in WAYS}
+    images = {way: restored(job, networks, degraded, way) for way in ways}
+    values = {way: psnr(image, sharp) for way, image in images.items()}
+    jumps = {way: seam(images[way], sharp, job.crop) for way in images if way in SEAM_WAYS}
     return {
-        "psnr_db": {way: psnr(image, sharp) for way, image in images.items()},
-        "seam": {way: seam(images[way], sharp, job.crop) for way in SEAM_WAYS},
+        "psnr_db": {**known.get("psnr_db", {}), **values},
+        "seam": {**known.get("seam", {}), **jumps},
     }
+
+
+def missing(job: Job, name: str, known: dict[str, dict[str, float]], costly: bool) -> list[str]:
+    """The ways that are to be measured on a photograph and are not yet."""
+    few = costly and job.seed == 0 and name in names("held-out")[:FEW]
+    wanted = (*WAYS, *COSTLY_WAYS) if few else WAYS
+    return [way for way in wanted if way not in known.get("psnr_db", {})]
 
 
 def results() -> dict[str, Any]:
@@ -97,22 +132,24 @@ def weights_digest(job: Job) -> str:
 
 
 def complete(photographs: int | None = None, only: list[str] | None = None) -> dict[str, Any]:
-    """Measure the stored networks that `results` lacks; return all results."""
+    """Measure the stored networks that `results` lacks, cheap ways first; return all results."""
     found = results()
-    for job in (job for job in finished() if only is None or job.name in only):
+    for costly, job in itertools.product((False, True), finished()):
+        if only is not None and job.name not in only:
+            continue
         digest = weights_digest(job)
         entry = found.get(job.name, {})
         if entry.get("weights_sha256") != digest:
             entry = found[job.name] = {"weights_sha256": digest, "photographs": {}}
-        wanted = names("held-out")[:photographs]
-        networks = variants(job) if set(wanted) - set(entry["photographs"]) else {}
-        for name in wanted:
-            if name in entry["photographs"]:
-                continue
-            entry["photographs"][name] = measure(job, networks, name)
+        kept = entry["photographs"]
+        wanted = {n: missing(job, n, kept.get(n, {}), costly) for n in names("held-out")}
+        wanted = {n: ways for n, ways in list(wanted.items())[:photographs] if ways}
+        networks = variants(job, {way for ways in wanted.values() for way in ways})
+        for name, ways in wanted.items():
+            kept[name] = measure(job, networks, name, ways, kept.get(name, {}))
             write_whole(RESULTS, json.dumps(found, indent=1) + "\n", glocal.GlocalError)
-            shown = entry["photographs"][name]["psnr_db"]
-            print(job.name, name, {way: round(db, 2) for way, db in shown.items()}, flush=True)
+            shown = kept[name]["psnr_db"]
+            print(job.name, name, {way: round(shown[way], 2) for way in ways}, flush=True)
     return found
 
 

@@ -20,6 +20,7 @@ from evaluate import (
     STITCH,
     TILES,
     complete,
+    crops,
     pair,
     restored,
     results,
@@ -112,10 +113,9 @@ def comparison_figure(job: Job) -> str:
     )
     name = order[len(order) // 2]
     sharp, degraded = pair(job.task, name)
-    networks = variants(job)
-    images = {
-        way: restored(job, networks, degraded, way) for way in (FULL, TILES, STITCH, tlc(1.5))
-    }
+    ways = (FULL, TILES, STITCH, tlc(1.5), crops(1.0))
+    networks = variants(job, ways)
+    images = {way: restored(job, networks, degraded, way) for way in ways}
     # where full image and TLC differ most
     apart = np.abs(images[FULL].astype(float) - images[tlc(1.5)]).mean(2)
     sums = np.pad(apart.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
