@@ -5,6 +5,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import glocal
 from glocal.conversion.rules.rule import Local
@@ -12,6 +13,7 @@ from glocal.conversion.sources import Sources
 from glocal.errors import ArgumentError
 from glocal.networks import MAXIM
 from glocal.networks.restormer import Attention
+from glocal.ops.crops import crop_starts
 
 
 class Gate(nn.Module):
@@ -94,11 +96,140 @@ def test_modules_on_windows_have_them_and_modules_on_crops_have_none():
     assert text.count("  crops  ") == len([r for r in plan.rows if r.source == "crops"])
 
 
+class HandWrittenAttention(nn.Module):
+    """Transposed attention in a form that no rule knows."""
+
+    def forward(self, x):
+        flat = x.flatten(2)
+        mixing = (flat @ flat.mT / flat.shape[-1]).softmax(-1)
+        return (mixing @ flat).view_as(x)
+
+    def recorded(self, x):
+        return (x.flatten(2) @ x.flatten(2).mT / x[0, 0].numel()).softmax(-1)
+
+    def meet(self, x, attention):
+        return torch.einsum("bdchw,bchw->bdhw", attention, x)
+
+
+class VectorThroughModules(nn.Module):
+    """A pooled vector passes through linear layers to another module, as in FBCNN."""
+
+    class Modulation(nn.Module):
+        def forward(self, x, vector):
+            scale, shift = vector[..., None, None].chunk(2, 1)
+            return x * scale + shift
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3, 6), nn.ReLU())
+        self.modulation = self.Modulation()
+
+    def forward(self, x):
+        return self.modulation(x, self.layers(F.adaptive_avg_pool2d(x, 1)))
+
+    def recorded(self, x):
+        return self.layers(x.mean((2, 3)))
+
+    def meet(self, x, vector):  # (b, 6, h, w)
+        scale, shift = vector.chunk(2, 1)
+        return x * scale + shift
+
+
+class Rank(nn.Module):
+    """A statistic that is selected by rank."""
+
+    def forward(self, x):
+        return x - self.recorded(x)[..., None, None]
+
+    def recorded(self, x):
+        return x.flatten(2).median(-1).values
+
+    def meet(self, x, median):
+        return x - median
+
+
+class PredictedFilter(nn.Module):
+    """Kernels that are mixed by pooled weights, one for each image."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernels = nn.Parameter(torch.randn(2, 3, 3, 3, 3))
+        self.router = nn.Linear(3, 2)
+
+    def recorded(self, x):
+        weights = self.router(x.mean((2, 3))).softmax(-1)
+        return torch.einsum("bk,koihw->boihw", weights, self.kernels)
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        filters = self.recorded(x).reshape(-1, c, 3, 3)
+        return F.conv2d(x.reshape(1, -1, h, w), filters, padding=1, groups=b).view(b, c, h, w)
+
+    def meet(self, x, filters):  # (b, o, i, 3, 3, h, w)
+        taps = F.unfold(x, 3, padding=1).view(x.shape[0], x.shape[1], 3, 3, *x.shape[2:])
+        return torch.einsum("boiklhw,biklhw->bohw", filters, taps)
+
+
+def interpolated(block, x, crop, stride):
+    """The law of crops, slowly: what each crop records, interpolated for each pixel."""
+    weights, starts = [], []
+    for size in x.shape[2:]:
+        at = crop_starts(size, crop, stride)
+        centres = torch.tensor(at, dtype=x.dtype) + (crop - 1) / 2
+        rows = torch.zeros(size, len(at), dtype=x.dtype)
+        for p in range(size):
+            right = int((centres < p).sum())
+            if right in (0, len(at)):
+                rows[p, min(right, len(at) - 1)] = 1
+                continue
+            share = (p - centres[right - 1]) / (centres[right] - centres[right - 1])
+            rows[p, right - 1], rows[p, right] = 1 - share, share
+        weights.append(rows)
+        starts.append(at)
+    grid = torch.stack(
+        [
+            torch.stack([block.recorded(x[..., t : t + crop, s : s + crop]) for s in starts[1]])
+            for t in starts[0]
+        ]
+    )
+    maps = torch.einsum("hy,wx,yx...->...hw", *weights, grid)
+    return block.meet(x, maps)
+
+
+@pytest.mark.parametrize(
+    "block", [HandWrittenAttention, VectorThroughModules, Rank, PredictedFilter]
+)
+@pytest.mark.parametrize("grad", [False, True])
+def test_any_statistic_is_recorded_where_it_meets_the_map(block, grad):
+    torch.manual_seed(0)
+    network = block().double()
+    local = glocal.localize(network, 16, statistics="crops")
+    assert {row.source for row in glocal.plan_of(local).rows} == {"crops"}
+    x = torch.randn(2, 3, 41, 23, dtype=torch.float64)
+    with torch.set_grad_enabled(grad):
+        got = local(x)
+    wanted = interpolated(network, x, 16, 16)
+    torch.testing.assert_close(got.detach(), wanted.detach(), atol=1e-9, rtol=1e-9)
+
+
+def test_an_image_on_which_the_code_takes_another_path_is_refused():
+    class Branch(nn.Module):
+        def forward(self, x):
+            if x.shape[-1] > 300:
+                return x * x.amax((2, 3), keepdim=True)
+            return x * x.mean((2, 3), keepdim=True)
+
+    local = glocal.localize(nn.Sequential(Branch()), 16, statistics="crops")
+    assert local(torch.rand(1, 3, 30, 70)).shape == (1, 3, 30, 70)
+    with pytest.raises(glocal.GlocalError, match="takes another path than on crops"):
+        local(torch.rand(1, 3, 30, 350))
+
+
 @pytest.mark.parametrize("block", [SpatialAttention, Strips])
 def test_operations_that_mix_pixels_stay_on_windows_and_say_so(block):
     plan = glocal.scan(nn.Sequential(block()), 16, statistics="crops", window=32)
     assert {row.source for row in plan.rows} == {"windows"}
-    assert all("cannot come from crops" in row.how for row in plan.rows)
+    assert all("not from crops: it mixes" in row.how for row in plan.rows)
     local = glocal.localize(nn.Sequential(block()), 16, statistics="crops", window=32)
     alike = glocal.localize(nn.Sequential(block()), 16, window=16)
     x = torch.rand(1, 3, 25, 40)

@@ -22,6 +22,7 @@ from glocal.conversion.rewrite import (
     Rewritten,
     TooSmallError,
     capture,
+    record_and_replay,
     rewrite,
 )
 from glocal.conversion.rewrite.capture_errors import reason_of
@@ -50,6 +51,14 @@ __all__ = ["Conversion"]
 
 Runs = list[Any]
 """(args, kwargs) of one call of a module in each run of a scan, with `Spec`s for tensors."""
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The local form that a block is to get: its source, and its window in input pixels."""
+
+    source: Source
+    window: Size
 
 
 @dataclass
@@ -134,6 +143,12 @@ class Conversion:
         """Paths of the converted modules whose statistics come from crops."""
         return sorted(self._on_crops & self.blocks.keys())
 
+    @property
+    def without_windows(self) -> set[str]:
+        """Paths of the modules that have statistics from crops only."""
+        modules = dict(self.root.named_modules())
+        return {path for path in self.on_crops if isinstance(modules[path], Rewritten)}
+
     def without(self, paths: Iterable[str], why: str) -> "Conversion":
         """The conversion before its run, with the modules at some paths left as they are."""
         refused = {o.index: why for path in paths for o in self._inside(path)}
@@ -176,6 +191,14 @@ class Conversion:
             why = problems[0] if problems and isinstance(error, TooSmallError) else str(error)
             return {operation.index: self._row(operation, "global", why)}
 
+    def _wanted(self, inside: Sequence[Global]) -> Source:
+        """The source for a module with these operations: crops if all of them are to have it."""
+        for operation in inside:
+            together = [o for o in self.scan.operations if o.owner == operation.owner]
+            if self.sources.source(operation.path, together) == "windows":
+                return "windows"
+        return "crops"
+
     def _inside(self, path: str) -> list[Global]:
         """Return the global operations in a module."""
         return self._by_path.get(path, [])
@@ -209,17 +232,17 @@ class Conversion:
                     continue
                 feature = operation.feature
                 assert feature is not None
-                source = self.sources.source(path, inside)
+                source = self._wanted(inside)
                 window = self._window_on(feature, source)
                 new = rule.build(module, window)
-                took: Source = source
-                if not any(isinstance(m, Local) for m in new.modules()):
-                    took = "windows"
-                self._put(path, new, took)
+                how = rule.name
+                if source == "crops" and not any(isinstance(m, Local) for m in new.modules()):
+                    source, how = "windows", f"{how}; not from crops: the rule makes no `Local`"
+                self._put(path, new, source)
                 names = dict.fromkeys(o.function for o in inside)
                 return Row(
                     path, ", ".join(names), inside[0].line, self._at_train_size(feature), window,
-                    "local", rule.name + _note(source, took), took,
+                    "local", how, source,
                 )  # fmt: skip
         return None
 
@@ -299,22 +322,45 @@ class Conversion:
             ConversionError: the block cannot be rewritten.
             TooSmallError: neither it nor a module around it is large enough.
         """
+        why = ""
+        if "crops" in self.sources.all:
+            try:
+                return self._rewrite_from(operation, "crops")
+            except ConversionError as error:
+                why = str(error)
+        return self._rewrite_from(operation, "windows", why)
+
+    def _rewrite_from(
+        self, operation: Global, source: Source, no_crops: str = ""
+    ) -> dict[int, Row]:
+        """Rewrite a block around an operation, with statistics from one source.
+
+        Args:
+            operation: the operation.
+            source: "crops" leaves out blocks that are to take windows.
+            no_crops: why statistics cannot come from crops.
+        """
         problem: TooSmallError | None = None
         for path in ancestors(operation.owner):
+            wanted = self._wanted(self._inside(path))
+            if source == "crops" != wanted:
+                problem = problem or TooSmallError("it is to take windows")
+                continue
             try:
-                new, inside, source = self._rewritten(path)
+                new, inside = self._rewritten(path, source)
             except TooSmallError as error:
                 problem = error
                 continue
             self._put(path, new, source)
-            wanted = self.sources.source(path, inside)
-            how = f"rewrite of {path or 'the network'}" + _note(wanted, source)
+            how = f"rewrite of {path or 'the network'}"
+            if source != wanted:
+                how += f"; not from crops: {no_crops}"
             return {o.index: self._row(o, "local", how, source, wanted) for o in inside}
         assert problem is not None
         raise problem
 
-    def _rewritten(self, path: str) -> tuple[nn.Module, list[Global], Source]:
-        """Return the local form of the module at a path, its global operations and its source."""
+    def _rewritten(self, path: str, source: Source) -> tuple[nn.Module, list[Global]]:
+        """Return the local form of the module at a path, and the global operations in it."""
         inside = self._inside(path)
         if any(self._is_kept(o) for o in inside):
             raise ConversionError(f"'{path}' contains an operation named in keep_global")
@@ -325,10 +371,10 @@ class Conversion:
             raise TooSmallError(f"'{path}' is never called itself")
         if (other := self._runs_otherwise(path, inside)) is not None:
             raise TooSmallError(other)
+        form = _Form(source, self.train_size if self._wanted(inside) == "crops" else self.window)
         programs: list[Program] = []
-        source = self.sources.source(path, inside)
         for inputs in self._runs(path):
-            program = self._program(path, inputs, inside, source)
+            program = self._program(path, inputs, inside, form)
             leaves, structure = tree_flatten(inputs[0])
             if any(known.accepts(structure, list(map(_stand_in, leaves))) for known in programs):
                 raise TooSmallError(f"'{path}' is called with maps of different sizes")
@@ -336,20 +382,20 @@ class Conversion:
         size = self.scan.other_path(path)
         if size and not all(p.guards or p.follows_padding for p in programs):
             raise ConversionError(f"its code runs other operations at {size_text(size)}")
-        window = self._window_on(inside[0].feature or self.scan.size, source)
+        window = scale_window(inside[0].feature or self.scan.size, form.window, self.scan.size)
         new = Rewritten.of(
             module, window, program=programs[0], others=tuple(programs[1:]),
             original=type(module), path=path, is_guarded=size is not None,
             mode=module.training if depends_on_mode(module) else None,
         )  # fmt: skip
-        return new, inside, source if all(p.takes_crops for p in programs) else "windows"
+        return new, inside
 
-    def _program(self, path: str, inputs: Runs, inside: list[Global], source: Source) -> Program:
+    def _program(self, path: str, inputs: Runs, inside: list[Global], form: _Form) -> Program:
         """Return the local form of the block at a path for one kind of its calls."""
-        key = (source, *self._key(path, inputs))
+        key = (form, *self._key(path, inputs))
         if key not in self._programs:
             try:
-                self._programs[key] = self._proven_program(path, inputs, inside, source)
+                self._programs[key] = self._proven_program(path, inputs, inside, form)
             except ConversionError as error:
                 self._programs[key] = error
             except Exception as error:  # a graph of a form that nobody thought of
@@ -382,7 +428,7 @@ class Conversion:
         return (*self._behaviour[path], value_key(inputs))
 
     def _proven_program(
-        self, path: str, inputs: Runs, inside: list[Global], source: Source
+        self, path: str, inputs: Runs, inside: list[Global], form: _Form
     ) -> Program:
         """Return the local form of a block after comparing it with the block.
 
@@ -393,7 +439,7 @@ class Conversion:
         module, other_size = self._originals[path], self.scan.other_path(path)
         try:
             block = capture(module, inputs, other_path=other_size is not None)
-            return self._proven(block, module, inputs, inside, other_size, source)
+            return self._proven(block, module, inputs, inside, other_size, form)
         except TooSmallError:
             raise
         except ConversionError as error:
@@ -402,7 +448,7 @@ class Conversion:
             why = error
         with suppress(ConversionError):
             block = capture(module, inputs, image_by_image=True)
-            return self._proven(block, module, inputs, inside, other_size, source)
+            return self._proven(block, module, inputs, inside, other_size, form)
         raise why
 
     def _proven(
@@ -412,19 +458,22 @@ class Conversion:
         inputs: Any,
         inside: list[Global],
         other_size: Size | None,
-        source: Source,
+        form: _Form,
     ) -> Program:
         """Return the local form of a captured block, see `_proven_program`."""
         if not block.globals:
             raise TooSmallError("its global operation is not global within the block alone")
+        if form.source == "crops":
+            return self._proven_on_crops(block, module, inputs, inside)
 
         def build(alone: nn.Module, window: Size) -> nn.Module:
             program = rewrite(block, lambda _: window, lambda _: window, self.overlap)
             return Rewritten.of(alone, window, program=program)
 
-        program = rewrite(
-            block, lambda f: self._window_on(f, source), self._at_train_size, self.overlap
-        )
+        def window_on(feature: Size) -> Size:
+            return scale_window(feature, form.window, self.scan.size)
+
+        program = rewrite(block, window_on, self._at_train_size, self.overlap)
         feature = next((o.feature for o in inside if o.feature), self.scan.size)
         tolerance = SINGLE_TOLERANCE if block.is_narrow else TOLERANCE
         problem = disagreement(build, module, inputs, feature, 2, tolerance)
@@ -435,6 +484,24 @@ class Conversion:
                 f"its code runs other operations at {size_text(other_size)}: {problem}"
             )
         if problem:
+            raise ConversionError(problem)
+        return program
+
+    def _proven_on_crops(
+        self, block: Block, module: nn.Module, inputs: Any, inside: list[Global]
+    ) -> Program:
+        """Return the programs of a block for statistics from crops.
+
+        Outside of a pass the first computes what the block does; `proof_of_crops` runs the second.
+        """
+        program = record_and_replay(block, self._at_train_size)
+
+        def build(alone: nn.Module, window: Size) -> nn.Module:
+            return Rewritten.of(alone, window, program=program)
+
+        feature = next((o.feature for o in inside if o.feature), self.scan.size)
+        tolerance = SINGLE_TOLERANCE if block.is_narrow else TOLERANCE
+        if problem := disagreement(build, module, inputs, feature, 2, tolerance):
             raise ConversionError(problem)
         return program
 
@@ -479,11 +546,6 @@ class Conversion:
             how,
             source,
         )
-
-
-def _note(wanted: Source, source: Source) -> str:
-    """Say in the plan why statistics do not come from where they should."""
-    return "" if wanted == source else "; its statistics cannot come from crops: it mixes pixels"
 
 
 def _stand_in(leaf: Any) -> Any:

@@ -196,13 +196,15 @@ def _proven(
 def _converted(conversion: Conversion, excused: Iterable[str] = ()) -> Converted:
     """A conversion for its proof, with the paths of modules whose outputs are known to be global.
 
-    Until it takes statistics from crops, a module takes them from windows as large as the crops.
+    Until it takes statistics from crops, a module takes them from windows as large as the crops;
+    a module that has none from windows runs global.
     """
-    blocks = conversion.blocks
+    unlike = conversion.without_windows
+    blocks = {path: inside for path, inside in conversion.blocks.items() if path not in unlike}
     local = {o.index for inside in blocks.values() for o in inside}
     left = [o for o in conversion.scan.operations if o.index not in local]
     window = conversion.window
-    if any(conversion.sources.source(*block) == "crops" for block in blocks.items()):
+    if "crops" in conversion.sources.all:
         rows, columns = map(min, window, conversion.train_size)
         window = (rows, columns)
     return Converted(

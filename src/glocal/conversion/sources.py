@@ -1,6 +1,6 @@
 """Where the statistics of each converted module come from: windows of its map, or crops."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias, get_args
@@ -90,21 +90,21 @@ class Sources:
         return tuple(pattern for pattern, _ in self.by_pattern)
 
     @property
-    def only(self) -> Source | None:
-        """The source of all modules, if it is one."""
-        return None if self.by_pattern or self.by_kind else self.otherwise
+    def all(self) -> set[Source]:
+        """The sources that occur."""
+        return {source for _, source in (*self.by_pattern, *self.by_kind)} | {self.otherwise}
 
-    def source(self, path: str, operations: Sequence[Global]) -> Source:
-        """The source of the statistics of the module at a path that runs these operations."""
-        above = {each for o in operations for each in ancestors(o.path)} | {*ancestors(path)}
+    def source(self, path: str, together: Sequence[Global]) -> Source:
+        """The source of an operation.
+
+        Args:
+            path: of its module.
+            together: it and the operations of the same owner, which say of what kind it is.
+        """
         for pattern, source in self.by_pattern:
-            if _matches(pattern, above):
+            if any(fnmatchcase(above, pattern) for above in ancestors(path)):
                 return source
-        return dict(self.by_kind).get(kind_of(operations), self.otherwise)
-
-
-def _matches(pattern: str, paths: Iterable[str]) -> bool:
-    return any(fnmatchcase(path, pattern) for path in paths)
+        return dict(self.by_kind).get(kind_of(together), self.otherwise)
 
 
 def _source(value: object) -> Source:

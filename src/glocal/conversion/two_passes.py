@@ -8,7 +8,16 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.errors import GlocalError
-from glocal.ops.crops import CropGrid, Recording, Replay, begin_run, gather, is_running, running
+from glocal.ops.crops import (
+    CropGrid,
+    Recording,
+    Replay,
+    begin_run,
+    end_run,
+    gather,
+    is_running,
+    running,
+)
 from glocal.ops.windows import Size, covers
 
 __all__ = ["TwoPasses", "run_twice", "two_passes_of"]
@@ -51,23 +60,28 @@ class TwoPasses:
         During a pass that the caller has begun (`ops.crops.running`), the network runs once.
         """
         if is_running():
-            begin_run()
-            return self._forward(*args, **kwargs)
+            return self._run(*args, **kwargs)
         image = _image_of(args, kwargs)
         height, width = image.shape[-2:]
         if covers(self.crop, (height, width)):
             with running(Recording()):
-                return self._forward(*args, **kwargs)
+                return self._run(*args, **kwargs)
 
         def run(places: list[tuple[slice, slice]]) -> None:
-            begin_run()
-            self._forward(*_cut(args, image, places), **_cut(kwargs, image, places))
+            self._run(*_cut(args, image, places), **_cut(kwargs, image, places))
 
         grid = CropGrid.on((height, width), self.crop, self.stride)
         # As many crops at a time as have the pixels of the image, so that memory stays the same.
         at_once = max(1, height * width // (grid.crop[0] * grid.crop[1]))
         with running(Replay(gather(grid, at_once, run))):
-            return self._forward(*args, **kwargs)
+            return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the network once in the current pass."""
+        begin_run()
+        result = self._forward(*args, **kwargs)
+        end_run()
+        return result
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.inner is not None:

@@ -33,9 +33,11 @@ __all__ = [
     "Replay",
     "begin_run",
     "crop_starts",
+    "end_run",
     "gather",
     "is_replaying",
     "is_running",
+    "mix_between",
     "mixed",
     "recorded",
     "running",
@@ -132,6 +134,8 @@ def _axis(starts: tuple[int, ...], crop: int, small: int, size: int) -> AxisWind
 class _Pass(Protocol):
     def begin(self) -> None: ...
 
+    def end(self) -> None: ...
+
     def statistic(self, size: Size, compute: Callable[[], Values]) -> Values: ...
 
     def mix(self, v: Tensor, compute: Callable[[], Tensor]) -> Tensor: ...
@@ -186,6 +190,9 @@ class Recording:
         """Begin a run; one that failed is forgotten."""
         self._run = []
 
+    def end(self) -> None:
+        """End a run."""
+
     @property
     def count(self) -> int:
         """Number of operations recorded in this run so far."""
@@ -231,6 +238,18 @@ class Replay:
         """Begin a run, with the first operation."""
         self._records = iter(self._statistics.records)
 
+    def end(self) -> None:
+        """End a run, which must have taken all results.
+
+        Raises:
+            GlocalError: it has not.
+        """
+        if next(self._records, None) is not None:
+            raise GlocalError(
+                "the network runs fewer global operations on the image than on crops of the "
+                "training size: its statistics cannot come from crops"
+            )
+
     def statistic(self, size: Size, compute: Callable[[], Values]) -> Values:
         """The results of the crops as maps (b, k, h, w); `compute` is not called."""
         record = self._take()
@@ -241,7 +260,7 @@ class Replay:
         """The pixels times the interpolated matrices."""
         record = self._take()
         axes = self._grid.axes(record.size, _size(v))
-        return _mix_between(record.values[0].to(v.dtype), v, *axes)
+        return mix_between(record.values[0].to(v.dtype), v, *axes)
 
     def _take(self) -> Record:
         record = next(self._records, None)
@@ -299,6 +318,15 @@ def begin_run() -> None:
     _current().begin()
 
 
+def end_run() -> None:
+    """End a run of the network in the current pass.
+
+    Raises:
+        GlocalError: an image took fewer statistics than crops have given.
+    """
+    _current().end()
+
+
 def recorded(size: Size, compute: Callable[[], Values]) -> Values:
     """Statistics of a map from crops.
 
@@ -349,7 +377,7 @@ def _size(x: Tensor) -> Size:
     return x.shape[-2], x.shape[-1]
 
 
-def _mix_between(matrices: Tensor, v: Tensor, rows: AxisWindows, columns: AxisWindows) -> Tensor:
+def mix_between(matrices: Tensor, v: Tensor, rows: AxisWindows, columns: AxisWindows) -> Tensor:
     """Multiply each pixel by the matrices of the crops around it, weighted.
 
     The matrices are interpolated for each row of pixels. Along a row the products are: they are

@@ -16,7 +16,8 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_structure
 from glocal.conversion.rewrite.dtypes import in_dtype
 from glocal.conversion.rewrite.guards import hold
 from glocal.conversion.rules.rule import Local
-from glocal.errors import ArgumentError, GlocalWarning
+from glocal.errors import ArgumentError, GlocalError, GlocalWarning
+from glocal.ops.crops import is_replaying, is_running
 from glocal.scanning.fingerprint import value_key
 
 __all__ = ["DEVICE", "DTYPE", "FREE", "PRECISION", "Input", "Program", "Rewritten"]
@@ -83,8 +84,8 @@ class Program:
         follows_law_of_windows: as in `classify.Classification`.
         returned: position of a result to that of the leaf which it is: one that is written to.
         follows: constants of this type take the type of the inputs; None if none do.
-        takes_crops: True if its statistics can come from crops: it has no strips, padded maps or
-            windows of pixels.
+        replay: the program for the second pass, of a block whose statistics come from crops; this
+            program records them, see `crop_programs`. None for statistics from windows.
         follows_padding: True if the block pads maps by an amount that depends on the image, and
             the program does so too.
     """
@@ -101,7 +102,7 @@ class Program:
     follows_law_of_windows: bool = False
     returned: dict[int, int] = field(default_factory=dict)
     follows: torch.dtype | None = None
-    takes_crops: bool = False
+    replay: "Program | None" = None
     follows_padding: bool = False
 
     def accepts(self, structure: TreeSpec, leaves: list[Any]) -> bool:
@@ -157,6 +158,8 @@ class Rewritten(Local):
                 f"{'; '.join(_signature(p) for p in self.programs)}; convert the network with an "
                 "example that calls the block so"
             )
+        if program.replay is not None and is_replaying():
+            program = program.replay
         values: dict[str, Any] = {PRECISION: self.precision}
         for leaf, given in zip(leaves, program.inputs, strict=True):
             if given.name is None:
@@ -194,8 +197,14 @@ class Rewritten(Local):
 
     def _original(self, where: str) -> nn.Module:
         """Return the global module, which shares everything with this one; warns."""
+        name = f"'{self.path or 'the network'}'"
+        if is_running():
+            raise GlocalError(
+                f"{where} the code of {name} takes another path than on crops of the training "
+                'size: its statistics cannot come from crops; convert it with "windows"'
+            )
         warnings.warn(
-            f"'{self.path or 'the network'}' runs global here: {where} its code takes another path "
+            f"{name} runs global here: {where} its code takes another path "
             "than the one that was converted",
             GlocalWarning,
             stacklevel=3,

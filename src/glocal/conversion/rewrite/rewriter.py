@@ -12,14 +12,14 @@ function:
 - Regions that mix pixels (attention, grids) run on overlapping windows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
 
-from glocal.conversion.rewrite import runtime, strip_runtime
+from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.classify import Classification, classify
 from glocal.conversion.rewrite.dtypes import make_symbolic
@@ -29,7 +29,7 @@ from glocal.conversion.rewrite.emit_reductions import DeferredValues, emit_norm
 from glocal.conversion.rewrite.joined_strips import emit_on_joined, emit_part
 from glocal.conversion.rewrite.nodes import line_of, operation
 from glocal.conversion.rewrite.padding import Padded, padded_maps, padding_below_statistic
-from glocal.conversion.rewrite.program import DTYPE, PRECISION, Program
+from glocal.conversion.rewrite.program import DTYPE, Program
 from glocal.conversion.rewrite.regions import regions
 from glocal.conversion.rewrite.roles import (
     Alias,
@@ -63,7 +63,7 @@ from glocal.conversion.rewrite.windowed_regions import WindowedRegions
 from glocal.errors import ConversionError
 from glocal.ops.windows import LEAST, Overlap, Size
 
-__all__ = ["rewrite"]
+__all__ = ["program_of", "rewrite"]
 
 
 def rewrite(
@@ -90,7 +90,7 @@ def rewrite(
     padded = _padded(block, classification)
     emission = Emission(block, window_of, padded)
     _emit(emission, classification, WindowedRegions(emission, train_window_of, overlap))
-    program = _program(emission, classification)
+    program = program_of(emission, follows_law=classification.follows_law_of_windows)
     guards = program.guards if padded else (*program.guards, *block.padding_guards)
     return replace(program, guards=guards, follows_padding=bool(padded))
 
@@ -154,15 +154,24 @@ def _refuse_half(node: fx.Node) -> Any:
     raise ConversionError(f"{operation(node)} reduces one axis of the map only")
 
 
-def _program(emission: Emission, classification: Classification) -> Program:
-    """Return the emitted graph without dead code, as a program."""
+def program_of(
+    emission: Emission, keep: Collection[Callable[..., Any]] = (), *, follows_law: bool = False
+) -> Program:
+    """Return the emitted graph without dead code, as a program.
+
+    Args:
+        emission: a finished one.
+        keep: functions whose calls stay although nothing reads their results.
+        follows_law: as `classify.Classification.follows_law_of_windows`.
+    """
     block, graph = emission.block, emission.graph
     make_symbolic(graph, block.floats, DTYPE)
-    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    graph.eliminate_dead_code(
+        lambda node: node.op in ("placeholder", "output") or node.target in keep
+    )
     for node in graph.find_nodes(op="placeholder"):
         if not node.users:
             graph.erase_node(node)
-    takes_crops = _takes_crops(graph)
     _unify_precision(graph)
     reads = tuple(str(node.target) for node in graph.find_nodes(op="placeholder"))
     return Program(
@@ -175,10 +184,9 @@ def _program(emission: Emission, classification: Classification) -> Program:
         block.returns,
         tuple(place for place, _ in block.mutated),
         block.guards,
-        classification.follows_law_of_windows,
+        follows_law,
         _returned_arguments(block),
         block.floats.dtype if block.floats.types else None,
-        takes_crops,
     )
 
 
@@ -192,30 +200,13 @@ def _returned_arguments(block: Block) -> dict[int, int]:
     }
 
 
-_WITHOUT_CROPS = frozenset(
-    {runtime.cut_back, runtime.unfold_windows, runtime.fold_windows}
-    | {getattr(strip_runtime, name) for name in strip_runtime.__all__}
-)
-"""Functions whose results on crops say nothing about pixels of the image."""
-
-
-def _takes_crops(graph: fx.Graph) -> bool:
-    """True for a program with statistics of whole windows that mixes no pixels."""
-    called = {node.target for node in graph.nodes if node.op == "call_function"}
-    has_statistics = bool(graph.find_nodes(op="placeholder", target=PRECISION))
-    return has_statistics and not called & _WITHOUT_CROPS
-
-
 def _unify_precision(graph: fx.Graph) -> None:
     """Make all statistics exact if one is a maximum, which always is.
 
     A fast statistic has values for fewer windows, and would not fit the maximum where they meet.
     """
     statistics = graph.find_nodes(op="call_function", target=runtime.window_statistic)
-    if not any(node.args[1] in ("amax", "amin") for node in statistics):
-        return
-    (precision,) = graph.find_nodes(op="placeholder", target=PRECISION)
-    with graph.inserting_after(precision):
-        exact = graph.call_function(runtime.exact_unless_crops, (precision,))
-        exact.meta["is_wrapped"] = True
-    precision.replace_all_uses_with(exact, lambda user: user is not exact)
+    if any(node.args[1] in ("amax", "amin") for node in statistics):
+        for node in graph.nodes:
+            if "precision" in node.kwargs:
+                node.kwargs = {**node.kwargs, "precision": "exact"}

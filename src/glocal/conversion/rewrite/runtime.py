@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glocal import ops
 from glocal.errors import ConversionError
-from glocal.ops import crops, lazy
+from glocal.ops import lazy
 from glocal.ops.programs import is_exporting
 from glocal.ops.window_map import full_map, values_like, values_of
 from glocal.ops.windows import Overlap, Precision, Size
@@ -31,7 +31,6 @@ __all__ = [
     "complex_of",
     "corrected",
     "cut_back",
-    "exact_unless_crops",
     "expand",
     "expand_to_map",
     "expanded",
@@ -128,7 +127,7 @@ def window_statistic(
     if kind in _OF_BOOLEANS:
         x, kind = x != 0, _OF_BOOLEANS[kind]
     if not x.is_floating_point():
-        return _statistic_of_integers(x, kind, window, over, precision)
+        return _statistic_of_integers(x, kind, window, over)
     n, h, w = x.shape[0], x.shape[-2], x.shape[-1]
     remaining = [d for d in range(1, x.ndim - 2) if d not in over]
     grouped = x.permute(0, *remaining, *over, -2, -1)
@@ -144,11 +143,9 @@ def window_statistic(
         )
         return (variance.sqrt() if kind == "std" else variance).to(x.dtype)
     if kind == "amax":
-        return lazy.local_max(grouped[:, :, 0] if single else grouped.amax(2), window, precision)
+        return lazy.local_max(grouped[:, :, 0] if single else grouped.amax(2), window)
     if kind == "amin":
-        return -lazy.local_max(
-            -(grouped[:, :, 0] if single else grouped.amin(2)), window, precision
-        )
+        return -lazy.local_max(-(grouped[:, :, 0] if single else grouped.amin(2)), window)
     if kind == "norm":
         if order == 1:
             return lazy.local_sum(grouped.abs().sum(2), window, precision)
@@ -163,16 +160,9 @@ def window_statistic(
     return lazy.local_mean(grouped[:, :, 0] if single else grouped.mean(2), window, precision)
 
 
-def _statistic_of_integers(
-    x: Tensor, kind: str, window: Size, over: Sequence[int], precision: Precision
-) -> Tensor:
-    """Return a sum or extreme of booleans or integers in torch's dtype for it.
-
-    Between crops it is no integer.
-    """
+def _statistic_of_integers(x: Tensor, kind: str, window: Size, over: Sequence[int]) -> Tensor:
+    """Return a sum or an extreme of booleans or integers in the dtype that torch gives it."""
     wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
-    if precision == "crops":
-        return window_statistic(wide.float(), kind, window, over, precision=precision)
     made = window_statistic(wide, kind, window, over)
     return made.round().to(torch.int64 if kind == "sum" else x.dtype)
 
@@ -181,12 +171,9 @@ def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return (shift, exp(x - shift)) in float64, neither zero nor infinite.
 
     The shift cancels out in ratios of sums of exponentials. It is the same for all windows,
-    because window sums are computed from running sums over the whole map. Statistics from crops
-    have no shift: those of other crops could not have the same.
+    because window sums are computed from running sums over the whole map.
     """
     wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
-    if crops.is_running():
-        return wide.new_zeros(()), wide.clamp(-700, 700).exp()
     shift = wide.detach().flatten().amax(0)  # the ONNX exporter has no amax without dim
     return shift, (wide - shift).clamp_min(-700).exp()
 
@@ -273,11 +260,9 @@ def window_moment(
     first = maps[0]
     if len(maps) == 2 and maps[1] is first:
         return window_statistic(first, "var", window, over, 0, precision=precision)
-    wide = [m.to(torch.float32 if m.device.type == "mps" else torch.float64) for m in maps]
-    if precision == "crops":
-        return _moment_of_crops(wide, over).to(first.dtype)
     # The deviations do not change if constants are subtracted. The means of the whole map leave
     # the smallest products.
+    wide = [m.to(torch.float32 if m.device.type == "mps" else torch.float64) for m in maps]
     offsets = [m - m.mean((*over, -2, -1), keepdim=True) for m in wide]
     offsets = list(torch.broadcast_tensors(*offsets))
 
@@ -299,18 +284,6 @@ def window_moment(
     assert total is not None
     moment: Tensor = (total + rest).to(first.dtype)
     return moment
-
-
-def _moment_of_crops(maps: Sequence[Tensor], over: Sequence[int]) -> Tensor:
-    """Return the mean of a product of deviations as `window_moment` does, from crops."""
-
-    def compute() -> tuple[Tensor]:
-        dims = (*over, -2, -1)
-        deviations = [m - m.mean(dims, keepdim=True) for m in maps]
-        moment = math.prod(deviations[1:], start=deviations[0]).mean(dims, keepdim=True)
-        return (moment.reshape(moment.shape[0], -1, 1, 1),)
-
-    return crops.recorded((maps[0].shape[-2], maps[0].shape[-1]), compute)[0]
 
 
 def positive_part(x: Any) -> Any:
@@ -460,11 +433,6 @@ def group_norm(
         weight, bias = (t if t is None else t.repeat_interleave(depth) for t in (weight, bias))
     normed = ops.local_group_norm(flat, groups, window, weight, bias, eps, precision)
     return from_map(normed.view_as(m), where)
-
-
-def exact_unless_crops(precision: Precision) -> Precision:
-    """The precision of statistics that meet a maximum, which is exact or from crops."""
-    return "crops" if precision == "crops" else "exact"
 
 
 def complex_of(dtype: torch.dtype) -> torch.dtype:
