@@ -94,8 +94,12 @@ class Classification:
     follows_law_of_windows: bool
 
 
-def classify(block: Block) -> Classification:
+def classify(block: Block, found: Sequence[Region] | None = None) -> Classification:
     """Decide the role of every node of a block.
+
+    Args:
+        block: the block.
+        found: its regions, if they are known.
 
     Raises:
         TooSmallError: a statistic leaves the block; a larger block may have a local form.
@@ -105,22 +109,22 @@ def classify(block: Block) -> Classification:
         if item.refusal or item.kind in ("selection", "unknown"):
             raise ConversionError(item.reason)
     try:
-        return _classify(block, frozenset())
+        return _classify(block, regions(block) if found is None else found)
     except StripMixingError:
         with suppress(ConversionError):
-            return _classify(block, strip_reductions(block))
+            return _classify(block, regions(block, strip_reductions(block)))
         raise
 
 
-def _classify(block: Block, in_windows: frozenset[fx.Node]) -> Classification:
-    """Decide the roles, with these reductions of one axis on windows of the map."""
-    classifier = _Classifier(block, in_windows)
+def _classify(block: Block, found: Sequence[Region]) -> Classification:
+    """Decide the roles, with these regions on windows of the map."""
+    classifier = _Classifier(block, found)
     for node in block.graph.nodes:
         if node.op == "call_function" and not is_size(node):
             classifier.visit(node)
-    for node in block.mixes_images:
-        if isinstance(classifier.roles.get(node), InWindows | OnStatistics | OnJoined):
-            raise ConversionError(f"{operation(node)} mixes the images of a batch")
+    for node, role in classifier.roles.items():
+        if isinstance(role, InWindows | OnStatistics | OnJoined) and block.mixes_images(node):
+            raise ConversionError(f"{operation(node)} mixes or selects the images of a batch")
     returned = [n for n in block.outputs if isinstance(n, fx.Node)]
     for node in (*returned, *(node for _, node in block.mutated)):
         classifier.require_map(node, "is returned by the block")
@@ -130,11 +134,9 @@ def _classify(block: Block, in_windows: frozenset[fx.Node]) -> Classification:
 class _Classifier:
     """Goes through the nodes in order and remembers what their values are made of."""
 
-    def __init__(self, block: Block, in_windows: frozenset[fx.Node]) -> None:
+    def __init__(self, block: Block, found: Sequence[Region]) -> None:
         self.block = block
-        self.region_of: dict[fx.Node, Region] = {}
-        for region in regions(block, in_windows):
-            self.region_of.update(dict.fromkeys(region.nodes, region))
+        self.region_of = {node: region for region in found for node in region.nodes}
         self.roles: dict[fx.Node, Role] = {}
         self.statistics: dict[fx.Node, StatisticForm] = {}
         self.polynomials: dict[fx.Node, Polynomial] = {}
