@@ -8,7 +8,7 @@ from captured import capture_function, nodes_of
 from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.classify import classify
 from glocal.conversion.rewrite.nodes import operation
-from glocal.conversion.rewrite.polynomials import Plain, statistics_in
+from glocal.conversion.rewrite.terms import Plain, statistics_in
 from glocal.errors import ConversionError
 
 

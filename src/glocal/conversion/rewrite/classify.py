@@ -33,11 +33,11 @@ from glocal.conversion.rewrite.nodes import (
     is_pointwise,
     is_size,
     is_view,
-    module_of,
     operation,
     tensor_inputs,
 )
-from glocal.conversion.rewrite.polynomials import Affine, Plain, Polynomial
+from glocal.conversion.rewrite.owners import is_of_others
+from glocal.conversion.rewrite.polynomials import Affine, Polynomial
 from glocal.conversion.rewrite.reductions import (
     Reduction,
     kind_text,
@@ -74,8 +74,8 @@ from glocal.conversion.rewrite.strip_reductions import (
     has_second_half,
     strip_reductions,
 )
+from glocal.conversion.rewrite.terms import Plain, nodes_of
 from glocal.errors import ConversionError
-from glocal.scanning.modules import ancestors
 
 __all__ = ["Classification", "classify"]
 
@@ -213,43 +213,9 @@ class _Classifier:
             self.combined[source] = combined
 
     def _starts_anew(self, node: fx.Node, source: fx.Node) -> bool:
-        """True for a reduction of a map whose statistics belong to other modules.
-
-        The law of windows holds within the module that owns a statistic. An operation of another
-        module reduces the local result, as where each module is converted alone.
-        """
-        if source not in self.polynomials and source not in self.combined:
-            return False
-        owner = self._owner(node)
-        below = self._statistics_below(source)
-        return bool(below) and all(self._owner(n) != owner for n in below)
-
-    def _owner(self, statistic: fx.Node) -> str:
-        """Return the path of the module that computes a statistic and combines it."""
-        paths, queue, seen = [module_of(statistic)], [statistic], {statistic}
-        while queue:
-            for user in queue.pop().users:
-                if user not in seen and user.op == "call_function" and not is_size(user):
-                    seen.add(user)
-                    paths.append(module_of(user))
-                    if user in self.block.shapes and not self.block.is_spatial(user):
-                        queue.append(user)
-        above = [set(ancestors(path)) for path in paths]
-        return next(p for p in ancestors(paths[0]) if all(p in each for each in above))
-
-    def _statistics_below(self, node: fx.Node) -> set[fx.Node]:
-        """Return the global statistics in a value, up to the next layer with weights."""
-        found, queue, seen = set[fx.Node](), [node], {node}
-        while queue:
-            at = queue.pop()
-            item = self.block.globals.get(at)
-            if item and item.kind == "statistic":
-                found.add(at)
-            for operand in () if has_weights(self.block, at) else tensor_inputs(at):
-                if operand not in seen:
-                    seen.add(operand)
-                    queue.append(operand)
-        return found
+        """True if a global operation reduces a map whose statistics belong to other modules."""
+        is_mixed = source in self.polynomials or source in self.combined
+        return is_mixed and is_of_others(self.block, node, source)
 
     def _mixes_cells(self, node: fx.Node, source: fx.Node) -> bool:
         """True unless each cell of a grid has its own statistic."""
@@ -422,7 +388,7 @@ class _Classifier:
         form = StatisticForm(reduction.kind, block.map_size(operand), item_shape, is_map, axes)
         statistic = None
         if polynomial is not None:
-            below = [n for m in polynomials.maps_of(polynomial) for n in polynomials.nodes_of(m)]
+            below = [n for m in polynomials.maps_of(polynomial) for n in nodes_of(m)]
             self.follows_law &= self.dependent.isdisjoint(below)
             statistic = statistic_of(polynomial, reduction, where, block.shapes[operand][0])
             if statistic is None:
