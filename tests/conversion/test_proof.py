@@ -328,3 +328,22 @@ def test_a_private_copy_keeps_the_mode_and_owns_what_its_functions_write():
 def test_sizes_near_a_size():
     assert near_multiples((97, 33), up=True)[:3] == [(97, 33), (98, 34), (100, 36)]
     assert near_multiples((5, 9), up=False) == [(5, 9), (4, 8)]
+
+
+class Bins(nn.Module):
+    """Pools to bins, whose windows are as large as in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        bins = nn.functional.adaptive_avg_pool2d(y, 2)
+        return y + nn.functional.interpolate(bins, size=y.shape[2:], mode="nearest")
+
+
+def test_windows_of_bins_cover_maps_of_the_training_size_only():
+    torch.manual_seed(0)
+    local = glocal.localize(Bins().eval(), (12, 16), window=(18, 24))
+    assert [row.status for row in glocal.plan_of(local).rows] == ["local"]

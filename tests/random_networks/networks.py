@@ -80,7 +80,8 @@ class Made:
         return self._covered(0), self._covered(3)
 
     def _covered(self, less: int) -> Size:
-        scale = 2 if self.halved else 1
+        strides = (getattr(SPELLINGS[name], "stride", 1) for name in self.spellings)
+        scale = (2 if self.halved else 1) * max(strides, default=1)
         window = Sizes(self.sizes.train, self.sizes.window, scale).on_map()
         first, second = (
             max(self._step(), (min(w, k * scale) - less) // self._step() * self._step())

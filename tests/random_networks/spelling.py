@@ -58,6 +58,7 @@ class Statistic:
         module: True if `ordinary` makes the module that computes it.
         pads_to: it pads the map by zeros to a multiple of this; `slow` gets windows of the padded
             map, as the law for padded maps has it (docs/conversion.md).
+        stride: it reads every stride-th row and column: the window is one of that smaller map.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Statistic:
     converts: bool = True
     module: bool = False
     pads_to: int = 1
+    stride: int = 1
 
 
 @dataclass(frozen=True)

@@ -476,6 +476,7 @@ STATISTICS = (
         slow_mean,
         law="loose",
         converts=False,
+        stride=2,
     ),
     Statistic(
         "median",

@@ -1,6 +1,6 @@
 """Makes the global operations of a network local one by one: by a rule, or by rewriting a block.
 
-A few lines above 300: one class holds the state of a conversion.
+Longer than 300 lines: one class holds the state of a conversion.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

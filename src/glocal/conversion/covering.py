@@ -20,7 +20,9 @@ def covers_maps(converted: Converted, size: Size) -> bool:
     scan, the inputs of the converted modules are compared with the windows instead. Windows of
     twice the image always cover, whatever the network pads.
     """
-    if all(2 * n <= w for n, w in zip(size, converted.window, strict=True)):
+    operations = [o for inside in converted.blocks.values() for o in inside]
+    window = _window_of(converted, operations)
+    if all(2 * n <= w for n, w in zip(size, window, strict=True)):
         return True
     run = trace_at(converted.model, converted.scan.make_args, size)
     if run is None:
@@ -30,11 +32,21 @@ def covers_maps(converted: Converted, size: Size) -> bool:
         return all(_input_is_covered(converted, path, run) for path in converted.blocks)
     return all(
         (found := _map_of(converted, operation, run)) is not None
-        and covers(scale_window(found[0], converted.window, converted.scan.size), found[1])
-        for inside in converted.blocks.values()
-        for operation in inside
+        and covers(
+            scale_window(found[0], _window_of(converted, [operation]), converted.scan.size),
+            found[1],
+        )
+        for operation in operations
         if operation.index < len(names)  # others run at other sizes only
     )
+
+
+def _window_of(converted: Converted, operations: Sequence[Global]) -> Size:
+    """The smallest window of some operations, in input pixels: grids have that of training."""
+    if not any(operation.kind in ("grid", "fourier") for operation in operations):
+        return converted.window
+    height, width = map(min, converted.window, converted.train_size)
+    return height, width
 
 
 def _map_of(converted: Converted, operation: Global, run: Trace) -> tuple[Size, Size] | None:
@@ -50,8 +62,9 @@ def _input_is_covered(converted: Converted, path: str, run: Trace) -> bool:
     calls = [t.inputs[path][0] for t in (*converted.scan.traces, run)]
     leaves = [[v.shape for v in tree_leaves(call) if isinstance(v, Spec)] for call in calls]
     found = _map_among(leaves)
+    window = _window_of(converted, converted.blocks[path])
     return found is not None and covers(
-        scale_window(found[0], converted.window, converted.scan.size), found[1]
+        scale_window(found[0], window, converted.scan.size), found[1]
     )
 
 

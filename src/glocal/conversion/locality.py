@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from glocal.conversion.rounding import agree, differs, same_values, scale_of
 from glocal.ops.window_map import WindowMap
 
 __all__ = ["Strip", "Suspect", "suspects"]
@@ -206,7 +207,7 @@ class _Watch:
         saved = self._saved.get((path, count[path]))
         wanted = saved[0] if saved else []
         agree = len(wanted) == len(inputs) and all(
-            a.shape == (b := self._far(t)).shape and _equal(a, b)
+            a.shape == (b := self._far(t)).shape and same_values(a, b)
             for a, t in zip(wanted, inputs, strict=False)
         )
         self._agree.append(agree)
@@ -227,7 +228,7 @@ class _Watch:
         for a, b, dim in zip(clean, tensors, dims, strict=True):
             if dim is not None:
                 distance = max(distance, self._distance(path, a, b, dim))
-            elif not _agree(a, b):
+            elif not agree(a, b):
                 self._odd.append(path)
         if path == "" and any(dim is not None for dim in dims):
             self.judged_root = True
@@ -264,9 +265,9 @@ class _Watch:
         a, b = (t.narrow(dim, *_narrow(far)) for t in (clean, changed))
         if a.numel() == 0:
             return 0
-        scale = _scale(clean)
-        differs = _differs(a, b, scale, loose=path in self.reach).movedim(dim, 0)
-        places = differs.flatten(1).any(1).nonzero()
+        scale = scale_of(clean)
+        changed = differs(a, b, scale, loose=path in self.reach).movedim(dim, 0)
+        places = changed.flatten(1).any(1).nonzero()
         if places.numel() == 0:
             return 0
         last = (far.start + int(places.max()) + 1) * strip.length // n
@@ -287,33 +288,3 @@ def _storage(t: Tensor) -> int:
 
 def _narrow(part: slice) -> tuple[int, int]:
     return part.start, part.stop - part.start
-
-
-def _scale(t: Tensor) -> float:
-    if t.numel() == 0:
-        return 0.0
-    if not (t.is_floating_point() or t.is_complex()):
-        return float(t.abs().max()) if t.dtype != torch.bool else 1.0
-    finite = torch.nan_to_num(t.detach().abs().float(), 0.0, 0.0, 0.0)
-    return float(finite.max())
-
-
-def _differs(a: Tensor, b: Tensor, scale: float, *, loose: bool) -> Tensor:
-    """Where two tensors differ beyond float rounding."""
-    if not (a.is_floating_point() or a.is_complex()):
-        return a != b
-    eps = torch.finfo(a.dtype).eps
-    limit = eps * (2000 if loose else 200) * scale
-    nan = a.isnan() & b.isnan()
-    return ~(((a - b).abs() <= limit) | nan | (a == b))
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    """True for the same values: a norm makes a small difference a large one."""
-    return torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
-
-
-def _agree(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape:
-        return False
-    return a.numel() == 0 or not bool(_differs(a, b, _scale(a), loose=True).any())

@@ -1,4 +1,7 @@
-"""Convert a network to local operations, or list what would be converted."""
+"""Convert a network to local operations, or list what would be converted.
+
+A few lines above 300: the arguments of two public functions, described.
+"""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence

@@ -8,6 +8,8 @@ in and do not come out. Class names play no part; functions count like modules.
 
 One pass over the calls propagates dims and statistics and classifies each call (`kinds`). A second
 step finds the owner of each global operation, and what prevents a local form (`obstacles`).
+
+Longer than 300 lines: the pass is one class, whose parts share what is known of earlier calls.
 """
 
 from collections.abc import Iterable

@@ -8,7 +8,7 @@ from captured import capture_function, nodes_of
 from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.classify import classify
 from glocal.conversion.rewrite.nodes import operation
-from glocal.conversion.rewrite.polynomials import Plain, statistics_in
+from glocal.conversion.rewrite.terms import Plain, statistics_in
 from glocal.errors import ConversionError
 
 
@@ -174,6 +174,12 @@ def over_the_batch(m, x):
     return x - x.mean((0, 2, 3), keepdim=True)
 
 
+def attention_to_another_image(m, x):
+    t = x.flatten(2)
+    scores = (t @ t.transpose(1, 2)).softmax(-1).flip(0)
+    return (scores @ t).reshape(x.shape)
+
+
 def place_of_maximum(m, x):
     values, places = x.flatten(2).max(-1)
     return x * (values * places)[..., None, None]
@@ -189,6 +195,7 @@ def maximum_of_a_gated_map(m, x):
         (convolution_weights, "the global mean is used as convolution weights"),
         (ranked, "selects by the rank of the global mean"),
         (over_the_batch, "mean over the images of a batch"),
+        (attention_to_another_image, "flip mixes or selects the images of a batch"),
         (place_of_maximum, "the position of the maximum"),
         (
             maximum_of_a_gated_map,

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
 from glocal.conversion.rewrite.dtypes import Follows
-from glocal.conversion.rewrite.nodes import is_size, operation
+from glocal.conversion.rewrite.nodes import argument, is_size, operation, tensor_inputs
 from glocal.conversion.rewrite.program import Input
 from glocal.errors import ConversionError
 from glocal.ops.windows import Size
@@ -18,6 +18,8 @@ from glocal.scanning.dims import Dim, Sizes, role
 __all__ = ["Block", "MapDims"]
 
 
+# Operations with a dim along which no values are combined or selected.
+_KEEP_IMAGES = frozenset("squeeze unsqueeze expand repeat_interleave stack".split())
 _NARROW = (torch.float32, torch.complex64, torch.float16, torch.bfloat16, torch.complex32)
 
 
@@ -49,7 +51,7 @@ class Block:
         globals: the global operations by node.
         shapes: shapes of each tensor at the training size, higher, wider, and with another batch.
         dims: dims of each tensor as factors.
-        mixes_images: the nodes that mix the images of a batch.
+        mixing: the nodes whose arithmetic mixes the images of a batch.
         cells_are_channels: True if a map that is cut into a grid of cells is a map of one cell, and
             the cells are channels: nothing in the block mixes them.
         floats: what in the graph follows the floating-point type of the inputs.
@@ -70,7 +72,7 @@ class Block:
     globals: dict[fx.Node, Global]
     shapes: dict[fx.Node, tuple[tuple[int, ...], ...]]
     dims: dict[fx.Node, tuple[Dim, ...]]
-    mixes_images: frozenset[fx.Node] = frozenset()
+    mixing: frozenset[fx.Node] = frozenset()
     cells_are_channels: bool = False
     floats: Follows = field(default_factory=Follows)
 
@@ -173,6 +175,27 @@ class Block:
     def depends_on_batch(self, node: fx.Node) -> bool:
         """True if any dim of the tensor changes with the batch size."""
         return node in self.shapes and self.shapes[node][0] != self.shapes[node][3]
+
+    def mixes_images(self, node: fx.Node) -> bool:
+        """True if a node works along a dim of the batch, where windows are stacked on the images.
+
+        It may combine, select, join or reorder images; a slice of all of them does not count.
+        """
+        if node in self.mixing:
+            return True
+        name = operation(node)
+        dims = argument(node, "dims" if name in ("flip", "roll") else "dim")
+        operands = [n for n in tensor_inputs(node) if n in self.shapes]
+        if dims is None or name in _KEEP_IMAGES:
+            return False
+        if name == "slice" and self.shapes[node] == self.shapes[operands[0]]:
+            return False
+        listed = [dims] if isinstance(dims, int) else dims
+        return any(
+            -self.rank(n) <= d < self.rank(n) and self.shapes[n][0][d] != self.shapes[n][3][d]
+            for n in operands
+            for d in listed
+        )
 
     def map_sizes(self, node: fx.Node) -> tuple[Sizes, Sizes]:
         """Return the height and the width of a map in the three runs of the scan."""

@@ -33,11 +33,11 @@ from glocal.conversion.rewrite.nodes import (
     is_pointwise,
     is_size,
     is_view,
-    module_of,
     operation,
     tensor_inputs,
 )
-from glocal.conversion.rewrite.polynomials import Affine, Plain, Polynomial
+from glocal.conversion.rewrite.owners import is_of_others
+from glocal.conversion.rewrite.polynomials import Affine, Polynomial
 from glocal.conversion.rewrite.reductions import (
     Reduction,
     kind_text,
@@ -74,8 +74,8 @@ from glocal.conversion.rewrite.strip_reductions import (
     has_second_half,
     strip_reductions,
 )
+from glocal.conversion.rewrite.terms import Plain, nodes_of
 from glocal.errors import ConversionError
-from glocal.scanning.modules import ancestors
 
 __all__ = ["Classification", "classify"]
 
@@ -94,8 +94,12 @@ class Classification:
     follows_law_of_windows: bool
 
 
-def classify(block: Block) -> Classification:
+def classify(block: Block, found: Sequence[Region] | None = None) -> Classification:
     """Decide the role of every node of a block.
+
+    Args:
+        block: the block.
+        found: its regions, if they are known.
 
     Raises:
         TooSmallError: a statistic leaves the block; a larger block may have a local form.
@@ -105,22 +109,22 @@ def classify(block: Block) -> Classification:
         if item.refusal or item.kind in ("selection", "unknown"):
             raise ConversionError(item.reason)
     try:
-        return _classify(block, frozenset())
+        return _classify(block, regions(block) if found is None else found)
     except StripMixingError:
         with suppress(ConversionError):
-            return _classify(block, strip_reductions(block))
+            return _classify(block, regions(block, strip_reductions(block)))
         raise
 
 
-def _classify(block: Block, in_windows: frozenset[fx.Node]) -> Classification:
-    """Decide the roles, with these reductions of one axis on windows of the map."""
-    classifier = _Classifier(block, in_windows)
+def _classify(block: Block, found: Sequence[Region]) -> Classification:
+    """Decide the roles, with these regions on windows of the map."""
+    classifier = _Classifier(block, found)
     for node in block.graph.nodes:
         if node.op == "call_function" and not is_size(node):
             classifier.visit(node)
-    for node in block.mixes_images:
-        if isinstance(classifier.roles.get(node), InWindows | OnStatistics | OnJoined):
-            raise ConversionError(f"{operation(node)} mixes the images of a batch")
+    for node, role in classifier.roles.items():
+        if isinstance(role, InWindows | OnStatistics | OnJoined) and block.mixes_images(node):
+            raise ConversionError(f"{operation(node)} mixes or selects the images of a batch")
     returned = [n for n in block.outputs if isinstance(n, fx.Node)]
     for node in (*returned, *(node for _, node in block.mutated)):
         classifier.require_map(node, "is returned by the block")
@@ -130,11 +134,9 @@ def _classify(block: Block, in_windows: frozenset[fx.Node]) -> Classification:
 class _Classifier:
     """Goes through the nodes in order and remembers what their values are made of."""
 
-    def __init__(self, block: Block, in_windows: frozenset[fx.Node]) -> None:
+    def __init__(self, block: Block, found: Sequence[Region]) -> None:
         self.block = block
-        self.region_of: dict[fx.Node, Region] = {}
-        for region in regions(block, in_windows):
-            self.region_of.update(dict.fromkeys(region.nodes, region))
+        self.region_of = {node: region for region in found for node in region.nodes}
         self.roles: dict[fx.Node, Role] = {}
         self.statistics: dict[fx.Node, StatisticForm] = {}
         self.polynomials: dict[fx.Node, Polynomial] = {}
@@ -211,43 +213,9 @@ class _Classifier:
             self.combined[source] = combined
 
     def _starts_anew(self, node: fx.Node, source: fx.Node) -> bool:
-        """True for a reduction of a map whose statistics belong to other modules.
-
-        The law of windows holds within the module that owns a statistic. An operation of another
-        module reduces the local result, as where each module is converted alone.
-        """
-        if source not in self.polynomials and source not in self.combined:
-            return False
-        owner = self._owner(node)
-        below = self._statistics_below(source)
-        return bool(below) and all(self._owner(n) != owner for n in below)
-
-    def _owner(self, statistic: fx.Node) -> str:
-        """Return the path of the module that computes a statistic and combines it."""
-        paths, queue, seen = [module_of(statistic)], [statistic], {statistic}
-        while queue:
-            for user in queue.pop().users:
-                if user not in seen and user.op == "call_function" and not is_size(user):
-                    seen.add(user)
-                    paths.append(module_of(user))
-                    if user in self.block.shapes and not self.block.is_spatial(user):
-                        queue.append(user)
-        above = [set(ancestors(path)) for path in paths]
-        return next(p for p in ancestors(paths[0]) if all(p in each for each in above))
-
-    def _statistics_below(self, node: fx.Node) -> set[fx.Node]:
-        """Return the global statistics in a value, up to the next layer with weights."""
-        found, queue, seen = set[fx.Node](), [node], {node}
-        while queue:
-            at = queue.pop()
-            item = self.block.globals.get(at)
-            if item and item.kind == "statistic":
-                found.add(at)
-            for operand in () if has_weights(self.block, at) else tensor_inputs(at):
-                if operand not in seen:
-                    seen.add(operand)
-                    queue.append(operand)
-        return found
+        """True if a global operation reduces a map whose statistics belong to other modules."""
+        is_mixed = source in self.polynomials or source in self.combined
+        return is_mixed and is_of_others(self.block, node, source)
 
     def _mixes_cells(self, node: fx.Node, source: fx.Node) -> bool:
         """True unless each cell of a grid has its own statistic."""
@@ -420,7 +388,7 @@ class _Classifier:
         form = StatisticForm(reduction.kind, block.map_size(operand), item_shape, is_map, axes)
         statistic = None
         if polynomial is not None:
-            below = [n for m in polynomials.maps_of(polynomial) for n in polynomials.nodes_of(m)]
+            below = [n for m in polynomials.maps_of(polynomial) for n in nodes_of(m)]
             self.follows_law &= self.dependent.isdisjoint(below)
             statistic = statistic_of(polynomial, reduction, where, block.shapes[operand][0])
             if statistic is None:

@@ -29,18 +29,20 @@ from torch import fx
 from glocal.conversion.rewrite import polynomials
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.nodes import argument, is_size, is_square, is_view, operation
-from glocal.conversion.rewrite.polynomials import (
-    Affine,
-    Centred,
+from glocal.conversion.rewrite.polynomials import Affine, Centred, Polynomial
+from glocal.conversion.rewrite.statistic_forms import StatisticForm
+from glocal.conversion.rewrite.terms import (
+    Applied,
     Coefficient,
+    Exponential,
     Given,
     Plain,
-    Polynomial,
     Product,
     Rearranged,
     Source,
+    Total,
+    compute,
 )
-from glocal.conversion.rewrite.statistic_forms import StatisticForm
 from glocal.scanning.dims import product, role
 
 __all__ = [
@@ -187,11 +189,11 @@ def _sum(
         if isinstance(second, Affine | Centred):
             second = polynomials.scaled(second, by)
         else:
-            second = polynomials.compute(operator.mul, second, by)
+            second = compute(operator.mul, second, by)
     if name != "add" and isinstance(second, Affine | Centred):
         second = polynomials.minus(second)
     elif name != "add":
-        second = polynomials.compute(operator.neg, second)
+        second = compute(operator.neg, second)
     if isinstance(first, Affine | Centred):
         if isinstance(second, Affine | Centred):
             return polynomials.plus(first, second)
@@ -310,7 +312,7 @@ def anchor(source: Source) -> fx.Node:
             return anchor(source.first)
         case Rearranged():
             return source.steps[-1]
-        case polynomials.Total():
+        case Total():
             return anchor(source.parts[0])
         case _:
             return anchor(source.of)
@@ -321,9 +323,9 @@ def shape_of(block: Block, source: Source) -> tuple[int, ...]:
     match source:
         case Product():
             parts: tuple[Source, ...] = (source.first, source.second)
-        case polynomials.Total():
+        case Total():
             parts = source.parts
-        case polynomials.Exponential() | polynomials.Applied():
+        case Exponential() | Applied():
             parts = (source.of,)
         case _:
             return block.shapes[anchor(source)][0]

@@ -12,7 +12,11 @@ from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.deferred import anchor, shape_of
 from glocal.conversion.rewrite.emission import Emission, StackedWindows, Value, WindowStatistic
 from glocal.conversion.rewrite.nodes import is_size
-from glocal.conversion.rewrite.polynomials import (
+from glocal.conversion.rewrite.reductions import Reduction
+from glocal.conversion.rewrite.roles import NormOfCombined
+from glocal.conversion.rewrite.statistic_forms import StatisticForm
+from glocal.conversion.rewrite.strips import strips_from_grid, window_of_strips
+from glocal.conversion.rewrite.terms import (
     Applied,
     Computed,
     Exponential,
@@ -29,10 +33,6 @@ from glocal.conversion.rewrite.polynomials import (
     Viewed,
     statistics_in,
 )
-from glocal.conversion.rewrite.reductions import Reduction
-from glocal.conversion.rewrite.roles import NormOfCombined
-from glocal.conversion.rewrite.statistic_forms import StatisticForm
-from glocal.conversion.rewrite.strips import strips_from_grid, window_of_strips
 from glocal.conversion.rewrite.window_statistics import operand_on_windows, stacked
 
 __all__ = ["Combinations", "reduce_map"]

@@ -11,54 +11,50 @@ a²·var(x) and so on: statistics of y follow from those of x. Two forms are kep
 
 Everything here is symbolic; `emit_polynomials` emits it.
 
-Longer than most modules: the parts of a polynomial and its arithmetic are read together.
+A few lines above 300: the arithmetic of the two forms is read together.
 """
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import fx
 
 from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.nodes import operation
+from glocal.conversion.rewrite.terms import (
+    Applied,
+    Coefficient,
+    Exponential,
+    Given,
+    Moment,
+    Product,
+    Rearranged,
+    Shift,
+    Source,
+    Total,
+    Viewed,
+    compute,
+    parts_of,
+)
 
 __all__ = [
     "Affine",
-    "Applied",
     "Centred",
-    "Coefficient",
-    "Computed",
-    "Exponential",
-    "Given",
-    "Moment",
-    "OverWindow",
-    "Pixels",
-    "Plain",
     "Polynomial",
-    "Product",
-    "Rearranged",
-    "Shift",
-    "Source",
-    "Total",
-    "Viewed",
-    "compute",
     "exponential",
     "has_views",
     "maps_of",
     "mean",
     "minus",
-    "nodes_of",
     "operands_in",
-    "over_window",
     "plus",
     "power",
     "raised",
     "scaled",
     "square",
-    "statistics_in",
     "stretched",
     "times",
     "variance",
@@ -66,123 +62,6 @@ __all__ = [
 ]
 
 HIGHEST_DEGREE = 4
-
-# ---- maps that contain no statistic
-
-
-@dataclass(frozen=True)
-class Plain:
-    """The map of a node."""
-
-    node: fx.Node
-
-
-@dataclass(frozen=True)
-class Product:
-    """The product of two maps."""
-
-    first: "Source"
-    second: "Source"
-
-
-@dataclass(frozen=True)
-class Total:
-    """The sum of maps."""
-
-    parts: tuple["Source", ...]
-
-
-@dataclass(frozen=True)
-class Exponential:
-    """exp(map - shift); the shift is the same for all windows."""
-
-    of: "Source"
-
-
-@dataclass(frozen=True)
-class Applied:
-    """The pointwise operation of a node on another map, or on the negative of it."""
-
-    node: fx.Node
-    of: "Source"
-    negative: bool = False
-
-
-@dataclass(frozen=True)
-class Rearranged:
-    """The views of nodes, one after the other, of another map."""
-
-    steps: tuple[fx.Node, ...]
-    of: "Source"
-
-
-Source = Plain | Product | Total | Exponential | Applied | Rearranged
-
-# ---- coefficients: one value per window
-
-
-@dataclass(frozen=True)
-class Given:
-    """An operand that is not a map: a statistic, a parameter, a size or a number."""
-
-    value: fx.Node | float
-
-
-@dataclass(frozen=True, eq=False)
-class Computed:
-    """A function of coefficients and numbers."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The mean of a map over the window, or of a product of deviations from means."""
-
-    maps: tuple[Source, ...]
-
-
-@dataclass(frozen=True)
-class OverWindow:
-    """Another statistic of a map over the window, of a kind of `window_statistic`."""
-
-    kind: Literal["amax", "amin", "norm", "logsumexp"]
-    map: Source
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """The number of values over which a `Moment` of the map averages."""
-
-    map: Source
-
-
-@dataclass(frozen=True)
-class Shift:
-    """The shift of an `Exponential`."""
-
-    map: Exponential
-
-
-@dataclass(frozen=True, eq=False)
-class Viewed:
-    """The views of nodes of a coefficient: what they do to a map of one pixel.
-
-    Attributes:
-        steps: the nodes.
-        of: the coefficient.
-        item_shape: shape to expand it to first, without the batch and with one pixel.
-    """
-
-    steps: tuple[fx.Node, ...]
-    of: "Coefficient"
-    item_shape: tuple[int, ...]
-
-
-Coefficient = Given | Computed | Moment | OverWindow | Pixels | Shift | Viewed
-
-# ---- polynomials
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,11 +100,6 @@ class Centred:
 
 
 Polynomial = Affine | Centred
-
-
-def compute(function: Callable[..., Any], *arguments: Any) -> Computed:
-    """Return a function of coefficients and numbers."""
-    return Computed(function, arguments)
 
 
 def _product(a: Coefficient | None, b: Coefficient | None) -> Coefficient | None:
@@ -427,35 +301,6 @@ def maps_of(p: Polynomial) -> list[Source]:
     return list(dict.fromkeys(m for maps in p.terms for m in maps))
 
 
-def nodes_of(source: Source) -> list[fx.Node]:
-    """Return the nodes from whose maps a map is made."""
-    match source:
-        case Plain():
-            return [source.node]
-        case Product():
-            return [*nodes_of(source.first), *nodes_of(source.second)]
-        case Total():
-            return [node for part in source.parts for node in nodes_of(part)]
-        case _:
-            return nodes_of(source.of)
-
-
-def statistics_in(c: Any) -> list[Moment | OverWindow]:
-    """Return the window statistics that a coefficient is computed from, in order."""
-    return [part for part in _parts(c) if isinstance(part, Moment | OverWindow)]
-
-
-def _parts(c: Any) -> Iterator[Any]:
-    """Yield a coefficient and all that it is computed from."""
-    yield c
-    match c:
-        case Computed():
-            for each in c.arguments:
-                yield from _parts(each)
-        case Viewed():
-            yield from _parts(c.of)
-
-
 def _coefficients(p: Polynomial) -> list[Coefficient | None]:
     constant = [p.constant] if isinstance(p, Affine) else []
     return [*p.terms.values(), *constant]
@@ -463,41 +308,12 @@ def _coefficients(p: Polynomial) -> list[Coefficient | None]:
 
 def operands_in(p: Polynomial) -> list[fx.Node]:
     """Return the nodes whose values are in the coefficients of a polynomial."""
-    found = [part.value for c in _coefficients(p) for part in _parts(c) if isinstance(part, Given)]
+    found = [
+        part.value for c in _coefficients(p) for part in parts_of(c) if isinstance(part, Given)
+    ]
     return [value for value in dict.fromkeys(found) if isinstance(value, fx.Node)]
 
 
 def has_views(p: Polynomial) -> bool:
     """True if a coefficient of a polynomial was viewed."""
-    return any(isinstance(part, Viewed) for c in _coefficients(p) for part in _parts(c))
-
-
-def over_window(p: Polynomial, kind: str) -> Coefficient | None:
-    """Return a maximum, minimum, sum of magnitudes, or log-sum-exp over the window.
-
-    Args:
-        p: the polynomial.
-        kind: "amax", "amin", "norm" (of order 1) or "logsumexp".
-
-    Returns:
-        None if it does not follow from statistics of the maps.
-    """
-    if isinstance(p, Centred) or kind not in ("amax", "amin", "norm", "logsumexp"):
-        return None
-    if kind == "norm":
-        if p.constant is not None or len(p.terms) != 1:
-            return None
-        ((of, by),) = p.terms.items()
-        total = OverWindow("norm", of)
-        return total if by is None else compute(operator.mul, compute(abs, by), total)
-    if p.is_unscaled:
-        made: Coefficient = OverWindow(kind, p.whole)  # type: ignore[arg-type]
-    elif len(p.terms) == 1 and kind in ("amax", "amin"):
-        ((of, by),) = p.terms.items()
-        assert by is not None
-        high, low = OverWindow("amax", of), OverWindow("amin", of)
-        first, second = (high, low) if kind == "amax" else (low, high)
-        made = compute(runtime.extreme, by, first, second)
-    else:
-        return None
-    return made if p.constant is None else compute(operator.add, made, p.constant)
+    return any(isinstance(part, Viewed) for c in _coefficients(p) for part in parts_of(c))

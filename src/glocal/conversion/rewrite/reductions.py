@@ -12,7 +12,8 @@ from torch import fx
 from glocal.conversion.rewrite import polynomials, runtime
 from glocal.conversion.rewrite.block import Block, MapDims
 from glocal.conversion.rewrite.nodes import argument, operation, tensor_inputs
-from glocal.conversion.rewrite.polynomials import Coefficient, Pixels, Polynomial, compute
+from glocal.conversion.rewrite.polynomials import Centred, Polynomial
+from glocal.conversion.rewrite.terms import Coefficient, OverWindow, Pixels, compute
 from glocal.errors import ConversionError
 
 __all__ = ["Reduction", "kind_text", "norm_groups", "statistic_of"]
@@ -191,10 +192,10 @@ def statistic_of(
             positive = compute(torch.clamp_min, over_channels(torch.sum, total), 0)
             return compute(torch.sqrt, positive)
         case "norm":
-            made = polynomials.over_window(p, "norm")
+            made = _over_window(p, "norm")
             return made and over_channels(torch.sum, made)
         case kind:
-            made = polynomials.over_window(p, kind)
+            made = _over_window(p, kind)
             return made and over_channels(getattr(torch, kind), made)
 
 
@@ -222,3 +223,34 @@ def norm_groups(block: Block, node: fx.Node) -> int:
     if argument(node, "weight") is not None or argument(node, "bias") is not None:
         raise ConversionError("its layer norm over the map has a weight for each pixel")
     return math.prod(block.item_shape(source)[: outer - 1])
+
+
+def _over_window(p: Polynomial, kind: str) -> Coefficient | None:
+    """Return a maximum, minimum, sum of magnitudes, or log-sum-exp over the window.
+
+    Args:
+        p: the polynomial.
+        kind: "amax", "amin", "norm" (of order 1) or "logsumexp".
+
+    Returns:
+        None if it does not follow from statistics of the maps.
+    """
+    if isinstance(p, Centred) or kind not in ("amax", "amin", "norm", "logsumexp"):
+        return None
+    if kind == "norm":
+        if p.constant is not None or len(p.terms) != 1:
+            return None
+        ((of, by),) = p.terms.items()
+        total = OverWindow("norm", of)
+        return total if by is None else compute(operator.mul, compute(abs, by), total)
+    if p.is_unscaled:
+        made: Coefficient = OverWindow(kind, p.whole)  # type: ignore[arg-type]
+    elif len(p.terms) == 1 and kind in ("amax", "amin"):
+        ((of, by),) = p.terms.items()
+        assert by is not None
+        high, low = OverWindow("amax", of), OverWindow("amin", of)
+        first, second = (high, low) if kind == "amax" else (low, high)
+        made = compute(runtime.extreme, by, first, second)
+    else:
+        return None
+    return made if p.constant is None else compute(operator.add, made, p.constant)

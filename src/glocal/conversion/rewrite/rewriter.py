@@ -84,9 +84,10 @@ def rewrite(
     Raises:
         ConversionError: it has no known local form; the message says why.
     """
-    if not regions(block):  # nothing mixes the cells of a grid
+    found = regions(block)
+    if not found:  # nothing mixes the cells of a grid
         block = replace(block, cells_are_channels=True)
-    classification = classify(block)
+    classification = classify(block, found)
     padded = _padded(block, classification)
     emission = Emission(block, window_of, padded)
     _emit(emission, classification, WindowedRegions(emission, train_window_of, overlap))

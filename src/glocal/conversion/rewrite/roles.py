@@ -10,10 +10,11 @@ from torch import fx
 from glocal.conversion.rewrite.deferred import DeferredSoftmax
 from glocal.conversion.rewrite.meeting import Filter, Product
 from glocal.conversion.rewrite.mixtures import Mixture
-from glocal.conversion.rewrite.polynomials import Coefficient, Polynomial, Source
+from glocal.conversion.rewrite.polynomials import Polynomial
 from glocal.conversion.rewrite.reductions import Reduction
 from glocal.conversion.rewrite.regions import Region
 from glocal.conversion.rewrite.statistic_forms import StatisticForm
+from glocal.conversion.rewrite.terms import Coefficient, Source
 
 __all__ = [
     "Alias",

@@ -111,7 +111,7 @@ def form_after(
             raise ConversionError(f"{what} meets the map in {name}, which is not pointwise")
         # The statistics were broadcast over the pixels before.
         return replace(lead, item_shape=_without_pixels(block, node, lead.axes), is_map=False)
-    if _mixes_images(block, node, operands[0]):
+    if block.mixes_images(node):
         raise ConversionError(f"{name} mixes or selects the images of a batch")
     if lead.kept and node in block.shapes and not block.follows(node, lead.kept):
         raise ConversionError(f"{name} reduces {what} of one axis along the other")
@@ -120,26 +120,6 @@ def form_after(
         raise ConversionError(f"{name} moves the batch of {what} away from the first dim")
     item_shape = block.item_shape(node) if single else ()
     return replace(lead, item_shape=item_shape, is_map=_runs_on_map(block, node, sources, others))
-
-
-def _mixes_images(block: Block, node: fx.Node, operand: fx.Node) -> bool:
-    """True if a node works along the first dim, where windows are stacked on the images."""
-    name = operation(node)
-    if operand not in block.shapes or name in (
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "repeat_interleave",
-    ):
-        return False
-    if name == "slice" and block.shapes[node] == block.shapes[operand]:
-        return False
-    if name == "layer_norm":
-        return len(argument(node, "normalized_shape")) == block.rank(operand)
-    dims = argument(node, "dims" if name in ("flip", "roll") else "dim")
-    dims = [dims] if isinstance(dims, int) else dims
-    rank = block.rank(node if name == "stack" else operand)
-    return isinstance(dims, list | tuple) and any(d % rank == 0 for d in dims)
 
 
 def _runs_on_map(
