@@ -64,7 +64,7 @@ def chosen(
     blend: Any,
     **options: Any,
 ) -> "Settings":
-    """Return the settings of a file with those of the command line, if they fit together.
+    """Return the settings of a file combined with those of the command line.
 
     Raises:
         ArgumentError: an option has no effect in this way, or a value is wrong.
@@ -108,7 +108,7 @@ def tiles_of(
 def prepared(
     loaded: "LoadedNetwork", settings: "Settings", **options: Any
 ) -> tuple["nn.Module", "Settings", dict[str, str]]:
-    """Return the network that runs, the settings with its training size, and what runs, in words.
+    """Return the network to run, its complete settings, and a description.
 
     Args:
         loaded: the original.

@@ -1,4 +1,4 @@
-"""Where the statistics of each converted module come from: windows of its map, or crops."""
+"""Sources of the statistics of converted modules: windows of the map, or crops."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ class Sources:
         return None if self.by_pattern or self.by_kind else self.otherwise
 
     def source(self, path: str, operations: Sequence[Global]) -> Source:
-        """The source of the statistics of the module at a path that runs these operations."""
+        """Return the source of statistics of the module at a path."""
         above = {each for o in operations for each in ancestors(o.path)} | {*ancestors(path)}
         for pattern, source in self.by_pattern:
             if _matches(pattern, above):
