@@ -1,4 +1,4 @@
-"""`Settings`: how a network restores images, as `tune` recommends it and `restore` reads it.
+"""Settings of a restoration, which `tune` writes and `restore` reads.
 
 A file of settings is a JSON object whose keys are the attributes of `Settings`, and "format"::
 
