@@ -24,9 +24,10 @@ WayOption = Annotated[
     Way | None,
     typer.Option(
         "--way",
-        help="windows (TLC), crops or auto (a mixture) convert the network: its global operations "
-        "take their statistics from there. full runs the original on the whole image, stitch on "
-        f"blended tiles of the train size.  [dim]\\[default: {DEFAULT_WAY}][/dim]",
+        help="windows (TLC), crops and auto convert the network: its global operations take their "
+        "statistics from windows of the map, from crops of the image, or from both. full runs the "
+        "original network on the whole image, stitch on blended tiles of the train size.  "
+        f"[dim]\\[default: {DEFAULT_WAY}][/dim]",
         rich_help_panel="Local operations (TLC)",
     ),
 ]
@@ -35,7 +36,7 @@ Stride = Annotated[
     typer.Option(
         "--stride",
         metavar="CROPS",
-        help="Most distance between crops that give statistics, in crops.  "
+        help="Largest distance between the crops of statistics, as a multiple of their size.  "
         "[dim]\\[default: 1][/dim]",
         rich_help_panel="Local operations (TLC)",
     ),
@@ -45,8 +46,8 @@ SettingsFile = Annotated[
     typer.Option(
         "--settings",
         metavar="FILE",
-        help="Read options from a file that [bold]glocal tune[/bold] wrote; others on the command "
-        "line replace them.",
+        help="Read options from a file written by [bold]glocal tune[/bold]; options on the command "
+        "line take precedence.",
         rich_help_panel="Files",
         show_default=False,
     ),
@@ -64,7 +65,7 @@ def chosen(
     blend: Any,
     **options: Any,
 ) -> "Settings":
-    """Return the settings of a file with those of the command line, if they fit together.
+    """Return the settings of a file combined with those of the command line.
 
     Raises:
         ArgumentError: an option has no effect in this way, or a value is wrong.
@@ -108,7 +109,7 @@ def tiles_of(
 def prepared(
     loaded: "LoadedNetwork", settings: "Settings", **options: Any
 ) -> tuple["nn.Module", "Settings", dict[str, str]]:
-    """Return the network that runs, the settings with its training size, and what runs, in words.
+    """Return the network to run, its complete settings, and a description.
 
     Args:
         loaded: the original.

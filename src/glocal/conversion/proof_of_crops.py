@@ -1,4 +1,4 @@
-"""Proves that converted modules take statistics from crops as the original computes them.
+"""Prove that converted modules take from crops the statistics of the original.
 
 A network that has run on a crop runs on that crop again with the recorded statistics, as if they
 were those of four crops around it. Interpolated between equal values they are the same, so the

@@ -1,4 +1,4 @@
-"""Where the statistics of each converted module come from: windows of its map, or crops."""
+"""Sources of the statistics of converted modules: windows of the map, or crops."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Runs a converted network twice: on crops, which give the statistics, and on the whole image."""
+"""Run a converted network twice: on crops for statistics, and on the whole image."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ __all__ = ["TwoPasses", "run_twice", "two_passes_of"]
 
 
 def run_twice(model: nn.Module, crop: Size, stride: float) -> None:
-    """Make a converted network, whose modules take statistics from crops, run in two passes.
+    """Make a converted network with statistics from crops run in two passes.
 
     Args:
         model: is changed in place.
@@ -97,7 +97,7 @@ def _image_of(args: Any, kwargs: Any) -> Tensor:
 
 
 def _cut(arguments: Any, image: Tensor, places: list[tuple[slice, slice]]) -> Any:
-    """Arguments for crops: maps cut out and stacked, other tensors of a batch repeated."""
+    """Return arguments for crops: maps are cut out and stacked, others repeated."""
     batch, size = image.shape[0], image.shape[-2:]
 
     def cut(t: Tensor) -> Tensor:

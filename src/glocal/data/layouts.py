@@ -1,4 +1,4 @@
-"""Layouts of published data sets: the folders of their degraded and target images.
+"""Layouts of published data sets: folders of degraded and target images.
 
 The layouts follow the releases and the copies distributed with MPRNet, Restormer and NAFNet. Folder
 names match case-insensitively. The given folder may also be the parent of the test images (`GoPro`

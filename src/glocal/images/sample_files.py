@@ -1,4 +1,4 @@
-"""Decode and encode images that may exceed memory, as uncompressed samples on disk.
+"""Decode and encode images that may exceed memory, as raw samples on disk.
 
 A file is decoded once, row by row, so a damaged file is rejected before any work is done. Colour
 and alpha are stored in separate sample files, in which any part can be read or written.

@@ -1,4 +1,4 @@
-"""The allocator of glibc: keep freed memory for the next layer, or return it to the system.
+"""Settings of glibc's allocator: keep freed memory, or return it to the system.
 
 By default glibc returns large freed blocks at once, and every layer's output then costs a page
 fault for each 4 KiB: a third to two thirds of the time of a network on a photograph on a CPU.

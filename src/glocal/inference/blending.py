@@ -1,4 +1,4 @@
-"""Overlapping tiles that are blended: crop-and-stitch, for networks that are not local."""
+"""Crop-and-stitch: overlapping, blended tiles for networks that are not local."""
 
 import math
 import warnings
@@ -17,13 +17,13 @@ from glocal.texts import size_text
 __all__ = ["FALLBACK_TILES", "blended", "blended_sizes"]
 
 FALLBACK_TILES = (1024, 512, 256)
-"""Sides of blended tiles, tried in turn when the whole image does not fit into memory."""
+"""Sides of blended tiles to try in turn when the whole image does not fit into memory."""
 
 
 def blended_sizes(
     size: Size, given: Size | None, max_pixels: float, overlap: int | float | None
 ) -> list[Size]:
-    """Sizes of blended tiles to be tried in turn, the first being the given one or the image's.
+    """Return the sizes of blended tiles to try in turn.
 
     Warns if the whole image does not fit into memory.
 
@@ -43,7 +43,7 @@ def blended_sizes(
         warnings.warn(
             f"memory is too small for {size_text(size)} pixels at once: using blended tiles of "
             f"{size_text(first)}. Global operations of the network see one tile only, so the "
-            "result is not that of the whole image; that of a converted network would be",
+            "result is not that of the whole image; convert the network with localize to get it",
             GlocalWarning,
             stacklevel=3,
         )
@@ -58,19 +58,21 @@ def blended(
     blend: Blend,
     progress: Progress | None,
 ) -> Tensor:
-    """The restored image from overlapping tiles: smaller ones, then the CPU, if memory runs out.
+    """Restore an image in overlapping tiles that are blended.
+
+    If memory runs out, it continues in smaller tiles, then on the CPU.
 
     Args:
         runner: of the network; it is left on the CPU if another device runs out of memory.
         image: (b, c, h, w).
-        sizes: of tiles, to be tried in turn; the size of the image means one tile.
+        sizes: sizes of tiles to try in turn; the size of the image means one tile.
         overlap: least overlap, as in `overlap_pixels`.
         blend: how the tiles become one image.
-        progress: called with (tiles done, tiles in all).
+        progress: called with (tiles done, total number of tiles).
 
     Raises:
-        GlocalError: not even the smallest tile fits into memory, on the CPU either.
-        ArgumentError: tiles cannot overlap as wanted, or their results do not fit together.
+        GlocalError: the smallest tile does not fit into memory, even on the CPU.
+        ArgumentError: the tiles cannot have this overlap, or their results do not fit together.
     """
     whole = image.shape[-2], image.shape[-1]
     grids = {

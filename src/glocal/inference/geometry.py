@@ -32,11 +32,11 @@ __all__ = [
 
 Blend: TypeAlias = Literal["linear", "mean", "cut"]
 BLENDS: tuple[Blend, ...] = get_args(Blend)
-"""How overlapping tiles become one image, see `AxisTiles.weights`."""
+"""How overlapping tiles are combined, see `AxisTiles.weights`."""
 
 
 def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
-    """First pixels of the fewest tiles that cover an axis and overlap by ``overlap`` or more.
+    """Return the first pixels of the fewest tiles that cover an axis and overlap.
 
     The tiles are evenly spaced from border to border; an axis no longer than a tile has one.
 
@@ -74,14 +74,14 @@ class AxisTiles:
     starts: list[int]
 
     def weights(self, scale: int, blend: Blend = "linear") -> list[Tensor]:
-        """The weight of each pixel of each tile, float64; the weights of a pixel add up to 1.
+        """Return the weight of each pixel of each tile, float64; they sum to 1 per pixel.
 
-        "linear": triangles, so that neighbours fade into each other; "mean": all alike; "cut": a
-        pixel is taken from the tile in which it is farthest from the border.
+        "linear" uses triangles, so that neighbours fade into each other; "mean" uses equal weights;
+        "cut" takes a pixel from the tile in which it is farthest from the border.
 
         Args:
-            scale: of the network: pixels of the result for one of the image.
-            blend: how tiles become one image.
+            scale: of the network: pixels of the result for each pixel of the image.
+            blend: how tiles are combined.
         """
         length = self.length * scale
         ramp = torch.arange(1, length + 1, dtype=torch.float64)
@@ -102,7 +102,7 @@ class AxisTiles:
 
 
 def overlap_pixels(overlap: int | float | None, tile: int) -> int:
-    """Pixels of an overlap that may be a fraction of the tile; None is an eighth of it.
+    """Return an overlap in pixels, from a fraction of the tile or None (an eighth).
 
     >>> overlap_pixels(32, 256), overlap_pixels(0.5, 256), overlap_pixels(None, 256)
     (32, 128, 32)
@@ -145,7 +145,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of an image: its core and a halo, whose result is thrown away.
+    """A part of an image: its core and a halo, whose result is discarded.
 
     Attributes:
         rows, columns: along both axes.
@@ -187,7 +187,7 @@ class Tile:
 
 
 def halo_span(start: int, stop: int, size: int, halo: int) -> Span:
-    """The core [start, stop) with its halo, from and to multiples of `ALIGN` or the border.
+    """Return the core [start, stop) with its halo, aligned to `ALIGN` or the border.
 
     >>> halo_span(64, 128, size=300, halo=32)
     Span(core_start=64, core_stop=128, start=0, stop=192)
@@ -196,7 +196,7 @@ def halo_span(start: int, stop: int, size: int, halo: int) -> Span:
 
 
 def halo_spans(size: int, length: int, halo: int) -> list[Span]:
-    """The fewest tiles of an axis, of at most ``length`` pixels, with cores evenly long.
+    """Return the fewest tiles of an axis, at most ``length`` long, with even cores.
 
     Cores meet at multiples of `ALIGN`, so that a network that halves the image again and again
     halves the tile at the same pixels.
@@ -230,7 +230,7 @@ def halo_tiles(size: Size, tile_size: Size, halo: int) -> tuple[Tile, ...]:
 
 
 def best_tile_size(size: Size, halo: int, max_pixels: float) -> Size | None:
-    """The size of tiles, of at most ``max_pixels``, with which the network reads the least in all.
+    """Return the tile size with which the network reads the fewest pixels in total.
 
     >>> best_tile_size((1000, 4000), halo=64, max_pixels=1_000_000)
     (1000, 960)
@@ -257,7 +257,7 @@ def best_tile_size(size: Size, halo: int, max_pixels: float) -> Size | None:
 
 
 def split_tile(tile: Tile, size: Size, halo: int) -> tuple[Tile, Tile] | None:
-    """A tile as two, split across the longer side of its core; None if the core is too small."""
+    """Split a tile across the longer side of its core; None if too small."""
     rows, columns = tile.rows, tile.columns
     across = rows.core_stop - rows.core_start < columns.core_stop - columns.core_start
     span, length = (columns, size[1]) if across else (rows, size[0])

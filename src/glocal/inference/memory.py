@@ -1,4 +1,4 @@
-"""Memory: the peak of a call, what is free, and the share of that a network may use."""
+"""Memory: peak of a call, free memory, and the budget of a network."""
 
 import gc
 import threading
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 BUDGET_SHARE = 0.6
-"""Share of the free memory, or of what a limit leaves, that a network may use: large tiles need up
+"""Share of the free memory, or of the rest of a limit, that a network may use: large tiles need up
 to 37 % more than small parts show when the process keeps freed memory in blocks, and pages of
 mapped files count as well."""
 
@@ -36,20 +36,20 @@ _RESET_PEAK = "5"
 
 @dataclass
 class Peak:
-    """The most memory that was in use at any moment.
+    """Peak memory use of a call.
 
     Attributes:
-        mib: increase over what was in use before, in MiB; None until the end, and where it cannot
-            be measured.
+        mib: increase over the memory in use before, in MiB; None until the end, and where it
+            cannot be measured.
     """
 
     mib: float | None = None
 
 
 class _Measurement:
-    """A lock between measurements of the process and allocating work in other threads.
+    """A lock between memory measurements and work that allocates in other threads.
 
-    Any amount of work may run at once, and no measurement while any runs.
+    Any number of threads may allocate at once, but none during a measurement.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ _measurement = _Measurement()
 
 
 def allocating() -> AbstractContextManager[None]:
-    """A ``with`` for work that allocates beside a network, such as decoding the next image.
+    """Context for work that allocates while a network runs, such as decoding.
 
     The work waits while another thread measures the memory of the process, and that thread waits
     for the work.
@@ -127,7 +127,7 @@ def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes that a network needs, as a line over the pixels that it reads at once.
+    """Memory need of a network in bytes, linear in the pixels that it reads at once.
 
     >>> need = MemoryNeed.through((1000, 5000), (3000, 9000))
     >>> need, need.max_pixels(11_000)
@@ -143,7 +143,7 @@ class MemoryNeed:
 
     @classmethod
     def through(cls, *measured: tuple[int, float]) -> "MemoryNeed":
-        """The line through one or two measured (pixels, bytes); it never falls or goes below 0."""
+        """Return the line through one or two measured (pixels, bytes) pairs."""
         pixels, taken = max(measured)
         fewer, less = min(measured) if len(measured) > 1 else (0, 0.0)
         per_pixel = max(0.0, (taken - less) / (pixels - fewer))
@@ -153,12 +153,12 @@ class MemoryNeed:
         return cls(fixed, per_pixel)
 
     def max_pixels(self, memory: float) -> float:
-        """Pixels that fit into ``memory`` bytes."""
+        """Return the number of pixels that fit into ``memory`` bytes."""
         return max(0.0, memory - self.fixed) / max(self.per_pixel, 1e-9)
 
 
 def memory_budget(device: torch.device, memory: int | None, reserved: int) -> float | None:
-    """Bytes that a network may use; None if nothing is known about the memory.
+    """Return the bytes that a network may use; None if the free memory is unknown.
 
     Args:
         device: where the network runs.
@@ -172,14 +172,14 @@ def memory_budget(device: torch.device, memory: int | None, reserved: int) -> fl
 
 
 def free_memory(device: torch.device | str = "cpu", limit: int | None = None) -> int | None:
-    """Bytes that can be allocated now; None if that is unknown.
+    """Return the bytes that can be allocated now; None if that is unknown.
 
     On CUDA, the free memory of the device and the unused memory of torch's allocator. On the CPU
     of a Linux machine, the memory available to new work (MemAvailable, see proc(5)), or less if a
     control group allows less.
 
     Args:
-        device: where they are to be allocated.
+        device: where to allocate.
         limit: bytes that the process may use in all on the CPU, or its tensors on another device,
             instead of all that is free. On CUDA existing tensors count.
     """
@@ -206,7 +206,7 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
 
 
 def process_size() -> int:
-    """Bytes of memory that the process uses now.
+    """Return the bytes of memory that the process uses now.
 
     Raises:
         OSError: the system has no /proc.
@@ -245,7 +245,7 @@ def _groups() -> Iterator[int]:
 
 
 def _reset_peak(device: torch.device) -> int | None:
-    """Reset the recorded peak; returns the bytes in use now, or None if there is no such record."""
+    """Reset the recorded peak and return the bytes in use, or None without a record."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)

@@ -1,4 +1,4 @@
-"""`memory_limit`: keep a process whose allocator keeps freed memory below a limit."""
+"""Keep a process below a memory limit although it keeps freed memory."""
 
 import threading
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ __all__ = ["memory_limit"]
 _TRIM_AT = 0.9
 """Share of the limit at which freed memory is first returned to the system."""
 _TRIM_STEP = 1 / 64
-"""Share of the limit by which the process must grow before that is done again."""
+"""Share of the limit by which the process must grow before memory is returned again."""
 _INTERVAL_S = 0.02
-"""Seconds between two looks at the size of the process."""
+"""Seconds between two checks of the size of the process."""
 
 
 @contextmanager
 def memory_limit(device: torch.device, limit: int | None = None) -> Iterator[None]:
-    """Return freed memory to the system whenever the process nears its limit, inside the ``with``.
+    """Return freed memory to the system, inside the ``with``, near the memory limit.
 
     A process that keeps freed memory (`glocal.inference.allocator`) keeps it in blocks that may be
     too small for the next layer, and so grows beyond what it uses at any moment. Memory in use is

@@ -14,8 +14,8 @@ __all__ = ["Tiles", "TilesLike", "as_tiles"]
 class Tiles:
     """How an image is divided into tiles, see `glocal.restore`.
 
-    A network that was converted as a whole runs on tiles with a *halo*, which is thrown away: the
-    result is that of the whole image. Any other network, and a converted one if `overlap` or
+    A fully converted network runs on tiles with a *halo*, which is discarded: the result is that of
+    the whole image. Any other network, and a converted one if `overlap` or
     `blend` is given, runs on overlapping tiles that are *blended*.
 
     >>> Tiles(512, halo=64)
@@ -25,8 +25,8 @@ class Tiles:
         size: of a tile in pixels, halo included: a side or (height, width). "auto" is the whole
             image if memory suffices, else the largest tile that fits. None tries the whole image
             first.
-        halo: pixels at each border of a tile that are thrown away. Measured on the image by
-            default, so that every pixel is that of the whole image up to 1/255.
+        halo: pixels to discard at each border of a tile. By default it is measured on the image, so
+            that every pixel equals that of the whole image to within 1/255.
         overlap: least overlap of blended tiles, in pixels or, as a float below 1, as a fraction of
             the tile; an eighth of the tile by default.
         blend: "linear" (the default) fades neighbouring tiles into each other, "mean" averages

@@ -1,4 +1,4 @@
-"""`plan`: the tiles of an image, a pure function of sizes, measurements and options."""
+"""Plan the tiles of an image: a pure function of sizes, measurements and options."""
 
 from dataclasses import dataclass, field
 
@@ -19,10 +19,10 @@ from glocal.texts import size_text
 __all__ = ["BOUND", "MAX_HALO_WINDOWS", "Reach", "TilePlan", "plan"]
 
 BOUND = 1 / 255
-"""How much a pixel of a tiled result may differ from the untiled one."""
+"""Maximum difference between a pixel of a tiled result and of the untiled one."""
 
 MAX_HALO_WINDOWS = 3
-"""The widest halo that is considered, in windows of the network."""
+"""Widest halo to consider, in windows of the network."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class TilePlan:
         size: (height, width) of the image.
         tile_size: (height, width) that the network reads at most.
         halo: of each tile, in pixels.
-        doubt: why the result may not be that of the whole image up to `BOUND`; "" if it is, as
-            far as was measured.
+        doubt: why the result may differ from that of the whole image by more than `BOUND`; empty if
+            the measurement shows no such difference.
         resolutions: at which the network has grids of windows.
         tiles: the tiles, row by row; each pixel of the image is in one core.
 

@@ -1,4 +1,4 @@
-"""`Settings`: how a network restores images, as `tune` recommends it and `restore` reads it.
+"""Settings of a restoration, which `tune` writes and `restore` reads.
 
 A file of settings is a JSON object whose keys are the attributes of `Settings`, and "format"::
 
@@ -10,7 +10,7 @@ A file of settings is a JSON object whose keys are the attributes of `Settings`,
       "stride": 2.0
     }
 
-Keys that are left out have their default. Sizes are a side or [height, width], in pixels.
+Missing keys have their default. Sizes are a side or [height, width], in pixels.
 """
 
 import json
@@ -52,8 +52,8 @@ class Settings:
         output: index of the output to take, for networks that return several.
         window: of operations on windows, a side or (height, width) in input pixels; by default
             that of `localize`. For "windows" and "auto".
-        stride: most distance between crops, in crops; by default that of `localize`. For "crops"
-            and "auto".
+        stride: largest distance between crops, as a multiple of their size; by default that of
+            `localize`. For "crops" and "auto".
         keep_global: module paths, or patterns such as "encoder.*", to leave global.
         allow_global: leave operations global that cannot be converted. This and `keep_global`
             are for the ways that convert.

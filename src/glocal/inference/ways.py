@@ -22,9 +22,9 @@ __all__ = [
 Way: TypeAlias = Literal["full", "windows", "crops", "stitch", "auto"]
 """How a network restores an image that is larger than its training crops.
 
-"full": the original network on the whole image. "windows", "crops" and "auto": the converted
-network, with statistics from there, see `localize`. "stitch": the original network on overlapping
-tiles of the training size, which are blended.
+"full" runs the original network on the whole image. "windows", "crops" and "auto" run the converted
+network, with statistics from windows, from crops, or from both (see `localize`). "stitch" runs the
+original network on overlapping, blended tiles of the training size.
 """
 
 WAYS: tuple[Way, ...] = get_args(Way)

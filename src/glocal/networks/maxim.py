@@ -200,7 +200,7 @@ class MAXIM(nn.Module):
 
 
 def _pad_around(x: Tensor, multiple: int) -> tuple[Tensor, int, int]:
-    """Pad h and w to multiples; also return the number of rows above and columns left.
+    """Pad h and w to multiples; also return the number of rows above, columns left.
 
     The border is reflected, or replicated if the image is too small. The position of the image
     matters: grid cells and blocks start at the padded corner.

@@ -118,7 +118,7 @@ class BlockMixing(nn.Linear):
 
 
 class GatingUnit(nn.Module):
-    """Gates half of the channels by the mixed other half, (b, 2c, h, w) → (b, c, h, w).
+    """Gates half of the channels by the mixed other half of (b, 2c, h, w).
 
     Source: section 3.2 of the paper, after gMLP's spatial gating unit (arXiv 2105.08050).
     """

@@ -1,4 +1,4 @@
-"""The blocks of MAXIM's U-shaped networks: attention, encoder, decoder, bottleneck.
+"""The blocks of MAXIM's U-shaped networks.
 
 Tu, Talebi, Zhang, Yang, Milanfar, Bovik and Li, CVPR 2022, arXiv 2201.02973, sections 3.1 and 3.4.
 Every module takes maps and returns maps, (b, c, h, w), and is named as in the authors' release. The

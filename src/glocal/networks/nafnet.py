@@ -97,7 +97,7 @@ class NAFBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, c, 1, 1))
 
     def forward(self, inp: Tensor) -> Tensor:
-        """Apply the spatial and attention half, then the feed-forward half, both residual."""
+        """Apply the spatial and attention half, then the feed-forward half (residual)."""
         gated = self.sg(self.conv2(self.conv1(self.norm1(inp))))
         spatial = self.dropout1(self.conv3(gated * self.sca(gated)))
         middle = inp + spatial * self.beta
@@ -139,7 +139,7 @@ class BaselineBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, c, 1, 1))
 
     def forward(self, inp: Tensor) -> Tensor:
-        """Apply the spatial and attention half, then the feed-forward half, both residual."""
+        """Apply the spatial and attention half, then the feed-forward half (residual)."""
         active = self.gelu(self.conv2(self.conv1(self.norm1(inp))))
         spatial = self.dropout1(self.conv3(active * self.se(active)))
         middle = inp + spatial * self.beta

@@ -1,4 +1,4 @@
-"""Layer normalisation over the channels of each pixel, shared by several networks."""
+"""Layer normalisation over the channels of each pixel, for several networks."""
 
 import torch
 from torch import Tensor

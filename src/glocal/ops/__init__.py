@@ -1,4 +1,4 @@
-"""Local operations on tensors: each global operation of the field over the window of every pixel.
+"""Local operations on tensors: global operations on the window of each pixel.
 
 This room imports `errors` only, and no model. Its functions are pure. A map is (b, c, h, w);
 `window` is (height, width) in pixels of that map. The window of a pixel is the nearest one inside

@@ -37,7 +37,7 @@ def is_elementwise(func: Any) -> bool:
 
 @cache
 def is_pointwise(func: Any) -> bool:
-    """True for one result, each pixel of which depends on the same pixel of the arguments."""
+    """True for one result whose pixels depend on the same pixels of the arguments."""
     returns = [str(r.type) for r in func._schema.returns]
     out = any(a.is_out for a in func._schema.arguments)
     return is_elementwise(func) and returns == ["Tensor"] and not out

@@ -26,7 +26,7 @@ def local_channel_attention(
     eps: float = 1e-12,
     precision: Precision = "exact",
 ) -> Tensor:
-    """Transposed (channel by channel) attention on overlapping windows, overlaps averaged.
+    """Transposed (channel by channel) attention on overlapping windows, averaged.
 
     In each window, q and k are L2-normalised over its pixels, attention is
     softmax(q kᵀ · temperature) over the channels of k, and the output is attention · v.

@@ -1,4 +1,4 @@
-"""Transposed attention on overlapping windows, in C++ where it is built and in torch elsewhere.
+"""Transposed attention on overlapping windows, in C++ or torch.
 
 No window is ever cut out. The edges of all windows partition the map into cells; a window is a run
 of whole cells. A product over a window is the sum of the products over its cells, so each pixel is
@@ -132,7 +132,7 @@ def _products(q: Tensor, k: Tensor, area: Area) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _parts(x: Tensor, area: Area) -> list[Area]:
-    """An area cut into rows that fit the cache of a CPU; on other devices the whole area."""
+    """Yield rows of an area that fit a CPU's cache; the whole area on other devices."""
     rows, columns = area
     if x.device.type != "cpu":
         return [area]
@@ -143,7 +143,7 @@ def _parts(x: Tensor, area: Area) -> list[Area]:
 
 
 def _pixels_of(x: Tensor, area: Area) -> Tensor:
-    """(..., pixels, c) of an area of a map (..., c, h, w); nothing is transposed in memory."""
+    """Return an area of (..., c, h, w) as (..., pixels, c), without a transpose."""
     part = x[..., *area]
     if x.stride(-3) == 1:
         return part.movedim(-3, -1).flatten(-3, -2)

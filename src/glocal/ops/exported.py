@@ -64,7 +64,7 @@ def window_moments(x: Tensor, window: Sequence[int], groups: int) -> tuple[Tenso
 def instance_norm(
     x: Tensor, window: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    """Instance norm by the statistics of each pixel's window, (b, c, h, w) to (b, c, h, w)."""
+    """Instance norm of (b, c, h, w) by the statistics of each pixel's window."""
     mean, variance = window_moments(x, window, x.shape[1])
     return scale_and_shift((x - mean) * (variance + eps).rsqrt(), weight, bias).to(x.dtype)
 
@@ -106,12 +106,12 @@ def channel_attention(
 
 
 def smaller(size: Any, bound: int) -> Any:
-    """min(size, bound) of a size that a tracer follows: an int, a `SymInt` or a scalar tensor."""
+    """Return min(size, bound) of an int, a `SymInt` or a scalar tensor."""
     return size.clamp_max(bound) if isinstance(size, Tensor) else torch.sym_min(size, bound)
 
 
 def unfold_windows(x: Tensor, window: Size, overlap: Overlap = LEAST) -> Tensor:
-    """`ops.unfold_windows`, with a few rows and columns of windows more: see `_starts`."""
+    """`ops.unfold_windows`, with a few more rows and columns: see `_starts`."""
     rows, columns = (
         _pixels_of_windows(x, d, k, overlap) for d, k in ((-2, window[0]), (-1, window[1]))
     )
@@ -122,7 +122,7 @@ def unfold_windows(x: Tensor, window: Size, overlap: Overlap = LEAST) -> Tensor:
 def fold_windows(
     tiles: Tensor, size: Size, window: Size | None = None, overlap: Overlap = LEAST
 ) -> Tensor:
-    """`ops.fold_windows` of what `unfold_windows` cut with this window, which is required here.
+    """`ops.fold_windows` of the result of `unfold_windows`; `window` is required.
 
     Raises:
         ArgumentError: there is no window.
@@ -154,7 +154,7 @@ def fold_windows(
 
 
 def blend_weights(like: Tensor, window: Size, overlap: Overlap) -> Tensor | None:
-    """Weight of each pixel of a window where windows overlap, (h, w); None if all are equal.
+    """Return the weight of each pixel of a window, (h, w); None if all are equal.
 
     Args:
         like: a tensor of the device and dtype of the weights.
@@ -197,6 +197,6 @@ def _numbers(x: Tensor, dim: int, step: int) -> Tensor:
 
 
 def _length(x: Tensor, dim: int, window: int) -> tuple[Tensor, Tensor]:
-    """Length of an axis and of a window clipped to it, as scalar tensors, which tracers follow."""
+    """Return the length of an axis and of a window clipped to it, as scalar tensors."""
     size = torch.arange(1, x.shape[dim] + 1, device=x.device)[-1]
     return size, size.clamp_max(window)

@@ -1,4 +1,4 @@
-"""How the windows of a map are computed: in eager mode, by operators, or for an exporter.
+"""Forms of window computation: eager, by operators, and for exporters.
 
 `windows_of` is where the form of an operation is chosen; all forms have the same methods.
 """
@@ -38,7 +38,7 @@ class Windows(Protocol):
         """Sum over each window of (b, c, h, w), which accumulates in the dtype of x."""
 
     def means(self, x: Tensor, channels: int = 1) -> Tensor:
-        """Sum over each window ÷ pixels ÷ channels, where x is a sum of that many channels."""
+        """Sum over each window ÷ pixels ÷ channels; x is a sum of that many channels."""
 
     def maxima(self, x: Tensor) -> Tensor:
         """Maximum over each window."""
@@ -49,7 +49,7 @@ class Windows(Protocol):
     def instance_norm(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> Tensor | None:
-        """The instance norm in one pass, or None if there is no such form for these tensors."""
+        """Return the instance norm in one pass, or None without such a form."""
 
     def as_map(self, values: Tensor) -> Tensor:
         """A map that broadcasts against the pixels, from what the other methods return."""
@@ -99,7 +99,7 @@ def covers_map(window: Size, x: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class _EagerWindows:
-    """Windows of a map whose size is a number: one value per window, by C++ or by torch.
+    """Windows of a map of known size: one value per window, by C++ or torch.
 
     Where any kind of derivative is wanted, torch computes and records every operation: operators of
     `torch.library` have no forward-mode derivative and no batching rule.

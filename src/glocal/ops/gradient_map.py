@@ -50,7 +50,7 @@ class GradientMap(WindowMap):
 
 
 def _is_small(t: Tensor) -> bool:
-    """True for a tensor without pixels: one value per channel, weights of 1×1 convolutions."""
+    """True for a tensor without pixels, such as a value per channel."""
     return t.ndim < 3 or t.shape[-2:] == (1, 1)
 
 

@@ -1,4 +1,4 @@
-"""Values of windows interpolated to the pixels between, as products with a matrix of weights."""
+"""Interpolate window values to pixels, as products with a matrix of weights."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ __all__ = [
 
 
 def window_of_pixel(axis: AxisWindows, device: torch.device) -> Tensor:
-    """Index of the window of each pixel, (size,); a fraction for a pixel between two windows."""
+    """Return the window index of each pixel, (size,); fractional between two windows."""
     if axis.centres:
         centres = torch.tensor(axis.centres, dtype=torch.float64)
         pixels = torch.arange(axis.size, dtype=torch.float64)
@@ -29,21 +29,27 @@ def window_of_pixel(axis: AxisWindows, device: torch.device) -> Tensor:
 
 
 def interpolation_weights(axis: AxisWindows, like: Tensor) -> Tensor:
-    """(size, count): the weight of each window's value in each pixel's; rows sum to 1."""
+    """Return the weights (size, count) of window values at pixels; rows sum to 1."""
     number = torch.arange(axis.count, device=like.device)
     distance = (window_of_pixel(axis, like.device)[:, None] - number).abs()
     return (1 - distance).clamp_min(0).to(like.dtype)
 
 
 def along_rows(values: Tensor, weights: Tensor) -> Tensor:
-    """(..., rows, windows) to (..., rows, w) by weights (w, windows), in the same memory format."""
+    """Interpolate (..., rows, windows) to (..., rows, w) by weights (w, windows).
+
+    The memory format stays the same.
+    """
     if channels_last(values):
         return (weights @ values.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     return values @ weights.mT
 
 
 def down_columns(weights: Tensor, x: Tensor) -> Tensor:
-    """(..., windows, w) to (..., rows, w) by weights (rows, windows), in the same memory format."""
+    """Interpolate (..., windows, w) to (..., rows, w) by weights (rows, windows).
+
+    The memory format stays the same.
+    """
     if not channels_last(x):
         return weights @ x
     rows = x.permute(0, 2, 3, 1)

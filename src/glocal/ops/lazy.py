@@ -1,4 +1,4 @@
-"""The statistics of `glocal.ops` for converted modules: lazy maps where no gradient is wanted.
+"""The statistics of `glocal.ops` as lazy maps, for converted modules.
 
 Each function takes the arguments of its namesake in `glocal.ops` and returns the same values.
 Without gradients the result is a `WindowMap`, which stores one value per window and looks like the

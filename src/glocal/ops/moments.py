@@ -42,14 +42,14 @@ def moments_by_means(
 
 
 def global_moments(x: Tensor, groups: int, correction: int = 0) -> tuple[Tensor, Tensor]:
-    """Mean and variance over the whole map and groups of channels, 2 × (b, groups, 1, 1)."""
+    """Return mean and variance of the whole map and groups, 2 × (b, groups, 1, 1)."""
     wide = group_channels(x.to(widest_dtype(x)), groups)
     variance, mean = torch.var_mean(wide, (2, 3, 4), correction=correction)
     return mean[..., None, None], variance[..., None, None]
 
 
 def merge_moments(mean: Tensor, variance: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Moments of groups of channels from those of each channel; no variance is negative.
+    """Merge moments of channels into those of groups; no variance is negative.
 
     Args:
         mean, variance: (b, c, h, w).

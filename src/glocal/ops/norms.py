@@ -60,7 +60,7 @@ def local_group_norm(
     eps: float = 1e-5,
     precision: Precision = "exact",
 ) -> Tensor:
-    """Group norm by the mean and variance of each pixel's window and group of channels.
+    """Group norm by mean and variance of each pixel's window and channel group.
 
     >>> local_group_norm(torch.rand(1, 4, 8, 9), 2, (4, 4)).shape
     torch.Size([1, 4, 8, 9])

@@ -1,4 +1,4 @@
-"""The position of a tile in its image, for operations with a grid of windows over the whole map.
+"""The position of a tile in its image, for operations with a grid of windows.
 
 A statistic has a window around every pixel, so a tile has the same windows as the whole image.
 Operations that mix pixels have few windows, evenly spaced from border to border of the map; in a
@@ -161,7 +161,7 @@ def placed(placement: Placement) -> Iterator[None]:
 
 @contextmanager
 def recorded_grids() -> Iterator[set[tuple[int, int]]]:
-    """Collect (axis, length) of every map that has a grid of windows, inside the ``with``."""
+    """Collect (axis, length) of every map with a grid of windows, in the context."""
     context = _Context(None)
     token = _context.set(context)
     try:
@@ -171,7 +171,7 @@ def recorded_grids() -> Iterator[set[tuple[int, int]]]:
 
 
 def whole_of(axis: int, length: int) -> Whole | None:
-    """The axis of the whole map, given the length of this one; None if this is the whole map."""
+    """Return the axis of the whole map, given the length of a tile's map, or None."""
     context = _context.get()
     if context is None:
         return None

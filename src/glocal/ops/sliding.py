@@ -1,4 +1,4 @@
-"""Sums and other combinations over windows, by runs of doubling length, and their adjoints.
+"""Sums and other reductions over windows by runs of doubling length; adjoints.
 
 Nothing is subtracted and no window's result contains a term from outside it, so the rounding error
 grows with log(window) and not with the size of the image.
@@ -56,7 +56,7 @@ def slide(x: Tensor, length: int, dim: int, combine: Combine) -> Tensor:
 
 
 def over_windows(x: Tensor, window: Size, combine: Combine) -> Tensor:
-    """Combine the pixels of every window inside the map: (..., h - kh + 1, w - kw + 1)."""
+    """Combine the pixels of each window inside: (..., h - kh + 1, w - kw + 1)."""
     return slide(slide(x, window[0], -2, combine), window[1], -1, combine)
 
 
@@ -98,7 +98,7 @@ def _sum_every(x: Tensor, window: Size, scale: float) -> Tensor:
 def _sum_on_grid(
     x: Tensor, window: Size, axes: tuple[AxisWindows, AxisWindows], scale: float
 ) -> Tensor:
-    """Sum over windows on a grid; each block of pixels between their edges is summed once."""
+    """Sum over windows on a grid, summing each block between their edges once."""
     steps = (axes[0].step, axes[1].step)
     # The pixel at which the first window begins, and the number of blocks in all windows together.
     first, count = zip(
@@ -119,7 +119,7 @@ def _sum_on_grid(
 
 
 def _by_strips(f: Callable[[Tensor], Tensor], x: Tensor, dim: int) -> Tensor:
-    """f(x), in strips along a dim that f does not change: their temporaries fit the cache."""
+    """Compute f(x) in strips that fit the cache, along a dim that f keeps."""
     strip = max(1, STRIP_VALUES * x.shape[dim] // max(1, x.numel()))
     if not is_plain(x) or strip >= x.shape[dim]:
         return f(x)
@@ -219,7 +219,7 @@ def replicate_borders_adjoint(x: Tensor, window: Size) -> Tensor:
 
 
 def sum_windows_adjoint(values: Tensor, window: Size) -> Tensor:
-    """Add the windows that hold each pixel, (..., h - kh + 1, w - kw + 1) to (..., h, w).
+    """Sum the windows that contain each pixel to (..., h, w).
 
     The adjoint of `sum_windows`.
     """

@@ -92,7 +92,7 @@ def local_moments(
     correction: int = 0,
     precision: Precision = "exact",
 ) -> tuple[Tensor, Tensor]:
-    """Mean and variance over the window of each pixel and over each group of channels.
+    """Mean and variance over each pixel's window and each group of channels.
 
     >>> import torch
     >>> mean, variance = local_moments(torch.tensor([[[[1.0, 3.0, 3.0, 5.0]]]]), (1, 2))

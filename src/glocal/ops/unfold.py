@@ -55,7 +55,7 @@ def unfold_windows(x: Tensor, window: Size, overlap: Overlap = LEAST) -> Tensor:
 def fold_windows(
     tiles: Tensor, size: Size, window: Size | None = None, overlap: Overlap = LEAST
 ) -> Tensor:
-    """The map that `unfold_windows` cut into these windows, blended where they overlap.
+    """Undo `unfold_windows`: return the map, blended where windows overlap.
 
     >>> x = torch.rand(2, 3, 6, 9)
     >>> torch.equal(fold_windows(unfold_windows(x, (6, 6)), (6, 9)), x)

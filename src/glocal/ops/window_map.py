@@ -135,7 +135,7 @@ class WindowMap(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run an aten operation on the values of windows, piece by piece, or on the full map."""
+        """Run an aten operation on window values, piece by piece, or on the full map."""
         kwargs = kwargs or {}
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         maps = [t for t in tensors if isinstance(t, WindowMap)]
@@ -207,7 +207,7 @@ def values_of(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
 
 
 def values_like(x: Tensor, other: Tensor) -> Tensor:
-    """The values of a map at the windows of another map, which `values_of(other)` has.
+    """Return the values of a map at the windows of another map.
 
     Args:
         x: a map (..., h, w); a plain one has the value of each window at the window's own pixel.
@@ -226,7 +226,7 @@ def values_like(x: Tensor, other: Tensor) -> Tensor:
 
 
 def _keeps_pixels(func: Any, args: tuple[Any, ...]) -> bool:
-    """True if each pixel of the result depends on the same pixel of the first argument only."""
+    """True if a pixel of the result depends on that pixel of the first argument only."""
     aten = torch.ops.aten
     if not args or not isinstance(args[0], WindowMap):
         return False
@@ -240,7 +240,7 @@ def _keeps_pixels(func: Any, args: tuple[Any, ...]) -> bool:
 def _meet(
     func: Any, args: Any, kwargs: Any, tensors: list[Tensor], into: Tensor | None = None
 ) -> Tensor:
-    """A pointwise operation on pixels and lazy maps, without a full map of the latter.
+    """Run a pointwise operation on pixels and lazy maps without expanding these.
 
     Args:
         func, args, kwargs: the operation.
@@ -284,7 +284,7 @@ def _part(
 
 
 def _result_of(func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Tensor:
-    """Memory for the result of a pointwise operation, in the format of its largest argument."""
+    """Allocate the result of a pointwise operation, in its largest argument's format."""
     shape = torch.broadcast_shapes(*(t.shape for t in tensors))
     empty, nothing = tree_map_only(Tensor, _emptied, (args, kwargs))
     dtype = func(*empty, **nothing).dtype

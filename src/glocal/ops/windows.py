@@ -1,4 +1,4 @@
-"""Window arithmetic: positions of windows, tiles and cells on a map of a given size.
+"""Window arithmetic: positions of windows, tiles and cells on a map.
 
 Pure functions of integers, without tensors. Most of them handle one axis. Sizes are in pixels of
 the map in question; pairs are (height, width).
@@ -92,7 +92,7 @@ class AxisWindows:
         return slice(self.before, self.before + (self.count - 1) * self.step + 1, self.step)
 
     def runs(self) -> list[tuple[slice, slice, int]]:
-        """Runs of pixels before, on and after the windows: pixels, windows, number of pixels.
+        """Return runs of pixels before, on and after the windows.
 
         >>> AxisWindows(size=6, count=3, before=2).runs()[0]
         (slice(0, 2, None), slice(0, 1, None), 2)
@@ -158,7 +158,7 @@ def as_size(value: int | tuple[int, int], name: str) -> Size:
 
 
 def scale_window(feature: Size, window: Size, train: Size) -> Size:
-    """The window on a feature map in pixels of that map, from the window in input pixels.
+    """Return the window in pixels of a feature map, from the window in input pixels.
 
     It is window / train of the feature map, rounded down as in the official code, at least 1 pixel.
     Source: TLC (arXiv 2112.04491), section 4.
@@ -178,12 +178,12 @@ def scale_window(feature: Size, window: Size, train: Size) -> Size:
 
 
 def covers(window: Size, size: Size) -> bool:
-    """True if the window covers the whole map, so that the local operation is the global one."""
+    """True if the window covers the map: the local operation is then the global one."""
     return window[0] >= size[0] and window[1] >= size[1]
 
 
 def start_of(pixel: int, window: int, size: int) -> int:
-    """First pixel of the window of a pixel: centred on the pixel, shifted inside the map.
+    """Return the first pixel of a pixel's window: centred, shifted inside the map.
 
     An even window extends one pixel further to the right than to the left.
 
@@ -195,7 +195,7 @@ def start_of(pixel: int, window: int, size: int) -> int:
 
 
 def starts(size: int, window: int, share: float = 0.0, *, axis: int | None = None) -> list[int]:
-    """Starts of the fewest windows that cover an axis and overlap by a share of their size.
+    """Return starts of the fewest windows that cover an axis and overlap by a share.
 
     The steps are equal, except that the last window is shifted inside the border. With a share of
     0 there are ceil(size / window) windows: the grid of the official transposed attention.
@@ -220,7 +220,7 @@ def starts(size: int, window: int, share: float = 0.0, *, axis: int | None = Non
 
 
 def _starts_on(whole: Whole, size: int, window: int, share: float) -> list[int]:
-    """Starts of the whole map's windows inside a tile of it, and of one window at each border.
+    """Return starts of the whole map's windows in a tile, and of one at each border.
 
     A window at a border of the tile that is not one of the whole map gives wrong results near that
     border; they are in the halo, which is cut off.
@@ -232,7 +232,7 @@ def _starts_on(whole: Whole, size: int, window: int, share: float) -> list[int]:
 
 
 def stride(window: int, share: float) -> int:
-    """Largest distance between the starts of windows that overlap by a share of their size.
+    """Return the largest distance of window starts for an overlap by a share.
 
     >>> stride(256, 0.5), stride(1, 0.9)
     (128, 1)
@@ -241,7 +241,7 @@ def stride(window: int, share: float) -> int:
 
 
 def cells(size: int, window: int, *, axis: int | None = None) -> list[tuple[int, int]]:
-    """The cells [start, stop) into which the edges of the windows of `starts` cut an axis.
+    """Return the cells [start, stop) between the edges of the windows of `starts`.
 
     Each window is a run of whole cells.
 
@@ -267,6 +267,6 @@ def membership(size: int, window: int, *, axis: int | None = None) -> list[list[
 
 
 def areas(size: Size, window: Size) -> list[tuple[slice, slice]]:
-    """Rows and columns of the cells of a map, row by row; by `starts`, so also on tiles."""
+    """Return rows and columns of the cells of a map, row by row, even on tiles."""
     rows, columns = (cells(size[i], window[i], axis=i) for i in (0, 1))
     return [(slice(*r), slice(*s)) for r in rows for s in columns]

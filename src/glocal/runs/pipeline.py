@@ -103,7 +103,7 @@ class _InTurn(Executor):
 
 
 class _Run:
-    """One run; its state belongs to the calling thread, a thread fills in its `_Work`."""
+    """One run; the calling thread owns its state, threads fill in their `_Work`."""
 
     def __init__(self, items: Iterable[Any], stages: _Stages, limits: Limits, usage: Usage) -> None:
         self._stages, self._limits, self._usage = stages, limits, usage

@@ -1,4 +1,4 @@
-"""Deep copies of modules that share what cannot be copied: locks, generators, streams, files.
+"""Deep copies of modules that share objects without copies, such as locks.
 
 `copy.deepcopy` raises an error for such a value, and for a tensor that autograd computed (the
 weight of `torch.nn.utils.weight_norm` after a call). It also spends most of its time on the empty
@@ -111,7 +111,7 @@ def _copies_itself(kind: type) -> bool:
 
 
 def _copied_object(value: Any, kind: Any, memo: Memo, tensor: Callable[[Tensor], Tensor]) -> Any:
-    """Copy an object by its state, or as `copy.deepcopy` does; itself if neither works."""
+    """Copy an object by its state or by `copy.deepcopy`; return itself if both fail."""
     try:
         reduced = None if hasattr(kind, "__deepcopy__") else value.__reduce_ex__(4)
         own_state = hasattr(kind, "__setstate__")

@@ -51,7 +51,7 @@ class Scan:
     other_paths: dict[str, Size] = field(default_factory=dict)
 
     def other_path(self, path: str) -> Size | None:
-        """An input size at which a module, with those in it, runs other operations, if any."""
+        """Return an input size at which a module runs other operations, or None."""
         found = (size for each, size in self.other_paths.items() if path in ancestors(each))
         return next(found, None)
 

@@ -217,7 +217,7 @@ def _listed(value: Any) -> list[int]:
 
 
 def _padded(read: _OneMap) -> Effect:
-    """Padding by a constant is a margin; padding by a share of the map moves its pixels."""
+    """Handle padding: a constant is a margin, a share of the map moves its pixels."""
     key = "pad" if read.call.name == "constant_pad_nd" else "padding"
     pads = [list(call.arguments[key]) for call in read.calls]
     new = dict(read.places)

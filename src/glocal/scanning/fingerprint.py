@@ -72,7 +72,7 @@ def _seen_from(value: Any, names: dict[int, int]) -> Any:
 
 
 def value_key(value: object) -> object:
-    """Return a key that is equal for equal values; the identity of what cannot be compared."""
+    """Return a key that is equal for equal values; else the identity of the value."""
     return _Keys().value(value)
 
 
@@ -90,7 +90,7 @@ class _Same:
 
 
 class _Keys:
-    """Keys of the parts of one value; a part that occurs again has its number as its key."""
+    """Keys of the parts of one value; a repeated part has its number as key."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}

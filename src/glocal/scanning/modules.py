@@ -1,4 +1,4 @@
-"""Copies of module trees that share parameters, and replacement of modules in them."""
+"""Copy module trees that share parameters, and replace modules in them."""
 
 import contextlib
 import itertools
@@ -101,7 +101,7 @@ def without_contents(
 
 
 def fill(old: types.FunctionType, new: types.FunctionType, copied: Callable[[Any], Any]) -> None:
-    """Give `new` from `without_contents` the cells, defaults and attributes of `old`, copied."""
+    """Copy the cells, defaults and attributes of a function to its empty copy."""
     for held, cell in zip(old.__closure__ or (), new.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # a cell that is empty in `old`, too
             cell.cell_contents = copied(held.cell_contents)
@@ -122,7 +122,7 @@ def drop_hooks(model: nn.Module) -> nn.Module:
 
 
 def weight_hooks(module: nn.Module) -> list[tuple[str, Any]]:
-    """Return the hooks that compute a weight before each call of a module, and its name.
+    """Return the hooks that compute a weight before each call, with its name.
 
     Old-style `weight_norm`, `spectral_norm` and pruning of `torch.nn.utils` work by such hooks.
     They belong to what the module computes, as other hooks do not.
@@ -157,7 +157,7 @@ def ancestors(path: str) -> list[str]:
 def replace(
     root: nn.Module, old: nn.Module, new: nn.Module, references: References | None = None
 ) -> nn.Module:
-    """Replace `old` by `new` wherever modules below `root` refer to it; returns the root.
+    """Replace `old` by `new` in all modules below `root`; return the root.
 
     The root is `new` if `old` was the root. Containers, bound methods, partials, objects and
     functions that the modules store, and that `clone` copied, refer to `new`, too.
@@ -178,7 +178,7 @@ def replace(
 
 
 class _Replaced:
-    """The forward of a module that was replaced; nothing in the network should call it."""
+    """The forward of a replaced module: the network must not call it."""
 
     def __init__(self, name: str) -> None:
         self.name = name

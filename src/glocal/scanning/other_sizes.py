@@ -45,7 +45,7 @@ Names = dict[str, list[str]]
 
 
 def sizes_to_compare(first: Size) -> Iterator[Sequence[Size]]:
-    """Groups of input sizes: one size of each is enough, the first that the network takes.
+    """Return groups of input sizes; the first size that runs stands for its group.
 
     >>> [group[0] for group in sizes_to_compare((64, 64))]
     [(2125, 2311), (37, 23), (128, 128)]
@@ -96,7 +96,7 @@ class OtherSizes:
         self._copy: _Copy | None = None
 
     def difference(self, make_args: Callable[[str | None], tuple[Any, ...]]) -> Difference | None:
-        """What differs with arguments of another size; None if the network does not take them."""
+        """Return what differs at another size; None if the network does not run there."""
         if self._copy is not None:  # a network that stores values may run otherwise now
             found = self._difference(make_args, self._copy)
             if found is not None and not found.modules:
@@ -210,7 +210,7 @@ def _name(name: str, pad: Sequence[int] | None, pointwise: bool) -> str:
 def _run_blocks_once(
     model: nn.Module, recorder: _NameRecorder, results: dict[Any, Any], skipped: set[str]
 ) -> None:
-    """Let blocks return what a block of the same configuration returned for such inputs."""
+    """Let blocks reuse results of blocks of the same configuration and input shapes."""
     kinds = _kinds(model)
     for path, module in model.named_modules():
         if not path or not module._modules or isinstance(module, torch.jit.ScriptModule):
@@ -222,7 +222,7 @@ def _run_blocks_once(
 
 
 class _Once:
-    """Runs a forward, or returns tensors like those that it returned for such inputs before."""
+    """Runs a forward, or returns tensors like its result for inputs of these shapes."""
 
     def __init__(
         self,
@@ -259,7 +259,7 @@ def _spec(leaf: Any) -> Any:
 
 
 def _kinds(model: nn.Module) -> dict[int, int]:
-    """By id of a module, a number that modules of equal code and plain attributes share."""
+    """Return a number for each module, shared by equal code and plain attributes."""
     numbers: dict[Any, int] = {}
     made: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""Where the pixels of a tensor lie in the image: mirrored, shifted, or a part of it.
+"""Positions of a tensor's pixels in the image: mirrored, shifted, or cropped.
 
 A call that returns a map may still combine pixels that are far apart: it adds the map to its
 mirror image, or to its other half. So the place of each tensor is tracked along each axis

@@ -1,4 +1,4 @@
-"""Record the aten operations that run, with the function, module and source line of each."""
+"""Record the aten operations of a run, with function, module and source line."""
 
 import functools
 import sys
@@ -27,7 +27,7 @@ _NETWORKS = _PACKAGE / "networks"
 
 @dataclass(frozen=True)
 class Ref:
-    """A reference to a tensor that a call reads: its shape, and the calls that made it.
+    """A tensor that a call reads: its shape and the calls that made it.
 
     Attributes:
         shape: its shape.
@@ -90,7 +90,7 @@ _EXITS = frozenset(["numpy", "array", "tolist", "dlpack"])
 
 
 class _FunctionNames(TorchFunctionMode):
-    """Tracks the outermost torch function that runs: the one that the network's source calls."""
+    """Tracks the outermost torch function, which the network's source calls."""
 
     def __init__(self, leaves_torch: Callable[[str, Any], None] = lambda name, args: None) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ def _name(function: Any) -> str:
 
 
 def operation_name(function: Any) -> str:
-    """The aten name of an operator overload, without the overload and the in-place underscore.
+    """Return the aten name of an operator, without overload and in-place underscore.
 
     >>> operation_name(torch.ops.aten.relu_.default)
     'relu'
@@ -220,7 +220,7 @@ def operation_name(function: Any) -> str:
 
 
 def source_line() -> str:
-    """The line of the network's source that calls the current operation, as "file.py:12".
+    """Return the line of the network's source that calls the operation, "file.py:12".
 
     Call it in the `__torch_dispatch__` of a mode. The result is empty if only modules of torch
     call the operation.

@@ -1,4 +1,4 @@
-"""References to modules outside `_modules`: in containers, bound methods, closures and objects.
+"""References to modules in containers, bound methods, closures and objects.
 
 A network may call a module through a plain list, a dict, a `functools.partial`, a stored
 `module.forward`, or a function that wraps it. `copy.deepcopy` copies all of these but functions,
@@ -27,7 +27,7 @@ def reaches(value: object, targets: set[int]) -> bool:
 
 
 def functions_that_reach(model: nn.Module) -> list[types.FunctionType]:
-    """The functions among the attributes and hooks of a network that refer to its modules."""
+    """Return the functions in attributes and hooks that refer to a network's modules."""
     targets = {id(module) for module in model.modules()}
     functions = [f for f in walk(model) if isinstance(f, types.FunctionType)]
     return [f for f in functions if any(reaches(held, targets) for held in _held_by(f))]

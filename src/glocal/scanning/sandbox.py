@@ -70,7 +70,7 @@ def track_modules(
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Pause Python's cyclic garbage collector, for code that makes many objects and few cycles.
+    """Pause Python's garbage collector, for code with many objects and few cycles.
 
     The collector visits all objects again and again while a scan records its calls: without it
     the scan of Restormer takes a third less time.
@@ -86,7 +86,7 @@ def no_collection() -> Iterator[None]:
 
 @contextmanager
 def keep_random_state() -> Iterator[None]:
-    """Restore the random states of Python, NumPy and torch, on all devices, after the block."""
+    """Restore the random states of Python, NumPy and torch after the block."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     python, numpy = random.getstate(), np.random.get_state()
     try:

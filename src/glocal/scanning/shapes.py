@@ -1,4 +1,4 @@
-"""Results of operations on tensors without values, computed once for each kind of arguments.
+"""Results of operations on tensors without values, computed once per signature.
 
 The blocks of a network repeat the same operations on the same shapes, and torch computes many
 result shapes in Python: an addition on the meta device takes 0.4 ms, a bilinear resize 20 ms.
@@ -28,7 +28,10 @@ class _UnknownError(Exception):
 
 
 class ShapeMemo:
-    """Runs aten operations; repeated ones on the meta device return a new tensor of known shape."""
+    """Runs aten operations, and repeated ones on the meta device only once.
+
+    A repeated one returns a new tensor of the known shape.
+    """
 
     def __init__(self) -> None:
         self._made: dict[Any, Any] = {}

@@ -73,7 +73,7 @@ class Trace:
 
     @cached_property
     def by_module(self) -> dict[str, list[int]]:
-        """By path of a module, the indices of the calls of its code and of the modules in it."""
+        """Return by module path the indices of the calls in the module."""
         found: dict[str, list[int]] = {}
         for index, call in enumerate(self.calls):
             for path in ancestors(call.path):
@@ -151,7 +151,7 @@ def _eager() -> AbstractContextManager[Any]:
 def trace_graph(
     graph: fx.Graph, make: Callable[[fx.Node], tuple[tuple[int, ...], torch.dtype]]
 ) -> tuple[Trace, dict[fx.Node, Any]]:
-    """Run a captured graph on fake tensors; the path of a call is the name of its node.
+    """Run a captured graph on fake tensors; a call's path is the name of its node.
 
     Args:
         graph: aten operations on tensors and sizes.

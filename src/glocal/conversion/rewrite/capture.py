@@ -1,4 +1,4 @@
-"""Captures a block of a network as a graph of aten operations and finds what is global in it.
+"""Capture a block as a graph of aten operations, and find what is global in it.
 
 Above 300 lines: an export, the modules that are exported and how the graph is read go together.
 """
@@ -98,7 +98,7 @@ def _export(
     lines: Sequence[str] = (),
     other_path: bool = False,
 ) -> tuple[ExportedProgram, Guards]:
-    """Export a module for every height, width and, unless it has one image, batch size.
+    """Export a module for every height, width and, except for one image, batch size.
 
     Args:
         other_path: as in `capture`; where the code then pads, that path is captured.
@@ -158,7 +158,7 @@ def _export(
 
 
 def _in_need_of_padding(given: TensorInput, shape: Sequence[int]) -> list[int]:
-    """Return the shape of a tensor with maps whose sides are multiples of nothing common."""
+    """Return the shape of a tensor for an image size that is no usual multiple."""
     runs = zip(*given.shapes, strict=True)
     return [n + 5 if role(sizes) else n for n, sizes in zip(shape, runs, strict=True)]
 
@@ -248,7 +248,7 @@ class _Alone(nn.Module):
         return result
 
     def _forget_weights(self) -> None:
-        """Delete the weights that hooks compute: an exporter refuses what is stored in a run."""
+        """Delete the weights that hooks compute: exporters refuse values stored in a run."""
         for module in self.block.modules():
             for name, _ in weight_hooks(module):
                 vars(module).pop(name, None)

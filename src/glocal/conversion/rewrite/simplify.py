@@ -51,7 +51,7 @@ def _erase_unused(node: Any) -> None:
 
 
 def _number(node: Any) -> Any:
-    """Return the number, or the node of the number, of which a tensor is full; None if of none."""
+    """Return the number, or its node, that fills a tensor, or None."""
     while isinstance(node, fx.Node) and is_view(node) and operation(node) not in _JOINS:
         node = node.args[0]
     if not isinstance(node, fx.Node) or operation(node) != "full":
@@ -60,7 +60,7 @@ def _number(node: Any) -> Any:
 
 
 def _is_like(node: fx.Node, value: Any) -> bool:
-    """True if a value is a tensor of the shape and the floating-point type of the result."""
+    """True if a value is a tensor of the shape and dtype of the result."""
     given = value.meta.get("val") if isinstance(value, fx.Node) else None
     result = node.meta["val"]
     return (

@@ -1,4 +1,4 @@
-"""Local forms of statistics: what a value per image looks like once it is a value per window."""
+"""Local forms of statistics: from one value per image to one per window."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -53,7 +53,7 @@ class StatisticForm:
 
 
 def expands(block: Block, node: fx.Node, forms: Mapping[fx.Node, StatisticForm]) -> bool:
-    """True if a node copies one statistic to every pixel, which its local form needs not.
+    """True if a node copies a statistic to every pixel: its local form need not.
 
     Args:
         node: reads a statistic.
@@ -152,7 +152,7 @@ def _runs_on_map(
 
 
 def _without_pixels(block: Block, node: fx.Node, axes: str) -> tuple[int, ...]:
-    """Return the shape without the first dim, with 1 for the dims that follow these axes."""
+    """Return the shape without the first dim, with 1 for dims that follow these axes."""
     where = block.map_dims(node) if axes == "HW" else None
     return tuple(
         1 if set(role(product(dim))) & set(axes) or (where and place in where[:2]) else size

@@ -75,7 +75,7 @@ class LocalSpectralAttention(Local):
 
 
 def _alone(conv: nn.Module) -> bool:
-    """True for a convolution of which a part may run: no hook looks at it, zeros pad it."""
+    """True for a convolution that may run on a part of a map: zero padding, no hook."""
     hooked = conv._forward_hooks or conv._forward_pre_hooks
     return type(conv) is nn.Conv2d and not hooked and conv.padding_mode == "zeros"
 

@@ -1,4 +1,4 @@
-"""Products of transposed attention in C++, for float32 on a CPU, over many areas of a map at once.
+"""Products of transposed attention in C++, over many areas of a float32 map.
 
 Where the library is not available, `glocal.ops` computes the same with torch, one area after
 another; the tests compare the two.
@@ -41,7 +41,7 @@ def takes(*maps: Tensor) -> bool:
 
 
 def products(q: Tensor, k: Tensor, areas: Sequence[Area]) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the pixels of each area: q kᵀ (areas, b, heads, c, c), q² and k² (..., c)."""
+    """Return q kᵀ (areas, b, heads, c, c), q² and k² (..., c), summed over areas."""
     library = _library()
     assert library is not None
     shape = (len(areas), *q.shape[:3])
@@ -84,7 +84,7 @@ def _memory(x: Tensor) -> tuple[int, ctypes.Array[ctypes.c_ssize_t]]:
 def _geometry(
     areas: Sequence[Area], *maps: Tensor
 ) -> tuple[int, int, int, bool, ctypes.Array[ctypes.c_ssize_t], int, int]:
-    """(batch, heads, channels, True if channels are last, edges, number of areas, threads)."""
+    """Return batch, heads, channels, channels-last flag, edges, areas and threads."""
     batch, heads, c = maps[0].shape[:3]
     last = all(_is_last(x) for x in maps)
     bounds = [n for area in areas for side in area for n in (side.start, side.stop)]

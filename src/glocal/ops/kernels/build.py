@@ -1,4 +1,4 @@
-"""Compile the C++ sources of this folder into shared libraries, one for each processor variant.
+"""Compile the C++ sources into shared libraries, one per processor variant.
 
 Installing glocal from a checkout or an sdist runs this through the build hook; running this file
 does it again. It uses the standard library alone, because the hook and ``make kernels`` load it by

@@ -53,7 +53,7 @@ class Kernels:
 
 @cache
 def library(signatures: Signatures) -> ctypes.CDLL | None:
-    """The library in use, with the argument types of these functions; None without one."""
+    """Return the library in use, with the argument types of these functions, or None."""
     loaded = kernels().library
     for function, arguments in signatures if loaded else ():
         getattr(loaded, function).argtypes = arguments
@@ -62,7 +62,7 @@ def library(signatures: Signatures) -> ctypes.CDLL | None:
 
 @cache
 def kernels() -> Kernels:
-    """Load the library that ``GLOCAL_KERNELS`` names, or else the fastest for this processor.
+    """Load the library that ``GLOCAL_KERNELS`` names, by default the fastest.
 
     Raises:
         ArgumentError: ``GLOCAL_KERNELS`` has an unknown value, or names a variant that is not
@@ -148,7 +148,7 @@ def _open(variant: str) -> tuple[ctypes.CDLL | None, str]:
 
 
 def _share_threads(loaded: ctypes.CDLL) -> bool:
-    """Run a library on the threads of torch's OpenMP runtime; False if torch has none.
+    """Run a library on torch's OpenMP threads; return False if torch has none.
 
     The runtime is looked up through the torch library that depends on it, so that it is torch's
     own even where the process has several.

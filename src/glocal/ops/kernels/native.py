@@ -1,4 +1,4 @@
-"""Window operations in C++, for float32 on a CPU, where they are many times faster than torch.
+"""Window operations in C++ on float32 maps, many times faster than torch.
 
 Where the library is not available, `glocal.ops` computes the same with torch; the tests compare
 the two.
@@ -45,7 +45,7 @@ def available(x: Tensor, window: Size) -> bool:
 
 
 def takes(x: Tensor) -> bool:
-    """True if C++ takes the tensor: a float32 map (b, c, h, w), contiguous or channels last."""
+    """True if C++ accepts the tensor: a float32 map, contiguous or channels last."""
     return (
         is_plain(x)
         and x.dtype == torch.float32
@@ -57,7 +57,7 @@ def takes(x: Tensor) -> bool:
 
 
 def window_sums(x: Tensor, window: Size, scale: float = 1.0) -> Tensor:
-    """`scale` times the sum over each window inside the map, (b, c, h - kh + 1, w - kw + 1)."""
+    """Return `scale` · the sum over each window, (b, c, h - kh + 1, w - kw + 1)."""
     library = _library()
     assert library is not None
     (kh, kw), (h, w) = window, x.shape[-2:]
@@ -99,7 +99,7 @@ def block_sums(x: Tensor, first: Size, block: Size, count: Size) -> Tensor:
 
 
 def multiply(x: Tensor, values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> Tensor:
-    """Multiply each pixel of a map by the value of its window, interpolated where needed.
+    """Multiply each pixel of a map by the interpolated value of its window.
 
     Args:
         x: (b, c, h, w).
@@ -133,7 +133,7 @@ def normalise(
     weight: Tensor | None,
     bias: Tensor | None,
 ) -> Tensor:
-    """(x - mean) · scale · weight + bias, with mean and scale of windows, interpolated.
+    """Return (x - mean) · scale · weight + bias, interpolating mean and scale.
 
     Args:
         x: (b, c, h, w).
@@ -167,7 +167,7 @@ def normalise(
 def instance_norm(
     x: Tensor, window: Size, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    """Instance norm by the statistics of each pixel's window; weight and bias (c,) or both None."""
+    """Instance norm by each pixel's window; weight and bias are (c,) or both None."""
     library = _library()
     assert library is not None
     out = torch.empty_like(x)
@@ -188,7 +188,7 @@ def instance_norm(
 
 
 def moments(x: Tensor, window: Size) -> tuple[Tensor, Tensor]:
-    """Mean and variance over each window inside, 2 × (b, c, h - kh + 1, w - kw + 1), float64."""
+    """Return mean and variance of windows, float64 (b, c, h - kh + 1, w - kw + 1)."""
     library = _library()
     assert library is not None
     (kh, kw), (h, w) = window, x.shape[-2:]
@@ -209,7 +209,7 @@ def _places(axes: tuple[AxisWindows, AxisWindows], x: Tensor) -> list[Tensor]:
 
 @lru_cache(maxsize=256)
 def _places_along(axis: AxisWindows) -> tuple[Tensor, Tensor]:
-    """For each pixel of an axis its window, int64, and the weight of the next, float32."""
+    """Return the window of each pixel, int64, and the weight of the next, float32."""
     with torch.inference_mode(False):
         place = window_of_pixel(axis, torch.device("cpu")).double()
         window = place.floor()
@@ -227,13 +227,13 @@ def _format(x: Tensor) -> torch.memory_format:
 
 
 def _shape(x: Tensor) -> tuple[int, int, int, int]:
-    """(images, rows, columns, channels) with adjacent channels; planes count as images if not."""
+    """Return images, rows, columns, channels; contiguous planes count as images."""
     b, c, h, w = x.shape
     return (b * c, h, w, 1) if x.is_contiguous() else (b, h, w, c)
 
 
 def _block(window: Size) -> int:
-    """Rows of a block, of which a window holds at least 4; 0 for windows of fewer than 4 rows."""
+    """Return the rows of a block, at least 4 per window; 0 for windows of fewer rows."""
     return next((n for n in (16, 8, 4, 2, 1) if window[0] >= 4 * n), 0)
 
 

@@ -24,6 +24,6 @@ def wants_gradient(x: Tensor) -> bool:
 
 
 def is_transformed(x: Tensor) -> bool:
-    """True inside a transform of `torch.func`, and for a tensor with a forward-mode tangent."""
+    """True inside a `torch.func` transform, and for a tensor with a tangent."""
     wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(x)
     return wrapped or unpack_dual(x).tangent is not None

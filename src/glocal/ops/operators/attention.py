@@ -70,7 +70,7 @@ def _window_products(
     schema="(Tensor matrices, Tensor v, int[] window, bool averaged) -> Tensor",
 )
 def _window_mix(matrices: Tensor, v: Tensor, window: Sequence[int], averaged: bool) -> Tensor:
-    """Multiply the channels of each pixel by the sum of its windows' matrices, or the average.
+    """Multiply each pixel's channels by the sum or mean of its windows' matrices.
 
     Args:
         matrices: (windows, b, heads, c, c) of the windows of `_window_products`.
@@ -160,7 +160,7 @@ def _products_gradients(
     to_squares_k: Tensor,
     rest: tuple[Sequence[int], bool],
 ) -> tuple[Tensor, Tensor]:
-    """The derivative of `_window_products` by q and k, applied to gradients of its results."""
+    """Return the gradients of q and k from those of `_window_products`' results."""
     to_q, to_k = (
         _window_mix(matrices, other, *rest) + _window_mix(torch.diag_embed(2 * squares), own, *rest)
         for matrices, squares, own, other in (

@@ -22,7 +22,7 @@ def like_second(_: Tensor, x: Tensor, *__: Any) -> Tensor:
 
 
 def save(*positions: int) -> Callable[..., None]:
-    """A function that saves the tensors at these positions, and all arguments but tensors."""
+    """Return a function that saves tensors at these positions and other arguments."""
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(*(inputs[i] for i in positions))

@@ -1,4 +1,4 @@
-"""Operators of statistics over windows and of the instance norm; see `glocal.ops.operators`."""
+"""Operators of window statistics and instance norm; see `glocal.ops.operators`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -52,7 +52,7 @@ def window_sums(x: Tensor, window: Sequence[int]) -> Tensor:
     schema="(Tensor x, int[] window) -> Tensor",
 )
 def _window_sums_adjoint(x: Tensor, window: Sequence[int]) -> Tensor:
-    """The adjoint of `window_sums`: each pixel sums the values of the windows that hold it."""
+    """The adjoint of `window_sums`: each pixel sums the windows that contain it."""
     _, inside = clipped(x, window)
     return sum_windows_adjoint(replicate_borders_adjoint(x, inside), inside).contiguous()
 
@@ -66,7 +66,7 @@ def _window_sums_adjoint(x: Tensor, window: Sequence[int]) -> Tensor:
     schema="(Tensor x, int[] window) -> Tensor",
 )
 def window_maxima(x: Tensor, window: Sequence[int]) -> Tensor:
-    """Maximum over the window of each pixel, (b, c, h, w) to (b, c, h, w), in any dtype.
+    """Maximum over the window of each pixel of (b, c, h, w), in any dtype.
 
     Where pixels tie for the maximum, the first of them has the whole derivative.
     """
@@ -107,7 +107,7 @@ def _window_maxima_backward(gradient: Tensor, x: Tensor, window: Sequence[int]) 
     schema="(Tensor x, int[] window, int groups) -> (Tensor, Tensor)",
 )
 def window_moments(x: Tensor, window: Sequence[int], groups: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance over the window of each pixel and over each group of channels.
+    """Mean and variance over each pixel's window and each group of channels.
 
     Args:
         x: (b, c, h, w), floating point.
