@@ -76,7 +76,11 @@ class _Measured:
 
 
 def measure(
-    runner: ModelRunner, image: TiledImage, window: Size, memory: float | None = None
+    runner: ModelRunner,
+    image: TiledImage,
+    window: Size,
+    memory: float | None = None,
+    least: int | None = None,
 ) -> Reach:
     """Measure a network on an image; no halo if the image or the memory is too small for that.
 
@@ -85,6 +89,7 @@ def measure(
         image: the image.
         window: of the network's local operations, in pixels of the image.
         memory: bytes that the network may use, None if unknown; few make strips shorter.
+        least: the narrowest halo to consider in pixels, one window by default.
     """
     runs: list[_Measured] = []
     try:
@@ -109,21 +114,21 @@ def measure(
     if not runs:
         return Reach(need=need)
     effect = torch.stack([run.effect for run in runs]).amax(0)
-    halo, remaining = _halo(effect, window)
+    halo, remaining = _halo(effect, max(window) if least is None else least)
     return Reach(halo, remaining, need, runs[0].resolutions)
 
 
-def _halo(effect: Tensor, window: Size) -> tuple[int, float]:
+def _halo(effect: Tensor, least: int) -> tuple[int, float]:
     """The narrowest halo beyond which the cut has next to no effect, and the effect that remains.
 
     Args:
         effect: largest difference at each distance from the cut.
-        window: one window is the narrowest halo.
+        least: the narrowest halo in pixels.
     """
     # the largest at this distance or farther
     beyond = effect.nan_to_num(float("inf")).flip(0).cummax(0).values.flip(0)
     # not as far as the end of the strip, beyond which there is nothing to look at
-    least = round_up(max(window))
+    least = round_up(least)
     halos = range(least, max(least, len(beyond) - ALIGN // 2) + 1, ALIGN)
     errors = {halo: float(beyond[min(halo, len(beyond) - 1)]) for halo in halos}
     halo = next((h for h, error in errors.items() if error <= BOUND / SAFETY), max(errors))

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from glocal.errors import GlocalWarning
 from glocal.inference.blending import FALLBACK_TILES, blended, blended_sizes
-from glocal.inference.crop_statistics import with_statistics
+from glocal.inference.geometry import ALIGN
 from glocal.inference.measure import measure, pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import Tiles, TilesLike, as_tiles
 from glocal.inference.plan import TilePlan, plan
-from glocal.inference.run import Progress, TiledImage, run
+from glocal.inference.run import Progress, TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner, eval_mode, is_out_of_memory, model_runner
 from glocal.inference.tensors import AnyImage, as_batch, checked_finite
 from glocal.ops.windows import Size, covers
@@ -116,7 +116,8 @@ def restore(
                     raise
             # outside of the handler, whose traceback would keep the tensors alive
             max_pixels = math.prod(size) / 2
-        tiled = with_statistics(runner, tiled, pixels_that_fit(runner, tiled, budget))
+        fitting = min(max_pixels, pixels_that_fit(runner, tiled, budget))
+        tiled = with_statistics(tiled, runner, math.prod(given) if given else fitting)
         tile_plan = measured_plan(runner, tiled, window, tiles, budget, max_pixels)
         if max_pixels < math.inf:
             warnings.warn(
@@ -155,7 +156,7 @@ def measured_plan(
     found = plan(
         image.size,
         window,
-        measure(runner, image, window, memory),
+        measure(runner, image, window, memory, _least_halo(runner.model)),
         tile_size=tiles.given_size,
         halo=tiles.halo,
         memory=memory,
@@ -173,6 +174,8 @@ def measured_plan(
 def local_window(model: nn.Module, halo: int | None = None) -> Size | None:
     """The window of a network that was converted as a whole, in pixels of the image; else None.
 
+    If all statistics come from crops, it is the crop.
+
     Args:
         model: the network.
         halo: given by a user who thereby says that a network is local by itself; it then counts
@@ -180,8 +183,22 @@ def local_window(model: nn.Module, halo: int | None = None) -> Size | None:
     """
     found = getattr(model, "glocal_plan", None)
     if isinstance(found, Plan) and len(found.with_status("local")) == len(found.rows):
-        return found.window
+        return found.train_size if _only_crops(found) else found.window
     return None if halo is None else (max(1, halo), max(1, halo))
+
+
+def _only_crops(plan: Plan) -> bool:
+    return bool(plan.rows) and all(row.source == "crops" for row in plan.rows)
+
+
+def _least_halo(model: nn.Module) -> int | None:
+    """The narrowest halo to consider; None for one window.
+
+    Statistics from crops are those of the whole image, so that only convolutions cross the border
+    of a tile.
+    """
+    found = getattr(model, "glocal_plan", None)
+    return ALIGN if isinstance(found, Plan) and _only_crops(found) else None
 
 
 def _whole(runner: ModelRunner, source: Tensor, progress: Progress | None) -> Tensor:

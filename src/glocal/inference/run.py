@@ -6,14 +6,16 @@ device, which is that of the `ModelRunner`. The plan itself never changes.
 """
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from glocal.conversion.two_passes import two_passes_of
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.inference.allocator import trim_heap
 from glocal.inference.geometry import Tile
@@ -25,7 +27,7 @@ from glocal.ops.placement import placed
 from glocal.ops.windows import Size
 from glocal.texts import size_text
 
-__all__ = ["Progress", "TileRunner", "TiledImage", "run", "run_tile"]
+__all__ = ["Progress", "TileRunner", "TiledImage", "run", "run_tile", "with_statistics"]
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (tiles done, tiles in all)."""
@@ -46,6 +48,48 @@ class TiledImage:
     size: Size
     convert: Callable[[Tensor], object] = lambda restored: restored
     statistics: CropStatistics | None = None
+
+
+def with_statistics(image: TiledImage, runner: ModelRunner, max_pixels: float) -> TiledImage:
+    """The image with the statistics of its crops, if the network takes them from there.
+
+    Args:
+        image: the image.
+        runner: of the network; it is left on the CPU if another device runs out of memory.
+        max_pixels: that the network may read at once. Fewer if memory runs out.
+
+    Raises:
+        GlocalError: not even one crop fits into memory, on the CPU either.
+    """
+    passes = two_passes_of(runner.model)
+    if passes is None:
+        return image
+    at_once = min(max_pixels, math.prod(image.size)) // math.prod(passes.crop)
+    while True:
+        at_once = max(1, at_once)
+        try:
+            return replace(image, statistics=runner.statistics(image.size, image.read, at_once))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # outside of the handler, whose traceback would keep the tensors alive
+        if runner.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if at_once > 1:
+            at_once //= 2
+        elif runner.device.type == "cpu":
+            raise GlocalError(
+                f"not enough memory for a crop of {size_text(passes.crop)} pixels, the training "
+                "size; use a narrower dtype, or free some memory"
+            )
+        else:
+            warnings.warn(
+                f"not enough memory on {runner.device} for a crop of {size_text(passes.crop)} "
+                "pixels; continuing on the CPU",
+                GlocalWarning,
+                stacklevel=3,
+            )
+            runner.move_to_cpu()
 
 
 def run(

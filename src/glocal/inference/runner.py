@@ -1,14 +1,23 @@
-"""One forward pass of a network: device, eval mode, precision, padding, choice of the output."""
+"""One forward pass of a network: device, eval mode, precision, padding, choice of the output.
+
+A network that takes statistics from crops runs twice. The runner lays out the crops itself, on the
+image that was given, so that a crop has no part of the padding that the whole image needs.
+"""
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from glocal.conversion.two_passes import two_passes_of
 from glocal.errors import ArgumentError, GlocalError
+from glocal.inference.tensors import reflected
+from glocal.ops import crops
+from glocal.ops.windows import Size, covers
 
 __all__ = [
     "ModelRunner",
@@ -63,6 +72,40 @@ class ModelRunner:
         Returns:
             (b, c, s·h, s·w) in float32 or wider on the image's device, and s.
         """
+        passes = two_passes_of(self.model)
+        if passes is None or crops.is_running():
+            return self._restored(image)
+        size = image.shape[-2], image.shape[-1]
+        is_crop = covers(passes.crop, size)
+        at_once = math.prod(size) // math.prod(passes.crop)
+        found = None if is_crop else self.statistics(size, lambda y, x: image[..., y, x], at_once)
+        with crops.running(crops.Recording() if found is None else crops.Replay(found)):
+            return self._restored(image)
+
+    def statistics(
+        self, size: Size, read: Callable[[slice, slice], Tensor], at_once: float
+    ) -> crops.CropStatistics | None:
+        """Statistics from crops of an image; None for a network that takes them from windows.
+
+        Args:
+            size: (height, width) of the image.
+            read: rows and columns of the image, for `restore`.
+            at_once: most crops in a call.
+        """
+        passes = two_passes_of(self.model)
+        if passes is None:
+            return None
+        grid = crops.CropGrid.on(size, passes.crop, passes.stride)
+        runner = replace(self)  # another one, which does not pad crops as other sizes had to be
+        runner.memory_format = self.memory_format
+
+        def run(places: list[tuple[slice, slice]]) -> None:
+            runner.restore(torch.cat([read(*place) for place in places]))
+
+        return crops.gather(grid, max(1, int(at_once)), run)
+
+    def _restored(self, image: Tensor) -> tuple[Tensor, int]:
+        """As `restore`, in the pass that is running."""
         x = image.to(self.device)
         x = x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
         result, scale = self(x.expand(-1, 3, -1, -1) if self.grey_as_colour else x)
@@ -124,7 +167,7 @@ class ModelRunner:
         None if the output is not of a whole multiple of the size.
         """
         height, width = x.shape[-2:]
-        padded = _reflect(_reflect(x, -2, missing[0]), -1, missing[1])
+        padded = reflected(reflected(x, -2, missing[0]), -1, missing[1])
         result = self._choose(self._forward(padded, memory_format))
         if result.ndim != 4 or result.shape[0] != x.shape[0]:
             raise ArgumentError(
@@ -250,13 +293,3 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)
-
-
-def _reflect(x: Tensor, dim: int, missing: int) -> Tensor:
-    """Append ``missing`` rows or columns by reflection, back and forth if the map is shorter."""
-    size = x.shape[dim]
-    if missing == 0:
-        return x
-    period = max(2 * size - 2, 1)
-    index = torch.arange(size + missing, device=x.device) % period
-    return x.index_select(dim, torch.minimum(index, period - index) if size > 1 else index)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glocal.errors import ArgumentError, GlocalWarning
 
-__all__ = ["AnyImage", "as_batch", "checked_finite", "warn_not_finite"]
+__all__ = ["AnyImage", "as_batch", "checked_finite", "reflected", "warn_not_finite"]
 
 AnyImage = TypeVar("AnyImage", Tensor, np.ndarray)
 
@@ -76,3 +76,13 @@ def warn_not_finite() -> None:
         GlocalWarning,
         stacklevel=4,
     )
+
+
+def reflected(x: Tensor, dim: int, missing: int) -> Tensor:
+    """Append ``missing`` rows or columns by reflection, back and forth if the map is shorter."""
+    size = x.shape[dim]
+    if missing == 0:
+        return x
+    period = max(2 * size - 2, 1)
+    index = torch.arange(size + missing, device=x.device) % period
+    return x.index_select(dim, torch.minimum(index, period - index) if size > 1 else index)

@@ -6,6 +6,7 @@ the finished tiles, so that an interrupted run continues. A finished run deletes
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +25,13 @@ from glocal.images.sample_files import (
     encode_file,
     read_header,
 )
-from glocal.inference.crop_statistics import with_statistics
 from glocal.inference.measure import pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import TilesLike, as_tiles
 from glocal.inference.plan import TilePlan
 from glocal.inference.restore import local_window, measured_plan
-from glocal.inference.run import TiledImage, run
+from glocal.inference.run import TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner, device_of, eval_mode, model_runner
 from glocal.inference.tensors import as_batch
 from glocal.ops.placement import Resolution
@@ -146,7 +146,8 @@ def restore_streamed(
             with eval_mode(model, runner.device), torch.inference_mode(), bound:
                 budget = memory_budget(runner.device, memory, 0)
                 fitting = min(pixels_that_fit(runner, image, budget), STREAMED_PIXELS)
-                image = with_statistics(runner, image, fitting)
+                given = tiles.given_size
+                image = with_statistics(image, runner, math.prod(given) if given else fitting)
                 plan = _resumed_plan(work, header.size)
                 if plan is None:
                     within = replace(tiles, size=_within(tiles.given_size, header.size))
