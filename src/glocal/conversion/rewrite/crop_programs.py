@@ -59,7 +59,8 @@ def record_and_replay(block: Block, train_size_of: Callable[[Size], Size]) -> Pr
         TooSmallError: a statistic leaves the block; a larger block may have the programs.
         ConversionError: the block has none; the message says why.
     """
-    for node in block.mixes_images:
+    calls = [n for n in block.graph.nodes if n.op == "call_function" and not is_size(n)]
+    for node in filter(block.mixes_images, calls):
         if operation(node) != "conv2d" or not holds_images(block, node.args[0]):
             raise ConversionError(
                 f"{operation(node)}{line_of(node)} mixes the images of a batch, and crops are a "
