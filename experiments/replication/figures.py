@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from photos import Photo
 
-RED, BLUE, GREEN = "#c0392b", "#1f77b4", "#2e8b57"
+RED, BLUE, GREEN, ORANGE = "#c0392b", "#1f77b4", "#2e8b57", "#d2691e"
 DPI = 110
 plt.rcParams.update(
     {
@@ -31,20 +31,22 @@ def _save(figure: plt.Figure, path: Path) -> None:
 
 
 def windows(
-    panels: Mapping[str, tuple[Sequence[float], NDArray, NDArray, NDArray]], path: Path
+    panels: Mapping[str, tuple[Sequence[float], NDArray, NDArray, NDArray, NDArray]], path: Path
 ) -> None:
-    """Gain over the full image against the window, with the level of crop-and-stitch.
+    """Gain over the full image against the window, with the levels of tiles and crops.
 
     A panel is (window scales, gains (seeds, scales), half-widths of the interval (scales,),
-    gains of crop-and-stitch (seeds,)).
+    gains of crop-and-stitch (seeds,), gains of statistics from crops (seeds,)).
     """
     figure, row = plt.subplots(
         1, len(panels), figsize=(3.0 * len(panels), 2.8), squeeze=False, sharey=True
     )
-    for axes, (title, (scales, gains, half, stitch)) in zip(row[0], panels.items(), strict=True):
+    for axes, (title, panel) in zip(row[0], panels.items(), strict=True):
+        scales, gains, half, stitch, crops = panel
         mean = gains.mean(0)
         axes.axhline(0, color=RED, linewidth=1, label="full image")
         axes.axhline(stitch.mean(), color=GREEN, linestyle="--", label="crop-and-stitch")
+        axes.axhline(crops.mean(), color=ORANGE, linestyle=":", label="statistics from crops")
         axes.fill_between(scales, mean - half, mean + half, color=BLUE, alpha=0.15, linewidth=0)
         for seed in gains:
             axes.plot(scales, seed, color=BLUE, linewidth=0.7, alpha=0.7)

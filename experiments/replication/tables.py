@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from evaluate import DEGRADED, FULL, SCALES, SEAM_WAYS, STITCH, WAYS, tlc
+from evaluate import (
+    COSTLY_WAYS,
+    DEGRADED,
+    FULL,
+    SCALES,
+    SEAM_WAYS,
+    STITCH,
+    WAYS,
+    crops,
+    tlc,
+)
 from jobs import JOBS, Job
 from numpy.typing import NDArray
 from photos import names
@@ -14,6 +24,9 @@ from glocal import StatisticsShift
 from glocal.study.intervals import Interval, interval_of
 
 DEFAULT = tlc(1.5)
+CROPS = crops(1.0)
+LOCAL_WAYS = (*map(tlc, SCALES), CROPS)
+"""What `tune` chooses from."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,14 @@ class Group:
     def gain(self, way: str, over: str = FULL) -> NDArray[np.float64]:
         """Differences in PSNR (seeds, photographs)."""
         return self.of(way) - self.of(over)
+
+    def picked(self) -> NDArray[np.float64]:
+        """PSNR (seeds, photographs) of the local way that is best on the other photographs."""
+        values = np.stack([self.of(way) for way in LOCAL_WAYS])  # (ways, seeds, photographs)
+        means = values.mean(1)
+        others = means.sum(1, keepdims=True) - means
+        chosen = others.argmax(0)
+        return np.stack([values[way, :, i] for i, way in enumerate(chosen)], -1)
 
     def best(self) -> str:
         """The TLC window with the largest mean."""
@@ -117,6 +138,48 @@ def differences(found: list[Group]) -> str:
     return markdown(head, rows)
 
 
+def crop_differences(found: list[Group]) -> str:
+    """Paired differences of statistics from crops in dB, and of the way that `tune` picks."""
+    rows = []
+    for group in found:
+        picked = group.picked() - group.of(STITCH)
+        rows.append(
+            [
+                group.title,
+                interval(group.gain(CROPS)),
+                interval(group.gain(CROPS, DEFAULT)),
+                interval(group.gain(CROPS, STITCH)),
+                ", ".join(f"{mean:+.3f}" for mean in group.gain(CROPS, STITCH).mean(1)),
+                interval(picked),
+                "yes" if picked.mean() >= -0.05 else "**no**",
+            ]
+        )
+    head = [
+        "network",
+        f"{CROPS} − full",
+        f"{CROPS} − {DEFAULT}",
+        f"{CROPS} − crop-and-stitch",
+        "the same by seed",
+        "picked on other photographs − crop-and-stitch",
+        "within 0.05 dB",
+    ]
+    return markdown(head, rows)
+
+
+def costly(results: dict[str, Any]) -> str:
+    """Mean PSNR of costly ways and of the others, on the photographs that have them all."""
+    ways = (FULL, STITCH, *COSTLY_WAYS[:2], CROPS, *COSTLY_WAYS[2:])
+    rows = []
+    for job in JOBS:
+        measured = results.get(job.name, {}).get("photographs", {})
+        photos = [m["psnr_db"] for m in measured.values() if set(ways) <= set(m["psnr_db"])]
+        if photos:
+            means = [np.mean([photo[way] for photo in photos]) for way in ways]
+            title = f"{job.task}, {job.network}, crop {job.crop}"
+            rows.append([title, str(len(photos)), *(f"{mean:.3f}" for mean in means)])
+    return markdown(["network, seed 0", "photographs", *ways], rows)
+
+
 def seams(found: list[Group]) -> str:
     """Mean jump of the error at tile borders, relative to elsewhere."""
     rows = [[group.title, *(f"{v:.3f}" for v in group.seams.mean((0, 1)))] for group in found]
@@ -147,6 +210,9 @@ def verdicts(found: list[Group], statistics: dict[str, StatisticsShift]) -> str:
         text = f"- **{group.title}**: {DEFAULT} {_compared(full)} the full image"
         text += f" ({interval(full)} dB) and {_compared(stitch)} crop-and-stitch"
         text += f" ({interval(stitch)} dB). Best window: {group.best().removeprefix('TLC ')}"
+        from_crops = group.gain(CROPS, STITCH)
+        text += f". With statistics from crops it {_compared(from_crops)} crop-and-stitch"
+        text += f" ({interval(from_crops)} dB)"
         worse = [tlc(s) for s in SCALES if group.gain(tlc(s)).mean() < 0]
         if worse:
             text += f"; below the full image in the mean: {', '.join(worse)}"
@@ -181,7 +247,7 @@ def photographs(found: list[Group]) -> str:
 
 def shown() -> tuple[str, ...]:
     """The methods of the table by photograph."""
-    return (DEGRADED, FULL, STITCH, tlc(1.0), DEFAULT, tlc(2.0))
+    return (DEGRADED, FULL, STITCH, tlc(1.0), DEFAULT, tlc(2.0), CROPS)
 
 
 def shifts(by_network: dict[str, StatisticsShift]) -> str:
