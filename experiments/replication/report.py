@@ -198,8 +198,8 @@ interval over the {held_out} photographs; the range over the seeds is a column o
 
 ### Statistics from crops
 
-"Picked on other photographs" is the way, of all windows and crops, that has the best mean on the nine
-other photographs, as `glocal tune` picks one on other images.
+"Picked on other photographs" is the way, of all windows and crops, that has the best mean on the
+nine other photographs, as `glocal tune` picks one on other images.
 
 {tables.crop_differences(found)}
 
