@@ -197,7 +197,7 @@ def _proven(
 
 
 def _converted(conversion: Conversion, excused: Iterable[str] = ()) -> Converted:
-    """A conversion for its proof, with the paths of modules whose outputs are known to be global.
+    """Return a conversion to prove, with the paths of modules that are global.
 
     Until it takes statistics from crops, a module takes them from windows as large as the crops;
     a module that has none from windows runs global.
@@ -217,7 +217,7 @@ def _converted(conversion: Conversion, excused: Iterable[str] = ()) -> Converted
 
 
 def _without_crops(rows: tuple[Row, ...], reasons: Mapping[str, str]) -> tuple[Row, ...]:
-    """Rows of the plan in which modules that cannot take statistics from crops say so."""
+    """Return the rows, with modules that cannot take statistics from crops."""
 
     def row_of(row: Row) -> Row:
         path = next((path for path in ancestors(row.path) if path in reasons), None)

@@ -1,4 +1,4 @@
-"""Statistics from crops: recorded while a network runs on crops, interpolated over the image.
+"""Statistics recorded on crops and interpolated over the image.
 
 The other source of a statistic beside the windows of a map. A network runs twice. On crops of the
 training size each global operation computes what it did in training, border padding included, and
@@ -47,7 +47,7 @@ Values = tuple[Tensor, ...]
 
 
 def crop_starts(size: int, crop: int, stride: int) -> list[int]:
-    """Starts of the fewest evenly spaced crops along an axis that are at most `stride` apart.
+    """Return starts of the fewest even crops of an axis, at most `stride` apart.
 
     The first and the last touch the border.
 
@@ -209,7 +209,7 @@ class Recording:
         return values
 
     def mix(self, v: Tensor, compute: Callable[[], Tensor]) -> Tensor:
-        """Compute and keep the matrices (b, heads, c, c); returns their product with the pixels."""
+        """Store the matrices (b, heads, c, c); return their product with the pixels."""
         (matrices,) = self.statistic(_size(v), lambda: (compute(),))
         with no_autocast(v.device.type):
             product = matrices.to(v.dtype) @ v.flatten(-2)
@@ -277,7 +277,7 @@ _pass: ContextVar[_Pass | None] = ContextVar("glocal_crops", default=None)
 
 @contextmanager
 def running(which: Recording | Replay) -> Iterator[None]:
-    """Inside the ``with``, operations whose statistics come from crops belong to this pass."""
+    """Context in which operations with statistics from crops belong to this pass."""
     token = _pass.set(which)
     try:
         yield
@@ -314,7 +314,7 @@ def is_replaying() -> bool:
 
 
 def begin_run() -> None:
-    """Begin a run of the network in the current pass, also again after a run that failed."""
+    """Begin a run of the network in the current pass, even after a failed run."""
     _current().begin()
 
 
