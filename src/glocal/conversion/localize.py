@@ -76,7 +76,8 @@ def localize(
             the source by kind of operation ("pools", "norms", "attention") or by pattern of
             module paths ("encoder.*"), which comes first; the rest are on windows. Operations that
             cannot take crops, such as grids, run on windows of the training size.
-        stride: most distance between crops, in crops. 1.0 lays them side by side; 2.0 costs less.
+        stride: largest distance between crops, as a multiple of their size. 1.0 places them side by
+            side; 2.0 takes less time.
         window_scale: window ÷ training size; 1.5 is the paper's.
         window: side or (height, width) of the window in input pixels, instead of `window_scale`.
         window_overlap: how the windows of rewritten operations that mix pixels (grids, spatial

@@ -80,7 +80,7 @@ class CropGrid:
         Args:
             size: (height, width) of the image.
             crop: of a crop, which is cut to the image.
-            stride: most distance between crops, in crops.
+            stride: largest distance between crops, as a multiple of their size.
         """
         rows, columns = (
             tuple(crop_starts(n, k, max(1, round(stride * k))))
