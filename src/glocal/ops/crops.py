@@ -1,9 +1,12 @@
 """Statistics recorded on crops and interpolated over the image.
 
-The other source of a statistic beside the windows of a map. A network runs twice. On crops of the
-training size each global operation computes what it did in training, border padding included, and
-`recorded` keeps the result. On the whole image nothing is computed: `recorded` returns the results
-of the crops, interpolated bilinearly between their centres and constant beyond the outermost ones.
+Crops are the other source of statistics, besides windows of the map. A network runs twice. On crops
+of the training size each global operation computes what it computed in training, border padding
+included, and `recorded` stores the result. On the whole image no statistic is computed: `recorded`
+returns the results of the crops, interpolated bilinearly between their centres and constant beyond
+the outermost ones.
+
+Above 300 lines: both passes, and the grid and the records that they share, are read together.
 
 `forward` of a network takes the image only, so the pass cannot be an argument: a context variable
 holds it, as `placement` holds the position of a tile.
