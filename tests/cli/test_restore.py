@@ -214,7 +214,7 @@ def test_short_memory_is_reported_in_one_line(
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines() == [
         "warning: tiles of 64x64 are too small for a halo of 192 pixels and have one of 0: the "
-        "result may not be that of the whole image",
+        "result may differ from that of the whole image",
         "warning: not enough memory on cpu for 70x90 pixels at once; continuing in tiles, 4 of up "
         "to 64x64 with a halo of 0",
     ]

@@ -79,7 +79,7 @@ def test_a_network_that_reaches_everywhere_has_an_error() -> None:
     means = case(Mean(), stepped(300, 900))
     found = measure(*means, (64, 64))
     assert found.error > BOUND
-    with pytest.warns(GlocalWarning, match="may not be that of the whole image"):
+    with pytest.warns(GlocalWarning, match="may differ from that of the whole image"):
         plan = measured_plan(*means, (64, 64), Tiles((256, 576)), None)
     assert plan.doubt
 

@@ -186,7 +186,7 @@ def test_a_device_without_memory_is_replaced_by_the_cpu(pixels: int) -> None:
 def test_smaller_tiles_in_doubt_give_a_warning() -> None:
     image = photo(1, 3, 200, 512)
     tiles = case(Hungry(cpu=52_000), image, planned(image, 512, doubt="unmeasured"))
-    with pytest.warns(GlocalWarning, match="may not be that of the whole image"):
+    with pytest.warns(GlocalWarning, match="may differ from that of the whole image"):
         restored(*tiles)
 
 

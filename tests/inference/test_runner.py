@@ -134,7 +134,7 @@ def test_outputs_are_chosen() -> None:
 def test_outputs_that_are_no_images_are_refused() -> None:
     with pytest.raises(ArgumentError, match="expected \\(b, c, h, w\\)"):
         restore(nn.Flatten(), photo(3, 8, 8))
-    with pytest.raises(ArgumentError, match="no whole multiple"):
+    with pytest.raises(ArgumentError, match="not a whole multiple"):
         restore(nn.MaxPool2d(2), photo(3, 8, 8))
 
     class Named(nn.Module):

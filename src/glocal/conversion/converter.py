@@ -1,4 +1,4 @@
-"""Makes the global operations of a network local one by one: by a rule, or by rewriting a block.
+"""Make the global operations of a network local, by rules or by rewriting blocks.
 
 Longer than 300 lines: one class holds the state of a conversion.
 """
@@ -55,7 +55,7 @@ Runs = list[Any]
 
 @dataclass(frozen=True)
 class _Form:
-    """The local form that a block is to get: its source, and its window in input pixels."""
+    """The planned local form of a block: source, and window in input pixels."""
 
     source: Source
     window: Size
@@ -111,7 +111,7 @@ class Conversion:
         return found
 
     def run(self, keep: tuple[str, ...]) -> tuple[Row, ...]:
-        """Convert all global operations except those in modules that match the patterns `keep`.
+        """Convert all global operations except those in modules that match `keep`.
 
         Returns:
             the rows of the plan.
@@ -134,7 +134,7 @@ class Conversion:
 
     @property
     def blocks(self) -> dict[str, list[Global]]:
-        """The converted modules by path, with the global operations of the original in each."""
+        """Return the converted modules by path, with the global operations of each."""
         outermost = [p for p in self._replaced if not self._replaced & {*ancestors(p)[1:]}]
         return {path: self._inside(path) for path in sorted(outermost)}
 
@@ -192,7 +192,7 @@ class Conversion:
             return {operation.index: self._row(operation, "global", why)}
 
     def _wanted(self, inside: Sequence[Global]) -> Source:
-        """The source for a module with these operations: crops if all of them are to have it."""
+        """Return the source for a module: crops if all of its operations use crops."""
         for operation in inside:
             together = [o for o in self.scan.operations if o.owner == operation.owner]
             if self.sources.source(operation.path, together) == "windows":
@@ -214,7 +214,7 @@ class Conversion:
     # ---- rules
 
     def _apply_rules(self, operation: Global, problems: list[str]) -> Row | None:
-        """Replace a module around an operation by the first rule that can; None if none can.
+        """Replace a module around an operation by the first rule that can, if any.
 
         Args:
             operation: the operation.
@@ -313,7 +313,7 @@ class Conversion:
     # ---- rewriting
 
     def _rewrite(self, operation: Global) -> dict[int, Row]:
-        """Rewrite the smallest block that contains an operation and all uses of its statistic.
+        """Rewrite the smallest block with an operation and all uses of its statistic.
 
         Returns:
             the rows of all operations in the block.
@@ -410,7 +410,7 @@ class Conversion:
     # ---- blocks
 
     def _runs(self, path: str) -> list[Runs]:
-        """Return the different calls of a module: (args, kwargs) in the three runs of the scan."""
+        """Return the different calls of a module: (args, kwargs) in the three runs."""
         if path not in self._calls:
             calls = zip(*(trace.inputs[path] for trace in self.scan.traces), strict=True)
             self._calls[path] = list({value_key(runs): list(runs) for runs in calls}.values())
@@ -508,7 +508,7 @@ class Conversion:
     # ---- rows
 
     def _window_on(self, feature: Size, source: Source = "windows") -> Size:
-        """Return the window on a map, from the size of the map in the first run of the scan.
+        """Return the window on a map, from the size of the map in the scan's first run.
 
         Statistics from crops are those of a window that is the crop.
         """

@@ -42,7 +42,7 @@ def covers_maps(converted: Converted, size: Size) -> bool:
 
 
 def _window_of(converted: Converted, operations: Sequence[Global]) -> Size:
-    """The smallest window of some operations, in input pixels: grids have that of training."""
+    """Return the smallest window of some operations, in input pixels."""
     if not any(operation.kind in ("grid", "fourier") for operation in operations):
         return converted.window
     height, width = map(min, converted.window, converted.train_size)

@@ -76,7 +76,8 @@ def localize(
             the source by kind of operation ("pools", "norms", "attention") or by pattern of
             module paths ("encoder.*"), which comes first; the rest are on windows. Operations that
             cannot take crops, such as grids, run on windows of the training size.
-        stride: most distance between crops, in crops. 1.0 lays them side by side; 2.0 costs less.
+        stride: largest distance between crops, as a multiple of their size. 1.0 places them side by
+            side; 2.0 takes less time.
         window_scale: window ÷ training size; 1.5 is the paper's.
         window: side or (height, width) of the window in input pixels, instead of `window_scale`.
         window_overlap: how the windows of rewritten operations that mix pixels (grids, spatial
@@ -197,7 +198,7 @@ def _proven(
 
 
 def _converted(conversion: Conversion, excused: Iterable[str] = ()) -> Converted:
-    """A conversion for its proof, with the paths of modules whose outputs are known to be global.
+    """Return a conversion to prove, with the paths of modules that are global.
 
     Until it takes statistics from crops, a module takes them from windows as large as the crops;
     a module that has none from windows runs global.
@@ -217,7 +218,7 @@ def _converted(conversion: Conversion, excused: Iterable[str] = ()) -> Converted
 
 
 def _without_crops(rows: tuple[Row, ...], reasons: Mapping[str, str]) -> tuple[Row, ...]:
-    """Rows of the plan in which modules that cannot take statistics from crops say so."""
+    """Return the rows, with modules that cannot take statistics from crops."""
 
     def row_of(row: Row) -> Row:
         path = next((path for path in ancestors(row.path) if path in reasons), None)

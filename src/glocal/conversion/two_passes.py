@@ -29,7 +29,7 @@ def run_twice(model: nn.Module, crop: Size, stride: float) -> None:
     Args:
         model: is changed in place.
         crop: (height, width) of the crops in input pixels, the training size.
-        stride: most distance between crops, in crops.
+        stride: largest distance between crops, as a multiple of their size.
     """
     vars(model)["forward"] = TwoPasses(model, vars(model).get("forward"), crop, stride)
 

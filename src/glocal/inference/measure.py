@@ -24,26 +24,26 @@ from glocal.ops.windows import Size
 __all__ = ["BYTES_PER_PIXEL", "measure", "pixels_that_fit"]
 
 SAFETY = 20
-"""Where it is measured, a halo must be this much better than `BOUND`, to hold elsewhere too."""
+"""A measured halo must be better than `BOUND` by this factor, to suffice in the whole image."""
 
 MAX_STRIPS = 4
-"""Strips that are measured at most, where the image differs most across the cut."""
+"""Maximum number of strips to measure: those where the image differs most across the cut."""
 
 STRIPS_SHARE = 0.05
-"""Share of a large image's pixels that all strips together may have."""
+"""Maximum share of a large image's pixels in all strips together."""
 
 BYTES_PER_PIXEL = 16 * 1024
-"""More than the published networks need on a CPU (NAFNet-w64 4,400, MPRNet 10,100, Restormer
-14,700): with as much memory for each pixel nothing has to be measured."""
+"""Bytes per pixel, more than the published networks need on a CPU (NAFNet-w64 4,400, MPRNet 10,100,
+Restormer 14,700): an image that fits at this rate is not measured."""
 
 PROBE = 256
-"""Side of the part of an image on which the memory of a pixel is measured."""
+"""Side of the part of an image on which the memory per pixel is measured."""
 
 _NEEDS: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype, int], MemoryNeed]] = (
     WeakKeyDictionary()
 )
-"""Needs measured on small parts, by device, dtype and side. Measuring returns freed memory to the
-system, and the next run is up to a fifth slower because it allocates the memory again."""
+"""Memory needs measured on small parts, by device, dtype and side. Measuring returns freed memory
+to the system, and the next run is up to a fifth slower because it allocates the memory again."""
 
 _ACROSS = 256  # the shorter side of a strip
 _GRID = 6  # positions of strips that are considered along each axis
@@ -51,7 +51,7 @@ _GRID = 6  # positions of strips that are considered along each axis
 
 @dataclass(frozen=True)
 class _Strip:
-    """A part of the image: `length` pixels along an axis, `across` pixels along the other.
+    """A part of the image, `length` along one axis and `across` along the other.
 
     It is cut at pixel `cut` of its length.
     """
@@ -68,7 +68,7 @@ class _Strip:
 
 @dataclass(frozen=True)
 class _Measured:
-    """Measurements of one strip: effect by distance from the cut, memory, resolutions."""
+    """Measurements of one strip: effect by distance from the cut, memory, grids."""
 
     effect: Tensor
     need: MemoryNeed | None
@@ -82,7 +82,7 @@ def measure(
     memory: float | None = None,
     least: int | None = None,
 ) -> Reach:
-    """Measure a network on an image; no halo if the image or the memory is too small for that.
+    """Measure halo, memory and window grids of a network on an image.
 
     Args:
         runner: of the network.
@@ -119,7 +119,7 @@ def measure(
 
 
 def _halo(effect: Tensor, least: int) -> tuple[int, float]:
-    """The narrowest halo beyond which the cut has next to no effect, and the effect that remains.
+    """Return the narrowest sufficient halo, and the effect of the cut beyond it.
 
     Args:
         effect: largest difference at each distance from the cut.
@@ -195,7 +195,7 @@ def _measured(
 
 
 def _places(size: Size, strip: _Strip) -> Iterator[tuple[int, int]]:
-    """Where strips may begin, along their axis and across it; at multiples of `ALIGN`."""
+    """Return where strips may begin, along their axis and across it, on `ALIGN`."""
     free = size[strip.axis] - strip.length, size[1 - strip.axis] - strip.across
     along, across = (
         sorted({each * step // (_GRID - 1) // ALIGN * ALIGN for step in range(_GRID)})
@@ -205,7 +205,7 @@ def _places(size: Size, strip: _Strip) -> Iterator[tuple[int, int]]:
 
 
 def _contrast(image: TiledImage, strip: _Strip, place: tuple[int, int], window: int) -> float:
-    """How much mean and deviation of the image differ on both sides of the cut of a strip."""
+    """Return how much mean and deviation differ between both sides of a strip's cut."""
     begin, middle = place[0], place[0] + strip.cut
     across = slice(place[1], place[1] + strip.across)
     sides = slice(max(begin, middle - window), middle), slice(middle, middle + window)
@@ -218,7 +218,7 @@ def _contrast(image: TiledImage, strip: _Strip, place: tuple[int, int], window: 
 
 
 def pixels_that_fit(runner: ModelRunner, image: TiledImage, memory: float | None) -> float:
-    """Pixels that certainly fit into memory; 0 if not even a small part of the image does.
+    """Return a number of pixels that fits into memory, or 0.
 
     Args:
         runner: of the network.
@@ -232,7 +232,7 @@ def pixels_that_fit(runner: ModelRunner, image: TiledImage, memory: float | None
 
 
 def _need_of_part(runner: ModelRunner, image: TiledImage, memory: float) -> MemoryNeed | None:
-    """Memory for each pixel of the image, measured on a small part unless there is plenty.
+    """Return the memory per pixel, measured on a small part unless there is plenty.
 
     A network is measured once for each device, dtype and side. None if the part does not fit.
     """

@@ -77,7 +77,7 @@ def restore(
         output: index of the output to take, for networks that return several.
         channels: channels that the network takes, 1 or 3; by default read from its convolutions.
             A grey image is repeated for a 3-channel network and the result averaged.
-        progress: called with (tiles done, tiles in all), first with none done.
+        progress: called with (tiles done, total number of tiles), first with 0 done.
         report: called with one line that describes the tiles, if there are several with a halo.
 
     Returns:
@@ -85,8 +85,8 @@ def restore(
         multiplies its height and width by the scale.
 
     Raises:
-        ArgumentError: an argument cannot be used, or the network's output is no image.
-        GlocalError: not even the smallest tiles fit into memory.
+        ArgumentError: an argument is invalid, or the network's output is not an image.
+        GlocalError: the smallest tiles do not fit into memory.
     """
     tiles = as_tiles(tiles)
     source, convert = as_batch(image)
@@ -139,7 +139,7 @@ def measured_plan(
     memory: float | None,
     max_pixels: float = math.inf,
 ) -> TilePlan:
-    """Measure the network on the image and plan the tiles; warns if the result may be inexact.
+    """Measure the network on the image and plan the tiles; warn of inexact results.
 
     Args:
         runner: of the network.
@@ -164,7 +164,7 @@ def measured_plan(
     )
     if found.doubt and len(found.tiles) > 1:
         warnings.warn(
-            f"{found.doubt}: the result may not be that of the whole image",
+            f"{found.doubt}: the result may differ from that of the whole image",
             GlocalWarning,
             stacklevel=3,
         )
@@ -172,7 +172,7 @@ def measured_plan(
 
 
 def local_window(model: nn.Module, halo: int | None = None) -> Size | None:
-    """The window of a network that was converted as a whole, in pixels of the image; else None.
+    """Return the window of a fully converted network in image pixels, or None.
 
     If all statistics come from crops, it is the crop.
 

@@ -30,7 +30,7 @@ from glocal.texts import size_text
 __all__ = ["Progress", "TileRunner", "TiledImage", "run", "run_tile", "with_statistics"]
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (tiles done, tiles in all)."""
+"""Called with (tiles done, total number of tiles)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TiledImage:
 
 
 def with_statistics(image: TiledImage, runner: ModelRunner, max_pixels: float) -> TiledImage:
-    """The image with the statistics of its crops, if the network takes them from there.
+    """Return the image with statistics of its crops, if the network uses them.
 
     Args:
         image: the image.
@@ -136,7 +136,10 @@ def run(
 
 @dataclass
 class TileRunner:
-    """Restores single tiles of a plan; splits them, and then uses the CPU, if memory runs out."""
+    """Restores single tiles of a plan.
+
+    If memory runs out, it splits a tile, and runs the smallest tiles on the CPU.
+    """
 
     plan: TilePlan
     runner: ModelRunner
@@ -164,7 +167,7 @@ class TileRunner:
             if halves is not None:
                 then = f"continuing in tiles of {size_text(halves[0].size)}"
                 if self.plan.doubt:
-                    then += ", whose result may not be that of the whole image"
+                    then += ", whose result may differ from that of the whole image"
             elif device.type != "cpu":
                 then = "continuing on the CPU"
             else:

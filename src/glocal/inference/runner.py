@@ -1,4 +1,4 @@
-"""One forward pass of a network: device, eval mode, precision, padding, choice of the output.
+"""One forward pass: device, eval mode, precision, padding, choice of the output.
 
 A network that takes statistics from crops runs twice. The runner lays out the crops itself, on the
 image that was given, so that a crop has no part of the padding that the whole image needs.
@@ -37,7 +37,7 @@ _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
 @dataclass
 class ModelRunner:
-    """A network that runs at any size, in one precision, on one device, and gives one output.
+    """Runs a network at any size, in one precision, on one device, with one output.
 
     Attributes:
         model: the network.
@@ -85,7 +85,7 @@ class ModelRunner:
     def statistics(
         self, size: Size, read: Callable[[slice, slice], Tensor], at_once: float
     ) -> crops.CropStatistics | None:
-        """Statistics from crops of an image; None for a network that takes them from windows.
+        """Return statistics from crops of an image; None if the network uses windows.
 
         Args:
             size: (height, width) of the image.
@@ -114,11 +114,11 @@ class ModelRunner:
         return result.to(image.device), scale
 
     def __call__(self, x: Tensor) -> tuple[Tensor, int]:
-        """The restored (b, c', s·h, s·w) of a (b, c, h, w) on the device, and the scale s.
+        """Return the restored (b, c', s·h, s·w) of a (b, c, h, w), and the scale s.
 
         Raises:
-            ArgumentError: the network does not run on the image however it is padded, or its
-                output is no image, or not of a whole multiple of the size.
+            GlocalError: the network does not run on the image, even padded.
+            ArgumentError: its output is not an image whose size is a whole multiple.
         """
         refusal: Exception | None = None
         tried = set()
@@ -146,12 +146,12 @@ class ModelRunner:
         if refusal is not None:
             text = " ".join(str(refusal).split())[:200]
             raise GlocalError(
-                f"the network does not run on {tuple(x.shape)}, nor padded to a multiple of up to "
+                f"the network does not run on {tuple(x.shape)}, even padded to a multiple of up to "
                 f"{_MULTIPLES[-1]}: {type(refusal).__name__}: {text}"
             ) from refusal
         raise ArgumentError(
-            f"the network's output for {tuple(x.shape)} is no whole multiple of that size; "
-            "only networks that keep or enlarge the image can be run"
+            f"the network's output for {tuple(x.shape)} is not a whole multiple of that size; "
+            "use a network that keeps or enlarges the image"
         )
 
     def move_to_cpu(self) -> None:
@@ -217,7 +217,7 @@ def model_runner(
     output: int | None = None,
     channels: int | None = None,
 ) -> ModelRunner:
-    """A runner for images of ``image_channels``; the options are those of `glocal.restore`.
+    """Return a runner for images of ``image_channels``, with options of `restore`.
 
     Raises:
         ArgumentError: the network cannot run in this dtype.
@@ -275,7 +275,7 @@ def channels_of(model: nn.Module) -> int | None:
 
 @contextlib.contextmanager
 def eval_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Move the network to the device and set eval mode; restore the training flags afterwards."""
+    """Move the network to the device and set eval mode; restore the flags afterwards."""
     training = [module for module in model.modules() if module.training]
     if any(p.device != device for p in model.parameters()):
         model.to(device)

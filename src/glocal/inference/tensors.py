@@ -1,4 +1,4 @@
-"""Images of any layout and dtype as (b, c, h, w) tensors, and results back to that form."""
+"""Convert images of any layout and dtype to (b, c, h, w) tensors and back."""
 
 import warnings
 from collections.abc import Callable
@@ -16,7 +16,7 @@ AnyImage = TypeVar("AnyImage", Tensor, np.ndarray)
 
 
 def as_batch(image: AnyImage) -> tuple[Tensor, Callable[[Tensor], AnyImage]]:
-    """The image as (b, c, h, w) in its own dtype, and a function from floats back to its form.
+    """Return the image as (b, c, h, w), and a function from floats back to its form.
 
     Raises:
         ArgumentError: the shape or dtype is not that of an image.
@@ -79,7 +79,7 @@ def warn_not_finite() -> None:
 
 
 def reflected(x: Tensor, dim: int, missing: int) -> Tensor:
-    """Append ``missing`` rows or columns by reflection, back and forth if the map is shorter."""
+    """Append ``missing`` rows or columns by reflection, repeatedly if needed."""
     size = x.shape[dim]
     if missing == 0:
         return x

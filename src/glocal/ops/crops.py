@@ -1,9 +1,12 @@
-"""Statistics from crops: recorded while a network runs on crops, interpolated over the image.
+"""Statistics recorded on crops and interpolated over the image.
 
-The other source of a statistic beside the windows of a map. A network runs twice. On crops of the
-training size each global operation computes what it did in training, border padding included, and
-`recorded` keeps the result. On the whole image nothing is computed: `recorded` returns the results
-of the crops, interpolated bilinearly between their centres and constant beyond the outermost ones.
+Crops are the other source of statistics, besides windows of the map. A network runs twice. On crops
+of the training size each global operation computes what it computed in training, border padding
+included, and `recorded` stores the result. On the whole image no statistic is computed: `recorded`
+returns the results of the crops, interpolated bilinearly between their centres and constant beyond
+the outermost ones.
+
+Above 300 lines: both passes, and the grid and the records that they share, are read together.
 
 `forward` of a network takes the image only, so the pass cannot be an argument: a context variable
 holds it, as `placement` holds the position of a tile.
@@ -47,7 +50,7 @@ Values = tuple[Tensor, ...]
 
 
 def crop_starts(size: int, crop: int, stride: int) -> list[int]:
-    """Starts of the fewest evenly spaced crops along an axis that are at most `stride` apart.
+    """Return starts of the fewest even crops of an axis, at most `stride` apart.
 
     The first and the last touch the border.
 
@@ -80,7 +83,7 @@ class CropGrid:
         Args:
             size: (height, width) of the image.
             crop: of a crop, which is cut to the image.
-            stride: most distance between crops, in crops.
+            stride: largest distance between crops, as a multiple of their size.
         """
         rows, columns = (
             tuple(crop_starts(n, k, max(1, round(stride * k))))
@@ -209,7 +212,7 @@ class Recording:
         return values
 
     def mix(self, v: Tensor, compute: Callable[[], Tensor]) -> Tensor:
-        """Compute and keep the matrices (b, heads, c, c); returns their product with the pixels."""
+        """Store the matrices (b, heads, c, c); return their product with the pixels."""
         (matrices,) = self.statistic(_size(v), lambda: (compute(),))
         with no_autocast(v.device.type):
             product = matrices.to(v.dtype) @ v.flatten(-2)
@@ -277,7 +280,7 @@ _pass: ContextVar[_Pass | None] = ContextVar("glocal_crops", default=None)
 
 @contextmanager
 def running(which: Recording | Replay) -> Iterator[None]:
-    """Inside the ``with``, operations whose statistics come from crops belong to this pass."""
+    """Context in which operations with statistics from crops belong to this pass."""
     token = _pass.set(which)
     try:
         yield
@@ -314,7 +317,7 @@ def is_replaying() -> bool:
 
 
 def begin_run() -> None:
-    """Begin a run of the network in the current pass, also again after a run that failed."""
+    """Begin a run of the network in the current pass, even after a failed run."""
     _current().begin()
 
 

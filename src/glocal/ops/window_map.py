@@ -5,6 +5,8 @@ Pointwise operations and 1×1 convolutions need to see each window once, so a `W
 value per window and looks like the full map to torch. Where it meets a map of pixels, the result
 is computed region by region and no full map of statistics is written. An operation that is
 unknown here gets the full map.
+
+A few lines above 300: the class and the functions that only it uses.
 """
 
 import copy

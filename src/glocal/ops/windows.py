@@ -70,8 +70,8 @@ class AxisWindows:
         count: number of windows that have a value.
         before: index of the pixel whose window is the first of them.
         step: pixels from one window to the next; values in between are interpolated.
-        centres: places of the windows along the axis in pixels, where they are not evenly spaced;
-            then `before` and `step` have no meaning.
+        centres: centres of the windows in pixels if they are not evenly spaced; `before` and `step`
+            have no meaning then.
     """
 
     size: int
@@ -109,10 +109,11 @@ class AxisWindows:
 def window_axes(
     size: Size, window: Size, precision: Precision = "exact"
 ) -> tuple[AxisWindows, AxisWindows]:
-    """The windows of a map's pixels along its rows and columns.
+    """Return the windows of a map's pixels along its rows and columns.
 
-    >>> window_axes((9, 9), (3, 9))
-    (AxisWindows(size=9, count=7, before=1, step=1), AxisWindows(size=1, count=1, before=0, step=1))
+    >>> rows, columns = window_axes((9, 9), (3, 9))
+    >>> (rows.count, rows.before), (columns.count, columns.before)
+    ((7, 1), (1, 0))
 
     Args:
         size: (height, width) of the map.

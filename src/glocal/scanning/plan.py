@@ -81,7 +81,7 @@ class Plan:
         rows: the operations, in the order in which they run.
         precision: "exact" or "fast" window statistics, as in `localize`.
         unproven: why `localize` did not prove the conversion; empty if it did.
-        stride: most distance between crops, in crops, where statistics come from crops.
+        stride: largest distance between crops, as a multiple of their size.
     """
 
     train_size: Size

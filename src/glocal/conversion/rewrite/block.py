@@ -177,7 +177,7 @@ class Block:
         return node in self.shapes and self.shapes[node][0] != self.shapes[node][3]
 
     def mixes_images(self, node: fx.Node) -> bool:
-        """True if a node works along a dim of the batch, where windows are stacked on the images.
+        """True if a node works along the batch, which also stacks the windows.
 
         It may combine, select, join or reorder images; a slice of all of them does not count.
         """

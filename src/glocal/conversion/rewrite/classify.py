@@ -213,7 +213,7 @@ class _Classifier:
             self.combined[source] = combined
 
     def _starts_anew(self, node: fx.Node, source: fx.Node) -> bool:
-        """True if a global operation reduces a map whose statistics belong to other modules."""
+        """True for a reduction of a map whose statistics belong to other modules."""
         is_mixed = source in self.polynomials or source in self.combined
         return is_mixed and is_of_others(self.block, node, source)
 

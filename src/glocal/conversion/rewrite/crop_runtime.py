@@ -21,14 +21,14 @@ __all__ = ["TAKING", "group_norm", "matrix_product", "product", "record", "repla
 
 
 def record(statistic: Tensor, height: int, width: int) -> None:
-    """Record a statistic (n, ...) that meets a map of this size; nothing outside of a pass."""
+    """Record a statistic (n, ...) for a map of this size, during a pass only."""
     if crops.is_running():
         values = statistic.reshape(statistic.shape[0], -1, 1, 1)
         crops.recorded((height, width), lambda: (values,))
 
 
 def replayed(height: int, width: int) -> Tensor:
-    """Return the next recorded statistic for a map of this size, (n, k, height or 1, width or 1).
+    """Return the next recorded statistic (n, k, h or 1, w or 1) for a map.
 
     Raises:
         GlocalError: no pass replays statistics.
@@ -53,7 +53,7 @@ def group_norm(
     bias: Tensor | None,
     eps: float,
 ) -> Tensor:
-    """Normalise groups of channels by statistics from crops; by those of the map outside a pass.
+    """Normalise groups of channels by statistics from crops, or of the map.
 
     Args:
         x: (n, c, ...).
@@ -74,7 +74,7 @@ def group_norm(
 
 
 def matrix_product(terms: Sequence[str], result: str) -> tuple[str, str, str] | None:
-    """Return the letters of a product as those of matrices and vectors; None if it is another.
+    """Return the letters of a product of matrices and vectors, or None.
 
     >>> matrix_product(["nhdc", "nhc"], "nhd")
     ('nh', 'd', 'c')

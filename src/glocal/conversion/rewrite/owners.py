@@ -15,7 +15,7 @@ __all__ = ["is_of_others"]
 
 
 def is_of_others(block: Block, node: fx.Node, source: fx.Node) -> bool:
-    """True if a global operation reduces a map whose statistics all belong to other modules.
+    """True for a reduction of a map whose statistics belong to other modules.
 
     Args:
         block: that contains them.

@@ -161,7 +161,7 @@ def window_statistic(
 
 
 def _statistic_of_integers(x: Tensor, kind: str, window: Size, over: Sequence[int]) -> Tensor:
-    """Return a sum or an extreme of booleans or integers in the dtype that torch gives it."""
+    """Return a sum or extreme of booleans or integers in torch's dtype for it."""
     wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
     made = window_statistic(wide, kind, window, over)
     return made.round().to(torch.int64 if kind == "sum" else x.dtype)

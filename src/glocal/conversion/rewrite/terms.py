@@ -1,4 +1,4 @@
-"""The parts of polynomials: maps without statistics, and coefficients of one value per window.
+"""The parts of polynomials: plain maps, and coefficients of a value per window.
 
 Everything here is symbolic, see `polynomials`.
 """
