@@ -218,7 +218,7 @@ def verdicts(found: list[Group], statistics: dict[str, StatisticsShift]) -> str:
             text += f"; below the full image in the mean: {', '.join(worse)}"
         shifts = statistics.get(group.jobs[0].name)
         if shifts:
-            before, after = shifts.mean_distances()
+            before, after, _ = shifts.mean_distances()
             text += f". The statistics of its {len(shifts.shifts)} operations lie {before:.2f}"
             text += f" deviations from those over crops on the full image, {after:.2f} with TLC"
         items.append(text + ".")

@@ -15,9 +15,9 @@ Trained global, run local.
 `scan`         list the global operations of a network
 `restore`      run a network on an image
 `export`       write a converted network to ONNX or .pt2
-`evaluate`     compare full image, crop-and-stitch and TLC on a data set
+`evaluate`     compare full image, crop-and-stitch, TLC and crops on a data set
 `analyze`      measure how far statistics shift from training crops to full images
-`tune`         choose the window, and the operations to convert, on a few images
+`tune`         choose the way of running a network, and its options, on a few images
 =============  ====================================================================
 
 The public API is what this package and these four modules export; every other module is private
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from glocal.exporting.export import Exported, export
     from glocal.inference.options import Tiles
     from glocal.inference.restore import restore
+    from glocal.inference.settings import Settings
     from glocal.networks import LoadedNetwork, load, load_checkpoint
     from glocal.ops.windows import Overlap, Precision
     from glocal.scanning.example import Example
@@ -104,6 +105,7 @@ __all__ = [
     "RunOptions",
     "ScanError",
     "ScoreOptions",
+    "Settings",
     "Shift",
     "Source",
     "Statistics",
@@ -155,6 +157,7 @@ _HOMES = {
     "Rule": "conversion.rules",
     "RunOptions": "study.options",
     "ScoreOptions": "study.options",
+    "Settings": "inference.settings",
     "Shift": "study.shift.report",
     "Source": "conversion.sources",
     "Statistics": "conversion.sources",

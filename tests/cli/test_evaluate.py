@@ -12,7 +12,7 @@ from rich.console import Console
 from glocal.cli.evaluate import printed
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation.txt"
-METHODS = ("degraded", "full image", "crop-and-stitch 64/8 linear", "TLC 48")
+METHODS = ("degraded", "full image", "crop-and-stitch 64/8 linear", "TLC 48", "crops 64")
 
 
 @pytest.fixture
@@ -64,10 +64,23 @@ def test_json_and_several_windows(run, checkpoint: Path, data: Path) -> None:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    methods = ["full image", "crop-and-stitch 40/10 cut", "TLC 24", "TLC 32x48"]
+    methods = ["full image", "crop-and-stitch 40/10 cut", "TLC 24", "TLC 32x48", "crops 32"]
     assert list(found["protocol"]["methods"]) == methods
     assert [record["method"] for record in found["records"]] == ["degraded", *methods]
     assert all(list(record["metrics"]) == ["psnr-y"] for record in found["records"])
+
+
+def test_the_user_chooses_the_ways(run, checkpoint: Path, data: Path) -> None:
+    words = ("evaluate", checkpoint, "--data", data, "--limit", "1", "--metric", "psnr")
+    ways = ("--way", "stitch", "--way", "crops", "--overlap", "50%", "--overlap", "6")
+    result = run(*words, *ways, "--stride", "2", "--json")
+    assert result.exit_code == 0, result.output
+    assert list(json.loads(result.stdout)["protocol"]["methods"]) == [
+        "crop-and-stitch 32/16 linear", "crop-and-stitch 32/6 linear", "crops 32 stride 2",
+    ]  # fmt: skip
+    refused = run(*words, "--way", "crops", "--overlap", "50%")
+    assert refused.exit_code == 1
+    assert "--overlap has no effect with --way crops alone" in refused.stderr
 
 
 def test_clean_images_take_noise(run, checkpoint: Path, data: Path) -> None:
@@ -127,6 +140,12 @@ def test_a_window_far_too_small_is_warned_of(run, checkpoint: Path, data: Path) 
         (["tiny.safetensors", "--data", "set", "--metric", "lpips"], 1, "no metric is called"),
         (["tiny.safetensors", "--data", "set", "--window", "0"], 2, "is not a size"),
         (["tiny.safetensors", "--data", "set", "--blend", "soft"], 2, "soft"),
+        (["tiny.safetensors", "--data", "set", "--way", "crop"], 2, "'crop' is not one of full"),
+        (
+            ["tiny.safetensors", "--data", "set", "--stride", "0"],
+            1,
+            "stride must be a number above",
+        ),
         (["tiny.safetensors", "--data", "set", "--out", "bare.pth"], 1, "is a file"),
         (["tiny.safetensors", "--data", "set", "--overlap", "32"], 1, "cannot overlap by 32"),
     ],

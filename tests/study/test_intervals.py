@@ -35,7 +35,13 @@ def test_a_constant_difference_has_no_width(values: list[float], gain: float) ->
 
 def test_one_value_says_nothing_about_its_spread() -> None:
     assert math.isnan(interval_of([3.0]).half_width)
-    assert interval_of([3.0]).text() == "+3.000"
+    assert interval_of([3.0]).text() == "+3.000 (n = 1)"
+
+
+def test_intervals_of_few_values_are_not_shown() -> None:
+    assert interval_of([1.0, 1.0]).text(2, unit=" dB") == "+1.00 dB (n = 2)"
+    assert not interval_of([1.0] * 4).is_shown
+    assert interval_of([1.0] * 5).text(2, unit=" dB") == "+1.00 ± 0.00 dB"
 
 
 def test_what_has_no_interval_is_refused() -> None:

@@ -105,6 +105,7 @@ app.command(
         "glocal evaluate nafnet-motion-blur --data set/ --out report/",
         "glocal evaluate nafnet.pth --train-size 256 -d GoPro/test --window 384",
         "glocal evaluate restormer.pth --train-size 128 -d Kodak24/ --noise-sigma 25",
+        "glocal evaluate nafnet.pth -d set/ --way crops --way stitch --overlap 50%",
     ),
 )(evaluate)
 app.command(
@@ -118,7 +119,7 @@ app.command(
 app.command(
     help=_help(tune),
     epilog=_examples(
-        "glocal tune nafnet-motion-blur --data set/",
+        "glocal tune nafnet-motion-blur --data set/ --save settings.json",
         "glocal tune nafnet.pth --train-size 256 -d GoPro/test --log tune.jsonl",
         "glocal tune net.pth --data photos/ --layout dnd --train-size 128",
     ),

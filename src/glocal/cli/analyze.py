@@ -25,6 +25,7 @@ from glocal.cli.arguments import (
 )
 from glocal.cli.progress import Bar
 from glocal.cli.reporting import console, say, say_facts
+from glocal.cli.ways import Stride
 from glocal.errors import ArgumentError
 from glocal.texts import size_text
 
@@ -69,6 +70,7 @@ def analyze(
     train_size: TrainSize = None,
     output: Output = None,
     window: Window = None,
+    stride: Stride = None,
     keep_global: KeepGlobal = None,
     verify: Verify = True,
     device: Device = "auto",
@@ -87,7 +89,7 @@ def analyze(
         typer.Option(
             metavar="FOLDER",
             help="Write to FOLDER: shift.json, figures of densities and ranking, and the seam map "
-            "of the first image with its crop-and-stitch and TLC results.",
+            "of the first image with its results of crop-and-stitch, TLC and crops.",
             rich_help_panel="Results",
             show_default=False,
         ),
@@ -107,10 +109,10 @@ def analyze(
 ) -> None:
     """Measure the shift of statistics from training crops to full images.
 
-    For each global operation, with and without TLC: the Wasserstein distance of its statistic on
-    full images from that on training crops, in standard deviations over the crops, and the shift
-    of its mean. The crops come from the same images unless --crops names others. Figures need
-    [bold]pip install "glocal\\[plots]"[/bold].
+    For each global operation, on the full image, with TLC, and with statistics from crops: the
+    Wasserstein distance of its statistic from that on training crops, in standard deviations over
+    the crops, and the shift of its mean. The training crops come from the same images unless
+    --crops names others. Figures need [bold]pip install "glocal\\[plots]"[/bold].
     """
     from glocal.study.dataset import open_dataset
     from glocal.study.options import ConversionOptions, RunOptions
@@ -137,6 +139,7 @@ def analyze(
             found,
             size,
             window=window,
+            stride=1.0 if stride is None else stride,
             crops=sources,
             crops_per_image=crops_per_image,
             seed=seed,
@@ -154,6 +157,7 @@ def analyze(
                 first,
                 size,
                 window=shifts.window,
+                stride=1.0 if stride is None else stride,
                 conversion=conversion,
                 run=run,
                 progress=bar.tiles,
@@ -230,7 +234,7 @@ def _table(shifts: "StatisticsShift") -> "Table":
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("module", overflow="fold")
     table.add_column("operation", overflow="fold")
-    for head in ("distance\nfull", "\nTLC", "mean shift\nfull", "\nTLC"):
+    for head in ("distance\nfull", "\nTLC", "\ncrops", "mean shift\nfull", "\nTLC", "\ncrops"):
         table.add_column(head, justify="right")
     for path, operation, *numbers, statistic in shifts.rows()[1:]:
         suffix = " (global)" if statistic.endswith("(global)") else ""

@@ -1,4 +1,4 @@
-"""``glocal evaluate``: compare full image, crop-and-stitch and TLC on a data set."""
+"""``glocal evaluate``: compare ways of running a network on a data set."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +26,9 @@ from glocal.cli.arguments import (
 )
 from glocal.cli.progress import Bar
 from glocal.cli.reporting import console, say, say_facts
-from glocal.cli.tiling import StitchBlend, StitchOverlap, StitchTile
+from glocal.cli.tiling import StitchBlend, StitchTile, parse_overlap
 from glocal.errors import ArgumentError
+from glocal.inference.ways import WAYS, Way, takes
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod, RenderableType
@@ -38,6 +39,18 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 
+def parse_way(text: str) -> Way:
+    """Return the way of this name.
+
+    Raises:
+        typer.BadParameter: there is none.
+    """
+    for way in WAYS:
+        if text == way:
+            return way
+    raise typer.BadParameter(f"{text!r} is not one of {', '.join(WAYS)}")
+
+
 def evaluate(
     model: Model,
     data: Data,
@@ -46,6 +59,18 @@ def evaluate(
     limit: Limit = None,
     train_size: TrainSize = None,
     output: Output = None,
+    way: Annotated[
+        list[Any] | None,
+        typer.Option(
+            "--way",
+            parser=parse_way,
+            metavar="|".join(WAYS),
+            help="What to compare: full image, crop-and-stitch, statistics from windows (TLC), "
+            "from crops, or from what suits each kind of operation; may be repeated.  "
+            "[dim]\\[default: full, stitch, windows, crops][/dim]",
+            rich_help_panel="Ways",
+        ),
+    ] = None,
     window: Annotated[
         list[Any] | None,
         typer.Option(
@@ -57,11 +82,32 @@ def evaluate(
             rich_help_panel="Local operations (TLC)",
         ),
     ] = None,
+    stride: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="S",
+            help="Most distance between the crops that give statistics, in crops; may be "
+            "repeated.  [dim]\\[default: 1][/dim]",
+            rich_help_panel="Local operations (TLC)",
+            show_default=False,
+        ),
+    ] = None,
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
     verify: Verify = True,
     tile: StitchTile = None,
-    overlap: StitchOverlap = None,
+    overlap: Annotated[
+        list[Any] | None,
+        typer.Option(
+            "--overlap",
+            parser=parse_overlap,
+            metavar="PIXELS|PERCENT%",
+            help="Least overlap of tiles, in pixels or as 50%; may be repeated. Overlaps of 50% "
+            "and 75% cost 4 and 16 times as much and leave no visible seam.  "
+            "[dim]\\[default: an eighth of the tile][/dim]",
+            rich_help_panel="Crop-and-stitch",
+        ),
+    ] = None,
     blend: StitchBlend = "linear",
     metric: Annotated[
         list[str] | None,
@@ -129,7 +175,7 @@ def evaluate(
         typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel="Results"),
     ] = False,
 ) -> None:
-    r"""Compare full image, crop-and-stitch and TLC on a data set.
+    r"""Compare full image, crop-and-stitch, TLC and statistics from crops on a data set.
 
     For each method: metrics, paired difference to the full image with its 95 % interval, seconds,
     and peak memory. Images without targets are restored and timed only. Reports need
@@ -139,10 +185,13 @@ def evaluate(
     from glocal.inference.options import Tiles
     from glocal.metrics import metric_named
     from glocal.study.evaluation.comparison import evaluate as evaluate_network
+    from glocal.study.evaluation.methods import DEFAULT_WAYS
     from glocal.study.evaluation.pictures import Pictures
     from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
     from glocal.study.report import require_jinja2, write_report
 
+    ways = way or list(DEFAULT_WAYS)
+    _check_ways(ways, {"window": window, "stride": stride, "tile": tile, "overlap": overlap})
     metrics = metric or ["psnr", "ssim-3d"]
     for name in metrics:
         metric_named(name)
@@ -160,8 +209,11 @@ def evaluate(
             loaded.network,
             found,
             size,
+            ways=ways,
             windows=window or (None,),
-            tiles=Tiles(tile or "auto", overlap=overlap, blend=blend),
+            strides=stride or (1.0,),
+            tiles=Tiles(tile or "auto", blend=blend),
+            overlaps=overlap or (None,),
             conversion=ConversionOptions(keep_global or (), allow_global, verify=verify),
             score=ScoreOptions(metrics, round8, border),
             run=RunOptions(chosen_device, None if dtype == "auto" else dtype, output),
@@ -189,6 +241,17 @@ def evaluate(
         say(f"{where}: {failure.error}", "bold red", "failed")
     if evaluation.failures:
         raise typer.Exit(1)
+
+
+def _check_ways(ways: list[Way], options: dict[str, object]) -> None:
+    """Check that every option has an effect in one of the ways.
+
+    Raises:
+        ArgumentError: one has none.
+    """
+    for name, value in options.items():
+        if value and not any(takes(way, name) for way in ways):
+            raise ArgumentError(f"--{name} has no effect with --way {', '.join(ways)} alone")
 
 
 def printed(evaluation: "Evaluation", *, per_image: bool = False) -> "Iterator[RenderableType]":

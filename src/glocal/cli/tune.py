@@ -1,4 +1,4 @@
-"""``glocal tune``: choose the window and the operations to convert."""
+"""``glocal tune``: choose the way of running a network, and its options."""
 
 import shlex
 from pathlib import Path
@@ -34,6 +34,7 @@ from glocal.texts import size_text
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from glocal.inference.settings import Settings
     from glocal.study.tuning.recommendation import Tuning
 
 __all__ = ["tune"]
@@ -91,6 +92,16 @@ def tune(
             show_default=False,
         ),
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Write the recommended settings to FILE.json, for [bold]glocal restore "
+            "--settings[/bold].",
+            rich_help_panel="Results",
+            show_default=False,
+        ),
+    ] = None,
     log: Annotated[
         Path | None,
         typer.Option(
@@ -103,7 +114,7 @@ def tune(
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Replace FILE.json and FILE.jsonl.", rich_help_panel="Results"
+            "--overwrite", help="Replace existing files of results.", rich_help_panel="Results"
         ),
     ] = False,
     as_json: Annotated[
@@ -111,19 +122,23 @@ def tune(
         typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel="Results"),
     ] = False,
 ) -> None:
-    """Choose the window, and the operations to convert, on a few images.
+    """Choose the way of running a network, and its options, on a few images.
 
-    Compares windows of 0.3 to 3 × the train size with the original network on the full image.
-    The expected gain is validated on held-out images. If TLC does not help, the original network
-    is recommended. Without targets the statistics of global operations decide, as a proxy.
+    Compares the original network on the full image with TLC (windows of 0.3 to 3 × the train
+    size), statistics from crops, and crop-and-stitch, with the time that each takes. The expected
+    gain is validated on held-out images. If nothing helps, the original network is recommended.
+    Without targets the statistics of global operations decide between windows, as a proxy.
     """
     from glocal.data.datasets import pairs
     from glocal.images.files import write_whole
     from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
     from glocal.study.tuning.search import tune as tune_network
 
-    if out is not None:
-        check_new_file(out, overwrite)
+    for file in (out, save):
+        if file is not None:
+            check_new_file(file, overwrite)
+    if save is not None and save == out:
+        raise ArgumentError(f"--save and --out are both {save}; choose two files")
     found = pairs(data, layout, noise_sigma=noise_sigma)
     chosen_device = device_named(device)
     loaded = load_model(model)
@@ -152,12 +167,16 @@ def tune(
         say_facts(
             {"network": name, "images": f"{len(tuning.images)} of {len(found)} in {data}{centre}"}
         )
-        _print_result(tuning, _command(model, train_size, output, tuning, allow_global))
-    # last, so that nothing is lost if the file cannot be written
+        words = ["--settings", str(save)] if save else _words(model, train_size, tuning.settings)
+        _print_result(tuning, ["glocal", "restore", "photo.jpg", *words])
+    # last, so that nothing is lost if a file cannot be written
     if out is not None:
         write_whole(out, tuning.to_json() + "\n", ArgumentError)
-        if not as_json:
-            say_facts({"result": str(out)})
+    if save is not None:
+        tuning.settings.changed(model=model).write(save)
+    files = ", ".join(str(file) for file in (out, save) if file)
+    if files and not as_json:
+        say_facts({"result": files})
 
 
 def _print_result(tuning: "Tuning", words: list[str]) -> None:
@@ -206,30 +225,26 @@ def _table(tuning: "Tuning") -> "Table":
 
     table = Table(box=box.SIMPLE_HEAD)
     for index, head in enumerate(tuning.columns):
-        table.add_column(Text(head), justify="left" if index in (0, 2) else "right")
+        table.add_column(Text(head), justify="left" if index < 3 else "right")
     for row in tuning.rows():
         style = "bold" if row[0].endswith("*") else ""
         table.add_row(*(Text(cell, style=style) for cell in row))
     return table
 
 
-def _command(
-    model: str,
-    train_size: tuple[int, int] | None,
-    output: int | None,
-    tuning: "Tuning",
-    allow_global: bool,
-) -> list[str]:
-    """Return the command for the recommendation, with photo.jpg for the photograph."""
-    words = ["glocal", "restore", "photo.jpg", "--model", model]
-    if output is not None:
-        words += ["--output", str(output)]
-    if tuning.window is None:
-        return [*words, "--way", "full"]
-    if train_size is not None:
+def _words(model: str, train_size: tuple[int, int] | None, settings: "Settings") -> list[str]:
+    """Return the options of `glocal restore` for the recommendation."""
+    words = ["--model", model]
+    if settings.output is not None:
+        words += ["--output", str(settings.output)]
+    words += ["--way", settings.way]
+    if train_size is not None and settings.way != "full":
         words += ["--train-size", size_text(train_size)]
-    window = tuning.window
-    words += ["--window", str(window[0]) if window[0] == window[1] else size_text(window)]
-    for pattern in tuning.keep_global:
+    if isinstance(settings.window, tuple):
+        height, width = settings.window
+        words += ["--window", str(height) if height == width else size_text(settings.window)]
+    if settings.stride is not None:
+        words += ["--stride", f"{settings.stride:g}"]
+    for pattern in settings.keep_global:
         words += ["--keep-global", pattern]
-    return [*words, "--allow-global"] if allow_global else words
+    return [*words, "--allow-global"] if settings.allow_global else words

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from glocal.errors import ArgumentError
 
-__all__ = ["Interval", "interval_of", "paired", "student_quantile"]
+__all__ = ["FEWEST", "Interval", "interval_of", "paired", "student_quantile"]
+
+FEWEST = 5
+"""Fewest values for which an interval is shown: the spread of fewer is an accident."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,23 @@ class Interval:
         """The upper end."""
         return self.mean + self.half_width
 
-    def text(self, digits: int = 3, *, sign: bool = True) -> str:
-        """Format mean and half-width.
+    def text(self, digits: int = 3, *, sign: bool = True, unit: str = "") -> str:
+        """Format the mean with the half-width; of fewer than `FEWEST` values, with their number.
 
-        >>> interval_of([0.1, 0.2, 0.3]).text()
-        '+0.200 ± 0.248'
-        >>> interval_of([0.1]).text()
-        '+0.100'
+        >>> interval_of([0.1, 0.2, 0.3, 0.2, 0.2]).text(unit=" dB")
+        '+0.200 ± 0.088 dB'
+        >>> interval_of([0.1, 0.2]).text(unit=" dB")
+        '+0.150 dB (n = 2)'
         """
         mean = f"{self.mean:{'+' if sign else ''}.{digits}f}"
-        return mean if math.isnan(self.half_width) else f"{mean} ± {self.half_width:.{digits}f}"
+        if self.count < FEWEST:
+            return f"{mean}{unit} (n = {self.count})"
+        return f"{mean} ± {self.half_width:.{digits}f}{unit}"
+
+    @property
+    def is_shown(self) -> bool:
+        """True if there are enough values for `text` to show the interval."""
+        return self.count >= FEWEST
 
 
 def interval_of(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -72,8 +82,8 @@ def paired(first: Sequence[float], second: Sequence[float], level: float = 0.95)
     What two restorations of one image share (how hard the image is) cancels, so the interval is
     much narrower than those of the two means.
 
-    >>> paired([30.2, 25.3, 28.1], [30.0, 25.0, 28.0]).text()
-    '+0.200 ± 0.248'
+    >>> paired([30.2, 25.3, 28.1, 27.2, 29.2], [30.0, 25.0, 28.0, 27.0, 29.0]).text()
+    '+0.200 ± 0.088'
 
     Raises:
         ArgumentError: as in `interval_of`, or the lengths differ.

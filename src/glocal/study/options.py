@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from glocal.conversion.rules import DEFAULT_RULES, Rule
-from glocal.conversion.sources import Statistics
 from glocal.ops.windows import LEAST, Overlap, Precision
 from glocal.scanning.example import Example
 
@@ -20,7 +19,7 @@ __all__ = ["ConversionOptions", "RunOptions", "ScoreOptions"]
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """How a network is converted: arguments of `glocal.localize` except the sizes.
+    """How a network is converted: arguments of `glocal.localize` except sizes and statistics.
 
     Attributes:
         keep_global: module paths, or patterns such as "encoder.*", to leave global.
@@ -30,8 +29,6 @@ class ConversionOptions:
         precision: of window statistics, "exact" or "fast".
         example: what the scan calls the model with if it takes more than one image tensor.
         verify: prove the conversion, as in `glocal.localize`.
-        statistics: from "windows", "crops", "auto", or a mapping, as in `glocal.localize`.
-        stride: most distance between crops, in crops.
     """
 
     keep_global: str | Iterable[str] = ()
@@ -41,8 +38,6 @@ class ConversionOptions:
     precision: Precision = "exact"
     example: Example | None = None
     verify: bool = True
-    statistics: Statistics = "windows"
-    stride: float = 1.0
 
     def __post_init__(self) -> None:
         patterns = self.keep_global
@@ -66,13 +61,7 @@ class ConversionOptions:
             "rules": [rule.name for rule in self.rules],
             "window_overlap": dict(vars(self.window_overlap)),
             "precision": self.precision,
-            "statistics": _as_json(self.statistics),
-            "stride": self.stride,
         }
-
-
-def _as_json(statistics: Statistics) -> str | dict[str, str]:
-    return statistics if isinstance(statistics, str) else dict(statistics)
 
 
 @dataclass(frozen=True)

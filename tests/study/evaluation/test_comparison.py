@@ -23,7 +23,7 @@ from glocal.study.evaluation.records import DEGRADED
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
 
 TRAIN = 32
-NAMES = ("full image", "crop-and-stitch 32/4 linear", "TLC 48")
+NAMES = ("full image", "crop-and-stitch 32/4 linear", "TLC 48", "crops 32")
 
 
 measured = partial(evaluate, score=ScoreOptions(("psnr",)))
@@ -59,9 +59,13 @@ def test_records_are_the_metrics_of_what_restore_gives(model: Gate, data: Path) 
     assert evaluation.failures == ()
     assert evaluation.images == evaluation.compared == ("a", "b")
     assert evaluation.methods == (DEGRADED, *NAMES)
-    networks = {"full image": model, "TLC 48": glocal.localize(model, TRAIN)}
+    networks = {
+        "full image": model,
+        "TLC 48": glocal.localize(model, TRAIN),
+        "crops 32": glocal.localize(model, TRAIN, statistics="crops"),
+    }
     records = {(record.image, record.method): record for record in evaluation.records}
-    assert len(records) == len(evaluation.records) == 8
+    assert len(records) == len(evaluation.records) == 10
     for pair in pairs(data):
         degraded, target = read_pair(pair)
         restored = {method: glocal.restore(net, degraded) for method, net in networks.items()}
@@ -98,28 +102,36 @@ def test_without_global_operations_tlc_equals_the_full_image(data: Path) -> None
 
 
 def test_several_windows_are_compared(model: Gate, data: Path) -> None:
-    evaluation = measured(model, data, TRAIN, windows=(24, 1000))
-    assert evaluation.methods[-2:] == ("TLC 24", "TLC 1000")
+    evaluation = measured(model, data, TRAIN, ways=("full", "windows"), windows=(24, 1000))
+    assert evaluation.methods[1:] == ("full image", "TLC 24", "TLC 1000")
     # a window that covers the image makes the operation global
     assert evaluation.paired("TLC 1000", "psnr").mean == pytest.approx(0, abs=1e-4)
     assert abs(evaluation.paired("TLC 24", "psnr").mean) > 1e-3
+
+
+def test_the_user_chooses_the_ways(model: Gate, data: Path) -> None:
+    found = measured(model, data, TRAIN, ways=("stitch", "crops"), overlaps=(0.5, 0.75))
+    names = ("crop-and-stitch 32/16 linear", "crop-and-stitch 32/24 linear", "crops 32")
+    assert found.methods == (DEGRADED, *names)
+    assert list(found.protocol.plans) == ["crops 32"]
+    assert found.paired("crops 32", "psnr") is None  # there is no full image
 
 
 def test_images_without_targets_are_timed_only(model: Gate, data: Path) -> None:
     evaluation = measured(model, pairs(data / "input", "dnd"), TRAIN)
     assert evaluation.metrics == ()
     assert evaluation.methods == NAMES
-    assert [dict(record.metrics) for record in evaluation.records] == [{}] * 6
+    assert [dict(record.metrics) for record in evaluation.records] == [{}] * 8
     assert evaluation.seconds("TLC 48") > 0
 
 
 def test_an_interrupted_run_continues(model: Gate, data: Path, tmp_path: Path, restores) -> None:
     log = tmp_path / "out/records.jsonl"
     whole = measured(model, data, TRAIN, log=log)
-    assert len(restores) == 6
-    assert restores[:3] == [(name, (56, 72, 3)) for name in NAMES]
+    assert len(restores) == 8
+    assert restores[:4] == [(name, (56, 72, 3)) for name in NAMES]
     lines = log.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 1 + 8
+    assert len(lines) == 1 + 10
     assert json.loads(lines[0])["command"] == "evaluate"
 
     log.write_bytes(b"".join(lines[:3]) + lines[3][:20])  # the last line is torn
@@ -127,7 +139,7 @@ def test_an_interrupted_run_continues(model: Gate, data: Path, tmp_path: Path, r
     seen: list[tuple[int, int]] = []
     again = measured(model, data, TRAIN, log=log, progress=lambda *done: seen.append(done))
     assert restores[0][0] == NAMES[1]
-    assert len(restores) == 5
+    assert len(restores) == 7
     assert seen == [(0, 2), (1, 2), (2, 2)]
     assert again.protocol == whole.protocol
     assert again.records[:2] == whole.records[:2]
@@ -194,7 +206,7 @@ def test_a_method_that_fails_does_not_stop_the_others(
     model.__class__ = Small
     log = tmp_path / "records.jsonl"
     evaluation = measured(model, data, TRAIN, log=log)
-    assert {each.method for each in evaluation.failures} == {"full image", "TLC 48"}
+    assert {each.method for each in evaluation.failures} == {"full image", "TLC 48", "crops 32"}
     assert all(each.error.endswith("RuntimeError: of its own") for each in evaluation.failures)
     assert evaluation.methods == (DEGRADED, NAMES[1])
     assert len(evaluation.compared) == 2
@@ -206,8 +218,8 @@ def test_missing_pictures_are_written(model: Gate, data: Path, tmp_path: Path, r
     whole = measured(model, data, TRAIN, log=log, pictures=pictures)
     folder = tmp_path / "images/1-a"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "crop-and-stitch-32-4-linear.png", "degraded.png", "full-image.png", "target.png",
-        "tlc-48.png",
+        "crop-and-stitch-32-4-linear.png", "crops-32.png", "degraded.png", "full-image.png",
+        "target.png", "tlc-48.png",
     ]  # fmt: skip
     assert len(list((tmp_path / "images").iterdir())) == 1
     degraded, target = read_pair(pairs(data)[0])
@@ -224,7 +236,7 @@ def test_missing_pictures_are_written(model: Gate, data: Path, tmp_path: Path, r
     restores.clear()
     assert measured(model, data, TRAIN, log=log, pictures=pictures) == whole
     assert [name for name, _ in restores] == ["TLC 48"]
-    assert len(list(folder.iterdir())) == 5
+    assert len(list(folder.iterdir())) == 6
     assert log.read_bytes() == lines
 
 

@@ -47,7 +47,7 @@ def test_an_image_counts_where_every_method_restored_it() -> None:
 def test_a_method_that_always_fails_removes_no_image() -> None:
     whole = constructed()
     part = replace(whole, records=tuple(r for r in whole.records if r.method != "full image"))
-    assert part.methods == (DEGRADED, STITCHED, "TLC 96")
+    assert part.methods == (DEGRADED, STITCHED, "TLC 96", "crops 64")
     assert len(part.compared) == 3
     assert part.paired("TLC 96", "psnr") is None
     assert part.paired("TLC 96", "psnr", STITCHED).count == 3

@@ -61,8 +61,8 @@ def written(tmp_path: Path) -> tuple[Path, Reader]:
 def test_all_files_exist_inside_the_folder(written: tuple[Path, Reader]) -> None:
     folder, read = written
     crops = list(folder.glob("images/*/crop-*/*.png"))
-    assert len(crops) >= 2 * 5
-    assert len(set(read.files)) == 2 * 5 + len(crops)
+    assert len(crops) >= 2 * 6
+    assert len(set(read.files)) == 2 * 6 + len(crops)
     for file in read.files:
         assert (folder / file).is_file(), file
         assert (folder / file).resolve().is_relative_to(folder)
@@ -72,7 +72,7 @@ def test_all_files_exist_inside_the_folder(written: tuple[Path, Reader]) -> None
 def test_both_sides_can_be_any_picture(written: tuple[Path, Reader]) -> None:
     _, read = written
     assert read.tags["select"] == 4
-    assert read.tags["option"] == 4 * 5
+    assert read.tags["option"] == 4 * 6
     assert read.tags["input"] == 2
     assert len(set(read.ids)) == len(read.ids) == 2
 
@@ -99,7 +99,7 @@ def test_every_table_has_the_protocol(written: tuple[Path, Reader]) -> None:
 def test_crops_say_how_close_they_are(written: tuple[Path, Reader]) -> None:
     folder, read = written
     crops = sorted((folder / "images").glob("1-*/crop-1/*.png"))
-    assert len(crops) == 5
+    assert len(crops) == 6
     pixels = {path.stem: images.read(path).pixels for path in crops}
     assert pixels["target"].shape == (120, 120, 3)
     for name in ("degraded", "full-image", "tlc-96"):

@@ -10,7 +10,7 @@ def test_every_method_has_a_row_of_means() -> None:
     evaluation = constructed()
     table = summary_table(evaluation)
     rows = {row[0]: dict(zip(table.columns[1:], row[1:], strict=False)) for row in table.rows}
-    assert list(rows) == [DEGRADED, "full image", STITCHED, "TLC 96"]
+    assert list(rows) == [DEGRADED, "full image", STITCHED, "TLC 96", "crops 64"]
     assert rows["TLC 96"]["psnr"] == "30.25"
     assert table.rows[3][2] == evaluation.paired("TLC 96", "psnr").text(3)
     assert table.rows[3][4] == evaluation.paired("TLC 96", "ssim-3d").text(4)
@@ -19,14 +19,25 @@ def test_every_method_has_a_row_of_means() -> None:
     assert table.rows[1][-2:] == ("0.510", "300")
 
 
-def test_tlc_is_compared_with_every_other_method() -> None:
+def test_local_methods_are_compared_with_every_other() -> None:
     table = comparison_table(constructed())
-    assert [row[0] for row in table.rows] == ["TLC 96 − full image", f"TLC 96 − {STITCHED}"]
+    assert [row[0] for row in table.rows] == [
+        "TLC 96 − full image", f"TLC 96 − {STITCHED}",
+        "crops 64 − full image", f"crops 64 − {STITCHED}", "crops 64 − TLC 96",
+    ]  # fmt: skip
     assert table.rows[1][1:3] == (
         constructed().paired("TLC 96", "psnr", STITCHED).text(3),
         "2 of 3",
     )
     assert table.rows[1][-1] == "0.44"
+
+
+def test_without_a_full_image_there_is_no_difference_to_it() -> None:
+    whole = constructed()
+    part = replace(whole, records=tuple(r for r in whole.records if r.method != "full image"))
+    table = summary_table(part)
+    assert table.columns == ("method", "psnr", "ssim-3d", "seconds", "memory, MiB")
+    assert {len(row) for row in table.rows} == {5}
 
 
 def test_without_targets_there_is_no_metric_and_no_comparison() -> None:
@@ -37,7 +48,7 @@ def test_without_targets_there_is_no_metric_and_no_comparison() -> None:
 
 def test_every_image_has_its_rows() -> None:
     table = image_table(constructed())
-    assert len(table.rows) == 12
+    assert len(table.rows) == 15
     assert table.rows[1] == ("a", "720 × 1280", "full image", "30.00", "0.9000", "0.500", "300")
     assert all(len(row) == len(table.columns) for row in table.rows)
 

@@ -23,6 +23,8 @@ from glocal.study.shift.distances import distance, mean_shift, varying, wasserst
 from glocal.study.shift.measure import Shift, StatisticsShift, analyze, window_shifts
 
 Values = np.ndarray
+# where no conversion, or no proof of it, is tested
+GLOBAL, UNPROVEN = ConversionOptions("*", verify=False), ConversionOptions(verify=False)
 
 
 def samples(rows: st.SearchStrategy[int]) -> st.SearchStrategy[Values]:
@@ -55,12 +57,12 @@ def test_channels_that_do_not_vary_are_left_out() -> None:
     rounding = 7 + 1e-7 * random.normal(size=(50, 1))
     silence = 1e-9 * random.normal(size=(50, 1))
     wide = np.hstack([crops, constant, rounding, silence])
-    shift = Shift("", "mean", "", "mean", wide, np.pad(full, ((0, 0), (0, 3))), wide)
+    shift = Shift("", "mean", "", "mean", wide, np.pad(full, ((0, 0), (0, 3))), wide, wide)
     assert shift.constant_channels == 3
     assert shift.distance(shift.full) == pytest.approx(distance(crops, full))
     assert shift.mean_shift(shift.full) == pytest.approx(mean_shift(crops, full))
     assert shift.standardised(shift.crops).shape == (50, 4)
-    still = Shift("", "mean", "", "mean", constant, constant, constant)
+    still = Shift("", "mean", "", "mean", *[constant] * 4)
     assert math.isnan(still.distance(still.full))
     assert not varying(constant).any()
 
@@ -108,8 +110,9 @@ def test_every_operation_is_measured_on_crops_full_images_and_under_tlc(net: Net
     for shift, channels in zip(shifts.shifts, (6, 12, 6), strict=True):
         assert shift.crops.shape == (10, channels)
         assert shift.full.shape == (2, channels)
-        assert shift.local.shape == (128, channels)
-        assert shift.crops.dtype == shift.full.dtype == shift.local.dtype == np.float64
+        assert shift.local.shape == shift.from_crops.shape == (128, channels)
+        samples = shift.crops, shift.full, shift.local, shift.from_crops
+        assert {values.dtype for values in samples} == {np.dtype(np.float64)}
 
 
 def test_an_image_that_is_a_crop_has_the_statistics_of_the_crop(net: Net) -> None:
@@ -117,7 +120,8 @@ def test_an_image_that_is_a_crop_has_the_statistics_of_the_crop(net: Net) -> Non
     shifts = analyze(net, images, 16, crops_per_image=1)
     for shift in shifts.shifts:
         np.testing.assert_array_equal(shift.full, shift.crops)
-        assert shift.distance(shift.full) == 0
+        np.testing.assert_array_equal(shift.from_crops, shift.crops.repeat(64, 0))
+        assert shift.distance(shift.full) == shift.distance(shift.from_crops) == 0
 
 
 def test_a_window_that_covers_the_image_shifts_nothing(net: Net) -> None:
@@ -135,9 +139,10 @@ def test_two_halves_are_a_known_shift(net: Net) -> None:
     pool = shifts.shifts[0]
     assert pool.distance(pool.local) < 0.5 * pool.distance(pool.full)
     assert shifts.verdict().startswith("TLC brings the statistics of ")
-    full, local = shifts.mean_distances()
+    full, local, from_crops = shifts.mean_distances()
     assert full == pytest.approx(np.mean([s.distance(s.full) for s in shifts.shifts]))
     assert local < full
+    assert from_crops < full
 
 
 def test_the_ranking_begins_with_the_largest_shift(net: Net) -> None:
@@ -151,19 +156,27 @@ def test_crops_may_come_from_the_training_set(net: Net) -> None:
     images, training = [photo(40, 48)], [photo(32, 32, 1), photo(16, 80, 2), photo(9, 30, 3)]
     seen = []
     shifts = analyze(
-        net, images, 16, crops=training, crops_per_image=2, progress=lambda *at: seen.append(at)
+        net,
+        images,
+        16,
+        crops=training,
+        crops_per_image=2,
+        conversion=GLOBAL,
+        progress=lambda *at: seen.append(at),
     )
     assert shifts.shifts[0].crops.shape[0] == 6
     assert shifts.shifts[0].full.shape[0] == 1
     assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
-    own = analyze(net, images, 16, crops=images, crops_per_image=2)
-    again = analyze(net, images, 16, crops_per_image=2)
+    own = analyze(net, images, 16, crops=images, crops_per_image=2, conversion=GLOBAL)
+    again = analyze(net, images, 16, crops_per_image=2, conversion=GLOBAL)
     np.testing.assert_array_equal(own.shifts[0].crops, again.shifts[0].crops)
 
 
 def test_the_seed_places_the_crops(net: Net) -> None:
     a, b, c = (
-        analyze(net, [photo(40, 48)], 16, crops_per_image=3, seed=seed).shifts[0].crops
+        analyze(net, [photo(40, 48)], 16, crops_per_image=3, seed=seed, conversion=GLOBAL)
+        .shifts[0]
+        .crops
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(a, b)
@@ -180,9 +193,10 @@ def test_all_kinds_of_images_are_one(net: Net) -> None:
         torch.from_numpy(unit).permute(2, 0, 1),
         torch.from_numpy(unit).permute(2, 0, 1)[None],
     ]
-    wanted = analyze(net, [unit], 16, crops_per_image=1).shifts[0].full
+    options = {"crops_per_image": 1, "conversion": GLOBAL}
+    wanted = analyze(net, [unit], 16, **options).shifts[0].full
     for image in kinds:
-        got = analyze(net, [image], 16, crops_per_image=1).shifts[0].full
+        got = analyze(net, [image], 16, **options).shifts[0].full
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -203,8 +217,10 @@ def test_windows_are_measured_side_by_side(net: Net) -> None:
     found = window_shifts(net, images, 16, windows=windows, crops_per_image=5, seed=3)
     assert list(found.local) == [(16, 16), (24, 24), (200, 200)]
     for window, far in found.local.items():
-        alone = analyze(net, images, 16, window=window, crops_per_image=5, seed=3)
-        assert (found.full, far) == pytest.approx(alone.mean_distances())
+        alone = analyze(
+            net, images, 16, window=window, crops_per_image=5, seed=3, conversion=UNPROVEN
+        )
+        assert (found.full, far) == pytest.approx(alone.mean_distances()[:2])
     assert found.local[200, 200] == pytest.approx(found.full, rel=1e-3)
 
 
@@ -232,7 +248,9 @@ def test_a_network_without_global_operations() -> None:
     shifts = analyze(plain, [photo(24, 24)], 16)
     assert str(shifts).endswith("the network has no global operations; there is nothing to analyze")
     assert shifts.verdict().endswith("TLC changes nothing")
-    assert json.loads(shifts.to_json())["mean_distance"] == {"full": None, "local": None}
+    assert json.loads(shifts.to_json())["mean_distance"] == dict.fromkeys(
+        ("full", "local", "from_crops")
+    )
     assert math.isnan(window_shifts(plain, [photo(24, 24)], 16, windows=[]).full)
 
 
@@ -273,7 +291,16 @@ def report(*distances: tuple[float, float]) -> StatisticsShift:
     """Operations with these distances on full images and under TLC."""
     crops = np.array([[0.0], [2.0]])  # of deviation 1
     shifts = [
-        Shift(f"blocks.{i}", "mean", "net.py:3", "mean", crops, crops + full, crops + local)
+        Shift(
+            f"blocks.{i}",
+            "mean",
+            "net.py:3",
+            "mean",
+            crops,
+            crops + full,
+            crops + local,
+            crops + full / 10,
+        )
         for i, (full, local) in enumerate(distances)
     ]
     return StatisticsShift((64, 64), (96, 96), 2, tuple(shifts))
@@ -285,22 +312,23 @@ def report(*distances: tuple[float, float]) -> StatisticsShift:
         (
             [(1, 0.25), (3, 0.25)],
             "TLC brings the statistics of 2 of 2 operations closer to training: "
-            "mean distance 2.00 → 0.25",
+            "mean distance 2.00 → 0.25; with statistics from crops 0.20",
         ),
         (
             [(1, 0.5), (1, 1.25)],
             "TLC brings the statistics of 1 of 2 operations closer to training: "
-            "mean distance 1.00 → 0.88",
+            "mean distance 1.00 → 0.88; with statistics from crops 0.10",
         ),
         (
             [(1, 0.5), (1, 2.5)],
             "TLC does not help here; it brings the statistics of 1 of 2 operations closer to "
-            "training and of 1 farther away: mean distance 1.00 → 1.50",
+            "training and of 1 farther away: mean distance 1.00 → 1.50; with statistics from crops "
+            "0.10",
         ),
         (
             [(1, 1)],
             "TLC changes no statistic because the window covers the images "
-            "(mean distance 1.00 → 1.00)",
+            "(mean distance 1.00 → 1.00); with statistics from crops 0.10",
         ),
     ],
 )
@@ -311,19 +339,20 @@ def test_the_verdict_is_true(distances: list[tuple[float, float]], verdict: str)
 def test_the_table() -> None:
     assert str(report((1, 0.5), (2, 0.25))).splitlines() == [
         "training size 64x64, window 96x96 (input pixels), 2 images",
-        "module    operation  full image  TLC   mean shift  TLC   statistic",
-        "--------  ---------  ----------  ----  ----------  ----  ---------",
-        "blocks.1  mean       2.00        0.25  2.00        0.25  mean",
-        "blocks.0  mean       1.00        0.50  1.00        0.50  mean",
+        "module    operation  full image  TLC   crops  mean shift  TLC   crops  statistic",
+        "--------  ---------  ----------  ----  -----  ----------  ----  -----  ---------",
+        "blocks.1  mean       2.00        0.25  0.20   2.00        0.25  0.20   mean",
+        "blocks.0  mean       1.00        0.50  0.10   1.00        0.50  0.10   mean",
         "TLC brings the statistics of 2 of 2 operations closer to training: "
-        "mean distance 1.50 → 0.38",
+        "mean distance 1.50 → 0.38; with statistics from crops 0.15",
     ]
 
 
 def test_json_contains_the_distances() -> None:
     data = json.loads(report((1, 0.5), (2, 0.25)).to_json())
     assert data["train_size"] == [64, 64]
-    assert data["mean_distance"] == {"full": 1.5, "local": 0.375}
+    mean = data["mean_distance"]
+    assert mean == pytest.approx({"full": 1.5, "local": 0.375, "from_crops": 0.15})
     assert data["operations"][0] == {
         "path": "blocks.1",
         "operation": "mean",
@@ -332,9 +361,9 @@ def test_json_contains_the_distances() -> None:
         "status": "local",
         "channels": 1,
         "constant_channels": 0,
-        "samples": {"crops": 2, "full": 2, "local": 2},
-        "distance": {"full": 2.0, "local": 0.25},
-        "mean_shift": {"full": 2.0, "local": 0.25},
+        "samples": {"crops": 2, "full": 2, "local": 2, "from_crops": 2},
+        "distance": pytest.approx({"full": 2.0, "local": 0.25, "from_crops": 0.2}),
+        "mean_shift": pytest.approx({"full": 2.0, "local": 0.25, "from_crops": 0.2}),
     }
 
 

@@ -18,7 +18,7 @@ def shift(path: str, full: float = 2.0) -> Shift:
         random.normal(mean, spread, (count, 8))
         for mean, spread, count in ((0, 1, 48), (full, 0.4, 4), (0.2, 0.9, 128))
     )
-    return Shift(path, "mean", "net.py:3", "mean", crops, whole, local)
+    return Shift(path, "mean", "net.py:3", "mean", crops, whole, local, 0.9 * local)
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_densities_are_drawn(tmp_path: Path, count: int) -> None:
     drawn = images.read(path)
     panels = min(count, 4)
     assert drawn.size[1] >= 400 * panels
-    assert {rgb(plots.FULL), rgb(plots.LOCAL)} <= colours(path)
+    assert {rgb(plots.FULL), rgb(plots.LOCAL), rgb(plots.FROM_CROPS)} <= colours(path)
     assert [file.name for file in tmp_path.iterdir()] == ["density.png"]
 
 
@@ -53,7 +53,9 @@ def test_a_ranking_is_drawn_down_to_a_count(tmp_path: Path) -> None:
         plots.ranking(report, tmp_path / f"{count}.png", count=count)
     few, all_ = (images.read(tmp_path / f"{count}.png").size for count in (3, 12))
     assert few[0] < all_[0]
-    assert {rgb(plots.FULL), rgb(plots.LOCAL)} <= colours(tmp_path / "12.png")
+    assert {rgb(plots.FULL), rgb(plots.LOCAL), rgb(plots.FROM_CROPS)} <= colours(
+        tmp_path / "12.png"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".pdf"])
@@ -90,7 +92,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="cannot be written"):
         plots.densities({"a": shift("a")}, tmp_path / "missing" / "a.png")
     still = np.ones((4, 2))
-    constant = Shift("a", "mean", "", "mean", still, still, still)
+    constant = Shift("a", "mean", "", "mean", *[still] * 4)
     with pytest.raises(ArgumentError, match="'a' does not vary over the crops"):
         plots.densities({"a": constant}, tmp_path / "a.png")
     with pytest.raises(ArgumentError, match="no statistic to draw"):

@@ -1,6 +1,7 @@
 """What is measured, how often, and on which images."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from tunings import TRAIN, Gate, dataset_in, photo
 import glocal
 from glocal.errors import ArgumentError, GlocalWarning
 from glocal.inference.restore import restore
+from glocal.inference.settings import Settings
 from glocal.metrics import metric_named
 from glocal.study.dataset import open_dataset
+from glocal.study.evaluation.methods import method_of
 from glocal.study.options import ConversionOptions, ScoreOptions
 from glocal.study.tuning.measuring import Measuring, Quality
 from glocal.study.tuning.search import tune
@@ -29,7 +32,8 @@ def test_a_log_is_continued(dataset, tmp_path: Path, monkeypatch) -> None:
     restored = []
 
     def counting(network, image, **options):
-        restored.append(image.shape)
+        if image.shape[:2] != (TRAIN, TRAIN):  # no warm-up
+            restored.append(image.shape)
         return restore(network, image, **options)
 
     monkeypatch.setattr("glocal.study.evaluation.methods.restore", counting)
@@ -58,15 +62,21 @@ def test_equal_plans_run_once(dataset, monkeypatch) -> None:
     model = nn.Sequential(nn.Conv2d(3, 12, 16, 16), nn.InstanceNorm2d(12), nn.Upsample(None, 16))
     model.append(nn.Conv2d(12, 3, 1))
     calls = []
-    monkeypatch.setattr(
-        "glocal.study.evaluation.methods.restore",
-        lambda network, image, **options: calls.append(0) or restore(network, image, **options),
-    )
+
+    def counting(network, image, **options):
+        if image.shape[:2] != (TRAIN, TRAIN):
+            calls.append(image.shape)
+        return restore(network, image, **options)
+
+    monkeypatch.setattr("glocal.study.evaluation.methods.restore", counting)
     found = tune(model, dataset(nn.Identity(), 1), TRAIN)
-    local = [glocal.localize(model, TRAIN, window=trial.window) for trial in found.trials]
+    windows = [trial.window for trial in found.trials if trial.way == "windows"]
+    local = [glocal.localize(model, TRAIN, window=window) for window in windows]
     distinct = {glocal.plan_of(each).rows for each in local}
-    assert len(distinct) < len(found.trials)
-    assert len(calls) == 1 + len(distinct)
+    others = [trial for trial in found.trials if trial.way != "windows"]
+    assert [trial.way for trial in others] == ["crops"] * 2 + ["stitch"]
+    assert len(distinct) < len(windows)
+    assert len(calls) == 1 + len(distinct) + len(others)
 
 
 def test_crops_are_the_centres(dataset, monkeypatch) -> None:
@@ -78,8 +88,8 @@ def test_crops_are_the_centres(dataset, monkeypatch) -> None:
 
     monkeypatch.setattr("glocal.study.evaluation.methods.restore", spy)
     found = tune(Gate(), dataset(Gate(), 1, (201, 100)), TRAIN, crop=(97, 300))
-    assert {image.shape for image in seen} == {(97, 100, 3)}
-    np.testing.assert_allclose(seen[0], photo(0, (201, 100))[52:149], atol=1e-5)
+    assert {image.shape for image in seen} == {(97, 100, 3), (TRAIN, TRAIN, 3)}
+    np.testing.assert_allclose(seen[1], photo(0, (201, 100))[52:149], atol=1e-5)
     assert found.original[0] > 40  # target and image are cropped alike
 
 
@@ -106,9 +116,10 @@ def test_a_part_of_a_rewritten_block_cannot_stay_global_alone(dataset):
     score = Quality(metric_named("psnr"))
     images = open_dataset(dataset(nn.Identity(), 1), purpose="test").samples
     measuring = Measuring(model, (TRAIN, TRAIN), images, None, conversion, plan, score)
-    assert measuring.scores((None, ())) is not None
-    assert measuring.scores(((40, 40), ("body.norm",))) is None
-    assert measuring.scores(((40, 40), ("pool",))) is not None
+    assert measuring.measure(measuring.original) is not None
+    window = Settings("windows", TRAIN, window=40)
+    assert measuring.measure(replace(window, keep_global=("body.norm",))) is None
+    assert measuring.measure(replace(window, keep_global=("pool",))) is not None
 
 
 def test_crops_of_larger_targets_fit(dataset):
@@ -116,7 +127,7 @@ def test_crops_of_larger_targets_fit(dataset):
     images = open_dataset(dataset(model, 1, (131, 100)), purpose="test").samples
     score = Quality(metric_named("psnr"))
     measuring = Measuring(model, (TRAIN, TRAIN), images, (96, 97), ConversionOptions(), None, score)
-    (value,) = measuring.scores((None, ()))
+    (value,) = measuring.measure(measuring.original).scores
     assert value > 45  # one pixel aside it is below 35
     assert measuring.sizes == {"0": (96, 97)}
 
@@ -131,4 +142,5 @@ def test_scores_are_finite(value, score):
     image = photo(0, (40, 40))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GlocalWarning)
-        assert quality(Times(), None, image, image) == score
+        method = method_of(Times(), Settings("full", TRAIN))
+        assert quality(method, image, image).score == score

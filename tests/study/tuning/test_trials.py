@@ -1,10 +1,11 @@
 import pytest
 
+from glocal.inference.settings import Settings
 from glocal.study.tuning.trials import Trial, choose, held_out_gain
 
 
 def trial(*scores, window=48, keep_global=()):
-    return Trial((window, window), keep_global, scores)
+    return Trial(Settings("windows", 32, window=window, keep_global=keep_global), scores)
 
 
 def test_the_highest_mean_is_chosen_and_the_first_of_equals():

@@ -66,8 +66,6 @@ def record_and_replay(block: Block, train_size_of: Callable[[Size], Size]) -> Pr
                 f"{operation(node)}{line_of(node)} mixes the images of a batch, and crops are a "
                 "batch"
             )
-    if block.padding_guards and not block.follows_padding:
-        raise ConversionError("it pads the map by an amount that depends on the image size")
     block = replace(block, cells_are_channels=True)
     statistics = _statistics(block)
     results = [n for n in block.outputs if isinstance(n, fx.Node)]
@@ -78,9 +76,7 @@ def record_and_replay(block: Block, train_size_of: Callable[[Size], Size]) -> Pr
     needed = _needed(results, statistics)
     record = _Emitter(block, train_size_of, statistics, needed, is_replay=False)
     replay = _Emitter(block, train_size_of, statistics, needed, is_replay=True)
-    return replace(
-        record.program(), replay=replay.program(), follows_padding=block.follows_padding
-    )
+    return replace(record.program(), replay=replay.program())
 
 
 def _statistics(block: Block) -> set[fx.Node]:
@@ -140,7 +136,8 @@ class _Emitter:
         values = [emission.value(v) if isinstance(v, fx.Node) else v for v in block.outputs]
         values += [emission.value(node) for _, node in block.mutated]
         emission.graph.output(tuple(values))
-        return program_of(emission, crop_runtime.TAKING)
+        made = program_of(emission, crop_runtime.TAKING)
+        return replace(made, guards=(*made.guards, *block.padding_guards))
 
     def _emit(self, node: fx.Node) -> None:
         """Emit a node that the results need."""

@@ -1,4 +1,4 @@
-"""`evaluate`: full image, crop-and-stitch and TLC side by side on a data set.
+"""`evaluate`: full image, crop-and-stitch, TLC and crops side by side on a data set.
 
 Each image goes through all methods before the next one, so that a machine that slows down affects
 all methods alike. With a log, an interrupted evaluation continues.
@@ -20,12 +20,14 @@ from glocal.errors import ArgumentError, GlocalError
 from glocal.inference.memory import peak_memory
 from glocal.inference.options import TilesLike
 from glocal.inference.runner import device_of, resolve_dtype
+from glocal.inference.settings import Settings
+from glocal.inference.ways import Way
 from glocal.metrics import Metric, metric_named
 from glocal.ops.windows import Size
 from glocal.runs.journal import Journal
 from glocal.runs.provenance import machine_name, versions, weights_sha256
 from glocal.study.dataset import Data, Sample, open_dataset
-from glocal.study.evaluation.methods import Method, methods_of
+from glocal.study.evaluation.methods import DEFAULT_WAYS, Method, Overlap, methods_of
 from glocal.study.evaluation.pictures import TARGET, Pictures, picture, write_picture
 from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
@@ -42,9 +44,12 @@ def evaluate(
     data: Data,
     train_size: int | Size | None = None,
     *,
+    ways: Sequence[Way | Settings] = DEFAULT_WAYS,
     windows: Sequence[int | Size | None] = (None,),
     window_scale: float = 1.5,
+    strides: Sequence[float] = (1.0,),
     tiles: TilesLike = "auto",
+    overlaps: Sequence[Overlap] = (None,),
     pictures: Pictures | None = None,
     name: str | None = None,
     conversion: ConversionOptions = ConversionOptions(),
@@ -56,17 +61,18 @@ def evaluate(
     progress: Progress | None = None,
     tile_progress: Progress | None = None,
 ) -> Evaluation:
-    """Compare full image, crop-and-stitch and TLC: metrics, seconds and memory.
+    """Compare ways of running a network: metrics, seconds and memory.
 
-    An image that cannot be read or restored is listed in `Evaluation.failures`, and the others
-    are measured. Images without targets are restored and timed only.
+    By default the full image, crop-and-stitch, TLC, and statistics from crops. An image that cannot
+    be read or restored is listed in `Evaluation.failures`, and the others are measured. Images
+    without targets are restored and timed only.
 
     >>> import numpy as np
     >>> norm = nn.InstanceNorm2d(3)
     >>> image = np.random.default_rng(0).random((48, 64, 3))
     >>> evaluation = evaluate(norm, [(image, image)], 16, score=ScoreOptions(metrics=("psnr",)))
     >>> evaluation.methods
-    ('degraded', 'full image', 'crop-and-stitch 16/2 linear', 'TLC 24')
+    ('degraded', 'full image', 'crop-and-stitch 16/2 linear', 'TLC 24', 'crops 16')
     >>> evaluation.mean("degraded", "psnr").mean
     inf
 
@@ -76,13 +82,20 @@ def evaluate(
             (degraded, target) tuples of images: arrays (h, w) or (h, w, c) of uint8, uint16 or
             floats in [0, 1], or float tensors (c, h, w).
         train_size: as in `glocal.localize`.
+        ways: to compare: "full", "stitch" (crop-and-stitch), "windows" (TLC), "crops", "auto", or
+            `Settings`, such as those that `tune` recommends.
         windows: one TLC method for each: side or (height, width) in input pixels, or None for
-            `window_scale` × `train_size`.
+            `window_scale` × `train_size`. Likewise for "auto".
         window_scale: window ÷ training size for the windows that are None.
+        strides: one method of crops for each: most distance between crops, in crops. Likewise for
+            "auto".
         tiles: of crop-and-stitch, as in `glocal.restore`; "auto" is the training size.
+        overlaps: one crop-and-stitch method for each: least overlap of tiles in pixels, or, below
+            1, as a fraction of the tile; None is that of `tiles`, by default an eighth. Overlaps
+            of 0.5 and 0.75 cost 4 and 16 times as much and leave no visible seam.
         pictures: which restored images to write, and where; none by default.
         name: of the network in reports; its class name by default.
-        conversion: how the network is converted for TLC.
+        conversion: how the network is converted.
         score: metrics, and how images are prepared for them.
         run: device, dtype and output of the network.
         limit: number of images to use, evenly spaced over the data set; all by default.
@@ -101,8 +114,8 @@ def evaluate(
     dataset = open_dataset(data, limit, purpose="evaluate on")
     train = resolve_train_size(model, train_size)
     methods = methods_of(
-        model, train, windows=windows, window_scale=window_scale, tiles=tiles,
-        conversion=conversion, run=run,
+        model, train, ways=ways, windows=windows, window_scale=window_scale, strides=strides,
+        tiles=tiles, overlaps=overlaps, conversion=conversion, run=run,
     )  # fmt: skip
     device = device_of(model, run.device)
     protocol = Protocol(
@@ -110,7 +123,7 @@ def evaluate(
         weights_sha256=weights_sha256(model),
         train_size=train,
         methods={method.name: method.protocol for method in methods},
-        plans={method.name: method.plan for method in methods if method.converted},
+        plans={method.name: str(method.plan) for method in methods if method.plan},
         conversion=conversion.record(),
         metrics={metric.name: metric.protocol for metric in metrics},
         round8=score.round8,

@@ -1,25 +1,34 @@
-"""The inference methods that are compared: full image, crop-and-stitch, TLC."""
+"""The inference methods that are compared: full image, crop-and-stitch, TLC, crops."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 
-from glocal.conversion.localize import localize, plan_of
+from glocal.conversion.localize import plan_of
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError
 from glocal.inference.geometry import Blend, overlap_pixels
-from glocal.inference.options import Tiles, TilesLike, as_tiles
+from glocal.inference.options import TilesLike, as_tiles
 from glocal.inference.restore import restore
+from glocal.inference.settings import Settings
+from glocal.inference.ways import WAYS, Way
 from glocal.ops.windows import Size
+from glocal.scanning.plan import Plan
 from glocal.study.options import ConversionOptions, RunOptions
 
-__all__ = ["FULL_IMAGE", "Method", "crop_and_stitch", "full_image", "methods_of", "tlc"]
+__all__ = ["DEFAULT_WAYS", "FULL_IMAGE", "Method", "Overlap", "method_of", "methods_of"]
 
 FULL_IMAGE = "full image"
 """Name of the method that the others are compared with."""
+
+DEFAULT_WAYS: tuple[Way, ...] = ("full", "stitch", "windows", "crops")
+"""The ways of running a network that are compared."""
+
+Overlap: TypeAlias = int | float | None
+"""Of tiles, in pixels or as a fraction of the tile; None is an eighth."""
 
 AnyImage = TypeVar("AnyImage", Tensor, np.ndarray)
 
@@ -36,19 +45,19 @@ class Method:
 
     Attributes:
         name: unique among those that are compared, such as "TLC 96".
-        network: converted for TLC, the original otherwise.
+        network: the original or its converted copy.
+        settings: the way of running it, and its options.
         protocol: what is done, in one sentence.
         arguments: keyword arguments of `glocal.restore`.
-        plan: of the conversion, as text; empty if nothing was converted.
-        converted: True for TLC.
+        plan: of the conversion; None if nothing was converted.
     """
 
     name: str
     network: nn.Module
-    protocol: str
+    settings: Settings
+    protocol: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    plan: str = ""
-    converted: bool = False
+    plan: Plan | None = None
 
     def restore(self, image: AnyImage, **arguments: Any) -> AnyImage:
         """Return the restored image; further arguments are those of `glocal.restore`.
@@ -68,109 +77,156 @@ def methods_of(
     model: nn.Module,
     train_size: int | Size | None = None,
     *,
+    ways: Sequence[Way | Settings] = DEFAULT_WAYS,
     windows: Sequence[int | Size | None] = (None,),
     window_scale: float = 1.5,
+    strides: Sequence[float] = (1.0,),
     tiles: TilesLike = "auto",
+    overlaps: Sequence[Overlap] = (None,),
     conversion: ConversionOptions = ConversionOptions(),
     run: RunOptions = RunOptions(),
 ) -> list[Method]:
-    """Return full image, crop-and-stitch, and TLC with each window.
+    """Return the methods of some ways, one for each value of the options of a way.
 
     >>> from torch import nn
     >>> net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.InstanceNorm2d(3))
     >>> [method.name for method in methods_of(net, 64, windows=(None, 64))]
-    ['full image', 'crop-and-stitch 64/8 linear', 'TLC 96', 'TLC 64']
+    ['full image', 'crop-and-stitch 64/8 linear', 'TLC 96', 'TLC 64', 'crops 64']
+    >>> [method.name for method in methods_of(net, 64, ways=["stitch"], overlaps=(0.5, 0.75))]
+    ['crop-and-stitch 64/32 linear', 'crop-and-stitch 64/48 linear']
 
     Args:
         model: the network, not converted.
         train_size: as in `glocal.localize`.
-        windows: side or (height, width) in input pixels; None is `window_scale` × `train_size`.
+        ways: names (`Way`), whose options follow, or `Settings`.
+        windows: of "windows" and "auto": side or (height, width) in input pixels; None is
+            `window_scale` × `train_size`.
         window_scale: for the windows that are None.
-        tiles: of crop-and-stitch, as in `glocal.restore`; "auto" is the training size.
-        conversion: how the network is converted for TLC.
+        strides: of "crops" and "auto": most distance between crops, in crops.
+        tiles: of "stitch", as in `glocal.restore`; "auto" is the training size.
+        overlaps: of "stitch", in pixels or as fractions of a tile; None is that of `tiles`, by
+            default an eighth.
+        conversion: how the network is converted.
         run: how the network runs, the same for all methods.
 
     Raises:
-        ArgumentError: a value is wrong, two windows are equal, or there is no window.
+        ArgumentError: a value is wrong, two methods are equal, or there is none.
         ScanError: the model does not run at the training size.
         ConversionError: an operation cannot be converted and `allow_global` is not set.
     """
-    if not windows:
-        raise ArgumentError("windows is empty; give at least one, None for the default window")
     train = resolve_train_size(model, train_size)
+    given = {"ways": ways, "windows": windows, "strides": strides, "overlaps": overlaps}
+    for name, values in given.items():
+        if not values:
+            raise ArgumentError(f"{name} is empty; give at least one")
     found = [
-        full_image(model, run),
-        crop_and_stitch(model, train, tiles, run),
-        *(tlc(model, train, window, window_scale, conversion, run) for window in windows),
+        method_of(model, each, conversion, run, window_scale)
+        for way in ways
+        for each in _settings(way, train, windows, strides, tiles, overlaps)
     ]
     names = [method.name for method in found]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
-        raise ArgumentError(f"two windows are equal: both give {repeated[0]}")
+        raise ArgumentError(f"two methods are equal: {repeated[0]} is given twice")
     return found
 
 
-def full_image(model: nn.Module, run: RunOptions = RunOptions()) -> Method:
-    """Return the method that runs the original network on the whole image at once."""
-    protocol = "the unconverted network on the whole image"
-    return Method(FULL_IMAGE, model, protocol, run.arguments())
+def _settings(
+    way: Way | Settings,
+    train: Size,
+    windows: Sequence[int | Size | None],
+    strides: Sequence[float],
+    tiles: TilesLike,
+    overlaps: Sequence[Overlap],
+) -> Iterator[Settings]:
+    """Yield the settings of a way, one for each combination of its options."""
+    if isinstance(way, Settings):
+        yield replace(way, train_size=way.train_size or train)
+        return
+    if way not in WAYS:
+        raise ArgumentError(f"way must be one of {', '.join(WAYS)}, got {way!r}")
+    if way == "stitch":
+        tiles = as_tiles(tiles)
+        if tiles.halo is not None:
+            raise ArgumentError("crop-and-stitch blends its tiles; leave out halo")
+        for overlap in overlaps:
+            yield Settings(
+                way, train, tile=tiles.given_size, blend=tiles.blend,
+                overlap=tiles.overlap if overlap is None else overlap,
+            )  # fmt: skip
+        return
+    for window in windows if way in ("windows", "auto") else (None,):
+        for stride in strides if way in ("crops", "auto") else (None,):
+            yield Settings(way, train, window=window, stride=stride)
 
 
-def crop_and_stitch(
+def method_of(
     model: nn.Module,
-    train_size: Size,
-    tiles: TilesLike = "auto",
+    settings: Settings,
+    conversion: ConversionOptions = ConversionOptions(),
     run: RunOptions = RunOptions(),
+    window_scale: float = 1.5,
 ) -> Method:
-    """Return the method that runs the original network on overlapping tiles.
+    """Return the method that runs a network as settings say.
+
+    Args:
+        model: the network, not converted.
+        settings: with the training size; what they leave global is added to `conversion`.
+        conversion: how the network is converted.
+        run: how the network runs.
+        window_scale: of windows that the settings do not state.
 
     Raises:
-        ArgumentError: a tile is not larger than the overlap, or has a halo.
+        ArgumentError: a tile is not larger than the overlap, or as in `glocal.localize`.
+        ScanError, ConversionError: as in `glocal.localize`.
     """
-    tiles = as_tiles(tiles)
-    size = tiles.given_size or train_size
-    overlap = overlap_pixels(tiles.overlap, min(size))
-    blend: Blend = tiles.blend or "linear"
-    if tiles.halo is not None:
-        raise ArgumentError("crop-and-stitch blends its tiles; leave out halo")
-    if not overlap < min(size):
+    train = resolve_train_size(model, settings.train_size)
+    if settings.way == "full":
+        protocol = "the unconverted network on the whole image"
+        return Method(FULL_IMAGE, model, settings, protocol, run.arguments())
+    if settings.way == "stitch":
+        return _crop_and_stitch(model, train, settings, run)
+    options = conversion.arguments()
+    settings = replace(
+        settings,
+        keep_global=(*options.pop("keep_global"), *settings.keep_global),
+        allow_global=options.pop("allow_global") or settings.allow_global,
+    )
+    if settings.way == "crops":
+        options["window"] = train  # of operations that cannot take statistics from crops
+    network = settings.network(model, window_scale=window_scale, **options)
+    plan = plan_of(network)
+    stride = f" stride {plan.stride:g}" if settings.way != "windows" and plan.stride != 1 else ""
+    name = {
+        "windows": f"TLC {_text(plan.window)}",
+        "crops": f"crops {_text(train)}{stride}",
+        "auto": f"auto {_text(plan.window)}{stride}",
+    }[settings.way]
+    protocol = (
+        f"the network on the whole image with {plan.sources()}, in input pixels ({plan.summary()})"
+        if plan.rows
+        else "the network on the whole image (it has no global operations)"
+    )
+    return Method(name, network, settings, protocol, run.arguments(), plan)
+
+
+def _crop_and_stitch(model: nn.Module, train: Size, settings: Settings, run: RunOptions) -> Method:
+    tiles = settings.tiles(train)
+    size, blend = tiles.given_size or train, tiles.blend or "linear"
+    overlap = overlap_pixels(tiles.overlap, size[0]), overlap_pixels(tiles.overlap, size[1])
+    if overlap[0] >= size[0] or overlap[1] >= size[1]:
         raise ArgumentError(
-            f"tiles of {_text(size)} cannot overlap by {overlap} pixels; "
+            f"tiles of {_text(size)} cannot overlap by {_text(overlap)} pixels; "
             "the overlap must be smaller than the tile"
         )
     return Method(
-        f"crop-and-stitch {_text(size)}/{overlap} {blend}",
+        f"crop-and-stitch {_text(size)}/{_text(overlap)} {blend}",
         model,
-        f"the unconverted network on tiles of {size[0]}×{size[1]} pixels that overlap by {overlap} "
-        f"or more and {_BLENDING[blend]} there",
-        {**run.arguments(), "tiles": Tiles(size, overlap=overlap, blend=blend)},
+        settings,
+        f"the unconverted network on tiles of {size[0]}×{size[1]} pixels that overlap by "
+        f"{_text(overlap)} or more and {_BLENDING[blend]} there",
+        {**run.arguments(), "tiles": tiles},
     )
-
-
-def tlc(
-    model: nn.Module,
-    train_size: Size,
-    window: int | Size | None = None,
-    window_scale: float = 1.5,
-    conversion: ConversionOptions = ConversionOptions(),
-    run: RunOptions = RunOptions(),
-) -> Method:
-    """Return the method that runs the converted network on the whole image at once.
-
-    Raises:
-        ArgumentError, ScanError, ConversionError: as in `glocal.localize`.
-    """
-    local = localize(
-        model, train_size, window=window, window_scale=window_scale, **conversion.arguments()
-    )
-    plan = plan_of(local)
-    name = f"TLC {_text(plan.window)}"
-    height, width = plan.window
-    summary = f" ({plan.summary()})" if plan.rows else " (it has no global operations)"
-    protocol = (
-        f"the network with windows of {height}×{width} input pixels, on the whole image{summary}"
-    )
-    return Method(name, local, protocol, run.arguments(), str(plan), converted=True)
 
 
 def _text(size: Size) -> str:

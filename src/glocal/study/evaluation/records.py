@@ -10,7 +10,7 @@ from typing import Any
 from glocal.metrics import metric_named
 from glocal.ops.windows import Size
 from glocal.study.evaluation.methods import FULL_IMAGE
-from glocal.study.intervals import Interval, interval_of, paired
+from glocal.study.intervals import FEWEST, Interval, interval_of, paired
 from glocal.study.options import ScoreOptions
 
 __all__ = ["DEGRADED", "Evaluation", "Failure", "Protocol", "Record"]
@@ -73,7 +73,7 @@ class Protocol:
             *(f"{name}: {text}" for name, text in self.metrics.items()),
             f"For the metrics, {preparation[0].lower()}{preparation[1:]}",
             "Differences are means over images of paired differences, with Student's 95 % "
-            "interval.",
+            f"interval; of fewer than {FEWEST} images, with their number n.",
             "Seconds: mean over images of one run each, after a warm-up, without reading and "
             "writing files. Memory: largest peak over images, above what was in use before the "
             "run.",

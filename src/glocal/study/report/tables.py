@@ -32,14 +32,20 @@ class Table:
 
 def summary_table(evaluation: Evaluation) -> Table:
     """Return a row per method: metrics, difference to the full image, time, memory."""
-    heads = [head for metric in evaluation.metrics for head in (metric, f"Δ {FULL_IMAGE}")]
+    compared = FULL_IMAGE in evaluation.methods
+    heads = [
+        head
+        for metric in evaluation.metrics
+        for head in ((metric, f"Δ {FULL_IMAGE}") if compared else (metric,))
+    ]
     rows = []
     for method in evaluation.methods:
         cells = []
         for metric in evaluation.metrics:
             mean, gain = evaluation.mean(method, metric), evaluation.paired(method, metric)
             cells.append(number(metric, None if mean is None else mean.mean))
-            cells.append(NOTHING if method == FULL_IMAGE else difference(metric, gain))
+            if compared:
+                cells.append(NOTHING if method == FULL_IMAGE else difference(metric, gain))
         seconds, memory = evaluation.seconds(method), evaluation.peak_memory_mib(method)
         rows.append((method, *cells, seconds_text(seconds), memory_text(memory)))
     count = len(evaluation.compared)
@@ -48,24 +54,32 @@ def summary_table(evaluation: Evaluation) -> Table:
 
 
 def comparison_table(evaluation: Evaluation) -> Table | None:
-    """Compare TLC with each other method; None if nothing can be compared."""
+    """Compare each local method with the others; None if nothing can be compared.
+
+    A local method is compared with those of the original network and with local ones before it.
+    """
     converted = [method for method in evaluation.methods if method in evaluation.protocol.plans]
     others = [method for method in evaluation.methods if method not in (DEGRADED, *converted)]
-    if not converted or not others or not evaluation.metrics:
+    pairs = [
+        (method, other)
+        for index, method in enumerate(converted)
+        for other in (*others, *converted[:index])
+    ]
+    if not pairs or not evaluation.metrics:
         return None
     heads = [head for metric in evaluation.metrics for head in (f"Δ {metric}", "better on")]
     rows = []
-    for method in converted:
-        for other in others:
-            cells = []
-            for metric in evaluation.metrics:
-                better, count = evaluation.better(method, metric, other)
-                cells.append(difference(metric, evaluation.paired(method, metric, other)))
-                cells.append(f"{better} of {count}")
-            ours, theirs = evaluation.seconds(method), evaluation.seconds(other)
-            ratio = f"{ours / theirs:.2f}" if ours and theirs else NOTHING
-            rows.append((f"{method} − {other}", *cells, ratio))
-    return Table("TLC against the other methods", ("methods", *heads, "time ÷"), tuple(rows))
+    for method, other in pairs:
+        cells = []
+        for metric in evaluation.metrics:
+            better, count = evaluation.better(method, metric, other)
+            cells.append(difference(metric, evaluation.paired(method, metric, other)))
+            cells.append(f"{better} of {count}")
+        ours, theirs = evaluation.seconds(method), evaluation.seconds(other)
+        ratio = f"{ours / theirs:.2f}" if ours and theirs else NOTHING
+        rows.append((f"{method} − {other}", *cells, ratio))
+    title = "Local methods against the others"
+    return Table(title, ("methods", *heads, "time ÷"), tuple(rows))
 
 
 def image_table(evaluation: Evaluation) -> Table:

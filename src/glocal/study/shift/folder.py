@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from glocal.conversion.localize import localize
 from glocal.errors import ArgumentError
 from glocal.images import image_files as images
 from glocal.images.files import make_folder, write_whole
 from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
+from glocal.inference.settings import Settings
 from glocal.ops.windows import Size
 from glocal.study.dataset import Sample
+from glocal.study.evaluation.methods import method_of
 from glocal.study.evaluation.pictures import write_picture
 from glocal.study.options import ConversionOptions, RunOptions
 from glocal.study.shift.plots import densities, ranking, require_matplotlib
@@ -28,7 +29,9 @@ from glocal.study.shift.seams import amplified, seam_map, seam_ratio, tile_borde
 
 __all__ = ["FILES", "Seams", "check_folder", "measure_seams", "write_analysis"]
 
-FILES = ("shift.json", "density.png", "ranking.png", "seams.png", "stitched.png", "tlc.png")
+FILES = (
+    "shift.json", "density.png", "ranking.png", "seams.png", "stitched.png", "tlc.png", "crops.png"
+)  # fmt: skip
 """The files in the folder of an analysis."""
 
 Floats = NDArray[np.float32]
@@ -36,14 +39,15 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Seams:
-    """One image, restored in tiles without overlap and as a whole with TLC.
+    """One image, restored in tiles without overlap, and as a whole with TLC and with crops.
 
     Attributes:
         name: of the image.
         tile: (height, width) of the tiles: the training size.
-        stitched, local: (h, w, c) in [0, 1], restored by crop-and-stitch and by TLC.
-        ratios: `seam_ratio` of "crop-and-stitch" and "TLC" against the target; without a target,
-            of "crop-and-stitch" against TLC; empty if the image has a single tile.
+        stitched, local, from_crops: (h, w, c) in [0, 1], restored by crop-and-stitch, by TLC and
+            with statistics from crops.
+        ratios: `seam_ratio` of "crop-and-stitch", "TLC" and "crops" against the target; without a
+            target, of "crop-and-stitch" against TLC; empty if the image has a single tile.
         reference: "target" or "TLC".
     """
 
@@ -51,6 +55,7 @@ class Seams:
     tile: Size
     stitched: Floats
     local: Floats
+    from_crops: Floats
     ratios: dict[str, float]
     reference: str
 
@@ -88,19 +93,23 @@ def measure_seams(
     train_size: Size,
     *,
     window: Size,
+    stride: float = 1.0,
     conversion: ConversionOptions = ConversionOptions(),
     run: RunOptions = RunOptions(),
     progress: Callable[[int, int], None] | None = None,
 ) -> Seams:
-    """Restore an image in tiles of the training size without overlap, and with TLC."""
+    """Restore an image in tiles of the training size without overlap, with TLC and with crops."""
     degraded, target = sample.read()
     options = replace(conversion, allow_global=True)
-    local_model = localize(model, train_size, window=window, **options.arguments())
+    tlc = Settings("windows", train_size, window=window)
     stitched = restore(
         model, degraded, tiles=Tiles(train_size, overlap=0, blend="cut"), progress=progress,
         **run.arguments(),
     )  # fmt: skip
-    local = restore(local_model, degraded, **run.arguments())
+    local, from_crops = (
+        restore(method_of(model, each, options, run).network, degraded, **run.arguments())
+        for each in (tlc, Settings("crops", train_size, stride=stride))
+    )
     scale = local.shape[0] // degraded.shape[0]
     rows, columns = (
         [scale * border for border in tile_borders(size, tile)]
@@ -111,14 +120,14 @@ def measure_seams(
     if rows or columns:
         restored = {"crop-and-stitch": stitched}
         if comparable:
-            restored["TLC"] = local
+            restored |= {"TLC": local, "crops": from_crops}
         reference = target if comparable and target is not None else local
         ratios = {
             method: seam_ratio(image, reference, rows, columns)
             for method, image in restored.items()
         }
     reference_name = "target" if comparable else "TLC"
-    return Seams(sample.name, train_size, stitched, local, ratios, reference_name)
+    return Seams(sample.name, train_size, stitched, local, from_crops, ratios, reference_name)
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -164,6 +173,7 @@ def write_analysis(
     images.write(folder / "seams.png", Image(seams.amplified()[0]))
     write_picture(folder / "stitched.png", seams.stitched)
     write_picture(folder / "tlc.png", seams.local)
+    write_picture(folder / "crops.png", seams.from_crops)
     data = json.loads(shifts.to_json()) | {"network": name, "seams": seams.to_dict()}
     text = json.dumps(data, indent=2, ensure_ascii=False)
     write_whole(folder / "shift.json", text + "\n", ArgumentError)

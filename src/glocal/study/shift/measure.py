@@ -1,4 +1,4 @@
-"""`analyze`: statistics of global operations on crops, full images, under TLC.
+"""`analyze`: statistics of global operations on crops, full images, under TLC and from crops.
 
 The paper explains TLC by a shift of distribution: statistics that global operations take of a full
 image differ from those of training crops, and local statistics do not (Chu et al., ECCV 2022,
@@ -18,11 +18,11 @@ from glocal.errors import ArgumentError
 from glocal.inference.runner import device_of
 from glocal.ops.windows import Size, as_size
 from glocal.scanning.example import Example, scan_network
-from glocal.scanning.modules import ancestors
 from glocal.scanning.plan import Plan, Status
 from glocal.scanning.sandbox import isolated_copy
 from glocal.study.dataset import AnyImage, Data, as_tensor, open_dataset
 from glocal.study.options import ConversionOptions, RunOptions
+from glocal.study.shift.crop_probe import CropProbe, row_of
 from glocal.study.shift.distances import Values, distance
 from glocal.study.shift.probe import Probe
 from glocal.study.shift.report import Shift, StatisticsShift
@@ -54,6 +54,7 @@ def analyze(
     *,
     window: int | Size | None = None,
     window_scale: float = 1.5,
+    stride: float = 1.0,
     crops: Data | None = None,
     crops_per_image: int = 24,
     seed: int = 0,
@@ -69,8 +70,8 @@ def analyze(
     >>> norm = nn.InstanceNorm2d(3)
     >>> ramp = np.linspace(0, 1, 64).reshape(1, 64, 1) * np.ones((64, 1, 3))
     >>> shifts = analyze(norm, [ramp], train_size=16)
-    >>> (shift,) = shifts.ranking()
-    >>> shift.distance(shift.local) < shift.distance(shift.full)
+    >>> full, local, from_crops = shifts.mean_distances()
+    >>> max(local, from_crops) < full
     True
 
     Args:
@@ -79,11 +80,12 @@ def analyze(
             pairs is accepted too.
         train_size: as in `glocal.localize`.
         window, window_scale: as in `glocal.localize`.
+        stride: of the crops that give statistics, as in `glocal.localize`.
         crops: images to take training crops from, preferably the training set; of the same kinds
             as `data`, which is the default.
         crops_per_image: number of random crops of each image. A smaller image is used whole.
         seed: of the crop positions.
-        conversion: how the network is converted for TLC. An operation that cannot be converted
+        conversion: how the network is converted. An operation that cannot be converted
             is measured as it is, whether or not `allow_global` is set.
         run: device and dtype of the network. `output` has no effect: statistics do not depend on
             it.
@@ -92,7 +94,8 @@ def analyze(
 
     Returns:
         The statistics of every global operation. Those under TLC are exact for pools and norms;
-        `WindowProbe` documents their accuracy for blocks that contain convolutions.
+        `WindowProbe` documents their accuracy for blocks that contain convolutions, `CropProbe`
+        what is shown of statistics from crops.
 
     Raises:
         ArgumentError: an argument is wrong, or the data does not fit.
@@ -107,11 +110,11 @@ def analyze(
     train = resolve_train_size(model, train_size)
     network = _copy(model, run)
     options = replace(conversion, allow_global=True)
-    converted = localize(
-        network, train, window=window, window_scale=window_scale, **options.arguments()
-    )
+    arguments = options.arguments()
+    converted = localize(network, train, window=window, window_scale=window_scale, **arguments)
+    from_crops = localize(network, train, statistics="crops", stride=stride, **arguments)
     plan = plan_of(converted)
-    sampling = _Sampling(network, train, options.example, [converted], run)
+    sampling = _Sampling(network, train, options.example, [converted], run, from_crops)
     sampling.measure(
         [each.degraded for each in images],
         None if sources is None else [each.degraded for each in sources],
@@ -131,6 +134,7 @@ def analyze(
                 np.concatenate(sampling.crops[i]),
                 np.concatenate(sampling.full[i]),
                 np.concatenate(sampling.local[0][i]),
+                np.concatenate(sampling.from_crops[i]),
                 _status(plan, o.path),
             )
         )
@@ -202,6 +206,7 @@ class _Sampling:
         statistics: what is measured.
         crops, full: samples by statistic.
         local: samples by converted network and statistic.
+        from_crops: samples by statistic; empty without a network on crops.
     """
 
     def __init__(
@@ -211,16 +216,19 @@ class _Sampling:
         example: Example | None,
         converted: Sequence[nn.Module],
         run: RunOptions,
+        on_crops: nn.Module | None = None,
     ) -> None:
         with torch.inference_mode(False):
             scan = scan_network(network, train, example)
         self._train = train
         self._whole = Probe(network, scan, run.dtype)
         self._windows = [WindowProbe(network, scan, each, run.dtype) for each in converted]
+        self._crops = None if on_crops is None else CropProbe(network, scan, on_crops, run.dtype)
         self.statistics = self._whole.statistics
         self.crops: list[list[Values]] = [[] for _ in self.statistics]
         self.full: list[list[Values]] = [[] for _ in self.statistics]
         self.local: list[list[list[Values]]] = [[[] for _ in self.statistics] for _ in converted]
+        self.from_crops: list[list[Values]] = [[] for _ in self.statistics]
 
     def measure(
         self,
@@ -249,6 +257,8 @@ class _Sampling:
             _append(self.full, self._whole(x))
             for local, probe in zip(self.local, self._windows, strict=True):
                 _append(local, probe(x))
+            if self._crops is not None:
+                _append(self.from_crops, self._crops(x))
             report(done + 1, total)
 
     def _take_crops(self, x: Tensor, count: int, random: np.random.Generator) -> None:
@@ -271,5 +281,5 @@ def _append(lists: list[list[Values]], found: list[Values]) -> None:
 
 def _status(plan: Plan, path: str) -> Status:
     """Return the status of the operation at a path, from the closest plan row."""
-    rows = [row for row in plan.rows if row.path in ancestors(path)]
-    return max(rows, key=lambda row: len(row.path)).status
+    row = row_of(plan, path)
+    return "global" if row is None else row.status

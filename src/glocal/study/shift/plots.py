@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIXES", "densities", "density", "ranking", "require_matplotlib"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
-CROPS, FULL, LOCAL = "#8a8a8a", "#c0392b", "#1f6fb4"
-"""Colours of training crops, full images and TLC in all figures."""
+CROPS, FULL, LOCAL, FROM_CROPS = "#8a8a8a", "#c0392b", "#1f6fb4", "#2e8b57"
+"""Colours of training crops, full images, TLC and statistics from crops in all figures."""
 
 _INK, _PALE = "#333333", "#d9d9d9"
 _STYLE: Any = {  # a dict of matplotlib settings
@@ -39,6 +39,11 @@ _STYLE: Any = {  # a dict of matplotlib settings
     "ytick.color": _INK,
     "legend.frameon": False,
     "svg.hashsalt": "glocal",
+}
+_WAYS = {
+    "full image": FULL,
+    "full image, TLC": LOCAL,
+    "full image, statistics from crops": FROM_CROPS,
 }
 _PANELS_A_ROW = 4
 _REACH = (4.0, 7.0)
@@ -60,7 +65,7 @@ def require_matplotlib() -> None:
 
 
 def densities(shifts: Mapping[str, Shift], path: str | Path, title: str = "") -> None:
-    """Draw densities of statistics on crops, on full images, and under TLC.
+    """Draw densities of statistics on training crops and full images, under TLC, from crops.
 
     This is figure 1 of the paper (TLC, arXiv 2112.04491), with one panel for each operation.
     Channels are standardised by their mean and deviation over the training crops. The density is
@@ -102,7 +107,7 @@ def densities(shifts: Mapping[str, Shift], path: str | Path, title: str = "") ->
 
 
 def ranking(report: StatisticsShift, path: str | Path, title: str = "", count: int = 30) -> None:
-    """Draw the distance of each operation, with and without TLC, largest first.
+    """Draw the distance of each operation on full images, under TLC, from crops; largest first.
 
     Args:
         report: from `analyze`.
@@ -125,11 +130,13 @@ def ranking(report: StatisticsShift, path: str | Path, title: str = "", count: i
         figure = Figure(figsize=(6.2, 0.27 * len(varying) + 1.1))
         axes = figure.subplots()
         places = np.arange(len(varying))
-        full = [shift.distance(shift.full) for shift in varying]
-        local = [shift.distance(shift.local) for shift in varying]
-        axes.hlines(places, local, full, color=_PALE, linewidth=3.5, zorder=1)
-        axes.scatter(full, places, 34, color=FULL, label="full image", zorder=2)
-        axes.scatter(local, places, 34, color=LOCAL, label="full image, TLC", zorder=3)
+        distances = {
+            label: [shift.distance(_samples(shift)[label]) for shift in varying] for label in _WAYS
+        }
+        ends = [(min(each), max(each)) for each in zip(*distances.values(), strict=True)]
+        axes.hlines(places, *zip(*ends, strict=True), color=_PALE, linewidth=3.5, zorder=1)
+        for order, (label, far) in enumerate(distances.items(), 2):
+            axes.scatter(far, places, 34, color=_WAYS[label], label=label, zorder=order)
         names = [shift.path or "(the network)" for shift in varying]
         repeated = {name for name in names if names.count(name) > 1}
         labels = [
@@ -188,20 +195,20 @@ def density(values: Values, grid: NDArray[np.float64]) -> NDArray[np.float64]:
 def _draw_density(axes: "Axes", name: str, shift: Shift) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    crops, full, local = (shift.standardised(v) for v in (shift.crops, shift.full, shift.local))
-    ends = np.abs(np.quantile(np.concatenate([v.ravel() for v in (full, local)]), [0.02, 0.98]))
+    crops = shift.standardised(shift.crops)
+    samples = {label: shift.standardised(values) for label, values in _samples(shift).items()}
+    shown = np.concatenate([values.ravel() for values in samples.values()])
+    ends = np.abs(np.quantile(shown, [0.02, 0.98]))
     reach = min(max(1.15 * float(ends.max()), _REACH[0]), _REACH[1])
     grid = np.linspace(-reach, reach, 601)
     height = density(crops, grid)
     axes.fill_between(grid, height, color=CROPS, alpha=0.35, linewidth=0, label="training crops")
     axes.plot(grid, height, color=CROPS, linewidth=1.0)
-    for label, color, values in (("full image", FULL, full), ("full image, TLC", LOCAL, local)):
-        axes.plot(grid, density(values, grid), color=color, linewidth=1.8, label=label)
-    distances = shift.distance(shift.full), shift.distance(shift.local)
-    for line, (color, far) in enumerate(zip((FULL, LOCAL), distances, strict=True)):
+    for line, (label, values) in enumerate(samples.items()):
+        axes.plot(grid, density(values, grid), color=_WAYS[label], linewidth=1.8, label=label)
         axes.text(
-            0.985, 0.86 - 0.1 * line, f"{far:.2f}", color=color, ha="right", va="top",
-            fontweight="bold", transform=axes.transAxes,
+            0.985, 0.86 - 0.1 * line, f"{shift.distance(_samples(shift)[label]):.2f}",
+            color=_WAYS[label], ha="right", va="top", fontweight="bold", transform=axes.transAxes,
         )  # fmt: skip
     axes.text(
         0.985, 0.95, "distance", color=CROPS, ha="right", va="top", fontsize=7.5,
@@ -213,6 +220,11 @@ def _draw_density(axes: "Axes", name: str, shift: Shift) -> None:
     axes.set_xlim(-reach, reach)
     axes.set_ylim(0)
     axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _samples(shift: Shift) -> dict[str, Values]:
+    """Return the samples of full images by the labels of `_WAYS`."""
+    return dict(zip(_WAYS, (shift.full, shift.local, shift.from_crops), strict=True))
 
 
 def _finish(figure: "Figure", title: str, handles: Sequence[Any], labels: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ class Shift:
         full: (samples, channels) of the original network on full images, one sample for each.
         local: (samples, channels) under TLC on full images; 64 samples for each image if the
             operation is local.
+        from_crops: (samples, channels) that pixels of full images take from crops; likewise.
         status: "local", "kept" or "global", see `Row`.
     """
 
@@ -41,6 +43,7 @@ class Shift:
     crops: Values
     full: Values
     local: Values
+    from_crops: Values
     status: Status = "local"
 
     @property
@@ -99,60 +102,64 @@ class StatisticsShift:
 
         return tuple(sorted(self.shifts, key=key))
 
-    def mean_distances(self) -> tuple[float, float]:
-        """Return the mean distance on full images and under TLC; nan if all are constant."""
-        pairs = self._pairs(self.shifts)
-        if not pairs:
-            return math.nan, math.nan
-        full, local = np.mean(pairs, axis=0)
-        return float(full), float(local)
+    def mean_distances(self) -> tuple[float, float, float]:
+        """Return the mean distance on full images, under TLC and from crops; nan without any."""
+        distances = self._distances(self.shifts)
+        if not distances:
+            return math.nan, math.nan, math.nan
+        full, local, from_crops = np.mean(distances, axis=0)
+        return float(full), float(local), float(from_crops)
 
     def verdict(self) -> str:
-        """Return one sentence: does TLC bring the statistics closer to those of training?"""
+        """Return one sentence: what brings the statistics closer to those of training?"""
         converted = [s for s in self.shifts if s.status == "local"]
-        pairs = self._pairs(converted)
+        distances = self._distances(converted)
         if any(len(shift.crops) < 2 for shift in converted):
             return (
                 "a single training crop has no deviation to measure distances in; take more crops"
             )
-        if not pairs:
+        if not distances:
             return "no local operation has a statistic that varies; TLC changes nothing"
-        closer = sum(local < full - _EQUAL for full, local in pairs)
-        farther = sum(local > full + _EQUAL for full, local in pairs)
-        full, local = self.mean_distances()
+        closer = sum(local < full - _EQUAL for full, local, _ in distances)
+        farther = sum(local > full + _EQUAL for full, local, _ in distances)
+        full, local, from_crops = self.mean_distances()
         change = f"mean distance {full:.2f} → {local:.2f}"
+        crops = f"; with statistics from crops {from_crops:.2f}"
         if not closer and not farther:
-            return f"TLC changes no statistic because the window covers the images ({change})"
-        count = f"{closer} of {len(pairs)} operations"
+            return (
+                f"TLC changes no statistic because the window covers the images ({change}){crops}"
+            )
+        count = f"{closer} of {len(distances)} operations"
         if local < full:
-            return f"TLC brings the statistics of {count} closer to training: {change}"
+            return f"TLC brings the statistics of {count} closer to training: {change}{crops}"
         return (
             f"TLC does not help here; it brings the statistics of {count} closer to training "
-            f"and of {farther} farther away: {change}"
+            f"and of {farther} farther away: {change}{crops}"
         )
 
     def to_json(self) -> str:
         """Return the distances as JSON text; null for constant statistics."""
-        full, local = self.mean_distances()
+        full, local, from_crops = map(_number, self.mean_distances())
         data = {
             "train_size": self.train_size,
             "window": self.window,
             "image_count": self.image_count,
             "verdict": self.verdict(),
-            "mean_distance": {"full": _number(full), "local": _number(local)},
+            "mean_distance": {"full": full, "local": local, "from_crops": from_crops},
             "operations": [_as_dict(shift) for shift in self.ranking()],
         }
         return json.dumps(data, indent=2, ensure_ascii=False)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the ranking as a table of text, headings first."""
-        head = ("module", "operation", "full image", "TLC", "mean shift", "TLC", "statistic")
+        ways = ("TLC", "crops")
+        head = ("module", "operation", "full image", *ways, "mean shift", *ways, "statistic")
         table: list[tuple[str, ...]] = [head]
         for shift in self.ranking():
             numbers = (
                 f"{measure(values):.2f}"
                 for measure in (shift.distance, shift.mean_shift)
-                for values in (shift.full, shift.local)
+                for values in (shift.full, shift.local, shift.from_crops)
             )
             name = shift.statistic + ("" if shift.status == "local" else " (global)")
             table.append((shift.path or "(the network)", shift.operation, *numbers, name))
@@ -168,14 +175,17 @@ class StatisticsShift:
         return f"{head}{text_table(self.rows())}\n{self.verdict()}"
 
     @staticmethod
-    def _pairs(shifts: tuple[Shift, ...] | list[Shift]) -> list[tuple[float, float]]:
-        """Return (distance on full images, under TLC) of non-constant statistics."""
-        pairs = [(shift.distance(shift.full), shift.distance(shift.local)) for shift in shifts]
-        return [pair for pair in pairs if not math.isnan(pair[0])]
+    def _distances(shifts: Sequence[Shift]) -> list[tuple[float, float, float]]:
+        """Return distances on full images, under TLC and from crops, if not constant."""
+        found = (
+            tuple(map(shift.distance, (shift.full, shift.local, shift.from_crops)))
+            for shift in shifts
+        )
+        return [(full, local, crops) for full, local, crops in found if not math.isnan(full)]
 
 
 def _as_dict(shift: Shift) -> dict[str, Any]:
-    samples = {"full": shift.full, "local": shift.local}
+    samples = {"full": shift.full, "local": shift.local, "from_crops": shift.from_crops}
     return {
         "path": shift.path,
         "operation": shift.operation,

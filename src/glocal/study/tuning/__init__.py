@@ -1,4 +1,4 @@
-"""Choose the window, and the operations to convert, on a few images.
+"""Choose the way of running a network, and its options, on a few images.
 
 `candidates` generates what to try, `groups` finds operations that can be left global together,
 `measuring` scores a candidate, `trials` chooses the best and validates it on held-out images,

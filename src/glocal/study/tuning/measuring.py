@@ -1,27 +1,30 @@
 """Score a network, converted in different ways, on the same images; resumable."""
 
+import json
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from glocal.conversion.localize import localize, plan_of
 from glocal.errors import ArgumentError, ConversionError
+from glocal.inference.settings import Settings
 from glocal.metrics import Metric
-from glocal.ops.windows import Size, covers
+from glocal.ops.windows import Size, as_size, covers
 from glocal.runs.journal import Journal
 from glocal.scanning.plan import Plan
 from glocal.study.dataset import Sample
-from glocal.study.evaluation.methods import Method
+from glocal.study.evaluation.methods import Method, method_of
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
 from glocal.study.shift.measure import window_shifts
+from glocal.study.tuning.trials import Trial
 
-__all__ = ["Candidate", "Measuring", "Nearness", "Quality", "Score", "covers_padded"]
+__all__ = ["Measured", "Measuring", "Nearness", "Quality", "Score", "covers_padded"]
 
 PERFECT = 100.0
 """Score for an infinite metric: the PSNR of equal images would outweigh all others."""
@@ -30,17 +33,25 @@ PADDING = 64
 """Networks, and `glocal.restore`, pad images to multiples of at most this."""
 
 Floats: TypeAlias = NDArray[np.float32]
-Candidate: TypeAlias = tuple[Size | None, tuple[str, ...]]
-"""A window, None for the original network, and the patterns of operations to leave global."""
+
+
+class Measured(NamedTuple):
+    """The measurement of one image.
+
+    Attributes:
+        score: higher is better, always finite.
+        seconds: that the restoration took; None if nothing was restored.
+    """
+
+    score: float
+    seconds: float | None = None
 
 
 class Score(Protocol):
-    """Scores a network on an image; higher is better, always finite."""
+    """Scores a method on an image."""
 
-    def __call__(
-        self, network: nn.Module, window: Size | None, degraded: Floats, target: Floats | None
-    ) -> float:
-        """Return the score; `window` is that of the conversion, None for the original."""
+    def __call__(self, method: Method, degraded: Floats, target: Floats | None) -> Measured:
+        """Return the score; higher is better, always finite."""
 
 
 def covers_padded(window: Size, size: Size) -> bool:
@@ -54,28 +65,26 @@ def covers_padded(window: Size, size: Size) -> bool:
 
 @dataclass(frozen=True)
 class Quality:
-    """Scores a network by a metric of the restored image.
+    """Scores a method by a metric of the restored image.
 
     Attributes:
         metric: to score by.
         options: how images are prepared for the metric.
-        run: how the network runs.
     """
 
     metric: Metric
     options: ScoreOptions = ScoreOptions()
-    run: RunOptions = RunOptions()
 
-    def __call__(
-        self, network: nn.Module, window: Size | None, degraded: Floats, target: Floats | None
-    ) -> float:
+    def __call__(self, method: Method, degraded: Floats, target: Floats | None) -> Measured:
         """Return the metric, `PERFECT` at most; 0 if the restored image is not finite."""
         assert target is not None
-        restored = Method("", network, "", self.run.arguments()).restore(degraded)
+        started = time.perf_counter()
+        restored = method.restore(degraded)
+        seconds = time.perf_counter() - started
         round8, border = self.options.round8, self.options.border
         value = self.metric.function(restored, target, round8=round8, border=border)
         value = value if self.metric.higher_is_better else -value
-        return 0.0 if math.isnan(value) else min(value, PERFECT)
+        return Measured(0.0 if math.isnan(value) else min(value, PERFECT), seconds)
 
 
 @dataclass(frozen=True)
@@ -94,11 +103,10 @@ class Nearness:
     conversion: ConversionOptions = ConversionOptions()
     run: RunOptions = RunOptions()
 
-    def __call__(
-        self, network: nn.Module, window: Size | None, degraded: Floats, target: Floats | None
-    ) -> float:
+    def __call__(self, method: Method, degraded: Floats, target: Floats | None) -> Measured:
         """Return minus the mean distance from the statistics of the image's own crops."""
         image = torch.from_numpy(np.ascontiguousarray(degraded)).permute(2, 0, 1)[None]
+        window = method.settings.window
         shifts = window_shifts(
             self.model,
             [image],
@@ -107,8 +115,8 @@ class Nearness:
             conversion=self.conversion,
             run=self.run,
         )
-        distance = shifts.full if window is None else shifts.local[window]
-        return 0.0 if math.isnan(distance) else -distance
+        distance = shifts.full if window is None else next(iter(shifts.local.values()))
+        return Measured(0.0 if math.isnan(distance) else -distance)
 
 
 @dataclass
@@ -122,7 +130,8 @@ class Measuring:
         crop: (height, width) of the centre of each image to use; None for the whole image.
         conversion: options of every conversion.
         plan: of the conversion with these options.
-        score: scores a network on an image.
+        score: scores a method on an image.
+        run: how the network runs.
         journal: earlier measurements, and where to write new ones.
         sizes: (height, width) of the images that were read.
     """
@@ -134,88 +143,126 @@ class Measuring:
     conversion: ConversionOptions
     plan: Plan
     score: Score
+    run: RunOptions = RunOptions()
     journal: Journal | None = None
     sizes: dict[str, Size] = field(default_factory=dict)
-    _known: dict[Candidate, dict[str, float]] = field(default_factory=dict)
-    _twins: dict[Any, Candidate] = field(default_factory=dict)
+    _known: dict[Settings, dict[str, Measured]] = field(default_factory=dict)
+    _twins: dict[Any, Settings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for line in self.journal.lines if self.journal else ():
-            window = line["window"] and tuple(line["window"])
-            self._of((window, tuple(line["keep_global"])))[line["image"]] = line["score"]
+            found = self._of(Settings(**line["settings"]))
+            found[line["image"]] = Measured(line["score"], line["seconds"])
             self.sizes[line["image"]] = tuple(line["size"])
 
-    def scores(
-        self, candidate: Candidate, done: Callable[[], None] = lambda: None
-    ) -> tuple[float, ...] | None:
-        """Return the score of each image; None if the conversion is impossible.
+    @property
+    def original(self) -> Settings:
+        """The original network on the whole image."""
+        return Settings("full", self.train_size)
+
+    def measure(self, candidate: Settings, done: Callable[[], None] = lambda: None) -> Trial | None:
+        """Return the scores of each image; None if the conversion is impossible or has no effect.
 
         Calls `done` after each image. A window with the same plan as another (maps are smaller
         than images), or one that covers the image, is not measured again.
         """
         known = self._of(candidate)
-        network, twin = self.model, known
-        if candidate[0] is not None and len(known) < len(self.images):
-            converted = self._converted(candidate)
-            if converted is None:
+        if len(known) < len(self.images):
+            method = self._method(candidate)
+            if method is None:
                 return None
-            network = converted
-            twin = self._of(self._twins.setdefault(_windows(plan_of(network)), candidate))
-        original = self._of((None, ()))
+            twin = known
+            if method.plan is not None:
+                twin = self._of(self._twins.setdefault(_sources(method.plan), candidate))
+            self._measure_missing(method, candidate, known, twin, done)
+        else:
+            for _ in self.images:
+                done()
+        found = [known[sample.name] for sample in self.images]
+        seconds = [each.seconds for each in found if each.seconds is not None]
+        mean = math.fsum(seconds) / len(seconds) if seconds else None
+        return Trial(candidate, tuple(each.score for each in found), mean)
+
+    def _measure_missing(
+        self,
+        method: Method,
+        candidate: Settings,
+        known: Mapping[str, Measured],
+        twin: Mapping[str, Measured],
+        done: Callable[[], None],
+    ) -> None:
+        original, warm = self._of(self.original), False
         for sample in self.images:
             if sample.name not in known:
                 if sample.name in twin:
-                    value = twin[sample.name]
-                elif candidate[0] and covers_padded(candidate[0], self.sizes[sample.name]):
-                    value = original[sample.name]
+                    measured = twin[sample.name]
+                elif sample.name in original and self._covers(candidate, self.sizes[sample.name]):
+                    measured = original[sample.name]
                 else:
-                    value = self._measure(network, candidate[0], sample)
-                self._note(candidate, sample, value)
+                    measured = self._measure(method, sample, warm)
+                    warm = True
+                self._note(candidate, sample, measured)
             done()
-        return tuple(known[sample.name] for sample in self.images)
 
-    def _of(self, candidate: Candidate) -> dict[str, float]:
+    def _of(self, candidate: Settings) -> dict[str, Measured]:
         return self._known.setdefault(candidate, {})
 
-    def _converted(self, candidate: Candidate) -> nn.Module | None:
-        """Return the converted network, or None if the patterns cannot stay global alone."""
-        window, keep = candidate
-        # `search` has proven the conversion; another window changes no operation
-        patterns = (*self.conversion.patterns, *keep)
-        options = replace(self.conversion, keep_global=patterns, verify=False)
+    def _covers(self, candidate: Settings, size: Size) -> bool:
+        return candidate.way == "windows" and covers_padded(
+            as_size(candidate.window or self.train_size, "window"), size
+        )
+
+    def _method(self, candidate: Settings) -> Method | None:
+        """Return the method, or None if the patterns cannot stay global alone."""
+        # `search` has proven the conversion; another window changes no operation. Which operations
+        # can take statistics from crops, the proof alone knows.
+        verify = self.conversion.verify and candidate.way != "windows"
+        options = replace(self.conversion, verify=verify)
         try:
-            network = localize(self.model, self.train_size, window=window, **options.arguments())
+            method = method_of(self.model, candidate, options, self.run)
         except (ArgumentError, ConversionError):
-            if keep:
+            if candidate.keep_global:
                 return None
             raise
-        unconverted = {(row.path, row.operation) for row in plan_of(network).with_status("global")}
+        if method.plan is None:
+            return method
+        if candidate.way != "windows" and not method.plan.takes_crops:
+            return None
+        unconverted = {(row.path, row.operation) for row in method.plan.with_status("global")}
         known = {(row.path, row.operation) for row in self.plan.with_status("global")}
         # an operation may become unconvertible because it shares a block with one to leave global
-        return network if unconverted <= known else None
+        return method if unconverted <= known else None
 
-    def _measure(self, network: nn.Module, window: Size | None, sample: Sample) -> float:
+    def _measure(self, method: Method, sample: Sample, warm: bool) -> Measured:
         degraded, target = sample.read()
         if self.crop is not None:
             degraded, target = _centre(degraded, target, self.crop)
         self.sizes[sample.name] = (degraded.shape[0], degraded.shape[1])
-        return self.score(network, window, degraded, target)
+        if not warm and isinstance(self.score, Quality):
+            # the first run of a network takes longer
+            method.restore(degraded[: self.train_size[0], : self.train_size[1]])
+        return self.score(method, degraded, target)
 
-    def _note(self, candidate: Candidate, sample: Sample, value: float) -> None:
-        self._of(candidate)[sample.name] = value
+    def _note(self, candidate: Settings, sample: Sample, measured: Measured) -> None:
+        self._of(candidate)[sample.name] = measured
         if self.journal:
-            window, keep = candidate
+            settings = json.loads(candidate.to_json())
+            del settings["format"]
             size = self.sizes[sample.name]
-            line = {"image": sample.name, "size": size, "window": window, "keep_global": keep}
-            self.journal.append({**line, "score": value})
+            line = {"image": sample.name, "size": size, "settings": settings}
+            self.journal.append({**line, **measured._asdict()})
 
 
-def _windows(plan: Plan) -> tuple[Any, ...]:
+def _sources(plan: Plan) -> tuple[Any, ...]:
     """Return what distinguishes two conversions of a network."""
-    rows = [(row.path, row.operation, row.window) for row in plan.with_status("local")]
+    local = plan.with_status("local")
+    rows = [
+        (row.path, row.operation, row.source, row.window if row.source == "windows" else None)
+        for row in local
+    ]
     # a map of unknown size may have another window although the rows are equal
-    unknown = any(row.window is None for row in plan.with_status("local"))
-    return (*rows, plan.window if unknown else None)
+    unknown = any(row.window is None for row in local if row.source == "windows")
+    return (*rows, plan.window if unknown else None, plan.stride if plan.takes_crops else None)
 
 
 def _centre(degraded: Floats, target: Floats | None, size: Size) -> tuple[Floats, Floats | None]:

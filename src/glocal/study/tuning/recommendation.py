@@ -3,37 +3,34 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from glocal.inference.settings import Settings
 from glocal.ops.windows import Size
 from glocal.study.intervals import Interval
+from glocal.study.tuning.advice import DISTANCE, advice_of
 from glocal.study.tuning.groups import Group
 from glocal.study.tuning.trials import Trial, choose, held_out_gain
 from glocal.texts import size_text, text_table
 
-__all__ = ["DISTANCE", "Tuning", "Verdict"]
-
-DISTANCE = "distance"
-"""Name of the score without targets; lower is better, so scores are its negative."""
+__all__ = ["Tuning", "Verdict"]
 
 Verdict = Literal[
-    "better", "not significant", "single image", "overfitted", "worse", "nothing to convert",
-    "images too small",
+    "better", "not significant", "few images", "single image", "overfitted", "worse",
+    "nothing to convert", "images too small",
 ]  # fmt: skip
-"""How certain it is that TLC helps; with the last four, the original network is recommended.
+"""How certain it is that another way helps; with the last four, the original is recommended.
 
 - better: the held-out gain is above 0 with 95 % confidence
 - not significant: the held-out gain is above 0, but its interval includes 0
+- few images: the held-out gain is above 0, on too few images for an interval
 - single image: there is a gain, but no other image to validate it on
-- overfitted: there is a gain on the images that chose the window, but none on held-out images
-- worse: no window gains anything
+- overfitted: there is a gain on the images that chose the way, but none on held-out images
+- worse: no way gains anything
 - nothing to convert: the network has no operation to convert
 - images too small: every window covers every image
 """
-
-_RANGE = 4
-"""Fewest window sizes for which the largest or smallest counts as the end of a range."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,12 @@ class Tuning:
         trials: all trials.
         groups: of operations that `tune` tried to leave global.
         always_global: patterns of the operations that the caller left global.
+        allow_global: leave operations global that cannot be converted.
+        output: index of the output that was taken.
         convertible: number of operations that can be made local.
         notes: sentences about what could not be tried.
         protocol: how the scores are computed, as text.
+        original_seconds: mean over the images; None if not measured.
     """
 
     train_size: Size
@@ -60,9 +60,12 @@ class Tuning:
     trials: tuple[Trial, ...]
     groups: tuple[Group, ...] = ()
     always_global: tuple[str, ...] = ()
+    allow_global: bool = False
+    output: int | None = None
     convertible: int = 1
     notes: tuple[str, ...] = ()
     protocol: str = ""
+    original_seconds: float | None = field(default=None, compare=False)
 
     @property
     def best(self) -> Trial | None:
@@ -86,7 +89,7 @@ class Tuning:
 
     @property
     def verdict(self) -> Verdict:
-        """How certain it is that TLC helps, see `Verdict`."""
+        """How certain it is that another way than the original helps, see `Verdict`."""
         fitted, gain = self.fitted_gain, self.gain
         if fitted is None or gain is None:
             return "images too small" if self.convertible else "nothing to convert"
@@ -94,87 +97,33 @@ class Tuning:
             return "worse"
         if gain.mean <= 0:
             return "overfitted"
-        if gain.count < 2:
-            return "single image"
+        if not gain.is_shown:
+            return "single image" if gain.count < 2 else "few images"
         return "better" if gain.low > 0 else "not significant"
 
     @property
     def use_original(self) -> bool:
-        """True if the original network is recommended, without TLC."""
-        return self.verdict not in ("better", "not significant", "single image")
+        """True if the original network on the whole image is recommended."""
+        return self.verdict not in ("better", "not significant", "few images", "single image")
 
     @property
-    def window(self) -> Size | None:
-        """Recommended window, (height, width) in input pixels; None for the original."""
-        return None if self.use_original or self.best is None else self.best.window
+    def settings(self) -> Settings:
+        """The recommendation, for `glocal restore --settings` or for Python.
 
-    @property
-    def keep_global(self) -> tuple[str, ...]:
-        """Patterns of operations to leave global; all, to use the original network."""
-        if self.use_original or self.best is None:
-            return ("*",) if self.convertible else self.always_global
-        return (*self.always_global, *self.best.keep_global)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Arguments of `localize` for the recommendation.
-
-        If the original network is recommended, they leave every operation global.
+        `glocal.restore(settings.network(model), image, tiles=settings.tiles())` follows it.
         """
-        chosen = {"train_size": self.train_size, "keep_global": self.keep_global}
-        return chosen if self.window is None else {**chosen, "window": self.window}
+        if self.use_original or self.best is None:
+            return Settings("full", self.train_size, output=self.output)
+        chosen = self.best.settings.changed(output=self.output)
+        if chosen.way == "stitch":
+            return chosen
+        return chosen.changed(
+            keep_global=(*self.always_global, *chosen.keep_global), allow_global=self.allow_global
+        )
 
     def advice(self) -> str:
-        """Return the recommendation in one or two sentences."""
-        verdict, best, fitted, gain = self.verdict, self.best, self.fitted_gain, self.gain
-        if verdict == "nothing to convert" and self.always_global:
-            return "keep_global covers all operations that could be converted; TLC changes nothing."
-        if verdict == "nothing to convert":
-            return "The network has no global operations to convert; TLC would change nothing."
-        if best is None or fitted is None or gain is None:
-            return (
-                "Every window covers every image, so TLC would change nothing on these images. "
-                "Give images as large as those you restore."
-            )
-        window = size_text(best.window)
-        if verdict == "worse":
-            return (
-                f"Use the original network on the whole image: even with the best window, {window}"
-                f"{self._without(best)}, TLC {self._loss(fitted)}."
-            )
-        if verdict == "overfitted":
-            return (
-                f"Use the original network on the whole image: TLC with a window of {window}"
-                f"{self._without(best)} gains {self._gain_text(fitted)} on the images that chose "
-                f"it, but {self._gain_text(gain)} on held-out images."
-            )
-        than = "than" if self.metric == DISTANCE else "over"
-        use = (
-            f"Use TLC with a window of {window}{self._without(best)}: "
-            f"{self._gain_text(gain)} {than} the whole image"
-        )
-        if verdict == "single image":
-            return (
-                f"{use}. The gain is not validated, because the only image chose the window; give "
-                f"more images.{self._edge(best)}"
-            )
-        text = f"{use}, on held-out images"
-        if verdict == "not significant":
-            return (
-                f"{text}. The gain is not significant: its interval includes 0, so the original "
-                f"network may be as good.{self._edge(best)}"
-            )
-        return f"{text}.{self._edge(best)}"
-
-    def _edge(self, best: Trial) -> str:
-        """Return a warning if the best window is the end of the range that was tried."""
-        areas = {trial.window[0] * trial.window[1] for trial in self.trials}
-        area = best.window[0] * best.window[1]
-        if len(areas) < _RANGE or min(areas) < area < max(areas):
-            return ""
-        if area == min(areas):
-            return " It is the smallest window that was tried; a smaller one may be better."
-        return " It is the largest window that was tried; a larger one may be better."
+        """Return the recommendation in a few sentences."""
+        return advice_of(self)
 
     @property
     def proxy_note(self) -> str:
@@ -191,23 +140,44 @@ class Tuning:
     def rows(self) -> list[tuple[str, ...]]:
         """Return the table as text, without headings: one row for each trial."""
         full = sum(self.original) / len(self.original) if self.original else None
-        rows: list[tuple[str, ...]] = [
-            ("full image", "-", "all", "-" if full is None else self._score(full), "-")
-        ]
-        for trial in sorted(self.trials, key=lambda trial: (trial.keep_global, trial.window)):
+        score = "-" if full is None else self._score(full)
+        cost = "1.00" if self.original_seconds else "-"
+        rows: list[tuple[str, ...]] = [("full", "-", "all", score, "-", cost)]
+        order = ("windows", "crops", "auto", "stitch")
+        for trial in sorted(
+            self.trials,
+            key=lambda t: (
+                t.keep_global,
+                order.index(t.way),
+                t.window or (),
+                t.settings.stride or 0,
+            ),
+        ):
             names = ", ".join(self.group_names(trial.keep_global)) or "-"
+            gain, time = trial.gain(self.original).text(self.digits), self.time(trial)
+            star = " *" if trial == self.best else ""
+            cost = "-" if time is None else f"{time:.2f}"
+            rows.append(
+                (trial.way + star, self._option(trial), names, self._score(trial.mean), gain, cost)
+            )
+        return rows
+
+    def _option(self, trial: Trial) -> str:
+        """Return the options of a trial for the table."""
+        parts = []
+        if trial.window is not None:
             scales = [f"{w / t:.2f}" for w, t in zip(trial.window, self.train_size, strict=True)]
             scale = scales[0] if scales[0] == scales[1] else "x".join(scales)
-            gain = trial.gain(self.original).text(self._digits)
-            rows.append((size_text(trial.window), scale, names, self._score(trial.mean), gain))
-            if trial == self.best:
-                rows[-1] = (f"{rows[-1][0]} *", *rows[-1][1:])
-        return rows
+            parts.append(f"window {size_text(trial.window)} ({scale} × train)")
+        if trial.settings.stride is not None:
+            parts.append(f"stride {trial.settings.stride:g}")
+        return ", ".join(parts) or f"tiles {size_text(self.train_size)}"
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Headings of `rows`."""
-        return ("window", "÷ train", "left global", self.metric, f"gain{self.unit and ', dB'}")
+        unit = self.unit and ", dB"
+        return ("way", "options", "left global", self.metric, f"gain{unit}", "time ÷ full")
 
     def group_names(self, patterns: tuple[str, ...]) -> list[str]:
         """Return the names of the groups that these patterns leave global."""
@@ -223,12 +193,19 @@ class Tuning:
         data: dict[str, Any] = {
             "verdict": self.verdict,
             "use_original": self.use_original,
-            "window": self.window,
-            "keep_global": self.keep_global,
+            "settings": json.loads(self.settings.to_json()),
             "gain": _interval(self.gain),
             "fitted_gain": _interval(self.fitted_gain),
             "advice": " ".join(filter(None, [self.advice(), self.proxy_note])),
             **asdict(self),
+            "trials": [
+                {
+                    "settings": json.loads(trial.settings.to_json()),
+                    "scores": trial.scores,
+                    "seconds": trial.seconds,
+                }
+                for trial in self.trials
+            ],
         }
         return json.dumps(data, indent=2, ensure_ascii=False)
 
@@ -237,32 +214,20 @@ class Tuning:
         below = filter(None, [self.protocol, *self.notes, self.advice(), self.proxy_note])
         return "\n".join([table, *below])
 
+    def time(self, trial: Trial) -> float | None:
+        """Return the time of a trial ÷ that of the original network; None if not measured."""
+        if trial.seconds is None or not self.original_seconds:
+            return None
+        return trial.seconds / self.original_seconds
+
     @property
-    def _digits(self) -> int:
+    def digits(self) -> int:
+        """Decimals of scores and gains in text."""
         return 2 if self.unit else 4
 
     def _score(self, value: float) -> str:
         # distances are negated, so that higher scores are better
-        return f"{abs(value) if self.metric == DISTANCE else value:.{self._digits}f}"
-
-    def _gain_text(self, gain: Interval) -> str:
-        if self.metric != DISTANCE:
-            return f"{gain.text(self._digits)}{self.unit}"
-        direction = "closer to" if gain.mean > 0 else "farther from"
-        size = Interval(abs(gain.mean), gain.half_width, gain.count, gain.level)
-        return f"{size.text(self._digits, sign=False)} {direction} the statistics of crops"
-
-    def _loss(self, gain: Interval) -> str:
-        if gain.mean == 0:
-            return "changes nothing"
-        if self.metric == DISTANCE:
-            return f"is {self._gain_text(gain)}"
-        size = Interval(-gain.mean, gain.half_width, gain.count, gain.level)
-        return f"is worse by {size.text(self._digits, sign=False)}{self.unit}"
-
-    def _without(self, trial: Trial) -> str:
-        names = self.group_names(trial.keep_global)
-        return f" and {' and '.join(names)} left global" if names else ""
+        return f"{abs(value) if self.metric == DISTANCE else value:.{self.digits}f}"
 
 
 def _interval(interval: Interval | None) -> Mapping[str, float | None] | None:

@@ -1,4 +1,4 @@
-"""`tune`: choose the window and the operations to convert on a few images."""
+"""`tune`: choose the way of running a network, and its options, on a few images."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,22 +11,31 @@ from glocal.conversion.localize import localize, plan_of
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError
 from glocal.inference.runner import device_of, resolve_dtype
+from glocal.inference.settings import Settings
+from glocal.inference.ways import Way
 from glocal.metrics import Metric, metric_named
 from glocal.ops.windows import Size, as_size, covers
 from glocal.runs.journal import Journal
 from glocal.runs.provenance import versions, weights_sha256
 from glocal.study.dataset import Data, Dataset, open_dataset
+from glocal.study.intervals import FEWEST
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
+from glocal.study.tuning.advice import DISTANCE
 from glocal.study.tuning.candidates import Batch, Search
 from glocal.study.tuning.groups import groups_of
 from glocal.study.tuning.measuring import Measuring, Nearness, Quality, Score, covers_padded
-from glocal.study.tuning.recommendation import DISTANCE, Tuning
+from glocal.study.tuning.recommendation import Tuning
 from glocal.study.tuning.trials import Trial
 
 __all__ = ["LEAST_CROP", "Trial", "Tuning", "tune"]
 
 LEAST_CROP = 3
 """Least side of a crop ÷ training size: the largest window that is tried."""
+
+ONLY_WINDOWS = (
+    "Not tried: statistics from crops and crop-and-stitch, whose statistics are those of crops, so "
+    "that the proxy cannot judge them; give targets."
+)
 
 Progress = Callable[[str, int, int], None]
 
@@ -47,13 +56,17 @@ def tune(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Tuning:
-    """Choose the window, and the operations to convert, on a few images.
+    """Choose the way of running a network, and its options, on a few images.
 
-    `tune` tries windows of 0.3 to 3 × the training size, from coarse to fine. Then it tries to
-    leave one group of operations after the other global. With targets it compares the metric of
-    the restored images. Without targets it compares, as a proxy, how close the statistics of the
-    global operations come to those of crops of the training size. The gain is validated on
-    held-out images by leave-one-out. The original network is recommended if TLC does not help.
+    `tune` tries windows of 0.3 to 3 × the training size, from coarse to fine; statistics from crops
+    at several strides; both in one network ("auto") where it has operations of several kinds; and
+    crop-and-stitch. Then it tries to leave one group of operations after the other global. It
+    compares the metric of the restored images with that of the original network on the whole
+    image. The gain is validated on held-out images by leave-one-out. The original network is
+    recommended if nothing helps.
+
+    Without targets `tune` compares windows only, and, as a proxy, how close the statistics of the
+    global operations come to those of crops of the training size.
 
     >>> import numpy as np
     >>> image = np.linspace(0, 1, 80 * 80 * 3).reshape(80, 80, 3)
@@ -101,6 +114,7 @@ def tune(
     # operations left global keep their distance from the crops, so the proxy cannot compare them
     grouped = operations and len(dataset.samples) > 1 and not proxy
     groups, inseparable = groups_of(plan) if grouped else ((), ())
+    notes = [*map(_not_tried, inseparable), *([ONLY_WINDOWS] if proxy else [])]
     found = Tuning(
         train_size=train,
         metric=DISTANCE if proxy else metric.name,
@@ -109,14 +123,17 @@ def tune(
         trials=(),
         groups=groups,
         always_global=conversion.patterns,
+        allow_global=conversion.allow_global,
+        output=run.output,
         convertible=len(plan.with_status("local")),
-        notes=tuple(map(_not_tried, inseparable)),
+        notes=tuple(notes),
         protocol=_protocol(None if proxy else metric, score),
     )
     if not found.convertible:
         return found
     header = {
         "command": "tune",
+        "format": 2,
         "weights_sha256": weights_sha256(model),
         "train_size": train,
         "metric": found.metric,
@@ -133,14 +150,36 @@ def tune(
     }
     opened = None if log is None else Journal(Path(log), header, overwrite=overwrite)
     with opened or nullcontext() as journal:
-        judge: Score = (
-            Nearness(model, train, conversion, run) if proxy else Quality(metric, score, run)
+        judge: Score = Nearness(model, train, conversion, run) if proxy else Quality(metric, score)
+        measuring = Measuring(
+            model, train, dataset.samples, part, conversion, plan, judge, run, journal
         )
-        measuring = Measuring(model, train, dataset.samples, part, conversion, plan, judge, journal)
-        return _search(found, measuring, per_axis, progress or (lambda stage, done, total: None))
+        ways: tuple[Way, ...] = ("windows",) if proxy else _ways(model, train, conversion)
+        report = progress or (lambda stage, done, total: None)
+        return _search(found, measuring, ways, per_axis, report)
 
 
-def _search(found: Tuning, measuring: Measuring, per_axis: bool, progress: Progress) -> Tuning:
+def _ways(model: nn.Module, train: Size, conversion: ConversionOptions) -> tuple[Way, ...]:
+    """Return the ways whose results can differ from those of the others."""
+    # the proof, which can refuse crops, runs when a candidate is measured
+    arguments = {**conversion.arguments(), "verify": False}
+    crops, auto = (
+        plan_of(localize(model, train, statistics=statistics, **arguments))
+        for statistics in ("crops", "auto")
+    )
+    if not crops.takes_crops:
+        return "windows", "stitch"
+    several = len({row.source for row in auto.with_status("local")}) > 1
+    return ("windows", "crops", *(("auto",) if several else ()), "stitch")
+
+
+def _search(
+    found: Tuning,
+    measuring: Measuring,
+    ways: tuple[Way, ...],
+    per_axis: bool,
+    progress: Progress,
+) -> Tuning:
     """Measure the original network, then every candidate of the search."""
     notes = list(found.notes)
 
@@ -155,26 +194,28 @@ def _search(found: Tuning, measuring: Measuring, per_axis: bool, progress: Progr
 
         progress(batch.stage, 0, total)
         trials = []
-        for window, keep in batch.candidates:
-            scores = measuring.scores((window, keep), image_done)
-            if scores is None:
+        for candidate in batch.candidates:
+            trial = measuring.measure(candidate, image_done)
+            if trial is None:
                 total -= count
-                notes.append(_not_tried(" and ".join(found.group_names(keep))))
+                notes.append(_why_not(found, candidate))
             else:
-                trials.append(Trial(window, keep, scores))
+                trials.append(trial)
         return trials
 
     count = len(measuring.images)
     progress("full image", 0, count)
     done = iter(range(1, count + 1))
-    original = measuring.scores((None, ()), lambda: progress("full image", next(done), count))
+    original = measuring.measure(
+        measuring.original, lambda: progress("full image", next(done), count)
+    )
     assert original is not None
 
     def covers_images(window: Size) -> bool:
         return all(covers_padded(window, size) for size in measuring.sizes.values())
 
     ungrouped = found.convertible > sum(group.count for group in found.groups)
-    search = Search(found.train_size, covers_images, found.groups, ungrouped, per_axis)
+    search = Search(found.train_size, covers_images, ways, found.groups, ungrouped, per_axis)
     steps = search.run()
     try:
         batch = next(steps)
@@ -183,13 +224,20 @@ def _search(found: Tuning, measuring: Measuring, per_axis: bool, progress: Progr
     except StopIteration:
         pass
     return replace(
-        found, original=original, trials=tuple(search.trials), notes=tuple(dict.fromkeys(notes))
+        found,
+        original=original.scores,
+        original_seconds=original.seconds,
+        trials=tuple(search.trials),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
 def _protocol(metric: Metric | None, score: ScoreOptions) -> str:
     """Describe how scores are computed; no metric means the proxy."""
-    intervals = "Gains are means over images of paired differences, with Student's 95 % interval."
+    intervals = (
+        "Gains are means over images of paired differences, with Student's 95 % interval; of fewer "
+        f"than {FEWEST} images, with their number n."
+    )
     if metric is None:
         return (
             f"{DISTANCE}: Wasserstein distance of each statistic on the image from that on crops "
@@ -197,6 +245,12 @@ def _protocol(metric: Metric | None, score: ScoreOptions) -> str:
             f"operations. {intervals}"
         )
     return f"{metric.name}: {metric.protocol} {score.preparation()} {intervals}"
+
+
+def _why_not(found: Tuning, candidate: Settings) -> str:
+    if candidate.keep_global:
+        return _not_tried(" and ".join(found.group_names(candidate.keep_global)))
+    return "Not tried: statistics from crops, which the proof of the conversion refuses."
 
 
 def _not_tried(names: str) -> str:

@@ -6,8 +6,10 @@ are better.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from glocal.inference.settings import Settings
+from glocal.inference.ways import Way
 from glocal.ops.windows import Size
 from glocal.study.intervals import Interval, paired
 
@@ -16,17 +18,33 @@ __all__ = ["Trial", "choose", "held_out_gain"]
 
 @dataclass(frozen=True)
 class Trial:
-    """One conversion of a network and its scores.
+    """One way of running a network and its scores.
 
     Attributes:
-        window: (height, width) in input pixels.
-        keep_global: patterns of the operations that this trial left global.
+        settings: the way and its options; what they leave global is what this trial left global.
         scores: one for each image.
+        seconds: mean over the images; None if not measured. Trials are compared without it.
     """
 
-    window: Size
-    keep_global: tuple[str, ...]
+    settings: Settings
     scores: tuple[float, ...]
+    seconds: float | None = field(default=None, compare=False)
+
+    @property
+    def way(self) -> Way:
+        """The way, see `Way`."""
+        return self.settings.way
+
+    @property
+    def window(self) -> Size | None:
+        """(height, width) of the window in input pixels; None without windows."""
+        window = self.settings.window
+        return (window, window) if isinstance(window, int) else window
+
+    @property
+    def keep_global(self) -> tuple[str, ...]:
+        """Patterns of the operations that this trial left global."""
+        return self.settings.keep_global
 
     @property
     def mean(self) -> float:
@@ -41,13 +59,15 @@ class Trial:
 def choose(trials: Sequence[Trial], images: Sequence[int] | None = None) -> Trial:
     """Return the best trial on some images, by default on all.
 
-    The window of the highest mean wins, the first of equals. Operations are left global only if
-    the gain exceeds the noise of the paired differences: it is the larger change, and each group
-    that is tried is one more chance of a false positive.
+    The highest mean wins, the first of equals. Operations are left global only if the gain exceeds
+    the noise of the paired differences: it is the larger change, and each group that is tried is
+    one more chance of a false positive.
 
-    >>> plain = Trial((96, 96), (), (30.0, 25.0, 28.0))
-    >>> noisy = Trial((96, 96), ("norm",), (31.0, 25.1, 27.9))
-    >>> clear = Trial((96, 96), ("pool",), (30.2, 25.2, 28.3))
+    >>> def trial(keep_global, *scores):
+    ...     return Trial(Settings("windows", window=96, keep_global=keep_global), scores)
+    >>> plain = trial((), 30.0, 25.0, 28.0)
+    >>> noisy = trial(("norm",), 31.0, 25.1, 27.9)
+    >>> clear = trial(("pool",), 30.2, 25.2, 28.3)
     >>> choose([plain, noisy]).keep_global, choose([plain, noisy, clear]).keep_global
     ((), ('pool',))
     """
