@@ -236,20 +236,28 @@ def test_operations_that_mix_pixels_stay_on_windows_and_say_so(block):
     assert torch.equal(local(x), alike(x))
 
 
-def test_a_rule_that_ignores_crops_is_found_out():
-    class Idle(Local):
-        def forward(self, x):
-            return x - glocal.ops.local_mean(x, self.window)
+class Centre(nn.Module):
+    def forward(self, x):
+        return x - x.mean((2, 3), keepdim=True)
 
-    class Mean(nn.Module):
-        def forward(self, x):
-            return x - x.mean((2, 3), keepdim=True)
 
-    rule = glocal.Rule("idle", lambda m: isinstance(m, Mean), Idle.of)
-    plan = glocal.scan(nn.Sequential(Mean()), 16, statistics="crops", rules=(rule,))
+class LocalCentre(Local):
+    def forward(self, x):
+        return x - glocal.ops.local_mean(x, self.window)
+
+
+class IdleCentre(Local):
+    def forward(self, x):
+        return x - glocal.ops.local_mean(x, (16, 16))
+
+
+@pytest.mark.parametrize(("local", "source"), [(LocalCentre, "crops"), (IdleCentre, "windows")])
+def test_rules_of_users_take_crops_by_their_window(local, source):
+    rule = glocal.Rule("centre", lambda m: isinstance(m, Centre), local.of)
+    plan = glocal.scan(nn.Sequential(Centre()), 16, statistics="crops", rules=(rule,))
     (row,) = plan.rows
-    assert row.source == "windows"
-    assert "computes no statistic that crops could give" in row.how
+    assert row.source == source
+    assert ("computes no statistic that crops could give" in row.how) == (source == "windows")
 
 
 def test_grids_stay_on_windows_of_the_training_size():

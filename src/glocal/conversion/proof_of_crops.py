@@ -15,7 +15,7 @@ from glocal.conversion.comparison import excess
 from glocal.conversion.proof_runs import Converted, Network, Pair, isolated, near_multiples
 from glocal.conversion.rules.rule import Local
 from glocal.ops.crops import CropGrid, CropStatistics, Record, Recording, Replay, running
-from glocal.ops.windows import Size
+from glocal.ops.windows import CROPS, Size
 
 __all__ = ["refuted", "take_crops"]
 
@@ -23,7 +23,7 @@ __all__ = ["refuted", "take_crops"]
 def take_crops(root: nn.Module, paths: Sequence[str]) -> None:
     """Make the local modules at and below some paths take statistics from crops."""
     for local in _locals(root, paths):
-        local.precision = "crops"
+        local.window = CROPS
 
 
 def refuted(converted: Converted, paths: Sequence[str]) -> dict[str, str]:
@@ -122,13 +122,13 @@ def _locals(root: nn.Module, paths: Sequence[str]) -> list[Local]:
 @contextmanager
 def _on_crops(root: nn.Module, paths: Sequence[str]) -> Iterator[None]:
     """Inside the ``with``, modules take statistics from crops."""
-    before = [(local, local.precision) for local in _locals(root, paths)]
+    before = [(local, local.window) for local in _locals(root, paths)]
     take_crops(root, paths)
     try:
         yield
     finally:
-        for local, precision in before:
-            local.precision = precision
+        for local, window in before:
+            local.window = window
 
 
 def _four_crops(recording: Recording, size: Size) -> CropStatistics:

@@ -10,6 +10,9 @@ that the window covers. Where the window covers both axes, the result is the glo
 same kernels of torch. While a program is recorded or compiled for any size, the result always has
 the full size.
 
+With `windows.CROPS` for a window, a statistic is that of crops of the input (`crops`), which a
+network records in its first pass and interpolates in its second.
+
 With precision "fast", sums, means and moments are exact on a coarse grid of windows and
 interpolated in between. A window moved by one pixel changes a mean by at most the range of the
 map ÷ window, so a fast mean differs from the exact one by at most range · (sy / 2ky + sx / 2kx),

@@ -12,7 +12,7 @@ from glocal.ops.kernels import attention as kernel
 from glocal.ops.kernels.plain import is_transformed, wants_gradient
 from glocal.ops.numerics import sum_dtype
 from glocal.ops.programs import is_compiling, is_exporting
-from glocal.ops.windows import Precision, Size
+from glocal.ops.windows import Crops, Window
 
 __all__ = ["local_channel_attention"]
 
@@ -22,9 +22,8 @@ def local_channel_attention(
     k: Tensor,
     v: Tensor,
     temperature: Tensor | float,
-    window: Size,
+    window: Window,
     eps: float = 1e-12,
-    precision: Precision = "exact",
 ) -> Tensor:
     """Transposed (channel by channel) attention on overlapping windows, averaged.
 
@@ -41,7 +40,7 @@ def local_channel_attention(
         q, k: (b, heads, c, h, w), floating point.
         v: (b, heads, c, h, w), floating point.
         temperature: a number or a tensor that broadcasts to (heads, 1, 1).
-        window: (height, width) in pixels of the map.
+        window: (height, width) in pixels of the map, or `CROPS`.
         eps: least norm, as in `torch.nn.functional.normalize`.
 
     Returns:
@@ -51,7 +50,7 @@ def local_channel_attention(
         ArgumentError: q, k and v differ in shape.
     """
     temperature = torch.as_tensor(temperature, device=q.device).expand(q.shape[1], 1, 1)
-    if precision == "crops":
+    if isinstance(window, Crops):
         return mixed(v, lambda: _attention(q, k, temperature, eps))
     if is_exporting():
         return exported.channel_attention(q, k, v, temperature, window, eps)

@@ -16,14 +16,14 @@ from glocal.ops.crops import recorded
 from glocal.ops.forms import moment_windows_of, windows_of
 from glocal.ops.moments import global_moments
 from glocal.ops.numerics import by_slices, sum_dtype
-from glocal.ops.windows import Precision, Size
+from glocal.ops.windows import Crops, Precision, Size, Window
 
 __all__ = ["local_max", "local_mean", "local_moments", "local_norm", "local_sum"]
 
 
-def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+def local_mean(x: Tensor, window: Window, precision: Precision = "exact") -> Tensor:
     """`ops.local_mean` as a lazy map."""
-    if precision == "crops":
+    if isinstance(window, Crops):
         return _of_crops(x, lambda: x.mean((-2, -1), keepdim=True))
     windows = windows_of(x, window, precision)
     if windows.cover_map:
@@ -31,9 +31,9 @@ def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tenso
     return windows.as_map(windows.means(x.to(sum_dtype(x))).to(x.dtype))
 
 
-def local_sum(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+def local_sum(x: Tensor, window: Window, precision: Precision = "exact") -> Tensor:
     """`ops.local_sum` as a lazy map."""
-    if precision == "crops":
+    if isinstance(window, Crops):
         return _of_crops(x, lambda: x.sum((-2, -1), keepdim=True))
     windows = windows_of(x, window, precision)
     if windows.cover_map:
@@ -41,9 +41,9 @@ def local_sum(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor
     return windows.as_map(windows.sums(x.to(sum_dtype(x))).to(x.dtype))
 
 
-def local_max(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
-    """`ops.local_max` as a lazy map; a maximum of windows is always exact."""
-    if precision == "crops":
+def local_max(x: Tensor, window: Window) -> Tensor:
+    """`ops.local_max` as a lazy map."""
+    if isinstance(window, Crops):
         return _of_crops(x, lambda: x.amax((-2, -1), keepdim=True))
     # In eager mode tied maxima share the gradient, as in torch; the operator gives it to the first.
     windows = windows_of(x, window, operators_train=False)
@@ -52,9 +52,9 @@ def local_max(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor
     return windows.as_map(by_slices(windows.maxima, x))
 
 
-def local_norm(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+def local_norm(x: Tensor, window: Window, precision: Precision = "exact") -> Tensor:
     """`ops.local_norm` as a lazy map."""
-    if precision == "crops":
+    if isinstance(window, Crops):
         return _of_crops(x, lambda: torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True))
     windows = windows_of(x, window, precision)
     if windows.cover_map:
@@ -68,7 +68,7 @@ def local_norm(x: Tensor, window: Size, precision: Precision = "exact") -> Tenso
 
 def local_moments(
     x: Tensor,
-    window: Size,
+    window: Window,
     *,
     groups: int | None = None,
     correction: int = 0,
@@ -80,7 +80,7 @@ def local_moments(
         raise ArgumentError(
             f"groups must divide the channels: got {groups} groups of {x.shape[1]} channels"
         )
-    if precision == "crops":
+    if isinstance(window, Crops):
         mean, variance = recorded(_size(x), lambda: global_moments(x, groups, correction))
         return mean, variance
     windows = moment_windows_of(x, window, precision)

@@ -12,14 +12,14 @@ from glocal.ops.kernels.plain import is_plain
 from glocal.ops.moments import global_moments, group_channels, scale_and_shift
 from glocal.ops.numerics import by_slices, sum_dtype
 from glocal.ops.window_map import WindowMap
-from glocal.ops.windows import Precision, Size
+from glocal.ops.windows import Crops, Precision, Size, Window
 
 __all__ = ["local_group_norm", "local_instance_norm", "local_layer_norm"]
 
 
 def local_instance_norm(
     x: Tensor,
-    window: Size,
+    window: Window,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -34,7 +34,7 @@ def local_instance_norm(
 
     Args:
         x: (b, c, h, w), floating point.
-        window: (height, width) in pixels of `x`; may be larger than the map.
+        window: (height, width) in pixels of `x`, which may be larger than the map; or `CROPS`.
         weight, bias: (c,) or None.
         eps: added to the variance.
         precision: of the statistics, "exact" or "fast".
@@ -42,7 +42,7 @@ def local_instance_norm(
     Returns:
         (b, c, h, w) in the dtype of `x`.
     """
-    if precision == "crops":
+    if isinstance(window, Crops):
         return _from_crops(x, x.shape[1], weight, bias, eps)
     if windows_of(x, window).cover_map:
         # The kernel of F.instance_norm, which refuses a map of one pixel itself.
@@ -54,7 +54,7 @@ def local_instance_norm(
 def local_group_norm(
     x: Tensor,
     groups: int,
-    window: Size,
+    window: Window,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -68,7 +68,7 @@ def local_group_norm(
     Args:
         x: (b, c, h, w), floating point.
         groups: number of groups of channels.
-        window: (height, width) in pixels of `x`; may be larger than the map.
+        window: (height, width) in pixels of `x`, which may be larger than the map; or `CROPS`.
         weight, bias: (c,) or None.
         eps: added to the variance.
         precision: of the statistics, "exact" or "fast".
@@ -83,7 +83,7 @@ def local_group_norm(
         raise ArgumentError(
             f"groups must divide the channels: got {groups} groups of {x.shape[1]} channels"
         )
-    if precision == "crops":
+    if isinstance(window, Crops):
         return _from_crops(x, groups, weight, bias, eps)
     if windows_of(x, window).cover_map:
         return F.group_norm(x, groups, weight, bias, eps)
@@ -92,7 +92,7 @@ def local_group_norm(
 
 def local_layer_norm(
     x: Tensor,
-    window: Size,
+    window: Window,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -107,7 +107,7 @@ def local_layer_norm(
 
     Args:
         x: (b, c, h, w), floating point.
-        window: (height, width) in pixels of `x`; may be larger than the map.
+        window: (height, width) in pixels of `x`, which may be larger than the map; or `CROPS`.
         weight, bias: (c,) or None.
         eps: added to the variance.
         precision: of the statistics, "exact" or "fast".

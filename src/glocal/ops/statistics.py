@@ -4,12 +4,12 @@ from torch import Tensor
 
 from glocal.ops import lazy
 from glocal.ops.window_map import full_map
-from glocal.ops.windows import Precision, Size
+from glocal.ops.windows import Precision, Window
 
 __all__ = ["local_max", "local_mean", "local_moments", "local_norm", "local_sum"]
 
 
-def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+def local_mean(x: Tensor, window: Window, precision: Precision = "exact") -> Tensor:
     """Mean over the window of each pixel.
 
     Source: TLC (arXiv 2112.04491), section 3.
@@ -20,7 +20,7 @@ def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tenso
 
     Args:
         x: (b, c, h, w), floating point.
-        window: (height, width) in pixels of `x`; may be larger than the map.
+        window: (height, width) in pixels of `x`, which may be larger than the map; or `CROPS`.
         precision: "exact", or "fast" within the bound stated in `glocal.ops`.
 
     Returns:
@@ -29,7 +29,7 @@ def local_mean(x: Tensor, window: Size, precision: Precision = "exact") -> Tenso
     return full_map(lazy.local_mean(x, window, precision))
 
 
-def local_sum(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+def local_sum(x: Tensor, window: Window, precision: Precision = "exact") -> Tensor:
     """Sum over the window of each pixel.
 
     >>> import torch
@@ -38,7 +38,7 @@ def local_sum(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor
 
     Args:
         x: (b, c, h, w), floating point.
-        window: (height, width) in pixels of `x`; may be larger than the map.
+        window: (height, width) in pixels of `x`, which may be larger than the map; or `CROPS`.
         precision: "exact", or "fast" within the bound stated in `glocal.ops`.
 
     Returns:
@@ -47,7 +47,7 @@ def local_sum(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor
     return full_map(lazy.local_sum(x, window, precision))
 
 
-def local_max(x: Tensor, window: Size) -> Tensor:
+def local_max(x: Tensor, window: Window) -> Tensor:
     """Maximum over the window of each pixel.
 
     >>> import torch
@@ -56,7 +56,7 @@ def local_max(x: Tensor, window: Size) -> Tensor:
 
     Args:
         x: (b, c, h, w).
-        window: (height, width) in pixels of `x`; may be larger than the map.
+        window: (height, width) in pixels of `x`, which may be larger than the map; or `CROPS`.
 
     Returns:
         (b, c, h or 1, w or 1) in the dtype of `x`: 1 where the window covers the axis.
@@ -64,7 +64,7 @@ def local_max(x: Tensor, window: Size) -> Tensor:
     return full_map(lazy.local_max(x, window))
 
 
-def local_norm(x: Tensor, window: Size, precision: Precision = "exact") -> Tensor:
+def local_norm(x: Tensor, window: Window, precision: Precision = "exact") -> Tensor:
     """L2 norm (root of the sum of squares) over the window of each pixel.
 
     Source: GRN, ConvNeXt V2 (arXiv 2301.00808), equation 1.
@@ -75,7 +75,7 @@ def local_norm(x: Tensor, window: Size, precision: Precision = "exact") -> Tenso
 
     Args:
         x: (b, c, h, w), floating point.
-        window: (height, width) in pixels of `x`; may be larger than the map.
+        window: (height, width) in pixels of `x`, which may be larger than the map; or `CROPS`.
         precision: "exact" or "fast".
 
     Returns:
@@ -86,7 +86,7 @@ def local_norm(x: Tensor, window: Size, precision: Precision = "exact") -> Tenso
 
 def local_moments(
     x: Tensor,
-    window: Size,
+    window: Window,
     *,
     groups: int | None = None,
     correction: int = 0,
@@ -101,7 +101,7 @@ def local_moments(
 
     Args:
         x: (b, c, h, w), floating point.
-        window: (height, width) in pixels of `x`; may be larger than the map.
+        window: (height, width) in pixels of `x`, which may be larger than the map; or `CROPS`.
         groups: number of groups of channels; each channel alone when None.
         correction: subtracted from the number of values in the variance's divisor (1: unbiased).
         precision: "exact", or "fast": each moment within the bound in `glocal.ops`, of its range.

@@ -6,17 +6,21 @@ the map in question; pairs are (height, width).
 
 import itertools
 from dataclasses import dataclass
+from enum import Enum
 from typing import Literal, TypeAlias
 
 from glocal.errors import ArgumentError
 from glocal.ops.placement import Whole, whole_of
 
 __all__ = [
+    "CROPS",
     "LEAST",
     "AxisWindows",
+    "Crops",
     "Overlap",
     "Precision",
     "Size",
+    "Window",
     "areas",
     "as_size",
     "cells",
@@ -30,7 +34,22 @@ __all__ = [
 ]
 
 Size: TypeAlias = tuple[int, int]
-Precision: TypeAlias = Literal["exact", "fast", "crops"]
+Precision: TypeAlias = Literal["exact", "fast"]
+
+
+class Crops(Enum):
+    """In place of a window: a statistic comes from crops of the input, see `ops.crops`."""
+
+    CROPS = "crops"
+
+    def __repr__(self) -> str:
+        """One word, as the plan shows it."""
+        return self.value
+
+
+CROPS = Crops.CROPS
+Window: TypeAlias = Size | Crops
+"""(height, width) in pixels of a map, or `CROPS`."""
 
 GRID = 16
 """Places along a window at which a fast statistic is computed; others are interpolated."""

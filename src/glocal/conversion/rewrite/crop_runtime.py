@@ -15,7 +15,7 @@ from glocal.conversion.rewrite.runtime import Where, as_map, from_map
 from glocal.errors import GlocalError
 from glocal.ops import crops
 from glocal.ops.window_map import WindowMap
-from glocal.ops.windows import AxisWindows, Size
+from glocal.ops.windows import CROPS, AxisWindows, Size
 
 __all__ = ["TAKING", "group_norm", "matrix_product", "product", "record", "replayed"]
 
@@ -66,8 +66,7 @@ def group_norm(
     if depth > 1:  # (n, c, d, h, w): a channel's weight is that of all its frames
         weight, bias = (t if t is None else t.repeat_interleave(depth) for t in (weight, bias))
     if crops.is_running():
-        whole = (flat.shape[-2], flat.shape[-1])
-        normed = ops.local_group_norm(flat, groups, whole, weight, bias, eps, "crops")
+        normed = ops.local_group_norm(flat, groups, CROPS, weight, bias, eps)
     else:
         normed = F.group_norm(flat, groups, weight, bias, eps)
     return from_map(normed.view_as(m), where)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from glocal.conversion.rules.rule import Local, Rule
 from glocal.ops import local_channel_attention
 from glocal.ops.crops import is_replaying
-from glocal.ops.windows import Size
+from glocal.ops.windows import CROPS, Size
 
 __all__ = ["MDTA", "SPECTRAL_ATTENTION", "LocalMDTA", "LocalSpectralAttention"]
 
@@ -30,12 +30,12 @@ class LocalMDTA(Local):
         """(b, c, h, w) to (b, c, h, w)."""
         temperature, qkv, depthwise, project = (getattr(self, name) for name in self.parts)
         heads = temperature.shape[0]
-        if self.precision == "crops" and is_replaying() and _alone(qkv) and _alone(depthwise):
+        if self.window is CROPS and is_replaying() and _alone(qkv) and _alone(depthwise):
             v = _last_third(depthwise, _last_third(qkv, x)).unflatten(1, (heads, -1))
             q = k = v  # the attention is known
         else:
             q, k, v = (t.unflatten(1, (heads, -1)) for t in depthwise(qkv(x)).chunk(3, 1))
-        out = local_channel_attention(q, k, v, temperature, self.window, precision=self.precision)
+        out = local_channel_attention(q, k, v, temperature, self.window)
         projected: Tensor = project(out.flatten(1, 2))
         return projected
 
@@ -65,10 +65,10 @@ class LocalSpectralAttention(Local):
 
         plain = to_v(x)
         v = split(plain) if illumination is None else split(plain) * split(illumination)
-        known = self.precision == "crops" and is_replaying()
+        known = self.window is CROPS and is_replaying()
         # In these networks keys attend to queries.
         k, q = (v, v) if known else (split(to_k(x)), split(to_q(x)))
-        out = local_channel_attention(k, q, v, rescale, self.window, precision=self.precision)
+        out = local_channel_attention(k, q, v, rescale, self.window)
         mixed: Tensor = project(out.flatten(1, 2).permute(0, 2, 3, 1))
         placed: Tensor = positions(plain.permute(0, 3, 1, 2))
         return mixed + placed.permute(0, 2, 3, 1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from glocal.conversion.rules.rule import Local, Rule
 from glocal.ops import lazy, local_group_norm, local_instance_norm, local_layer_norm
 from glocal.ops.forms import covers_map
-from glocal.ops.windows import Size
+from glocal.ops.windows import CROPS, Size
 
 __all__ = [
     "GROUP_NORM",
@@ -89,9 +89,7 @@ class LocalRescaleNorm(LocalLayerNorm):
 
     def forward(self, input: Tensor) -> Any:
         """(b, c, h, w) to the normalised map, and the maps of its scale and shift."""
-        if self.precision != "crops" and covers_map(
-            self.window, input
-        ):  # as the original computes it
+        if self.window is not CROPS and covers_map(self.window, input):  # as the original does
             mean = input.mean((1, 2, 3), keepdim=True)
             variance = (input - mean).square().mean((1, 2, 3), keepdim=True)
         else:

@@ -21,7 +21,7 @@ class LocalMaxPool2d(Local, nn.AdaptiveMaxPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (b, c, h, w) to maxima, with size 1 on an axis that the window covers."""
-        return local_max(input, self.window, self.precision)
+        return local_max(input, self.window)
 
 
 def _to_one(module: nn.Module) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from glocal.ops.windows import Precision, Size
+from glocal.ops.windows import Precision, Size, Window
 
 __all__ = ["Local", "Rule"]
 
@@ -36,11 +36,12 @@ class Local(nn.Module):
     """A local module with attributes, parameters and hooks of the one it replaces.
 
     Attributes:
-        window: (height, width) in pixels of the map on which the operation runs.
+        window: (height, width) in pixels of the map on which the operation runs; or `CROPS`, if
+            its statistics come from crops of the input.
         precision: of window statistics, as in `glocal.ops`; `localize` sets it.
     """
 
-    window: Size
+    window: Window
     precision: Precision = "exact"
 
     @classmethod
@@ -58,4 +59,4 @@ class Local(nn.Module):
     def extra_repr(self) -> str:
         """The original's text, then the window."""
         fast = "" if self.precision == "exact" else f"precision={self.precision}"
-        return ", ".join(filter(None, [super().extra_repr(), f"window={self.window}", fast]))
+        return ", ".join(filter(None, [super().extra_repr(), f"window={self.window!r}", fast]))
