@@ -148,6 +148,19 @@ class Rank(nn.Module):
         return x - median
 
 
+class LeftHalf(nn.Module):
+    """A statistic of a part of the map."""
+
+    def forward(self, x):
+        return x * self.recorded(x)[..., None, None]
+
+    def recorded(self, x):
+        return x[..., : x.shape[-1] // 2].mean((2, 3))
+
+    def meet(self, x, mean):
+        return x * mean
+
+
 class PredictedFilter(nn.Module):
     """Kernels that are mixed by pooled weights, one for each image."""
 
@@ -197,7 +210,7 @@ def interpolated(block, x, crop, stride):
 
 
 @pytest.mark.parametrize(
-    "block", [HandWrittenAttention, VectorThroughModules, Rank, PredictedFilter]
+    "block", [HandWrittenAttention, VectorThroughModules, Rank, LeftHalf, PredictedFilter]
 )
 @pytest.mark.parametrize("grad", [False, True])
 def test_any_statistic_is_recorded_where_it_meets_the_map(block, grad):

@@ -178,7 +178,10 @@ class Conversion:
 
     def _convert(self, operation: Global) -> dict[int, Row]:
         """Convert an operation; returns rows by the index of the operation."""
-        if operation.refusal:
+        if operation.refusal:  # it has no local form on windows
+            with suppress(ConversionError):
+                if "crops" in self.sources.all:
+                    return self._rewrite_from(operation, "crops")
             return {operation.index: self._row(operation, "global", operation.refusal)}
         problems: list[str] = []
         try:

@@ -45,17 +45,22 @@ class HookWatch:
         def call(module: nn.Module, *args: Any) -> Any:
             path = path_of(module)
             given = [t for t in tree_leaves(args) if isinstance(t, Tensor)]
-            before = [t._version for t in given]
+            before = list(map(_version, given))
             self.running.append(path)
             try:
                 result = hook(module, *args)
             finally:
                 self.running.pop()
-            if result is not None or before != [t._version for t in given]:
+            if result is not None or before != list(map(_version, given)):
                 self.changed.add(path)
             return result
 
         return call
+
+
+def _version(t: Tensor) -> int:
+    """Return how often a tensor was written to, as far as torch counts it."""
+    return 0 if t.is_inference() else t._version
 
 
 def isolate_hooks(model: nn.Module, watch: HookWatch) -> None:

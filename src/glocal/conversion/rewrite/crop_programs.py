@@ -142,7 +142,7 @@ class _Emitter:
     def _emit(self, node: fx.Node) -> None:
         """Emit a node that the results need."""
         emission, block = self.emission, self.block
-        if node in block.globals:
+        if node in block.globals and not self._is_pixel_by_pixel(node):
             self._emit_norm(node)
             return
         met = [n for n in tensor_inputs(node) if n in self.statistics]
@@ -156,6 +156,11 @@ class _Emitter:
             emission.define(node, at_pixels(emission, node))
         else:
             emit_ordinary(emission, node)
+
+    def _is_pixel_by_pixel(self, node: fx.Node) -> bool:
+        """True if a node is global because of its statistics alone, and they come from crops."""
+        maps = {n for n in tensor_inputs(node) if self.block.is_spatial(n)}
+        return is_pointwise(node) and len(maps) == 1
 
     def _emit_norm(self, node: fx.Node) -> None:
         emission, block = self.emission, self.block
