@@ -116,7 +116,7 @@ def attention_of_images(net, x):
         (rows_then_columns, "the mean over one axis of a map of other statistics"),
         (one_row, "it selects values of the map by position"),
         (running_sum, "cumsum over the pixels has no local form"),
-        (attention_of_images, "softmax mixes the images of a batch"),
+        (attention_of_images, "softmax mixes or selects the images of a batch"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -40,7 +40,7 @@ class Interval:
         return self.mean + self.half_width
 
     def text(self, digits: int = 3, *, sign: bool = True, unit: str = "") -> str:
-        """Format the mean with the half-width; of fewer than `FEWEST` values, with their number.
+        """Format the mean with the half-width, or with the number of few values.
 
         >>> interval_of([0.1, 0.2, 0.3, 0.2, 0.2]).text(unit=" dB")
         '+0.200 ± 0.088 dB'

@@ -19,7 +19,7 @@ __all__ = ["ConversionOptions", "RunOptions", "ScoreOptions"]
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """How a network is converted: arguments of `glocal.localize` except sizes and statistics.
+    """Arguments of `glocal.localize`, except sizes and statistics.
 
     Attributes:
         keep_global: module paths, or patterns such as "encoder.*", to leave global.

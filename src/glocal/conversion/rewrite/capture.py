@@ -299,8 +299,11 @@ def _path_of(target: object) -> str:
 
 
 def _analyse(graph: fx.Graph, tensors: dict[fx.Node, TensorInput]) -> Any:
-    """Return the global operations of a graph, the shapes and dims of its values, and the nodes
-    that mix the images of a batch."""
+    """Return what a graph computes.
+
+    These are its global operations, the shapes and dims of its values, and the nodes that mix the
+    images of a batch.
+    """
 
     def run(which: int, images: int) -> tuple[Trace, dict[fx.Node, Any]]:
         def make(node: fx.Node) -> tuple[tuple[int, ...], torch.dtype]:

@@ -48,7 +48,7 @@ __all__ = ["record_and_replay"]
 
 
 def record_and_replay(block: Block, train_size_of: Callable[[Size], Size]) -> Program:
-    """Return the first program of a block, which holds the second as `Program.replay`.
+    """Return a block's first program, which has the second as `Program.replay`.
 
     Args:
         block: from `capture`.
@@ -104,7 +104,7 @@ def _needed(results: list[fx.Node], statistics: set[fx.Node]) -> set[fx.Node]:
 
 
 class _Emitter:
-    """Emits one of the two programs; both record or take the same statistics in the same order."""
+    """Emits one of the two programs, which have the same statistics in one order."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class _Emitter:
     # ---- where a statistic meets a map
 
     def _take(self, statistic: fx.Node, node: fx.Node) -> None:
-        """Record a statistic, or take it from the records, where it meets the map of a node."""
+        """Record a statistic, or read it from the records, where it meets a map."""
         emission, block = self.emission, self.block
         if not block.is_batched(statistic):
             raise ConversionError(

@@ -1,4 +1,4 @@
-"""`evaluate`: full image, crop-and-stitch, TLC and crops side by side on a data set.
+"""`evaluate`: compare full image, crop-and-stitch, TLC and crops on a data set.
 
 Each image goes through all methods before the next one, so that a machine that slows down affects
 all methods alike. With a log, an interrupted evaluation continues.

@@ -1,4 +1,4 @@
-"""The inference methods that are compared: full image, crop-and-stitch, TLC, crops."""
+"""The inference methods to compare: full image, crop-and-stitch, TLC, crops."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -48,7 +48,7 @@ class Shown:
     crops: Sequence[Crop]
 
     def right(self, protocol: Protocol) -> str:
-        """Return the method that the slider shows on the right at first: the first local one."""
+        """Return the method on the right of the slider at first: the first local one."""
         methods = [name for name in self.pictures if name not in (DEGRADED, TARGET)]
         return next((name for name in methods if name in protocol.plans), methods[-1])
 

@@ -23,7 +23,7 @@ __all__ = ["CropProbe", "row_of"]
 
 
 class CropProbe(WindowProbe):
-    """Returns the statistics that 8x8 pixels, evenly spaced over each map, take from crops.
+    """Returns the statistics from crops at 8x8 pixels, evenly spaced over each map.
 
     The original network runs on the crops that the converted one uses. A pixel's statistic is
     interpolated between those of the crops around it. Where the converted network interpolates a

@@ -39,7 +39,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Seams:
-    """One image, restored in tiles without overlap, and as a whole with TLC and with crops.
+    """One image, restored in tiles, with TLC and with statistics from crops.
 
     Attributes:
         name: of the image.
@@ -98,7 +98,7 @@ def measure_seams(
     run: RunOptions = RunOptions(),
     progress: Callable[[int, int], None] | None = None,
 ) -> Seams:
-    """Restore an image in tiles of the training size without overlap, with TLC and with crops."""
+    """Restore an image in tiles without overlap, with TLC and with crop statistics."""
     degraded, target = sample.read()
     options = replace(conversion, allow_global=True)
     tlc = Settings("windows", train_size, window=window)

@@ -1,4 +1,4 @@
-"""`analyze`: statistics of global operations on crops, full images, under TLC and from crops.
+"""`analyze`: compare statistics of training crops, full images, TLC and crops.
 
 The paper explains TLC by a shift of distribution: statistics that global operations take of a full
 image differ from those of training crops, and local statistics do not (Chu et al., ECCV 2022,

@@ -65,7 +65,7 @@ def require_matplotlib() -> None:
 
 
 def densities(shifts: Mapping[str, Shift], path: str | Path, title: str = "") -> None:
-    """Draw densities of statistics on training crops and full images, under TLC, from crops.
+    """Draw densities of statistics: training crops, full images, TLC, crops.
 
     This is figure 1 of the paper (TLC, arXiv 2112.04491), with one panel for each operation.
     Channels are standardised by their mean and deviation over the training crops. The density is
@@ -107,7 +107,7 @@ def densities(shifts: Mapping[str, Shift], path: str | Path, title: str = "") ->
 
 
 def ranking(report: StatisticsShift, path: str | Path, title: str = "", count: int = 30) -> None:
-    """Draw the distance of each operation on full images, under TLC, from crops; largest first.
+    """Draw the distance of each operation by method, largest first.
 
     Args:
         report: from `analyze`.

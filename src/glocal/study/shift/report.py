@@ -103,7 +103,7 @@ class StatisticsShift:
         return tuple(sorted(self.shifts, key=key))
 
     def mean_distances(self) -> tuple[float, float, float]:
-        """Return the mean distance on full images, under TLC and from crops; nan without any."""
+        """Return the mean distance on full images, under TLC and from crops, or nan."""
         distances = self._distances(self.shifts)
         if not distances:
             return math.nan, math.nan, math.nan

@@ -70,7 +70,7 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
 
     def run(self) -> Steps:
-        """Yield windows from coarse to fine, then other ways, then operations, then each axis."""
+        """Yield windows from coarse to fine, then ways, operations, and each axis."""
         yield from self._windows("windows", ())
         yield from self._other_ways()
         if not self._of(CONVERTING):
@@ -176,7 +176,7 @@ class Search:
         return [trial for trial in self.trials if trial.way in ways]
 
     def _is_original(self, candidate: Settings) -> bool:
-        """Return True if a candidate gives the result of the original network on every image."""
+        """Return True if a candidate equals the original network on every image."""
         window = candidate.window if candidate.way == "windows" else None
         size = self.train_size if window is None else window
         return self.covers_images((size, size) if isinstance(size, int) else size)

@@ -161,7 +161,7 @@ class Measuring:
         return Settings("full", self.train_size)
 
     def measure(self, candidate: Settings, done: Callable[[], None] = lambda: None) -> Trial | None:
-        """Return the scores of each image; None if the conversion is impossible or has no effect.
+        """Return the scores of each image; None if the conversion fails or has no effect.
 
         Calls `done` after each image. A window with the same plan as another (maps are smaller
         than images), or one that covers the image, is not measured again.

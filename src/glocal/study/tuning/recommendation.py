@@ -215,7 +215,7 @@ class Tuning:
         return "\n".join([table, *below])
 
     def time(self, trial: Trial) -> float | None:
-        """Return the time of a trial ÷ that of the original network; None if not measured."""
+        """Return the time of a trial ÷ that of the original network, if measured."""
         if trial.seconds is None or not self.original_seconds:
             return None
         return trial.seconds / self.original_seconds
