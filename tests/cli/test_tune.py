@@ -9,6 +9,7 @@ import pytest
 from torch import nn
 
 import glocal
+from glocal.cli.tune import _words
 from glocal.images import image_files as images
 from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
@@ -125,6 +126,22 @@ def test_the_command_works(run, data: Path, gate: nn.Module, photo: Path) -> Non
     done = run(*(photo if word == "photo.jpg" else word for word in used))
     assert done.exit_code == 0, done.output
     assert "1 local, 0 left global, 1 kept global" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Settings("full", 32, output=1), "--output 1 --way full"),
+        (Settings("stitch", 32), "--way stitch --train-size 32x32"),
+        (Settings("crops", 32, stride=2.0), "--way crops --train-size 32x32 --stride 2"),
+        (
+            Settings("auto", 32, window=(40, 48), stride=1.0, allow_global=True),
+            "--way auto --train-size 32x32 --window 40x48 --stride 1 --allow-global",
+        ),
+    ],
+)
+def test_every_way_has_a_command(settings: Settings, words: str) -> None:
+    assert shlex.join(_words("m.pth", (32, 32), settings)) == f"--model m.pth {words}"
 
 
 def test_the_original_is_recommended(run, data: Path, gate: nn.Module) -> None:

@@ -92,7 +92,7 @@ def test_the_shift_from_crops_is_near_zero_where_padding_misleads_windows() -> N
         model, images, TRAIN, crops_per_image=60, conversion=ConversionOptions(verify=False)
     )
     full, local, from_crops = found.mean_distances()
-    assert from_crops < 0.35
+    assert from_crops < 2 * found.noise()
     assert local > 3 * from_crops
     assert full > 3 * from_crops
     assert "; with statistics from crops 0." in found.verdict()

@@ -50,6 +50,15 @@ def test_distances_are_in_deviations_of_the_crops() -> None:
     assert distance(crops, crops) == 0
 
 
+def test_noise_is_the_distance_of_two_halves_of_the_crops() -> None:
+    values = np.random.default_rng(0).normal(size=(40, 3))
+    shift = Shift("", "mean", "", "mean", values, *[values] * 3)
+    assert shift.noise() == pytest.approx(distance(values[::2], values[1::2]))
+    shifts = StatisticsShift((64, 64), (96, 96), 2, (shift, shift))
+    assert shifts.noise() == pytest.approx(shift.noise())
+    assert shifts.verdict().endswith(f"(two halves of the training crops: {shift.noise():.2f})")
+
+
 def test_channels_that_do_not_vary_are_left_out() -> None:
     random = np.random.default_rng(0)
     crops, full = random.normal(1, 1, (50, 4)), random.normal(3, 1, (5, 4))
@@ -249,7 +258,7 @@ def test_a_network_without_global_operations() -> None:
     assert str(shifts).endswith("the network has no global operations; there is nothing to analyze")
     assert shifts.verdict().endswith("TLC changes nothing")
     assert json.loads(shifts.to_json())["mean_distance"] == dict.fromkeys(
-        ("full", "local", "from_crops")
+        ("full", "local", "from_crops", "noise")
     )
     assert math.isnan(window_shifts(plain, [photo(24, 24)], 16, windows=[]).full)
 
@@ -352,6 +361,7 @@ def test_json_contains_the_distances() -> None:
     data = json.loads(report((1, 0.5), (2, 0.25)).to_json())
     assert data["train_size"] == [64, 64]
     mean = data["mean_distance"]
+    assert mean.pop("noise") is None  # two crops have no halves
     assert mean == pytest.approx({"full": 1.5, "local": 0.375, "from_crops": 0.15})
     assert data["operations"][0] == {
         "path": "blocks.1",

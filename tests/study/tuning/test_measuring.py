@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from torch import nn
-from tunings import TRAIN, Gate, dataset_in, photo
+from tunings import TRAIN, Gate, GateAndNorm, dataset_in, photo
 
 import glocal
 from glocal.errors import ArgumentError, GlocalWarning
@@ -120,6 +120,18 @@ def test_a_part_of_a_rewritten_block_cannot_stay_global_alone(dataset):
     window = Settings("windows", TRAIN, window=40)
     assert measuring.measure(replace(window, keep_global=("body.norm",))) is None
     assert measuring.measure(replace(window, keep_global=("pool",))) is not None
+
+
+def test_what_takes_nothing_from_crops_is_the_same_on_windows(dataset):
+    model = GateAndNorm()
+    plan = glocal.scan(model, TRAIN)
+    images = open_dataset(dataset(nn.Identity(), 1), purpose="test").samples
+    score = Quality(metric_named("psnr"))
+    measuring = Measuring(model, (TRAIN, TRAIN), images, None, ConversionOptions(), plan, score)
+    options = {"window": 40, "keep_global": ("norm",)}
+    windows = measuring.measure(Settings("windows", TRAIN, **options))
+    auto = measuring.measure(Settings("auto", TRAIN, **options))
+    assert (auto.scores, auto.seconds) == (windows.scores, windows.seconds)  # not measured again
 
 
 def test_crops_of_larger_targets_fit(dataset):

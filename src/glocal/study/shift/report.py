@@ -68,6 +68,13 @@ class Shift:
         """Return the mean of |mean − mean over crops| ÷ deviation over the same channels."""
         return mean_shift(self.crops, values)
 
+    def noise(self) -> float:
+        """Return the distance of one half of the crops from the other, which no method can beat.
+
+        It is that of samples of one distribution; nan if a half is constant.
+        """
+        return distance(self.crops[::2], self.crops[1::2]) if len(self.crops) > 3 else math.nan
+
     def standardised(self, values: Values) -> Values:
         """Return (`values` − mean over crops) ÷ deviation, without constant channels."""
         used = varying(self.crops)
@@ -110,6 +117,12 @@ class StatisticsShift:
         full, local, from_crops = np.mean(distances, axis=0)
         return float(full), float(local), float(from_crops)
 
+    def noise(self) -> float:
+        """Return the mean distance of two halves of the training crops; nan without any."""
+        distances = [shift.noise() for shift in self.shifts]
+        finite = [each for each in distances if not math.isnan(each)]
+        return float(np.mean(finite)) if finite else math.nan
+
     def verdict(self) -> str:
         """Return one sentence: what brings the statistics closer to those of training?"""
         converted = [s for s in self.shifts if s.status == "local"]
@@ -124,7 +137,9 @@ class StatisticsShift:
         farther = sum(local > full + _EQUAL for full, local, _ in distances)
         full, local, from_crops = self.mean_distances()
         change = f"mean distance {full:.2f} → {local:.2f}"
-        crops = f"; with statistics from crops {from_crops:.2f}"
+        crops, noise = f"; with statistics from crops {from_crops:.2f}", self.noise()
+        if not math.isnan(noise):
+            crops += f" (two halves of the training crops: {noise:.2f})"
         if not closer and not farther:
             return (
                 f"TLC changes no statistic because the window covers the images ({change}){crops}"
@@ -145,7 +160,12 @@ class StatisticsShift:
             "window": self.window,
             "image_count": self.image_count,
             "verdict": self.verdict(),
-            "mean_distance": {"full": full, "local": local, "from_crops": from_crops},
+            "mean_distance": {
+                "full": full,
+                "local": local,
+                "from_crops": from_crops,
+                "noise": _number(self.noise()),
+            },
             "operations": [_as_dict(shift) for shift in self.ranking()],
         }
         return json.dumps(data, indent=2, ensure_ascii=False)

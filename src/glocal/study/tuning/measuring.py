@@ -226,7 +226,7 @@ class Measuring:
             raise
         if method.plan is None:
             return method
-        if candidate.way != "windows" and not method.plan.takes_crops:
+        if candidate.way != "windows" and not (method.plan.takes_crops or candidate.keep_global):
             return None
         unconverted = {(row.path, row.operation) for row in method.plan.with_status("global")}
         known = {(row.path, row.operation) for row in self.plan.with_status("global")}
