@@ -58,8 +58,8 @@ held-out photographs each it is 1.8 to 2.2 for the replication's HINets, which l
 """
 
 PARTING = 1 / 3
-"""Share of a network's change of an image by which crops and full image may differ. It is 0.3 to 0.8
-for the replication's HINets and its dehazing Restormer, 0.2 for its deblurring one."""
+"""Share of a network's change of an image by which crops and full image may differ. It is 0.3 to
+0.8 for the replication's HINets and its dehazing Restormer, 0.2 for its deblurring one."""
 
 NORMS_PER_CONVOLUTION = 0.5
 """From so many norms for each padded convolution on, a network has norms in nearly every block."""
