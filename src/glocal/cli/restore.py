@@ -25,7 +25,16 @@ from glocal.cli.arguments import (
 from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import say, say_facts
 from glocal.cli.tiling import Blend, Halo, Memory, Overlap, Tile
-from glocal.cli.ways import SettingsFile, Stride, WayOption, chosen, prepared, tiles_of
+from glocal.cli.ways import (
+    Check,
+    SettingsFile,
+    Stride,
+    WayOption,
+    checked,
+    chosen,
+    prepared,
+    tiles_of,
+)
 from glocal.errors import ArgumentError
 from glocal.texts import size_text
 
@@ -77,6 +86,7 @@ def restore(
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
     verify: Verify = True,
+    check: Check = True,
     tile: Tile = "auto",
     memory: Memory = None,
     halo: Halo = None,
@@ -141,10 +151,12 @@ def restore(
             target /= source.name
         _check_file(source, target, overwrite)
 
-    from glocal.runs.jobs import folder_jobs
+    from glocal.runs.jobs import Job, folder_jobs
 
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
-    count = len(folder_jobs(source, target, recursive=recursive, suffix=suffix)) if folder else 1
+    jobs = [Job(source, target)]
+    if folder:
+        jobs = folder_jobs(source, target, recursive=recursive, suffix=suffix)
     division = {"tile": tile, "halo": halo, "overlap": overlap, "blend": blend}
     settings = chosen(
         settings_file,
@@ -161,13 +173,16 @@ def restore(
     )
     chosen_device = device_named(device)
     loaded = load_model(settings.model or DEFAULT_MODEL)
+    run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}
+    if check:
+        is_chosen = any((way, settings_file, window, precision != "exact"))
+        settings = checked(loaded, settings, jobs[0].source, is_chosen=is_chosen, **run)
     network, settings, how = prepared(loaded, settings, precision=precision, verify=verify)
     facts = {"network": _describe(loaded, settings), **how}
     options: dict[str, Any] = {
         "tiles": tiles_of(settings, **division),
         "memory": memory,
-        "device": chosen_device,
-        "dtype": None if dtype == "auto" else dtype,
+        **run,
         "output": settings.output,
         "quality": quality,
     }
@@ -175,7 +190,7 @@ def restore(
     if folder:
         options |= {"recursive": recursive, "suffix": suffix, "batch": batch}
         options |= {"resume": resume, "overwrite": overwrite}
-        _restore_folder(network, source, target, count, facts, where, options)
+        _restore_folder(network, source, target, len(jobs), facts, where, options)
     else:
         _restore_file(network, source, target, facts, where, {**options, "resume": resume})
 

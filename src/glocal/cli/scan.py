@@ -14,6 +14,7 @@ from glocal.cli.arguments import (
     load_model,
     train_size_of,
 )
+from glocal.cli.reporting import say
 from glocal.cli.ways import Stride, check_options
 from glocal.inference.ways import DEFAULT_WAY, Converting
 
@@ -44,6 +45,7 @@ def scan(
     """
     from glocal.conversion.localize import plan_of
     from glocal.inference.settings import Settings
+    from glocal.study.harm import norm_warning, padded_norms
 
     check_options(way, window=window, stride=stride, precision=precision)
     loaded = load_model(model)
@@ -56,5 +58,11 @@ def scan(
         allow_global=True,
     )
     plan = plan_of(settings.network(loaded.network, precision=precision, verify=verify))
+    norms = padded_norms(loaded.network, plan)
+    warned = [] if norms is None else [norm_warning(*norms)]
+    for text in warned if as_json else ():
+        say(text, "yellow", "warning")
     # plain text: the table is wider than most terminals, and users pipe and compare it
-    typer.echo(plan.to_json() if as_json else str(plan))
+    typer.echo(
+        plan.to_json() if as_json else "\n".join([str(plan), *(f"warning: {t}" for t in warned)])
+    )

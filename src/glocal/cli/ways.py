@@ -1,5 +1,6 @@
 """Options for the way to restore images, and what they make of a network."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -7,9 +8,9 @@ import typer
 
 from glocal.cli.arguments import train_size_of
 from glocal.cli.reporting import console, say
-from glocal.errors import ArgumentError
+from glocal.errors import ArgumentError, GlocalError, ImageError
 from glocal.inference.ways import DEFAULT_WAY, Way, check_way
-from glocal.texts import size_text
+from glocal.texts import one_line, size_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
     from glocal.inference.settings import Settings
     from glocal.networks import LoadedNetwork
 
-__all__ = ["SettingsFile", "Stride", "WayOption", "check_options", "chosen", "prepared", "tiles_of"]
+__all__ = [
+    "Check",
+    "SettingsFile",
+    "Stride",
+    "WayOption",
+    "check_options",
+    "checked",
+    "chosen",
+    "prepared",
+    "tiles_of",
+]
 
 WayOption = Annotated[
     Way | None,
@@ -38,6 +49,15 @@ Stride = Annotated[
         metavar="CROPS",
         help="Largest distance between the crops of statistics, as a multiple of their size.  "
         "[dim]\\[default: 1][/dim]",
+        rich_help_panel="Local operations (TLC)",
+    ),
+]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check/--no-check",
+        help="Compare windows, crops and full image on the first photograph, and say what may do "
+        "harm. The result is kept for later runs of the network.",
         rich_help_panel="Local operations (TLC)",
     ),
 ]
@@ -104,6 +124,53 @@ def tiles_of(
     if settings.way == "stitch":
         return settings.tiles()
     return Tiles("auto" if tile == "auto" else tile, halo, overlap, blend)
+
+
+def checked(
+    loaded: "LoadedNetwork", settings: "Settings", source: Path, *, is_chosen: bool, **run: Any
+) -> "Settings":
+    """Return the settings after a look at the first image; prints what may do harm.
+
+    Nothing is looked at if the way converts nothing, or if the image is streamed or unreadable.
+
+    Args:
+        loaded: the original.
+        settings: that were chosen.
+        source: the first image of the run.
+        is_chosen: keep the way whatever is found.
+        run: options of `RunOptions`.
+    """
+    from glocal.images.image_files import read
+    from glocal.images.sample_files import read_header
+    from glocal.inference.ways import CONVERTING
+    from glocal.runs.streaming import STREAMED_PIXELS
+    from glocal.study.harm import cache_folder, check_ways
+    from glocal.study.options import RunOptions
+
+    if settings.way not in CONVERTING:
+        return settings
+    settings = settings.changed(train_size=train_size_of(loaded, settings.given_train_size))
+    try:
+        if math.prod(read_header(source).size) > STREAMED_PIXELS:
+            return settings
+        with console(stderr=True).status("Comparing windows, crops and full image …"):
+            found = check_ways(
+                loaded.network, read(source).pixels, settings, RunOptions(**run), cache_folder()
+            )
+    except ImageError:  # the run reports it
+        return settings
+    except GlocalError as error:
+        say(f"the ways were not compared: {one_line(error)}", "yellow", "note")
+        return settings
+    if found is None:
+        return settings
+    if found.windows_do_harm:
+        then = "compare with --way crops" if is_chosen else "taking --way crops"
+        say(f"{found.harm()}; {then}", "yellow", "warning")
+        settings = settings if is_chosen else settings.changed(way="crops")
+    if found.hangs_on_train_size:
+        say(found.doubt(), "yellow", "note")
+    return settings
 
 
 def prepared(

@@ -59,9 +59,11 @@ class WindowProbe(Probe):
         scan: Scan,
         converted: nn.Module,
         dtype: torch.dtype | str | None = None,
+        pixels: int = PIXELS_AN_AXIS,
     ) -> None:
-        """Prepare copies of `model` and of its converted form."""
+        """Prepare copies of `model` and of its converted form; sample so many pixels an axis."""
         super().__init__(converted, scan, dtype)
+        self._pixels = pixels
         self._scan = scan
         self._plan = plan_of(converted)
         self._original = isolated_copy(model)
@@ -112,7 +114,9 @@ class WindowProbe(Probe):
         }
         outside, before = (recorder.found, recorder.lines), Counter(recorder.count)
         for window in dict.fromkeys(windows.values()):
-            for times, (a, k) in _windows(arguments, args, kwargs, window, self._scan.size):
+            for times, (a, k) in _windows(
+                arguments, args, kwargs, window, self._scan.size, self._pixels
+            ):
                 recorder.restart(before)
                 try:
                     original(*a, **k)
@@ -145,17 +149,17 @@ class WindowProbe(Probe):
         return self._arguments[call]
 
 
-def sampled_pixels(size: int) -> list[int]:
+def sampled_pixels(size: int, count: int = PIXELS_AN_AXIS) -> list[int]:
     """Return the pixels of an axis at which local statistics are sampled.
 
     >>> sampled_pixels(16)
     [1, 3, 5, 7, 9, 11, 13, 15]
     """
-    return [(2 * i + 1) * size // (2 * PIXELS_AN_AXIS) for i in range(PIXELS_AN_AXIS)]
+    return [(2 * i + 1) * size // (2 * count) for i in range(count)]
 
 
 def _windows(
-    arguments: Arguments, args: Any, kwargs: Any, window: Size, scanned: Size
+    arguments: Arguments, args: Any, kwargs: Any, window: Size, scanned: Size, count: int
 ) -> Iterator[tuple[int, Any]]:
     """Yield the arguments of a call in each window of the sampled pixels.
 
@@ -164,6 +168,7 @@ def _windows(
         args, kwargs: of the call on the whole map.
         window: (height, width) in input pixels.
         scanned: (height, width) of the input that `arguments` come from.
+        count: pixels that are sampled along each axis.
 
     Yields:
         How many of the sampled pixels have this window, and (args, kwargs) in it.
@@ -191,7 +196,7 @@ def _windows(
     lengths = scale_window((h, w), window, scanned)
     lengths = (min(lengths[0], height), min(lengths[1], width))
     rows, columns = (
-        Counter(start_of(pixel, length, size) for pixel in sampled_pixels(size))
+        Counter(start_of(pixel, length, size) for pixel in sampled_pixels(size, count))
         for length, size in zip(lengths, (height, width), strict=True)
     )
     for top, above in rows.items():
