@@ -6,9 +6,10 @@
     python benchmarks/run.py --limit 3600           # also sizes that take an hour
     python benchmarks/run.py --only                 # only rewrite the report
 
-Sections: operations, attention, networks, scaling, inference, folder, rewriting. Cases that were
-measured under the same conditions (library code, versions, machine, threads, repeats, allocator)
-are skipped; `--fresh` measures them again, which a change of the benchmark itself requires.
+Sections: operations, attention, networks, scaling, inference, folder, rewriting, ways. Cases that
+were measured under the same conditions (library code, versions, machine, threads, repeats,
+allocator) are skipped; `--fresh` measures them again, which a change of the benchmark itself
+requires.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import operations
 import rewriting
 import scaling
 import torch
+import ways
 from case import Case, NotMeasuredError, Settings
 from conditions import ROOT, conditions
 from report import report
@@ -40,6 +42,7 @@ SECTIONS = {
     "inference": inference,
     "folder": folder,
     "rewriting": rewriting,
+    "ways": ways,
 }
 DOCS = ROOT / "docs" / "benchmarks"
 

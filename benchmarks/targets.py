@@ -11,6 +11,7 @@ import attention
 import inference
 import networks
 import operations
+import ways
 from case import Record
 from manners import CALLED, HOW
 from store import Store
@@ -131,6 +132,20 @@ def on_cpu() -> list[Target]:
                 *("attention", "cpu", (name,), seconds("local", "global"), 1.2),
             )
         )
+    for name in ways.NS_A_PIXEL:
+        sizes = tuple(ways.case_name(name, size) for size, _ in reversed(ways.SIZES))
+        for variant, bound in (
+            ("second pass", 0.9 if name == "Restormer" else 1.0),
+            ("crops 1", 2.1),
+            ("crops 2", 1.45),
+        ):
+            found.append(
+                Target(
+                    f"{name}-{variant}".lower().replace(" ", "-"),
+                    f"{name}, statistics from crops, {variant}: time ÷ full image",
+                    *("ways", "cpu", sizes, seconds(variant, "full"), bound),
+                )
+            )
     return [
         *found,
         Target(

@@ -374,6 +374,9 @@ class Conversion:
             raise TooSmallError(f"'{path}' is never called itself")
         if (other := self._runs_otherwise(path, inside)) is not None:
             raise TooSmallError(other)
+        size = self.scan.other_path(path)
+        if size and source == "crops":
+            raise ConversionError(f"its code runs other operations at {size_text(size)}")
         form = _Form(source, self.train_size if self._wanted(inside) == "crops" else self.window)
         programs: list[Program] = []
         for inputs in self._runs(path):
@@ -382,7 +385,6 @@ class Conversion:
             if any(known.accepts(structure, list(map(_stand_in, leaves))) for known in programs):
                 raise TooSmallError(f"'{path}' is called with maps of different sizes")
             programs.append(program)
-        size = self.scan.other_path(path)
         if size and not all(p.guards or p.follows_padding for p in programs):
             raise ConversionError(f"its code runs other operations at {size_text(size)}")
         window = scale_window(inside[0].feature or self.scan.size, form.window, self.scan.size)

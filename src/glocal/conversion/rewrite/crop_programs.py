@@ -66,6 +66,8 @@ def record_and_replay(block: Block, train_size_of: Callable[[Size], Size]) -> Pr
                 f"{operation(node)}{line_of(node)} mixes the images of a batch, and crops are a "
                 "batch"
             )
+    if block.padding_guards:
+        raise ConversionError("it pads the map by an amount that depends on the image size")
     block = replace(block, cells_are_channels=True)
     statistics = _statistics(block)
     results = [n for n in block.outputs if isinstance(n, fx.Node)]
@@ -136,8 +138,7 @@ class _Emitter:
         values = [emission.value(v) if isinstance(v, fx.Node) else v for v in block.outputs]
         values += [emission.value(node) for _, node in block.mutated]
         emission.graph.output(tuple(values))
-        made = program_of(emission, crop_runtime.TAKING)
-        return replace(made, guards=(*made.guards, *block.padding_guards))
+        return program_of(emission, crop_runtime.TAKING)
 
     def _emit(self, node: fx.Node) -> None:
         """Emit a node that the results need."""
@@ -234,7 +235,7 @@ class _Emitter:
             where, sizes = block.require_map_dims(node), emission.sizes(node)
             value = broadcastable(emission, known, node)
             emission.define(node, emission.call(runtime.expand_to_map, value, where, sizes))
-        elif mixture := mixture_of(block, node, forms):
+        elif (mixture := mixture_of(block, node, forms)) and mixture.steps:
             emit_mixture(emission, node, MixtureAtPixels(mixture))
         else:
             raise ConversionError(
