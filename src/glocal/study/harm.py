@@ -42,7 +42,7 @@ from glocal.study.shift.window_probe import WindowProbe
 
 __all__ = ["WayCheck", "cache_folder", "check_ways", "norm_warning", "padded_norms"]
 
-SHARE = 1 / 4
+SHARE = 1 / 6
 """Share of the image's pixels that is looked at, ..."""
 
 LEAST, MOST = 2, 8
@@ -53,12 +53,12 @@ WINDOWS_AN_AXIS = 3
 
 MARGIN = 1.3
 """Windows do harm if they lie so many times farther from crops than the full image does. On three
-held-out photographs each it is 1.8 to 2.2 for the replication's HINets, which lose by windows, and
-0.7 to 1.1 for its dehazing NAFNet and its Restormers, which gain or do not mind.
+held-out photographs each it is 1.8 and more for the replication's HINets, which lose by windows,
+and 1.1 and less for its dehazing NAFNet and its Restormers, which gain or do not mind.
 """
 
 PARTING = 1 / 3
-"""Share of a network's change of an image by which crops and full image may differ. It is 0.3 to
+"""Share of a network's change of an image by which crops and full image may differ. It is 0.2 to
 0.8 for the replication's HINets and its dehazing Restormer, 0.2 for its deblurring one."""
 
 NORMS_PER_CONVOLUTION = 0.5
@@ -117,8 +117,8 @@ def check_ways(
 ) -> WayCheck | None:
     """Compare windows, crops and full image on the centre of an image.
 
-    The network runs on the centre about six times: with a quarter of the pixels that takes less
-    than two passes over the image, far less for large ones.
+    The network runs on the centre about six times: with a sixth of the pixels that takes about
+    as long as a pass over the image, far less for large ones and longer for small ones.
 
     Args:
         model: the original network.
