@@ -1,11 +1,12 @@
-"""How well the default model does on held-out photographs: full image, crop-and-stitch, TLC.
+"""How well the default model does on held-out photographs, for every way to run it.
 
     python experiments/default_model/evaluate.py            # all ten, some minutes
     python experiments/default_model/evaluate.py --photos 2
 
 Every photograph is degraded, restored and compared as a whole, with a seed fixed by its name.
 Crop-and-stitch runs the unconverted network on tiles of the training size that overlap by a
-quarter and are blended linearly. PSNR in dB of 8-bit RGB. Results go to results.json, photograph
+quarter (or a half) and are blended linearly. "crops" is the converted network with statistics
+from crops. PSNR in dB of 8-bit RGB. Results go to results.json, photograph
 by photograph; a run that was interrupted goes on where it stopped, unless the weights have
 changed.
 """
@@ -28,21 +29,30 @@ from glocal.metrics import psnr
 RESULTS = Path(__file__).resolve().parent / "results.json"
 OVERLAP = TRAIN_SIZE // 4
 SCALES = (0.75, 1.0, 1.5, 2.0, 3.0)
+STRIDES = (1.0, 2.0)
 
 
-def evaluate(network, target, degraded):
-    """PSNR in dB by way of inference."""
-    rows = {
-        "degraded": degraded,
-        "full image": glocal.restore(network, degraded),
-        "crop-and-stitch": glocal.restore(
-            network, degraded, tiles=glocal.Tiles(TRAIN_SIZE, overlap=OVERLAP)
-        ),
-    }
-    for scale in SCALES:
-        local = glocal.localize(network, TRAIN_SIZE, window_scale=scale)
-        rows[f"TLC {scale:g}x"] = glocal.restore(local, degraded)
-    return {name: psnr(image, target) for name, image in rows.items()}
+def stitched(overlap):
+    """Crop-and-stitch with an overlap in pixels."""
+    tiles = glocal.Tiles(TRAIN_SIZE, overlap=overlap)
+    return lambda network, image: glocal.restore(network, image, tiles=tiles)
+
+
+def converted(**options):
+    """The converted network on the whole image."""
+    return lambda network, image: glocal.restore(
+        glocal.localize(network, TRAIN_SIZE, **options), image
+    )
+
+
+WAYS = {
+    "degraded": lambda network, image: image,
+    "full image": glocal.restore,
+    "crop-and-stitch": stitched(OVERLAP),
+    "crop-and-stitch 1/2": stitched(TRAIN_SIZE // 2),
+    **{f"TLC {scale:g}x": converted(window_scale=scale) for scale in SCALES},
+    **{f"crops {stride:g}": converted(statistics="crops", stride=stride) for stride in STRIDES},
+}
 
 
 def main() -> None:
@@ -57,10 +67,12 @@ def main() -> None:
     network = glocal.load(NAME)
     chosen = photographs("held-out")[: arguments.photos]
     for photo in chosen:
-        if photo.name not in results["psnr_db"]:
+        known = results["psnr_db"].get(photo.name, {})
+        if missing := [way for way in WAYS if way not in known]:
             photograph = load(photo)
             degraded = degrade(photograph, seed_of(photo.name))
-            results["psnr_db"][photo.name] = evaluate(network, photograph, degraded)
+            found = {way: psnr(WAYS[way](network, degraded), photograph) for way in missing}
+            results["psnr_db"][photo.name] = {way: (known | found)[way] for way in WAYS}
             temporary = RESULTS.with_suffix(".partial")
             temporary.write_text(json.dumps(results, indent=1) + "\n")
             os.replace(temporary, RESULTS)

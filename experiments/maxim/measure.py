@@ -55,6 +55,7 @@ WAYS: dict[str, Make] = {
     "channel attention 384": local(384, keep_global=GRIDS),
     "channel attention 384, grids 256": local(384),
     "channel attention 256, grids 256": local(256),
+    "channel attention from crops, grids 256": local(256, statistics={"pools": "crops"}),
     "channel attention 384, grids 256 half-overlapping": local(384, window_overlap=HALF),
     "channel attention 256, grids 256 half-overlapping": local(256, window_overlap=HALF),
     "channel attention 192, grids 256 half-overlapping": local(192, window_overlap=HALF),

@@ -34,7 +34,7 @@ Converting: TypeAlias = Literal["windows", "crops", "auto"]
 
 CONVERTING: tuple[Converting, ...] = get_args(Converting)
 
-DEFAULT_WAY: Converting = "windows"
+DEFAULT_WAY: Converting = "auto"
 """The way of the command line, unless another is chosen."""
 
 _TAKEN_BY: Mapping[str, tuple[Way, ...]] = {
