@@ -13,6 +13,8 @@ protocol with each value. `METRICS` describes them.
 
 Sums are taken in float64 over small tiles, so that memory is small at any image size. LPIPS is not
 included: it needs torchvision and weights from the network.
+
+Longer than 300 lines: one function a metric, and their table.
 """
 
 # Above 300 lines: public functions document their protocol in full, and share the private parts.

@@ -15,32 +15,23 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_leaves
 
+from glocal.conversion.blocks import Blocks, Form
 from glocal.conversion.rewrite import (
-    BatchError,
-    Block,
     Program,
     Rewritten,
     TooSmallError,
-    capture,
-    record_and_replay,
-    rewrite,
 )
-from glocal.conversion.rewrite.capture_errors import reason_of
 from glocal.conversion.rewrite.guards import depends_on_mode
 from glocal.conversion.rules import Rule
 from glocal.conversion.rules.rule import Local
 from glocal.conversion.sources import Source, Sources
 from glocal.conversion.verify import (
-    SINGLE_TOLERANCE,
-    TOLERANCE,
     disagreement,
-    disagreement_on_windows,
 )
 from glocal.errors import ArgumentError, ConversionError
 from glocal.ops.windows import LEAST, Overlap, Size, scale_window
 from glocal.scanning.analysis import Global
 from glocal.scanning.discover import Scan
-from glocal.scanning.fingerprint import behaviour, fingerprint, value_key
 from glocal.scanning.modules import ancestors, clone, replace, take_over
 from glocal.scanning.plan import Row, Status
 from glocal.scanning.references import References
@@ -48,17 +39,6 @@ from glocal.scanning.trace import Spec
 from glocal.texts import size_text
 
 __all__ = ["Conversion"]
-
-Runs = list[Any]
-"""(args, kwargs) of one call of a module in each run of a scan, with `Spec`s for tensors."""
-
-
-@dataclass(frozen=True)
-class _Form:
-    """The planned local form of a block: source, and window in input pixels."""
-
-    source: Source
-    window: Size
 
 
 @dataclass
@@ -93,14 +73,12 @@ class Conversion:
         self._replaced: set[str] = set()
         self._on_crops: set[str] = set()
         self._verdicts: dict[Any, str | None] = {}  # of rules
-        self._programs: dict[Any, Program | ConversionError] = {}  # of blocks
-        self._calls: dict[str, list[Runs]] = {}  # of modules
-        self._behaviour: dict[str, tuple[Any, ...]] = {}  # of modules
 
     @cached_property
-    def _originals(self) -> dict[str, nn.Module]:
-        """The modules by path, without any local module inside."""
-        return dict(clone(self.model).named_modules())
+    def _blocks(self) -> Blocks:
+        """The blocks of the original, without any local module inside."""
+        originals = dict(clone(self.model).named_modules())
+        return Blocks(self.scan, originals, self.train_size, self.overlap)
 
     @cached_property
     def _by_path(self) -> dict[str, list[Global]]:
@@ -153,7 +131,7 @@ class Conversion:
         """The conversion before its run, with the modules at some paths left as they are."""
         refused = {o.index: why for path in paths for o in self._inside(path)}
         again = with_changes(self, refused={**self.refused, **refused})
-        again._verdicts, again._programs = self._verdicts, self._programs
+        again._verdicts, again._blocks = self._verdicts, self._blocks
         return again
 
     def _check_patterns(self) -> None:
@@ -280,8 +258,8 @@ class Conversion:
         if any(len(t.shape) > 4 for t in tree_leaves(inputs[0]) if isinstance(t, Spec)):
             return f"'{path}' takes a tensor of more dims than (b, c, h, w)"
         module = self._modules[path]
-        for inputs in self._runs(path):
-            key = (rule, *self._key(path, inputs))
+        for inputs in self._blocks.runs(path):
+            key = (rule, *self._blocks.key(path, inputs))
             if key not in self._verdicts:
                 self._verdicts[key] = disagreement(rule.build, module, inputs, feature)
             if problem := self._verdicts[key]:
@@ -369,7 +347,7 @@ class Conversion:
             raise ConversionError(f"'{path}' contains an operation named in keep_global")
         if any(o.index in self.refused for o in inside):
             raise ConversionError(f"'{path}' contains an operation that must stay global")
-        module = self._originals[path]
+        module = self._blocks.modules[path]
         if path not in self.scan.traces[0].inputs:  # a ModuleList, say
             raise TooSmallError(f"'{path}' is never called itself")
         if (other := self._runs_otherwise(path, inside)) is not None:
@@ -377,10 +355,10 @@ class Conversion:
         size = self.scan.other_path(path)
         if size and source == "crops":
             raise ConversionError(f"its code runs other operations at {size_text(size)}")
-        form = _Form(source, self.train_size if self._wanted(inside) == "crops" else self.window)
+        form = Form(source, self.train_size if self._wanted(inside) == "crops" else self.window)
         programs: list[Program] = []
-        for inputs in self._runs(path):
-            program = self._program(path, inputs, inside, form)
+        for inputs in self._blocks.runs(path):
+            program = self._blocks.program(path, inputs, inside, form)
             leaves, structure = tree_flatten(inputs[0])
             if any(known.accepts(structure, list(map(_stand_in, leaves))) for known in programs):
                 raise TooSmallError(f"'{path}' is called with maps of different sizes")
@@ -394,121 +372,6 @@ class Conversion:
             mode=module.training if depends_on_mode(module) else None,
         )  # fmt: skip
         return new, inside
-
-    def _program(self, path: str, inputs: Runs, inside: list[Global], form: _Form) -> Program:
-        """Return the local form of the block at a path for one kind of its calls."""
-        key = (form, *self._key(path, inputs))
-        if key not in self._programs:
-            try:
-                self._programs[key] = self._proven_program(path, inputs, inside, form)
-            except ConversionError as error:
-                self._programs[key] = error
-            except Exception as error:  # a graph of a form that nobody thought of
-                self._programs[key] = ConversionError(
-                    f"its code has a new form: {reason_of(error)}"
-                )
-        found = self._programs[key]
-        if isinstance(found, ConversionError):
-            raise found
-        return found
-
-    # ---- blocks
-
-    def _runs(self, path: str) -> list[Runs]:
-        """Return the different calls of a module: (args, kwargs) in the three runs."""
-        if path not in self._calls:
-            calls = zip(*(trace.inputs[path] for trace in self.scan.traces), strict=True)
-            self._calls[path] = list({value_key(runs): list(runs) for runs in calls}.values())
-        return self._calls[path]
-
-    def _key(self, path: str, inputs: Runs) -> tuple[Any, ...]:
-        """Return a key that is equal for blocks that do the same to the same inputs.
-
-        They have equal fingerprints, and ran the same operations in the scan.
-        """
-        if path not in self._behaviour:
-            self._behaviour[path] = (
-                fingerprint(self._originals[path]), behaviour(path, self.scan.traces),
-            )  # fmt: skip
-        return (*self._behaviour[path], value_key(inputs))
-
-    def _proven_program(
-        self, path: str, inputs: Runs, inside: list[Global], form: _Form
-    ) -> Program:
-        """Return the local form of a block after comparing it with the block.
-
-        Raises:
-            ConversionError: the block has none, or it computes something else.
-        """
-        block: Block | None = None
-        module, other_size = self._originals[path], self.scan.other_path(path)
-        try:
-            block = capture(module, inputs, other_path=other_size is not None)
-            return self._proven(block, module, inputs, inside, other_size, form)
-        except TooSmallError:
-            raise
-        except ConversionError as error:
-            if not (isinstance(error, BatchError) or (block and block.folds_batch)):
-                raise
-            why = error
-        with suppress(ConversionError):
-            block = capture(module, inputs, image_by_image=True)
-            return self._proven(block, module, inputs, inside, other_size, form)
-        raise why
-
-    def _proven(
-        self,
-        block: Block,
-        module: nn.Module,
-        inputs: Any,
-        inside: list[Global],
-        other_size: Size | None,
-        form: _Form,
-    ) -> Program:
-        """Return the local form of a captured block, see `_proven_program`."""
-        if not block.globals:
-            raise TooSmallError("its global operation is not global within the block alone")
-        if form.source == "crops":
-            return self._proven_on_crops(block, module, inputs, inside)
-
-        def build(alone: nn.Module, window: Size) -> nn.Module:
-            program = rewrite(block, lambda _: window, lambda _: window, self.overlap)
-            return Rewritten.of(alone, window, program=program)
-
-        def window_on(feature: Size) -> Size:
-            return scale_window(feature, form.window, self.scan.size)
-
-        program = rewrite(block, window_on, self._at_train_size, self.overlap)
-        feature = next((o.feature for o in inside if o.feature), self.scan.size)
-        tolerance = SINGLE_TOLERANCE if block.is_narrow else TOLERANCE
-        problem = disagreement(build, module, inputs, feature, 2, tolerance)
-        if program.follows_law_of_windows:
-            problem = problem or disagreement_on_windows(build, module, inputs, feature, tolerance)
-        if problem and other_size:
-            raise ConversionError(
-                f"its code runs other operations at {size_text(other_size)}: {problem}"
-            )
-        if problem:
-            raise ConversionError(problem)
-        return program
-
-    def _proven_on_crops(
-        self, block: Block, module: nn.Module, inputs: Any, inside: list[Global]
-    ) -> Program:
-        """Return the programs of a block for statistics from crops.
-
-        Outside of a pass the first computes what the block does; `proof_of_crops` runs the second.
-        """
-        program = record_and_replay(block, self._at_train_size)
-
-        def build(alone: nn.Module, window: Size) -> nn.Module:
-            return Rewritten.of(alone, window, program=program)
-
-        feature = next((o.feature for o in inside if o.feature), self.scan.size)
-        tolerance = SINGLE_TOLERANCE if block.is_narrow else TOLERANCE
-        if problem := disagreement(build, module, inputs, feature, 2, tolerance):
-            raise ConversionError(problem)
-        return program
 
     # ---- rows
 
