@@ -50,8 +50,8 @@ def crops(stride: float) -> str:
 
 SEAM_WAYS = (FULL, STITCH, tlc(1.5), crops(1.0))
 WAYS = (DEGRADED, FULL, STITCH, *map(tlc, SCALES), crops(1.0))
-COSTLY_WAYS = (HALF, MOST, *map(crops, STRIDES[1:]))
-"""Measured on the first `FEW` photographs with the networks of the first seed."""
+MORE_WAYS = (*map(crops, STRIDES[1:]), HALF, MOST)
+"""Measured on the first `FEW` photographs with the networks of the first seed, one by one."""
 FEW = 5
 
 
@@ -114,10 +114,10 @@ def measure(
     }
 
 
-def missing(job: Job, name: str, known: dict[str, dict[str, float]], costly: bool) -> list[str]:
-    """The ways that are to be measured on a photograph and are not yet."""
-    few = costly and job.seed == 0 and name in names("held-out")[:FEW]
-    wanted = (*WAYS, *COSTLY_WAYS) if few else WAYS
+def missing(job: Job, name: str, known: dict[str, dict[str, float]], more: str) -> list[str]:
+    """The ways that are to be measured on a photograph and are not yet; one of `MORE_WAYS`."""
+    few = bool(more) and job.seed == 0 and name in names("held-out")[:FEW]
+    wanted = (*WAYS, more) if few else WAYS
     return [way for way in wanted if way not in known.get("psnr_db", {})]
 
 
@@ -134,7 +134,7 @@ def weights_digest(job: Job) -> str:
 def complete(photographs: int | None = None, only: list[str] | None = None) -> dict[str, Any]:
     """Measure the stored networks that `results` lacks, cheap ways first; return all results."""
     found = results()
-    for costly, job in itertools.product((False, True), finished()):
+    for more, job in itertools.product(("", *MORE_WAYS), finished()):
         if only is not None and job.name not in only:
             continue
         digest = weights_digest(job)
@@ -142,7 +142,7 @@ def complete(photographs: int | None = None, only: list[str] | None = None) -> d
         if entry.get("weights_sha256") != digest:
             entry = found[job.name] = {"weights_sha256": digest, "photographs": {}}
         kept = entry["photographs"]
-        wanted = {n: missing(job, n, kept.get(n, {}), costly) for n in names("held-out")}
+        wanted = {n: missing(job, n, kept.get(n, {}), more) for n in names("held-out")}
         wanted = {n: ways for n, ways in list(wanted.items())[:photographs] if ways}
         networks = variants(job, {way for ways in wanted.values() for way in ways})
         for name, ways in wanted.items():

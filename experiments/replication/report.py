@@ -15,6 +15,7 @@ import padding
 import tables
 import torch
 from evaluate import (
+    FEW,
     FULL,
     SCALES,
     STITCH,
@@ -62,8 +63,8 @@ def main() -> None:
     density_figure({job: statistics[job.name] for job in jobs})
     window_figures(found)
     visible = comparison_figure(jobs[0])
-    costly = tables.costly(measured)
-    (DOCS / "replication.md").write_text(document(found, statistics, visible, costly))
+    more_ways = tables.more_ways(measured)
+    (DOCS / "replication.md").write_text(document(found, statistics, visible, more_ways))
     print(f"wrote {DOCS / 'replication.md'}")
 
 
@@ -139,7 +140,7 @@ def document(
     found: list[tables.Group],
     statistics: dict[str, StatisticsShift],
     visible: str,
-    costly: str,
+    more_ways: str,
 ) -> str:
     """The text of docs/replication.md."""
     held_out = len(found[0].photographs)
@@ -204,10 +205,10 @@ nine other photographs, as `glocal tune` picks one on other images.
 {tables.crop_differences(found)}
 
 Larger strides, and the strongest reference: crop-and-stitch with overlaps of a half and of three
-quarters, which costs 4 and 16 passes. Mean PSNR of the first photographs, networks of the first
-seed:
+quarters, which costs 4 and 16 passes. Mean PSNR of the first {FEW} photographs, networks of the
+first seed:
 
-{costly}
+{more_ways}
 
 ### Window against PSNR
 
