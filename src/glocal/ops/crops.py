@@ -12,7 +12,7 @@ Above 300 lines: both passes, and the grid and the records that they share, are 
 holds it, as `placement` holds the position of a tile.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -25,12 +25,14 @@ from glocal.errors import GlocalError
 from glocal.ops.gradient_map import GradientMap
 from glocal.ops.interpolation import interpolation_weights
 from glocal.ops.numerics import no_autocast
+from glocal.ops.program_map import ProgramAxis, ProgramGrid, ProgramMap, mix
 from glocal.ops.window_map import as_map
-from glocal.ops.windows import AxisWindows, Size
+from glocal.ops.windows import AxisWindows, Size, map_scale
 
 __all__ = [
     "CropGrid",
     "CropStatistics",
+    "ProgramReplay",
     "Record",
     "Recording",
     "Replay",
@@ -128,8 +130,7 @@ class CropGrid:
 def _axis(starts: tuple[int, ...], crop: int, small: int, size: int) -> AxisWindows:
     if len(starts) == 1:
         return AxisWindows(1, 1)
-    # A network may pad a crop, so the ratio of the sizes is a little off that of the maps.
-    scale = round(small / crop) if small > crop else 1 / round(crop / small)
+    scale = map_scale(small, crop)
     centres = tuple(start * scale + (small - 1) / 2 for start in starts)
     return AxisWindows(size, len(starts), centres=centres)
 
@@ -201,6 +202,11 @@ class Recording:
         """Number of operations recorded in this run so far."""
         return len(self._run)
 
+    @property
+    def results(self) -> tuple[tuple[Size, Values], ...]:
+        """Size of the map and results of each operation in this run so far."""
+        return tuple(self._run)
+
     def finish(self) -> None:
         """Keep the results of the run."""
         self._finished.append(self._run)
@@ -233,13 +239,13 @@ class Replay:
     """The second pass: the recorded results, interpolated."""
 
     def __init__(self, statistics: CropStatistics) -> None:
-        self._statistics = statistics
-        self._grid = statistics.grid
+        self._recorded = statistics.records
+        self._grid: CropGrid | ProgramGrid = statistics.grid
         self.begin()
 
     def begin(self) -> None:
         """Begin a run, with the first operation."""
-        self._records = iter(self._statistics.records)
+        self._records = iter(self._recorded)
 
     def end(self) -> None:
         """End a run, which must have taken all results.
@@ -273,6 +279,15 @@ class Replay:
                 "training size: its statistics cannot come from crops"
             )
         return record
+
+
+class ProgramReplay(Replay):
+    """The second pass while a program is recorded, whose inputs hold crops and results."""
+
+    def __init__(self, grid: ProgramGrid, records: Sequence[Record]) -> None:
+        self._recorded = tuple(records)
+        self._grid = grid
+        self.begin()
 
 
 _pass: ContextVar[_Pass | None] = ContextVar("glocal_crops", default=None)
@@ -371,6 +386,9 @@ def _current() -> _Pass:
 
 
 def _as_map(values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> Tensor:
+    rows, columns = axes
+    if isinstance(rows, ProgramAxis) and isinstance(columns, ProgramAxis):
+        return ProgramMap(values, (rows, columns))
     if torch.is_grad_enabled() and any(axis.centres for axis in axes):
         return GradientMap(values, axes)
     return as_map(values, axes)
@@ -391,6 +409,8 @@ def mix_between(matrices: Tensor, v: Tensor, rows: AxisWindows, columns: AxisWin
         v: (b, heads, c, h, w).
         rows, columns: the crops on the map.
     """
+    if isinstance(rows, ProgramAxis) and isinstance(columns, ProgramAxis):
+        return mix(matrices, v, rows, columns)
     h, w = v.shape[-2:]
     down, across = (_weights(axis, n, v) for axis, n in ((rows, h), (columns, w)))
     out = v.new_zeros(*v.shape[:2], matrices.shape[-2], h, w)
