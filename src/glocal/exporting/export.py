@@ -135,9 +135,8 @@ def export(
 
     with eval_mode(model, first.device), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporters warn about their own internals
-        taken = channels or _channels(
-            model, first, fixed or (plan.train_size if plan else (64, 64))
-        )
+        size_known = fixed or (plan.train_size if plan else (64, 64))
+        taken = _channels(model, first, size_known, channels)
         passes = two_passes_of(model)
         if passes is None:
             captured = capture_program(model, image, fixed)
@@ -228,14 +227,15 @@ def _plan(model: nn.Module, allow_global: bool) -> Plan | None:
     return plan
 
 
-def _channels(model: nn.Module, like: Tensor, size: Size) -> int:
-    """Return the channels of the images that the network takes.
+def _channels(model: nn.Module, like: Tensor, size: Size, given: int | None) -> int:
+    """Return the channels of the images that the network takes; it has run on them.
 
-    They are those of its first convolution, if it runs on them: it may be defined in another order.
+    By default they are those of its first convolution, which may be defined in another order.
     """
     first: Any = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
     usual = channels_of(model) or 3
-    for taken in dict.fromkeys([usual if first == 1 else int(first), usual]):
+    guesses = (usual if first == 1 else int(first), usual)
+    for taken in dict.fromkeys((given,) if given else guesses):
         try:
             model(like.new_zeros(1, taken, *size))
         except Exception as error:  # a network may raise any exception
@@ -243,8 +243,8 @@ def _channels(model: nn.Module, like: Tensor, size: Size) -> int:
         else:
             return taken
     raise GlocalError(
-        f"the network does not run on an image of {taken} channels at {_text([size])}; pass "
-        f"channels= if it takes others: {problem}"
+        f"the network does not run on an image of {taken} channels and {_text([size])} pixels; "
+        f"pass channels= if it takes others: {problem}"
     )
 
 

@@ -9,7 +9,8 @@ the outermost ones.
 Above 300 lines: both passes, and the grid and the records that they share, are read together.
 
 `forward` of a network takes the image only, so the pass cannot be an argument: a context variable
-holds it, as `placement` holds the position of a tile.
+holds it, as `placement` holds the position of a tile. Functions that read it are not compiled: a
+compiled one would keep the pass that it saw.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from glocal.ops.gradient_map import GradientMap
 from glocal.ops.interpolation import interpolation_weights
 from glocal.ops.numerics import no_autocast
 from glocal.ops.program_map import ProgramAxis, ProgramGrid, ProgramMap, mix
+from glocal.ops.programs import not_compiled, not_compiled_itself
 from glocal.ops.window_map import as_map
 from glocal.ops.windows import AxisWindows, Size, map_scale
 
@@ -303,6 +305,7 @@ def running(which: Recording | Replay) -> Iterator[None]:
         _pass.reset(token)
 
 
+@not_compiled_itself
 def gather(
     grid: CropGrid, at_once: int, run: Callable[[list[tuple[slice, slice]]], object]
 ) -> CropStatistics:
@@ -321,21 +324,25 @@ def gather(
     return recording.on(grid)
 
 
+@not_compiled
 def is_running() -> bool:
     """True during either pass."""
     return _pass.get() is not None
 
 
+@not_compiled
 def is_replaying() -> bool:
     """True during the second pass, which computes no statistics."""
     return isinstance(_pass.get(), Replay)
 
 
+@not_compiled
 def begin_run() -> None:
     """Begin a run of the network in the current pass, even after a failed run."""
     _current().begin()
 
 
+@not_compiled
 def end_run() -> None:
     """End a run of the network in the current pass.
 
@@ -345,6 +352,7 @@ def end_run() -> None:
     _current().end()
 
 
+@not_compiled
 def recorded(size: Size, compute: Callable[[], Values]) -> Values:
     """Statistics of a map from crops.
 
@@ -362,6 +370,7 @@ def recorded(size: Size, compute: Callable[[], Values]) -> Values:
     return _current().statistic(size, compute)
 
 
+@not_compiled
 def mixed(v: Tensor, compute: Callable[[], Tensor]) -> Tensor:
     """Multiply the channels of each pixel by a matrix from crops.
 
