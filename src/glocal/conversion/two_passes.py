@@ -1,4 +1,8 @@
-"""Run a converted network twice: on crops for statistics, and on the whole image."""
+"""Run a converted network twice: on crops for statistics, and on the whole image.
+
+`torch.compile` compiles the first pass. The second runs in eager mode: its lazy maps work below the
+compiler. The programs that `glocal.export` writes have both passes as plain operations.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +19,11 @@ from glocal.ops.crops import (
     begin_run,
     end_run,
     gather,
+    is_replaying,
     is_running,
     running,
 )
+from glocal.ops.programs import not_compiled, not_compiled_itself
 from glocal.ops.windows import Size, covers
 
 __all__ = ["TwoPasses", "run_twice", "two_passes_of"]
@@ -54,6 +60,7 @@ class TwoPasses:
         self.crop = crop
         self.stride = stride
 
+    @not_compiled_itself
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the network on crops of the arguments, then on the arguments.
 
@@ -67,6 +74,7 @@ class TwoPasses:
             with running(Recording()):
                 return self._run(*args, **kwargs)
 
+        @not_compiled_itself
         def run(places: list[tuple[slice, slice]]) -> None:
             self._run(*_cut(args, image, places), **_cut(kwargs, image, places))
 
@@ -76,12 +84,18 @@ class TwoPasses:
         with running(Replay(gather(grid, at_once, run))):
             return self._run(*args, **kwargs)
 
+    @not_compiled_itself
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network once in the current pass."""
         begin_run()
-        result = self._forward(*args, **kwargs)
+        forward = self._replayed if is_replaying() else self._forward
+        result = forward(*args, **kwargs)
         end_run()
         return result
+
+    @not_compiled
+    def _replayed(self, *args: Any, **kwargs: Any) -> Any:
+        return self._forward(*args, **kwargs)
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.inner is not None:
@@ -96,6 +110,7 @@ def _image_of(args: Any, kwargs: Any) -> Tensor:
     raise GlocalError("statistics from crops need an image (b, c, h, w) among the arguments")
 
 
+@not_compiled
 def _cut(arguments: Any, image: Tensor, places: list[tuple[slice, slice]]) -> Any:
     """Return arguments for crops: maps are cut out and stacked, others repeated."""
     batch, size = image.shape[0], image.shape[-2:]

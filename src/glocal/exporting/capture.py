@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 from glocal.errors import GlocalError
 from glocal.ops.windows import Size
 
-__all__ = ["CapturedProgram", "capture_program"]
+__all__ = ["CapturedProgram", "Inputs", "any_number", "capture_program", "capture_with"]
 
 _MAX_SIZE = 1 << 15  # of height and width
 _MAX_BATCH = 1 << 10
@@ -40,6 +40,20 @@ class CapturedProgram:
     smallest: int
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """The arguments of a program, whose images may have any batch.
+
+    Attributes:
+        example: arguments for images of a (height, width).
+        shapes: `dynamic_shapes` of `torch.export`, from the dynamic dimensions of the image by
+            number; there are none if its size is fixed.
+    """
+
+    example: Callable[[Size], tuple[Any, ...]]
+    shapes: Callable[[dict[int, Any]], Any]
+
+
 class _OneImage(nn.Module):
     """Gives the input the name that the file uses, whatever the network calls it."""
 
@@ -50,6 +64,11 @@ class _OneImage(nn.Module):
 
     def forward(self, image: Tensor) -> Any:
         return self.network(image)
+
+
+def any_number(name: str) -> Any:
+    """Return a dynamic dimension of images or crops."""
+    return Dim(name, min=1, max=_MAX_BATCH)
 
 
 def capture_program(
@@ -65,18 +84,21 @@ def capture_program(
     Raises:
         GlocalError: the network cannot be captured.
     """
-    model = _OneImage(model)
-    batch = Dim("batch", min=1, max=_MAX_BATCH)
+    batch = any_number("batch")
+    inputs = Inputs(lambda size: (image(2, size),), lambda dims: ({0: batch, **dims},))
+    return capture_with(_OneImage(model), inputs, fixed)
+
+
+def capture_with(model: nn.Module, inputs: Inputs, fixed: Size | None) -> CapturedProgram:
+    """`capture_program` of a network with other arguments."""
     if fixed is not None:
-        shapes: Any = ({0: batch},)
-        return CapturedProgram(_captured(model, image(2, fixed), shapes), 1, min(fixed))
+        program = _captured(model, inputs.example(fixed), inputs.shapes({}))
+        return CapturedProgram(program, 1, min(fixed))
     multiple, smallest = 1, _MIN_SIZE
     for _ in range(_TRIES):
         try:
-            shapes = (
-                {0: batch, 2: _dim("h", multiple, smallest), 3: _dim("w", multiple, smallest)},
-            )
-            program = _captured(model, image(2, _EXAMPLE), shapes)
+            dims = {2: _dim("h", multiple, smallest), 3: _dim("w", multiple, smallest)}
+            program = _captured(model, inputs.example(_EXAMPLE), inputs.shapes(dims))
             return CapturedProgram(program, multiple, smallest)
         except torch._dynamo.exc.UserError as error:
             problem = str(error)
@@ -103,10 +125,10 @@ def _dim(name: str, multiple: int, smallest: int) -> Any:
     return Dim(f"_{name}", min=-(-smallest // multiple), max=_MAX_SIZE // multiple) * multiple
 
 
-def _captured(model: nn.Module, image: Tensor, shapes: Any) -> ExportedProgram:
+def _captured(model: nn.Module, args: tuple[Any, ...], shapes: Any) -> ExportedProgram:
     """Return the program; a UserError asks for constraints on the dynamic shapes."""
     try:
-        return torch.export.export(model, (image,), dynamic_shapes=shapes, strict=False)
+        return torch.export.export(model, args, dynamic_shapes=shapes, strict=False)
     except torch._dynamo.exc.UserError as error:
         if "onstraint" in str(error) or "pecializ" in str(error):
             raise

@@ -2,54 +2,55 @@
 
 The program takes any batch, height and width with the same local operations (see
 `glocal.ops.exported`) and contains none of glocal's own operators. It is compared with the network
-before the file gets its name.
+before the file gets its name. A network that takes statistics from crops becomes two programs in
+two files (see `two_graphs`), which are compared with it together.
 """
 
-import json
-import math
 import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves
 
 from glocal.conversion.localize import plan_of
+from glocal.conversion.two_passes import TwoPasses, two_passes_of
 from glocal.errors import ArgumentError, GlocalError
 from glocal.exporting.capture import CapturedProgram, capture_program
-from glocal.exporting.onnx import require_onnx, run_onnx, write_onnx
+from glocal.exporting.check import difference, sizes_around_crop, sizes_around_window
+from glocal.exporting.files import IMAGE, Graph, load, write
+from glocal.exporting.onnx import require_onnx
+from glocal.exporting.two_graphs import capture_two_graphs, run_both
 from glocal.inference.runner import channels_of, eval_mode
-from glocal.ops.windows import Size, as_size
+from glocal.ops.windows import Size, as_size, covers
 from glocal.scanning.plan import Plan
 
 __all__ = ["Exported", "export"]
 
-Run = Callable[[Tensor], list[Tensor]]
-"""Runs a file on an image and returns all outputs."""
-
 
 @dataclass(frozen=True)
 class Exported:
-    """The written file and its check.
+    """The written files and their check.
 
     Attributes:
-        path: the file.
+        path: the file whose program takes an image.
+        crops: the file whose program takes crops of the training size and returns their statistics,
+            which the first one takes too; None for a network with statistics from windows.
         opset: version of ONNX's operators; None for .pt2.
         multiple: heights and widths must be multiples of this; 1 is any.
         smallest: least height and width, in pixels.
-        sizes: (height, width) at which the program was compared with the network.
+        sizes: (height, width) at which the result was compared with that of the network.
         difference: largest absolute difference, relative to the network's largest value.
-        operators: names of the operators in the program, sorted.
+        operators: names of the operators in the files, sorted.
     """
 
     path: Path
+    crops: Path | None
     opset: int | None
     multiple: int
     smallest: int
@@ -74,6 +75,13 @@ def export(
     window, above it along one axis, and along both. It is kept only if all results agree. It
     carries the training size, the window and the plan: as `metadata_props` in ONNX, as the extra
     file "glocal.json" in .pt2.
+
+    A network with statistics from crops becomes two files, for example "net.onnx" and
+    "net-crops.onnx". The second takes "crops" (n, c, h, w) of the training size and returns
+    "statistic_0", "statistic_1", …, each (n, ...). The first takes an "image" that is at least as
+    large, "rows" (r,) and "columns" (k,) with the starts of the crops in pixels, int64, and the
+    statistics as (r, k, b, ...); crops lie row by row. ``examples/run_crops_onnx.py`` runs both.
+    They are compared with the network together.
 
     >>> import tempfile
     >>> import glocal
@@ -117,7 +125,6 @@ def export(
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
     if tolerance is None:
         tolerance = 1e-4 if first.dtype.itemsize > 2 else 2e-2
-    taken = channels or _channels(model)
 
     def image(batch: int, at: Size) -> Tensor:
         """Noise on a slope, so that distant windows have different statistics."""
@@ -128,37 +135,75 @@ def export(
 
     with eval_mode(model, first.device), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporters warn about their own internals
-        captured = capture_program(model, image, fixed)
-        facts = _facts(captured, plan)
+        size_known = fixed or (plan.train_size if plan else (64, 64))
+        taken = _channels(model, first, size_known, channels)
+        passes = two_passes_of(model)
+        if passes is None:
+            captured = capture_program(model, image, fixed)
+            graphs = {path.name: Graph(captured.program, {"image": IMAGE})}
+        else:
+            captured, graphs = _of_crops(model, passes, image, fixed, path)
+        facts = _facts(captured, plan, passes, graphs)
         with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
-            partial = Path(folder, path.name)
-            if path.suffix == ".onnx":
-                operators = write_onnx(captured.program, partial, opset, facts)
-                run = run_onnx(partial)
+            operators = {
+                operator
+                for name, graph in graphs.items()
+                for operator in write(graph, Path(folder, name), opset, facts)
+            }
+            runs = [load(Path(folder, name)) for name in graphs]
+            run = runs[0] if passes is None else run_both(passes, runs[1], runs[0])
+            if fixed:
+                sizes: tuple[Size, ...] = (fixed,)
+            elif passes is None:
+                sizes = sizes_around_window(plan.window if plan else (64, 64), captured)
             else:
-                operators = _write_pt2(captured.program, partial, facts)
-                run = _run_pt2(partial)
-            sizes = (fixed,) if fixed else _sizes_to_check(plan, captured)
+                sizes = sizes_around_crop(passes.crop, captured)
             batches = (2, *(1 for _ in sizes[1:]))
             images = [image(b, at) for b, at in zip(batches, sizes, strict=True)]
-            difference = max(_difference(model, run, x) for x in images)
-            if not difference <= tolerance:
+            worst = max(difference(model, run, x) for x in images)
+            if not worst <= tolerance:
                 raise GlocalError(
                     f"{path}: not written, since the program differs from the network by "
-                    f"{difference:.2g} of the largest value at one of {_text(sizes)}; "
+                    f"{worst:.2g} of the largest value at one of {_text(sizes)}; "
                     f"tolerance={tolerance:.2g} allows less"
                 )
             for file in Path(folder).iterdir():
                 os.replace(file, path.parent / file.name)
     return Exported(
         path,
+        None if passes is None else path.with_name(list(graphs)[1]),
         opset if path.suffix == ".onnx" else None,
         captured.multiple,
         captured.smallest,
         sizes,
-        difference,
-        operators,
+        worst,
+        tuple(sorted(operators)),
     )
+
+
+def _of_crops(
+    model: nn.Module,
+    passes: TwoPasses,
+    image: Callable[[int, Size], Tensor],
+    fixed: Size | None,
+    path: Path,
+) -> tuple[CapturedProgram, dict[str, Graph]]:
+    """Return the program of the image, and both graphs by the names of their files."""
+    if fixed and not covers(fixed, passes.crop):
+        raise ArgumentError(
+            f"size={_text([fixed])} is smaller than the crops of {_text([passes.crop])} that the "
+            "statistics come from"
+        )
+    both = capture_two_graphs(model, passes, image, fixed)
+    statistics = dict.fromkeys(both.names, ("rows", "columns", "batch"))
+    places = {"rows": ("rows",), "columns": ("columns",)}
+    graphs = {
+        path.name: Graph(both.image.program, {"image": IMAGE, **places, **statistics}),
+        f"{path.stem}-crops{path.suffix}": Graph(
+            both.crops, {"crops": ("crops", "channels")}, both.names
+        ),
+    }
+    return replace(both.image, smallest=max(both.image.smallest, *passes.crop)), graphs
 
 
 def _plan(model: nn.Module, allow_global: bool) -> Plan | None:
@@ -182,19 +227,44 @@ def _plan(model: nn.Module, allow_global: bool) -> Plan | None:
     return plan
 
 
-def _channels(model: nn.Module) -> int:
-    """Return the input channels of the first convolution that takes an image."""
+def _channels(model: nn.Module, like: Tensor, size: Size, given: int | None) -> int:
+    """Return the channels of the images that the network takes; it has run on them.
+
+    By default they are those of its first convolution, which may be defined in another order.
+    """
     first: Any = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
-    return channels_of(model) or 3 if first == 1 else int(first)
+    usual = channels_of(model) or 3
+    guesses = (usual if first == 1 else int(first), usual)
+    for taken in dict.fromkeys((given,) if given else guesses):
+        try:
+            model(like.new_zeros(1, taken, *size))
+        except Exception as error:  # a network may raise any exception
+            problem = " ".join(str(error).split())[:200]
+        else:
+            return taken
+    raise GlocalError(
+        f"the network does not run on an image of {taken} channels and {_text([size])} pixels; "
+        f"pass channels= if it takes others: {problem}"
+    )
 
 
-def _facts(captured: CapturedProgram, plan: Plan | None) -> dict[str, str]:
-    """Metadata of the file."""
+def _facts(
+    captured: CapturedProgram,
+    plan: Plan | None,
+    passes: TwoPasses | None,
+    graphs: dict[str, Graph],
+) -> dict[str, str]:
+    """Metadata of the files."""
     facts = {
         "glocal_version": version("glocal"),
         "glocal_multiple": str(captured.multiple),
         "glocal_smallest": str(captured.smallest),
     }
+    if passes is not None:
+        whole, crops = graphs
+        names = " ".join(graphs[crops].outputs)
+        facts |= {"glocal_image_file": whole, "glocal_crops_file": crops}
+        facts |= {"glocal_stride": repr(passes.stride), "glocal_statistics": names}
     if plan is None:
         return {**facts, "glocal_summary": "not converted"}
     return {
@@ -204,61 +274,6 @@ def _facts(captured: CapturedProgram, plan: Plan | None) -> dict[str, str]:
         "glocal_summary": plan.summary(),
         "glocal_plan": plan.to_json(),
     }
-
-
-def _sizes_to_check(plan: Plan | None, captured: CapturedProgram) -> tuple[Size, ...]:
-    """Return sizes below the window, above it along one axis, and along both.
-
-    They are odd if the program accepts odd sizes.
-    """
-    window = plan.window if plan else (64, 64)
-
-    def near(pixels: int) -> int:
-        pixels = max(pixels | 1 if captured.multiple == 1 else pixels, captured.smallest)
-        return pixels + -pixels % captured.multiple
-
-    below, above = (
-        [near(int(n * share)) for n, share in zip(window, shares, strict=True)]
-        for shares in ((0.7, 0.8), (1.3, 1.4))
-    )
-    return (below[0], below[1]), (below[0], above[1]), (above[0], above[1])
-
-
-def _difference(model: nn.Module, run: Run, image: Tensor) -> float:
-    """Return the largest difference ÷ the largest value; infinite if shapes differ."""
-    wanted = [t for t in tree_leaves(model(image.clone())) if isinstance(t, Tensor)]
-    try:
-        got = run(image)
-    except Exception as error:  # a runtime may raise any exception
-        reason = " ".join(str(error).split())[:200]
-        raise GlocalError(
-            f"the exported program fails at {_text([_size(image)])}: {reason}"
-        ) from None
-    if [t.shape for t in got] != [t.shape for t in wanted]:
-        return math.inf
-    worst = 0.0
-    for ours, theirs in zip(wanted, got, strict=True):
-        scale = ours.abs().max().clamp_min(torch.finfo(ours.dtype).tiny)
-        difference = float((theirs.to(ours) - ours).abs().max() / scale)
-        worst = math.inf if math.isnan(difference) else max(worst, difference)
-    return worst
-
-
-def _size(image: Tensor) -> Size:
-    return (image.shape[-2], image.shape[-1])
-
-
-def _write_pt2(program: ExportedProgram, path: Path, facts: dict[str, str]) -> tuple[str, ...]:
-    """Write a .pt2 file; returns the names of the program's operators."""
-    torch.export.save(program, path, extra_files={"glocal.json": json.dumps(facts)})
-    names = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    return tuple(sorted(name for name in names if "." in name))
-
-
-def _run_pt2(path: Path) -> Run:
-    """The function that a .pt2 file computes."""
-    module = torch.export.load(path).module()
-    return lambda image: tree_leaves(module(image))
 
 
 def _text(sizes: Sequence[Size]) -> str:

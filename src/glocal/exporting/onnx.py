@@ -6,7 +6,7 @@ No other module imports onnx, onnxscript or onnxruntime.
 import importlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from glocal.scanning.trace import quiet
 __all__ = ["require_onnx", "run_onnx", "write_onnx"]
 
 _TWO_GIB = 2 << 30  # limit of a protocol-buffers file
-_NAMES = ("batch", "channels", "height", "width")  # of the dimensions of the image
 
 
 def require_onnx() -> tuple[Any, Any]:
@@ -39,9 +38,14 @@ def require_onnx() -> tuple[Any, Any]:
 
 
 def write_onnx(
-    program: ExportedProgram, path: Path, opset: int, properties: dict[str, str]
+    program: ExportedProgram,
+    path: Path,
+    opset: int,
+    properties: dict[str, str],
+    inputs: Mapping[str, Sequence[str]],
+    outputs: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Write a program that takes one image; return the sorted names of its operators.
+    """Write a program; return the sorted names of its operators.
 
     Weights of 2 GiB and more go into a second file beside `path`.
 
@@ -50,6 +54,8 @@ def write_onnx(
         path: the file to write.
         opset: version of ONNX's operators.
         properties: metadata to add.
+        inputs: names of the first dimensions of each input, by its name, in order.
+        outputs: names, in order; those of torch's exporter by default.
 
     Raises:
         GlocalError: ONNX's standard operators cannot express the program.
@@ -59,7 +65,12 @@ def write_onnx(
     with quiet():
         try:
             written = torch.onnx.export(
-                program, opset_version=opset, input_names=["image"], dynamo=True, verbose=False
+                program,
+                opset_version=opset,
+                input_names=list(inputs),
+                output_names=list(outputs) or None,
+                dynamo=True,
+                verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
             reason = " ".join(str(error.__cause__ or error).split())[:200]
@@ -74,27 +85,33 @@ def write_onnx(
         raise GlocalError(
             f"{path.name}: needs the operators of {domains}, more than ONNX opset {opset}"
         )
-    _name_dims(model.graph)
+    _name_dims(model.graph, list(inputs.values()))
     onnx.helper.set_model_props(model, properties)
     onnx.save(model, path)
     return tuple(sorted({node.op_type for node in model.graph.node}))
 
 
-def run_onnx(path: Path) -> Callable[[Tensor], list[Tensor]]:
+def run_onnx(path: Path) -> Callable[..., list[Tensor]]:
     """The function that an ONNX file computes; it runs in onnxruntime on the CPU."""
     _, onnxruntime = require_onnx()
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
 
-    def run(image: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(a) for a in session.run(None, {"image": image.cpu().numpy()})]
+    def run(*inputs: Tensor) -> list[Tensor]:
+        fed = {name: t.cpu().numpy() for name, t in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(a) for a in session.run(None, fed)]
 
     return run
 
 
-def _name_dims(graph: Any) -> None:
-    """Rename the symbolic dimensions to batch, height and width, also in expressions."""
-    dims = graph.input[0].type.tensor_type.shape.dim
-    names = {d.dim_param: name for d, name in zip(dims, _NAMES, strict=True) if d.dim_param}
+def _name_dims(graph: Any, wanted: Sequence[Sequence[str]]) -> None:
+    """Rename the symbolic dimensions of the inputs everywhere, also in expressions."""
+    names = {
+        dim.dim_param: name
+        for value, known in zip(graph.input, wanted, strict=True)
+        for dim, name in zip(value.type.tensor_type.shape.dim, known, strict=False)
+        if dim.dim_param
+    }
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:

@@ -9,10 +9,11 @@ the outermost ones.
 Above 300 lines: both passes, and the grid and the records that they share, are read together.
 
 `forward` of a network takes the image only, so the pass cannot be an argument: a context variable
-holds it, as `placement` holds the position of a tile.
+holds it, as `placement` holds the position of a tile. Functions that read it are not compiled: a
+compiled one would keep the pass that it saw.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -25,12 +26,15 @@ from glocal.errors import GlocalError
 from glocal.ops.gradient_map import GradientMap
 from glocal.ops.interpolation import interpolation_weights
 from glocal.ops.numerics import no_autocast
+from glocal.ops.program_map import ProgramAxis, ProgramGrid, ProgramMap, mix
+from glocal.ops.programs import not_compiled, not_compiled_itself
 from glocal.ops.window_map import as_map
-from glocal.ops.windows import AxisWindows, Size
+from glocal.ops.windows import AxisWindows, Size, map_scale
 
 __all__ = [
     "CropGrid",
     "CropStatistics",
+    "ProgramReplay",
     "Record",
     "Recording",
     "Replay",
@@ -128,8 +132,7 @@ class CropGrid:
 def _axis(starts: tuple[int, ...], crop: int, small: int, size: int) -> AxisWindows:
     if len(starts) == 1:
         return AxisWindows(1, 1)
-    # A network may pad a crop, so the ratio of the sizes is a little off that of the maps.
-    scale = round(small / crop) if small > crop else 1 / round(crop / small)
+    scale = map_scale(small, crop)
     centres = tuple(start * scale + (small - 1) / 2 for start in starts)
     return AxisWindows(size, len(starts), centres=centres)
 
@@ -201,6 +204,11 @@ class Recording:
         """Number of operations recorded in this run so far."""
         return len(self._run)
 
+    @property
+    def results(self) -> tuple[tuple[Size, Values], ...]:
+        """Size of the map and results of each operation in this run so far."""
+        return tuple(self._run)
+
     def finish(self) -> None:
         """Keep the results of the run."""
         self._finished.append(self._run)
@@ -233,13 +241,13 @@ class Replay:
     """The second pass: the recorded results, interpolated."""
 
     def __init__(self, statistics: CropStatistics) -> None:
-        self._statistics = statistics
-        self._grid = statistics.grid
+        self._recorded = statistics.records
+        self._grid: CropGrid | ProgramGrid = statistics.grid
         self.begin()
 
     def begin(self) -> None:
         """Begin a run, with the first operation."""
-        self._records = iter(self._statistics.records)
+        self._records = iter(self._recorded)
 
     def end(self) -> None:
         """End a run, which must have taken all results.
@@ -275,6 +283,15 @@ class Replay:
         return record
 
 
+class ProgramReplay(Replay):
+    """The second pass while a program is recorded, whose inputs hold crops and results."""
+
+    def __init__(self, grid: ProgramGrid, records: Sequence[Record]) -> None:
+        self._recorded = tuple(records)
+        self._grid = grid
+        self.begin()
+
+
 _pass: ContextVar[_Pass | None] = ContextVar("glocal_crops", default=None)
 
 
@@ -288,6 +305,7 @@ def running(which: Recording | Replay) -> Iterator[None]:
         _pass.reset(token)
 
 
+@not_compiled_itself
 def gather(
     grid: CropGrid, at_once: int, run: Callable[[list[tuple[slice, slice]]], object]
 ) -> CropStatistics:
@@ -306,21 +324,25 @@ def gather(
     return recording.on(grid)
 
 
+@not_compiled
 def is_running() -> bool:
     """True during either pass."""
     return _pass.get() is not None
 
 
+@not_compiled
 def is_replaying() -> bool:
     """True during the second pass, which computes no statistics."""
     return isinstance(_pass.get(), Replay)
 
 
+@not_compiled
 def begin_run() -> None:
     """Begin a run of the network in the current pass, even after a failed run."""
     _current().begin()
 
 
+@not_compiled
 def end_run() -> None:
     """End a run of the network in the current pass.
 
@@ -330,6 +352,7 @@ def end_run() -> None:
     _current().end()
 
 
+@not_compiled
 def recorded(size: Size, compute: Callable[[], Values]) -> Values:
     """Statistics of a map from crops.
 
@@ -347,6 +370,7 @@ def recorded(size: Size, compute: Callable[[], Values]) -> Values:
     return _current().statistic(size, compute)
 
 
+@not_compiled
 def mixed(v: Tensor, compute: Callable[[], Tensor]) -> Tensor:
     """Multiply the channels of each pixel by a matrix from crops.
 
@@ -371,6 +395,9 @@ def _current() -> _Pass:
 
 
 def _as_map(values: Tensor, axes: tuple[AxisWindows, AxisWindows]) -> Tensor:
+    rows, columns = axes
+    if isinstance(rows, ProgramAxis) and isinstance(columns, ProgramAxis):
+        return ProgramMap(values, (rows, columns))
     if torch.is_grad_enabled() and any(axis.centres for axis in axes):
         return GradientMap(values, axes)
     return as_map(values, axes)
@@ -391,6 +418,8 @@ def mix_between(matrices: Tensor, v: Tensor, rows: AxisWindows, columns: AxisWin
         v: (b, heads, c, h, w).
         rows, columns: the crops on the map.
     """
+    if isinstance(rows, ProgramAxis) and isinstance(columns, ProgramAxis):
+        return mix(matrices, v, rows, columns)
     h, w = v.shape[-2:]
     down, across = (_weights(axis, n, v) for axis, n in ((rows, h), (columns, w)))
     out = v.new_zeros(*v.shape[:2], matrices.shape[-2], h, w)

@@ -6,10 +6,12 @@ that pixel; every other function gets the full map. Both decide alike, so that a
 the same with and without gradients.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -43,15 +45,23 @@ class GradientMap(WindowMap):
         alike = all(m.axes == axes for m in maps)
         if alike and all(isinstance(t, GradientMap) or _is_small(t) for t in tensors):
             made = _on_values(func, maps[0].values, args, kwargs)
-            if made is not None:
-                return GradientMap(made, axes)
-        full = tree_map_only(GradientMap, GradientMap.padded, (args, kwargs))
+            if made is not None and (made.is_floating_point() or not maps[0].interpolated):
+                return type(maps[0])(made, axes)
+        full = tree_map_only(GradientMap, lambda m: m.padded(), (args, kwargs))
         return func(*full[0], **full[1])
 
 
 def _is_small(t: Tensor) -> bool:
     """True for a tensor without pixels, such as a value per channel."""
-    return t.ndim < 3 or t.shape[-2:] == (1, 1)
+    return t.ndim < 3 or _has_size(t, (1, 1))
+
+
+def _has_size(t: Tensor, size: Sequence[int]) -> bool:
+    """True if a tensor is known to have this height and width; no program depends on the answer."""
+    found = t.shape[-2:]
+    return len(found) == 2 and all(
+        statically_known_true(n == wanted) for n, wanted in zip(found, size, strict=True)
+    )
 
 
 def _on_values(func: Any, values: Tensor, args: Any, kwargs: Any) -> Tensor | None:
@@ -63,7 +73,7 @@ def _on_values(func: Any, values: Tensor, args: Any, kwargs: Any) -> Tensor | No
             made = func(*inner, **named)
     except _MixesError:
         return None
-    return made if isinstance(made, Tensor) and made.shape[-2:] == values.shape[-2:] else None
+    return made if isinstance(made, Tensor) and _has_size(made, values.shape[-2:]) else None
 
 
 class _MixesError(Exception):
@@ -80,7 +90,7 @@ class _PixelByPixel(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         aten = torch.ops.aten
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        fits = all(t.shape[-2:] == self.size or is_flat(t) for t in tensors)
+        fits = all(_has_size(t, self.size) or is_flat(t) for t in tensors)
         allowed = (
             (is_pointwise(func) and fits)
             or func in (aten._to_copy.default, aten.detach.default, aten.clone.default)

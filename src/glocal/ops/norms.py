@@ -130,8 +130,12 @@ def _from_crops(
         return mean, scale
 
     mean, scale = recorded((x.shape[-2], x.shape[-1]), compute)
-    plain = native.takes(x) and all(t is None or is_plain(t) for t in (weight, bias))
-    if plain and type(mean) is WindowMap and type(scale) is WindowMap:
+    if (
+        type(mean) is WindowMap
+        and type(scale) is WindowMap
+        and native.takes(x)
+        and all(t is None or is_plain(t) for t in (weight, bias))
+    ):
         return native.normalise(x, mean.values, scale.values, mean.axes, weight, bias)
     wide = x.to(sum_dtype(x))
     return scale_and_shift(((wide - mean) * scale).to(x.dtype), weight, bias)

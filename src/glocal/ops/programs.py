@@ -11,8 +11,16 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch._compile import _disable_dynamo  # `torch.compiler.disable` imports the compiler at once
 
-__all__ = ["is_compiling", "is_exporting", "is_recording", "program_form"]
+__all__ = [
+    "is_compiling",
+    "is_exporting",
+    "is_recording",
+    "not_compiled",
+    "not_compiled_itself",
+    "program_form",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,3 +80,22 @@ def program_form(form: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P,
         return chosen
 
     return decorate
+
+
+def not_compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: under `torch.compile` the function and all that it calls run in eager mode."""
+    made: Callable[P, R] = _disable_dynamo(function)
+    return made
+
+
+def not_compiled_itself(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: `torch.compile` compiles what the function calls, but not the function."""
+    skipped: Callable[P, R] = _disable_dynamo(function, recursive=False)
+
+    @wraps(function)
+    def chosen(*args: P.args, **kwargs: P.kwargs) -> R:
+        if is_exporting():  # which refuses such a function, and does not compile
+            return function(*args, **kwargs)
+        return skipped(*args, **kwargs)
+
+    return chosen

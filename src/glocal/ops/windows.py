@@ -25,6 +25,7 @@ __all__ = [
     "as_size",
     "cells",
     "covers",
+    "map_scale",
     "membership",
     "scale_window",
     "start_of",
@@ -195,6 +196,21 @@ def scale_window(feature: Size, window: Size, train: Size) -> Size:
         max(1, feature[0] * window[0] // train[0]),
         max(1, feature[1] * window[1] // train[1]),
     )
+
+
+def map_scale(small: int, whole: int) -> float:
+    """Return pixels of a feature map for each pixel of the image, along one axis.
+
+    A network may pad the image, so the ratio of the sizes is a little off.
+
+    >>> map_scale(9, 33), map_scale(66, 33)
+    (0.25, 2)
+
+    Args:
+        small: length of the feature map.
+        whole: length of the image.
+    """
+    return round(small / whole) if small > whole else 1 / round(whole / small)
 
 
 def covers(window: Size, size: Size) -> bool:

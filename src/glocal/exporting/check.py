@@ -1,0 +1,73 @@
+"""Compare an exported program with the network at sizes where it could differ."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from glocal.errors import GlocalError
+from glocal.exporting.capture import CapturedProgram
+from glocal.exporting.files import Run
+from glocal.ops.windows import Size
+
+__all__ = ["difference", "sizes_around_crop", "sizes_around_window"]
+
+
+def sizes_around_window(window: Size, captured: CapturedProgram) -> tuple[Size, ...]:
+    """Return sizes below the window, above it along one axis, and along both.
+
+    They are odd if the program accepts odd sizes.
+    """
+    below, above = (
+        [
+            _accepted(int(n * share), captured, odd=True)
+            for n, share in zip(window, shares, strict=True)
+        ]
+        for shares in ((0.7, 0.8), (1.3, 1.4))
+    )
+    return (below[0], below[1]), (below[0], above[1]), (above[0], above[1])
+
+
+def sizes_around_crop(crop: Size, captured: CapturedProgram) -> tuple[Size, ...]:
+    """Return sizes with one crop if possible, with several along one axis, and along both."""
+    one = [_accepted(n, captured) for n in crop]
+    several = [
+        _accepted(int(n * share), captured, odd=True)
+        for n, share in zip(crop, (2.3, 1.6), strict=True)
+    ]
+    return (one[0], one[1]), (one[0], several[1]), (several[0], several[1])
+
+
+def _accepted(pixels: int, captured: CapturedProgram, *, odd: bool = False) -> int:
+    """Return a length that the program accepts, at least the given one."""
+    pixels = max(pixels | 1 if odd and captured.multiple == 1 else pixels, captured.smallest)
+    return pixels + -pixels % captured.multiple
+
+
+def difference(model: nn.Module, run: Run, image: Tensor) -> float:
+    """Return the largest difference ÷ the largest value; infinite if shapes differ.
+
+    Args:
+        model: the network.
+        run: the program.
+        image: (b, c, h, w).
+
+    Raises:
+        GlocalError: the program fails.
+    """
+    wanted = [t for t in tree_leaves(model(image.clone())) if isinstance(t, Tensor)]
+    try:
+        got = run(image)
+    except Exception as error:  # a runtime may raise any exception
+        reason = " ".join(str(error).split())[:200]
+        height, width = image.shape[-2:]
+        raise GlocalError(f"the exported program fails at {height}x{width}: {reason}") from None
+    if [t.shape for t in got] != [t.shape for t in wanted]:
+        return math.inf
+    worst = 0.0
+    for ours, theirs in zip(wanted, got, strict=True):
+        scale = ours.abs().max().clamp_min(torch.finfo(ours.dtype).tiny)
+        apart = float((theirs.to(ours) - ours).abs().max() / scale)
+        worst = math.inf if math.isnan(apart) else max(worst, apart)
+    return worst
