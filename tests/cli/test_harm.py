@@ -54,7 +54,7 @@ def test_what_the_user_chose_is_kept(
     found.append(BAD)
     result = run("restore", photo, "-m", checkpoint, *words.split())
     assert result.stderr == f"warning: {BAD.harm()}; compare with --way crops\n"
-    assert "windows: statistics from windows of 48x48" in result.stdout
+    assert "statistics from windows of 48x48" in result.stdout
 
 
 def test_a_training_size_in_doubt_is_said(run, photo: Path, checkpoint: Path, found: list) -> None:

@@ -29,7 +29,7 @@ def test_a_photograph_is_restored_locally(run, photo: Path, checkpoint: Path) ->
     assert lines[0] == f"photograph   {photo} (90 × 70 pixels)"
     assert lines[1] == "network      tiny (NAFNet, trained on crops of 32x32)"
     assert lines[2] == (
-        "way          windows: statistics from windows of 48x48; 3 local, 0 left global"
+        "way          auto: statistics from windows of 48x48; 3 local, 0 left global"
     )
     assert lines[3].startswith("time         ")
     assert lines[3].endswith(" s on cpu")
