@@ -15,7 +15,7 @@ def test_a_network_is_exported(run, checkpoint: Path, tmp_path: Path) -> None:
     result = run("export", checkpoint, target)
     assert result.exit_code == 0, result.output
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if "TLC" in line)
-    assert lines["TLC"] == "3 local, 0 left global; window 48x48"
+    assert lines["TLC"] == "3 local, 0 left global; statistics from windows of 48x48"
     assert "torch.export (.pt2)" in result.stdout
     assert "any from 17, any batch" in result.stdout
     assert "checked at   33x39, 33x67, 63x67" in result.stdout
@@ -23,6 +23,30 @@ def test_a_network_is_exported(run, checkpoint: Path, tmp_path: Path) -> None:
     x = torch.rand(2, 3, 75, 93)
     with torch.no_grad():
         torch.testing.assert_close(torch.export.load(target).module()(x), local(x))
+
+
+@pytest.mark.slow
+def test_statistics_from_crops_make_two_files(run, checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", checkpoint, tmp_path / "net.pt2", "--way", "crops", "--stride", "2")
+    assert result.exit_code == 0, result.output
+    assert "statistics from crops of 32x32, at most 64x64 apart" in result.stdout
+    assert "any from 32, any batch" in result.stdout
+    for name in ("net.pt2", "net-crops.pt2"):
+        assert name in result.stdout
+        assert (tmp_path / name).exists()
+
+
+def test_the_file_of_crops_needs_overwrite_too(run, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "net-crops.pt2").write_text("mine")
+    result = run("export", checkpoint, tmp_path / "net.pt2", "--way", "crops")
+    assert result.exit_code == 1
+    assert "net-crops.pt2 exists; choose another name" in result.stderr
+
+
+def test_an_option_without_effect_is_an_error(run, checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", checkpoint, tmp_path / "net.pt2", "--stride", "2")
+    assert result.exit_code == 1
+    assert "--stride has no effect with --way windows" in result.stderr
 
 
 def test_an_existing_file_needs_overwrite(run, checkpoint: Path, tmp_path: Path) -> None:

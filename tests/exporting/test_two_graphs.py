@@ -24,8 +24,8 @@ from glocal.ops.interpolation import interpolation_weights
 from glocal.ops.program_map import ProgramAxis, ProgramGrid, hat_weights, mix
 from glocal.ops.windows import AxisWindows
 
-TRAIN = 16
-SIZES = ((16, 16), (16, 41), (33, 16), (35, 51))
+TRAIN = 20
+SIZES = ((20, 20), (20, 41), (33, 20), (43, 51))
 RUNNER = Path(__file__).parents[2] / "examples" / "run_crops_onnx.py"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -118,8 +118,8 @@ def onnx_file(small, tmp_path_factory):
 # ---- the weights
 
 
-@pytest.mark.parametrize("size", [16, 17, 41, 50])
-@pytest.mark.parametrize("small", [4, 16, 32])
+@pytest.mark.parametrize("size", [20, 21, 41, 50])
+@pytest.mark.parametrize("small", [5, 20, 40])
 def test_weights_are_those_of_eager_mode(size, small):
     for stride in (0.5, 1.0, 2.0):
         grid = CropGrid.on((size, TRAIN), (TRAIN, TRAIN), stride)
@@ -162,7 +162,7 @@ def test_mixing_by_one_product_is_mixing_crop_by_crop():
 
 
 def test_the_pt2_files_compute_what_the_network_computes(small, pt2):
-    assert pt2.sizes == ((17, 17), (17, 25), (37, 25))
+    assert pt2.sizes == ((20, 20), (20, 33), (47, 33))
     check(pt2, small)
 
 
@@ -180,12 +180,10 @@ def test_gates_and_rewritten_blocks(suffix, tmp_path):
     check(export(local, tmp_path / f"net.{suffix}"), local)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["pt2", pytest.param("onnx", marks=needs_onnx)])
-def test_some_modules_on_windows(suffix, tmp_path):
-    local = local_of(Gates(), statistics="auto")
+def test_some_modules_on_windows(tmp_path):
+    local = local_of(Small(), statistics="auto")
     assert {row.source for row in glocal.plan_of(local).rows} == {"crops", "windows"}
-    check(export(local, tmp_path / f"net.{suffix}"), local)
+    check(export(local, tmp_path / "net.pt2"), local)
 
 
 NETWORKS = {
@@ -203,13 +201,13 @@ NETWORKS = {
 def test_published_networks(name, suffix, tmp_path):
     local = local_of(NETWORKS[name]())
     exported = export(local, tmp_path / f"net.{suffix}")
-    check(exported, local, sizes=((17, 41), (35, 51)), batches=(1,), tolerance=3e-5)
+    check(exported, local, sizes=((20, 41), (43, 51)), batches=(1,), tolerance=3e-5)
 
 
 def test_a_fixed_size(small, tmp_path):
-    exported = export(small, tmp_path / "net.pt2", size=(16, 45))
-    assert exported.sizes == ((16, 45),)
-    check(exported, small, sizes=((16, 45),))
+    exported = export(small, tmp_path / "net.pt2", size=(20, 45))
+    assert exported.sizes == ((20, 45),)
+    check(exported, small, sizes=((20, 45),))
 
 
 # ---- what is written
@@ -221,7 +219,7 @@ def test_both_pt2_files_say_what_they_are(small, pt2):
     for path in (pt2.path, pt2.crops):
         torch.export.load(path, extra_files=(said := {"glocal.json": ""}))
         facts = json.loads(said["glocal.json"])
-        assert facts["glocal_train_size"] == "16x16"
+        assert facts["glocal_train_size"] == "20x20"
         assert facts["glocal_stride"] == "0.75"
         assert facts["glocal_statistics"] == "statistic_0 statistic_1 statistic_2"
         assert facts["glocal_image_file"] == "net.pt2"
@@ -243,7 +241,7 @@ def test_both_onnx_files_name_their_inputs_and_outputs(onnx_file):
     for model in (whole, crops):
         onnx.checker.check_model(model)
         assert {node.domain for node in model.graph.node} == {""}
-    assert named(crops.graph.input) == {"crops": ["crops", 3, 16, 16]}
+    assert named(crops.graph.input) == {"crops": ["crops", 3, 20, 20]}
     assert named(crops.graph.output) == {f"statistic_{i}": ["crops", 3, 1, 1] for i in range(3)}
     assert named(whole.graph.input) == {
         "image": ["batch", 3, "height", "width"],
@@ -256,7 +254,7 @@ def test_both_onnx_files_name_their_inputs_and_outputs(onnx_file):
 
 
 @needs_onnx
-@pytest.mark.parametrize("size", [(16, 16), (16, 41), (33, 40)])
+@pytest.mark.parametrize("size", [(20, 20), (20, 41), (33, 50)])
 def test_the_runner_restores_as_glocal_does(small, onnx_file, size, tmp_path):
     x = image(size)[0].permute(1, 2, 0).numpy()
     np.save(tmp_path / "in.npy", x)
@@ -273,15 +271,24 @@ def test_the_runner_refuses_an_image_below_the_training_size(onnx_file, tmp_path
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == (
-        "the image has 15x40 pixels; this network takes sizes from 16x16 on, in steps of 1\n"
+        "the image has 15x40 pixels; this network takes sizes from 20x20 on, in steps of 1\n"
     )
 
 
 # ---- what is refused
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_one_program_for_both_passes_is_refused(small):
+    with pytest.raises(glocal.GlocalError, match="writes two, one for the crops and one for the"):
+        torch.jit.trace(small, (image((20, 41)),))
+    with pytest.raises(glocal.GlocalError, match="writes two, one for the crops and one for the"):
+        torch.export.export(small, (image((20, 41)),), strict=False)
+
+
 def test_a_fixed_size_below_the_crops_is_refused(small, tmp_path):
-    with pytest.raises(glocal.ArgumentError, match="size=12x40 is smaller than the crops of 16x16"):
+    with pytest.raises(glocal.ArgumentError, match="size=12x40 is smaller than the crops of 20x20"):
         export(small, tmp_path / "net.pt2", size=(12, 40))
     assert not list(tmp_path.iterdir())
 

@@ -211,3 +211,47 @@ def test_an_unbiased_variance_is_compiled_once():
 def test_attention_is_converted():
     local = glocal.localize(attention_net(), 16)
     assert isinstance(local[1], LocalMDTA)
+
+
+# ---- statistics from crops
+
+
+def check_crops(net, backend, sizes, grad=False):
+    """The results of eager mode, where the image is a crop, and where it has several."""
+    local = glocal.localize(oracles.randomise(net.eval()), 16, statistics="crops")
+    compiled = torch.compile(local, backend=backend, dynamic=True)
+    for size in sizes:
+        x = image(size).requires_grad_(grad)
+        with torch.set_grad_enabled(grad):
+            results = [network(x) for network in (compiled, local)]
+        if grad:
+            results = [torch.autograd.grad(r.square().sum(), x)[0] for r in results]
+        got, wanted = results
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_with_statistics_from_crops_both_passes_are_those_of_eager_mode():
+    check_crops(Little(), "eager", [(16, 16), (33, 16), (33, 41)])
+    counted = torch._dynamo.utils.counters["stats"]
+    assert counted["unique_graphs"] > 0  # of the first pass
+
+
+def test_a_compiled_module_replays_statistics_in_eager_mode():
+    local = glocal.localize(oracles.randomise(Little().eval()), 16, statistics="crops")
+    wanted = glocal.restore(local, image((33, 41)))
+    local.compile(backend="eager")
+    torch.testing.assert_close(glocal.restore(local, image((33, 41))), wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of a graph break
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("make", [Net, attention_net, lambda: NAFNet(3, 4, 1, [1], [1])])
+def test_other_networks_with_statistics_from_crops(make, grad):
+    check_crops(make(), "aot_eager", [(16, 13), (33, 41), (20, 45)], grad)
+
+
+@pytest.mark.slow
+@compiler
+def test_inductor_with_statistics_from_crops():
+    check_crops(Little(), "inductor", [(33, 41)])

@@ -19,6 +19,8 @@ from glocal.cli.arguments import (
     train_size_of,
 )
 from glocal.cli.reporting import console, say_facts
+from glocal.cli.ways import Stride, check_options
+from glocal.inference.ways import DEFAULT_WAY, Converting
 from glocal.texts import size_text
 
 __all__ = ["export"]
@@ -35,7 +37,16 @@ def export(
         ),
     ],
     train_size: TrainSize = None,
+    way: Annotated[
+        Converting,
+        typer.Option(
+            help="Where statistics come from: windows (TLC), crops, or auto, a mixture. crops and "
+            "auto write a second file beside TARGET, from crops to statistics.",
+            rich_help_panel="Local operations (TLC)",
+        ),
+    ] = DEFAULT_WAY,
     window: Window = None,
+    stride: Stride = None,
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
     verify: Verify = True,
@@ -61,24 +72,30 @@ def export(
     """Convert a network to local operations and export it to ONNX or .pt2.
 
     The file accepts images of any size. Before it is written, its results are compared with those
-    of the network at sizes below and above the window. ONNX needs
+    of the network at several sizes. With statistics from crops there are two files, one from crops
+    of the training size to statistics, one from an image and statistics to the result. ONNX needs
     [bold]pip install "glocal\\[onnx]"[/bold].
     """
-    from glocal.conversion.localize import localize, plan_of
+    from glocal.conversion.localize import plan_of
+    from glocal.exporting.export import crops_file
     from glocal.exporting.export import export as export_network
+    from glocal.inference.settings import Settings
 
-    check_new_file(target, overwrite)
+    check_options(way, precision="exact", window=window, stride=stride)
+    for file in (target, *(() if way == "windows" else (crops_file(target),))):
+        check_new_file(file, overwrite)
     started = time.perf_counter()
     loaded = load_model(model)
     with console(stderr=True).status("Looking for global operations …"):
-        local = localize(
-            loaded.network,
+        settings = Settings(
+            way,
             train_size_of(loaded, train_size),
             window=window,
+            stride=stride,
             keep_global=tuple(keep_global or ()),
             allow_global=allow_global,
-            verify=verify,
         )
+        local = settings.network(loaded.network, verify=verify)
     with console(stderr=True).status("Exporting and comparing with the network …"):
         exported = export_network(local, target, size=size, opset=opset, allow_global=allow_global)
     plan = plan_of(local)
@@ -89,15 +106,16 @@ def export(
     else:
         taken = f"any from {exported.smallest}"
     kind = f"ONNX, opset {exported.opset}" if exported.opset else "torch.export (.pt2)"
+    files = [file for file in (exported.path, exported.crops) if file]
     say_facts(
         {
             "network": f"{loaded.name} ({loaded.architecture})",
-            "TLC": f"{plan.summary()}; window {size_text(plan.window)}",
+            "TLC": f"{plan.summary()}; {plan.sources()}",
             "format": f"{kind}, {len(exported.operators)} operator types",
             "image sizes": f"{taken}, any batch",
             "checked at": ", ".join(map(size_text, exported.sizes)),
             "difference": f"at most {exported.difference:.1e} of the largest value",
             "time": f"{time.perf_counter() - started:.1f} s",
-            "result": f"{target} ({target.stat().st_size / 1e6:.1f} MB)",
+            "result": ", ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in files),
         }
     )

@@ -5,6 +5,7 @@ compiler. The programs that `glocal.export` writes have both passes as plain ope
 """
 
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from glocal.ops.crops import (
     is_running,
     running,
 )
-from glocal.ops.programs import not_compiled, not_compiled_itself
+from glocal.ops.programs import is_exporting, not_compiled, not_compiled_itself
 from glocal.ops.windows import Size, covers
 
 __all__ = ["TwoPasses", "run_twice", "two_passes_of"]
@@ -60,16 +61,30 @@ class TwoPasses:
         self.crop = crop
         self.stride = stride
 
+    @property
+    def __code__(self) -> CodeType:
+        """That of the network's class, which `torch.export` names."""
+        code: CodeType = type(self.model).forward.__code__
+        return code
+
     @not_compiled_itself
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the network on crops of the arguments, then on the arguments.
 
         During a pass that the caller has begun (`ops.crops.running`), the network runs once.
+
+        Raises:
+            GlocalError: a tracer records both passes as one program.
         """
         if is_running():
             return self._run(*args, **kwargs)
         image = _image_of(args, kwargs)
         height, width = image.shape[-2:]
+        if is_exporting():
+            raise GlocalError(
+                "one program cannot lay out the crops that statistics come from; glocal.export "
+                "writes two, one for the crops and one for the image"
+            )
         if covers(self.crop, (height, width)):
             with running(Recording()):
                 return self._run(*args, **kwargs)

@@ -30,7 +30,7 @@ from glocal.inference.runner import channels_of, eval_mode
 from glocal.ops.windows import Size, as_size, covers
 from glocal.scanning.plan import Plan
 
-__all__ = ["Exported", "export"]
+__all__ = ["Exported", "crops_file", "export"]
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def export(
                 os.replace(file, path.parent / file.name)
     return Exported(
         path,
-        None if passes is None else path.with_name(list(graphs)[1]),
+        None if passes is None else crops_file(path),
         opset if path.suffix == ".onnx" else None,
         captured.multiple,
         captured.smallest,
@@ -179,6 +179,15 @@ def export(
         worst,
         tuple(sorted(operators)),
     )
+
+
+def crops_file(path: Path) -> Path:
+    """The second file of a network with statistics from crops, from the name of the first.
+
+    >>> crops_file(Path("net.onnx")).name
+    'net-crops.onnx'
+    """
+    return path.with_name(f"{path.stem}-crops{path.suffix}")
 
 
 def _of_crops(
@@ -199,9 +208,7 @@ def _of_crops(
     places = {"rows": ("rows",), "columns": ("columns",)}
     graphs = {
         path.name: Graph(both.image.program, {"image": IMAGE, **places, **statistics}),
-        f"{path.stem}-crops{path.suffix}": Graph(
-            both.crops, {"crops": ("crops", "channels")}, both.names
-        ),
+        crops_file(path).name: Graph(both.crops, {"crops": ("crops", "channels")}, both.names),
     }
     return replace(both.image, smallest=max(both.image.smallest, *passes.crop)), graphs
 
