@@ -212,17 +212,18 @@ def verdicts(found: list[Group], statistics: dict[str, StatisticsShift]) -> str:
         text = f"- **{group.title}**: {DEFAULT} {_compared(full)} the full image"
         text += f" ({interval(full)} dB) and {_compared(stitch)} crop-and-stitch"
         text += f" ({interval(stitch)} dB). Best window: {group.best().removeprefix('TLC ')}"
-        from_crops = group.gain(CROPS, STITCH)
-        text += f". With statistics from crops it {_compared(from_crops)} crop-and-stitch"
-        text += f" ({interval(from_crops)} dB)"
+        tiles = group.gain(CROPS, STITCH)
+        text += f". With statistics from crops it {_compared(tiles)} crop-and-stitch"
+        text += f" ({interval(tiles)} dB)"
         worse = [tlc(s) for s in SCALES if group.gain(tlc(s)).mean() < 0]
         if worse:
             text += f"; below the full image in the mean: {', '.join(worse)}"
         shifts = statistics.get(group.jobs[0].name)
         if shifts:
-            before, after, _ = shifts.mean_distances()
+            before, after, from_crops = shifts.mean_distances()
             text += f". The statistics of its {len(shifts.shifts)} operations lie {before:.2f}"
-            text += f" deviations from those over crops on the full image, {after:.2f} with TLC"
+            text += f" deviations from those over crops on the full image, {after:.2f} with TLC, "
+            text += f"{from_crops:.2f} from crops (two halves of the crops: {shifts.noise():.2f})"
         items.append(text + ".")
     return "\n".join(items)
 
@@ -257,16 +258,8 @@ def shifts(by_network: dict[str, StatisticsShift]) -> str:
     rows = []
     for network, found in by_network.items():
         for shift in found.shifts:
-            full, local = shift.distance(shift.full), shift.distance(shift.local)
-            rows.append(
-                [
-                    network,
-                    f"`{shift.path}`",
-                    shift.operation,
-                    f"{full:.2f}",
-                    f"{local:.2f}",
-                    f"{local / full:.2f}",
-                ]
-            )
-    head = ["network", "module", "operation", "full image", f"{DEFAULT}", "ratio"]
+            samples = (shift.full, shift.local, shift.from_crops)
+            distances = (f"{shift.distance(values):.2f}" for values in samples)
+            rows.append([network, f"`{shift.path}`", shift.operation, *distances])
+    head = ["network", "module", "operation", "full image", DEFAULT, CROPS]
     return markdown(head, rows)
