@@ -222,9 +222,9 @@ Thick: mean over seeds with the interval over photographs; thin: the seeds.
 
 The paper's figure: the statistic of one operation over crops of the training size, whole
 photographs, and whole photographs with TLC, for the first global operation of each dehazing
-network's second level. All channels together, each standardised by its mean and deviation over the
-crops. The crops come from the first {SHIFT_PHOTOS} held-out photographs ({CROPS_A_PHOTO} of each), so
-only the size of the view differs.
+network's second level. All channels together, each standardised by its mean and deviation over
+the crops. The crops come from the first {SHIFT_PHOTOS} held-out photographs ({CROPS_A_PHOTO} of
+each), so only the size of the view differs.
 
 ![densities of the statistic](images/replication-statistics.png)
 
