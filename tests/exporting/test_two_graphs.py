@@ -196,8 +196,10 @@ NETWORKS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["pt2", pytest.param("onnx", marks=needs_onnx)])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("HINet", "pt2"), *(pytest.param(name, "onnx", marks=needs_onnx) for name in NETWORKS)],
+)
 def test_published_networks(name, suffix, tmp_path):
     local = local_of(NETWORKS[name]())
     exported = export(local, tmp_path / f"net.{suffix}")
