@@ -44,7 +44,7 @@ def test_the_file_of_crops_needs_overwrite_too(run, checkpoint: Path, tmp_path: 
 
 
 def test_an_option_without_effect_is_an_error(run, checkpoint: Path, tmp_path: Path) -> None:
-    result = run("export", checkpoint, tmp_path / "net.pt2", "--stride", "2")
+    result = run("export", checkpoint, tmp_path / "net.pt2", "--way=windows", "--stride=2")
     assert result.exit_code == 1
     assert "--stride has no effect with --way windows" in result.stderr
 

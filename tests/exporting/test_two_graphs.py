@@ -196,8 +196,10 @@ NETWORKS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["pt2", pytest.param("onnx", marks=needs_onnx)])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("HINet", "pt2"), *(pytest.param(name, "onnx", marks=needs_onnx) for name in NETWORKS)],
+)
 def test_published_networks(name, suffix, tmp_path):
     local = local_of(NETWORKS[name]())
     exported = export(local, tmp_path / f"net.{suffix}")
@@ -208,6 +210,21 @@ def test_a_fixed_size(small, tmp_path):
     exported = export(small, tmp_path / "net.pt2", size=(20, 45))
     assert exported.sizes == ((20, 45),)
     check(exported, small, sizes=((20, 45),))
+
+
+@pytest.mark.slow
+@needs_torch_2_7("a size of 1 is compiled apart")
+def test_both_programs_compile_whole(small, pt2):
+    torch._dynamo.reset()
+    crops, whole = (
+        torch.compile(torch.export.load(path).module(), backend="eager", fullgraph=True)
+        for path in (pt2.crops, pt2.path)
+    )
+    run = run_both(two_passes_of(small), crops, lambda x, r, c, *v: [whole(x, r, c, list(v))])
+    for size in SIZES:
+        x = image(size, 2)
+        with torch.no_grad():
+            torch.testing.assert_close(run(x)[0], small(x), rtol=1e-5, atol=1e-5)
 
 
 # ---- what is written

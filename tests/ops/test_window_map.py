@@ -12,7 +12,9 @@ from torch import nn
 
 from glocal import ops
 from glocal.ops import lazy
+from glocal.ops.gradient_map import GradientMap
 from glocal.ops.kernels import native
+from glocal.ops.program_map import ProgramGrid, ProgramMap
 from glocal.ops.window_map import WindowMap, as_map, full_map, values_like, values_of
 from glocal.ops.windows import AxisWindows, window_axes
 
@@ -228,3 +230,31 @@ def test_as_map_is_plain_where_nothing_is_saved():
     with torch.no_grad():
         values = torch.rand(1, 2, 3, 4)
         assert as_map(values, (AxisWindows(3, 3), AxisWindows(4, 4))) is values
+
+
+def between_centres(kind):
+    """A map that wants a gradient, or that is part of a program, and the same as a plain tensor."""
+    values = torch.rand(1, 2, 2, 3)
+    if kind is ProgramMap:
+        grid = ProgramGrid(torch.tensor([0.0, 5.0]), torch.tensor([0.0, 2.0, 7.0]), (4, 4))
+        made = ProgramMap(values, grid.axes((4, 4), (9, 11)))
+    else:
+        centres = ((1.5, 6.5), (1.5, 3.5, 8.5))
+        rows, columns = (
+            AxisWindows(n, len(c), centres=c) for n, c in zip((9, 11), centres, strict=True)
+        )
+        made = GradientMap(values, (rows, columns))
+    return made, made.padded().clone()
+
+
+@pytest.mark.parametrize("kind", [GradientMap, ProgramMap])
+def test_maps_above_autograd_compute_what_full_maps_compute(kind):
+    x = torch.rand(1, 2, 9, 11)
+    made, full = between_centres(kind)
+    assert torch.equal(made > 0.5, full > 0.5)
+    assert torch.equal(made.mean((2, 3)), full.mean((2, 3)))
+    assert type(made * 2 + 1) is kind
+    assert torch.allclose(full_map(made * 2 + 1), full * 2 + 1)
+    made.add_(x)
+    made.mul_(2)
+    assert torch.allclose(made + 0, (full + x) * 2)

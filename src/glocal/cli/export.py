@@ -40,8 +40,8 @@ def export(
     way: Annotated[
         Converting,
         typer.Option(
-            help="Where statistics come from: windows (TLC), crops, or auto, a mixture. crops and "
-            "auto write a second file beside TARGET, from crops to statistics.",
+            help="Where statistics come from: windows (TLC), crops, or auto, a mixture. Those from "
+            "crops need a second file beside TARGET, which computes them.",
             rich_help_panel="Local operations (TLC)",
         ),
     ] = DEFAULT_WAY,
@@ -82,8 +82,7 @@ def export(
     from glocal.inference.settings import Settings
 
     check_options(way, precision="exact", window=window, stride=stride)
-    for file in (target, *(() if way == "windows" else (crops_file(target),))):
-        check_new_file(file, overwrite)
+    check_new_file(target, overwrite)
     started = time.perf_counter()
     loaded = load_model(model)
     with console(stderr=True).status("Looking for global operations …"):
@@ -96,6 +95,8 @@ def export(
             allow_global=allow_global,
         )
         local = settings.network(loaded.network, verify=verify)
+    if plan_of(local).takes_crops:
+        check_new_file(crops_file(target), overwrite)
     with console(stderr=True).status("Exporting and comparing with the network …"):
         exported = export_network(local, target, size=size, opset=opset, allow_global=allow_global)
     plan = plan_of(local)

@@ -92,9 +92,17 @@ def write_onnx(
 
 
 def run_onnx(path: Path) -> Callable[..., list[Tensor]]:
-    """The function that an ONNX file computes; it runs in onnxruntime on the CPU."""
+    """The function that an ONNX file computes; it runs in onnxruntime on the CPU.
+
+    Raises:
+        GlocalError: onnxruntime does not run it, for example in float64.
+    """
     _, onnxruntime = require_onnx()
-    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base
+        reason = " ".join(str(error).split())[:200]
+        raise GlocalError(f"{path.name}: onnxruntime does not run it: {reason}") from None
     names = [each.name for each in session.get_inputs()]
 
     def run(*inputs: Tensor) -> list[Tensor]:

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glocal.ops.aten import is_flat, is_one_pixel, is_pointwise
 from glocal.ops.window_map import WindowMap
+from glocal.ops.windows import AxisWindows
 
 __all__ = ["GradientMap"]
 
@@ -47,8 +48,14 @@ class GradientMap(WindowMap):
             made = _on_values(func, maps[0].values, args, kwargs)
             if made is not None and (made.is_floating_point() or not maps[0].interpolated):
                 return type(maps[0])(made, axes)
-        full = tree_map_only(GradientMap, lambda m: m.padded(), (args, kwargs))
-        return func(*full[0], **full[1])
+        inner, named = tree_map_only(GradientMap, lambda m: m.padded(), (args, kwargs))
+        made = func(*inner, **named)
+        first = args[0] if args else None
+        if isinstance(first, GradientMap) and made is inner[0]:  # pixels were written into it
+            rows, columns = (AxisWindows(axis.size, axis.size) for axis in first.axes)
+            first.values, first.axes = made, (rows, columns)
+            return first
+        return made
 
 
 def _is_small(t: Tensor) -> bool:

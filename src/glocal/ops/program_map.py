@@ -110,9 +110,10 @@ class ProgramGrid:
 
 
 class ProgramMap(GradientMap):
-    """A map (..., h, w) that stores one value per crop, in a program."""
+    """A map (..., h, w) that stores one value per crop, in a program.
 
-    axes: tuple[ProgramAxis, ProgramAxis]
+    Its axes are those of a `ProgramGrid`, until pixels are written into the map.
+    """
 
     @staticmethod
     def __new__(cls, values: Tensor, axes: tuple[ProgramAxis, ProgramAxis]) -> "ProgramMap":
@@ -126,7 +127,10 @@ class ProgramMap(GradientMap):
 
     def padded(self) -> Tensor:
         """The full map as a plain tensor."""
-        down, across = (axis.weights.to(self.values.dtype) for axis in self.axes)
+        rows, columns = self.axes
+        if not isinstance(rows, ProgramAxis) or not isinstance(columns, ProgramAxis):
+            return self.values
+        down, across = (axis.weights.to(self.values.dtype) for axis in (rows, columns))
         full: Tensor = down @ (self.values @ across.mT)
         return full
 
