@@ -10,7 +10,7 @@ that the window covers. Where the window covers both axes, the result is the glo
 same kernels of torch. While a program is recorded or compiled for any size, the result always has
 the full size.
 
-With `windows.CROPS` for a window, a statistic is that of crops of the input (`crops`), which a
+With `CROPS` for a window, a statistic is that of crops of the input (`crops`), which a
 network records in its first pass and interpolates in its second.
 
 With precision "fast", sums, means and moments are exact on a coarse grid of windows and
@@ -32,8 +32,11 @@ from glocal.ops.attention import local_channel_attention
 from glocal.ops.norms import local_group_norm, local_instance_norm, local_layer_norm
 from glocal.ops.statistics import local_max, local_mean, local_moments, local_norm, local_sum
 from glocal.ops.unfold import fold_windows, unfold_windows, window_pixels
+from glocal.ops.windows import CROPS, Crops
 
 __all__ = [
+    "CROPS",
+    "Crops",
     "fold_windows",
     "local_channel_attention",
     "local_group_norm",
