@@ -332,7 +332,7 @@ def test_wrong_sources_are_refused(statistics, text):
         glocal.localize(mixed(), 16, statistics=statistics)
 
 
-@pytest.mark.parametrize("stride", [0, -1.0])
+@pytest.mark.parametrize("stride", [0, -1.0, float("nan"), float("inf")])
 def test_a_stride_is_above_zero(stride):
     with pytest.raises(ArgumentError, match="stride must be above 0"):
         glocal.localize(mixed(), 16, statistics="crops", stride=stride)

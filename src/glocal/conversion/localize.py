@@ -4,6 +4,7 @@ A few lines above 300: the arguments of two public functions, described.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
@@ -117,7 +118,7 @@ def localize(
     _refuse_lazy(model)
     train = resolve_train_size(model, train_size)
     sources = Sources.of(statistics)
-    if not stride > 0:
+    if not (stride > 0 and math.isfinite(stride)):
         raise ArgumentError(f"stride must be above 0, got {stride!r}; 1.0 is one crop")
     if window is None:
         if not window_scale > 0:
