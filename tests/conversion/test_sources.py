@@ -302,6 +302,7 @@ def test_rules_of_users_take_crops_by_their_window(local, source):
     assert ("computes no statistic that crops could give" in row.how) == (source == "windows")
 
 
+@pytest.mark.slow
 def test_grids_stay_on_windows_of_the_training_size():
     torch.manual_seed(0)
     network = MAXIM(features=4, num_stages=1, depth=1, num_groups=1).eval()

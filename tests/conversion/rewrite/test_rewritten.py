@@ -16,7 +16,7 @@ from versions import torch_2_6
 
 import glocal
 from glocal import ops
-from glocal.conversion import converter, verify
+from glocal.conversion import blocks, verify
 from glocal.conversion.rewrite import Rewritten
 from glocal.exporting.export import export
 
@@ -94,8 +94,8 @@ def captures(monkeypatch):
         made.append(type(module))
         return capture(module, runs, **options)
 
-    capture = converter.capture
-    monkeypatch.setattr(converter, "capture", counting)
+    capture = blocks.capture
+    monkeypatch.setattr(blocks, "capture", counting)
     return made
 
 
