@@ -254,8 +254,8 @@ other neighbouring pixels: 1 means no seams.
 ![crops of a photograph, and their errors](images/replication-crops.png)
 
 {visible}, the photograph with the median gain: the {SEEN}×{SEEN} pixels where full image and TLC
-differ most. Below, amplified (grey: zero): the error; the difference from TLC, which shows the
-seams.
+differ most. Below, amplified (grey: zero): the error; the difference from statistics from crops,
+which shows the seams.
 
 ## Where TLC loses
 

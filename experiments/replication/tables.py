@@ -212,12 +212,12 @@ def verdicts(found: list[Group], statistics: dict[str, StatisticsShift]) -> str:
         text = f"- **{group.title}**: {DEFAULT} {_compared(full)} the full image"
         text += f" ({interval(full)} dB) and {_compared(stitch)} crop-and-stitch"
         text += f" ({interval(stitch)} dB). Best window: {group.best().removeprefix('TLC ')}"
-        tiles = group.gain(CROPS, STITCH)
-        text += f". With statistics from crops it {_compared(tiles)} crop-and-stitch"
-        text += f" ({interval(tiles)} dB)"
         worse = [tlc(s) for s in SCALES if group.gain(tlc(s)).mean() < 0]
         if worse:
             text += f"; below the full image in the mean: {', '.join(worse)}"
+        tiles = group.gain(CROPS, STITCH)
+        text += f". With statistics from crops it {_compared(tiles)} crop-and-stitch"
+        text += f" ({interval(tiles)} dB)"
         shifts = statistics.get(group.jobs[0].name)
         if shifts:
             before, after, from_crops = shifts.mean_distances()
