@@ -208,7 +208,7 @@ nine other photographs, as `glocal tune` picks one on other images.
 
 Larger strides, and the strongest reference: crop-and-stitch with overlaps of a half and of three
 quarters, which costs 4 and 16 passes. Mean PSNR of the first {FEW} photographs, networks of the
-first seed:
+first seed (–: not measured yet):
 
 {more_ways}
 
