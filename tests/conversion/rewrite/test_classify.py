@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captured import capture_function, nodes_of
+from torch import nn
 
+import glocal
 from glocal.conversion.rewrite.arguments import TooSmallError
 from glocal.conversion.rewrite.classify import classify
 from glocal.conversion.rewrite.nodes import operation
@@ -220,3 +222,28 @@ def test_reasons_name_what_the_code_does(function, reason):
 def test_a_statistic_that_leaves_the_block_asks_for_a_larger_one(function, reason):
     with pytest.raises(TooSmallError, match=reason):
         classify(capture_function(function))
+
+
+def test_a_pool_module_that_is_called_twice_follows_the_law_of_its_caller():
+    class Variance(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, x):
+            return self.pool((x - self.pool(x)) ** 2)
+
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.variance = Variance()
+
+        def forward(self, x):
+            return x * self.variance(x).sigmoid()
+
+    local = glocal.localize(nn.Sequential(Gate()).double(), 8, window=8)
+    x = torch.randn(1, 3, 11, 13, dtype=torch.float64)
+    got = local(x)
+    window = x[..., 1:9, 3:11]  # of pixel (5, 7)
+    wanted = x[..., 5, 7] * window.var((2, 3), correction=0).sigmoid()
+    torch.testing.assert_close(got[..., 5, 7], wanted, atol=1e-12, rtol=1e-12)

@@ -18,6 +18,7 @@ __all__ = [
     "RESIZES",
     "SOFTMAX",
     "argument",
+    "caller_of",
     "cuts",
     "ignores_neighbours",
     "is_padding",
@@ -64,6 +65,17 @@ def module_of(node: fx.Node) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     path = next(reversed(stack.values()), ("",))[0]
     return str(path).removeprefix("block").removeprefix(".")
+
+
+def caller_of(node: fx.Node) -> str:
+    """Return the path, in the block, of the innermost module whose own code calls the operation.
+
+    The modules of torch, such as pools, are operations themselves.
+    """
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    while stack and "torch.nn.modules" in str(stack[-1][1]):
+        stack.pop()
+    return str(stack[-1][0] if stack else "").removeprefix("block").removeprefix(".")
 
 
 def is_size(node: fx.Node) -> bool:

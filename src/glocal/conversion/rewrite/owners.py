@@ -8,7 +8,7 @@ from torch import fx
 
 from glocal.conversion.rewrite.block import Block
 from glocal.conversion.rewrite.deferred import has_weights
-from glocal.conversion.rewrite.nodes import is_size, module_of, tensor_inputs
+from glocal.conversion.rewrite.nodes import caller_of, is_size, module_of, tensor_inputs
 from glocal.scanning.modules import ancestors
 
 __all__ = ["is_of_others"]
@@ -22,9 +22,9 @@ def is_of_others(block: Block, node: fx.Node, source: fx.Node) -> bool:
         node: the global operation.
         source: the map that it reads.
     """
-    owner = _owner(block, node)
+    homes = {_owner(block, node), caller_of(node)}  # its own result may leave its caller
     below = _statistics_below(block, source)
-    return bool(below) and all(_owner(block, n) != owner for n in below)
+    return bool(below) and all(_owner(block, n) not in homes for n in below)
 
 
 def _owner(block: Block, statistic: fx.Node) -> str:
