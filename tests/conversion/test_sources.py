@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import glocal
+from glocal.conversion import localize as localize_module
 from glocal.conversion.rules.rule import Local
 from glocal.conversion.sources import Sources
 from glocal.errors import ArgumentError
@@ -343,3 +344,15 @@ def test_the_first_pattern_decides_before_kinds():
     chosen = Sources.of({"norms": "windows", "a.*": "crops", "a.b": "windows"})
     assert chosen.by_pattern == (("a.*", "crops"), ("a.b", "windows"))
     assert chosen.by_kind == (("norms", "windows"),)
+
+
+def test_a_block_that_fails_the_proof_of_crops_runs_on_windows(monkeypatch):
+    network = nn.Sequential(Centred(), nn.InstanceNorm2d(3))
+    monkeypatch.setattr(localize_module, "refuted", lambda _, paths: {"0": "for a test"})
+    local = glocal.localize(network, 16, statistics="crops")
+    rows = glocal.plan_of(local).rows
+    assert {row.path: row.source for row in rows} == {"0": "windows", "1": "crops"}
+    assert "not from crops: for a test" in rows[0].how
+    x = torch.rand(1, 3, 25, 40)
+    alike = glocal.localize(network[:1], 16, window=16)
+    torch.testing.assert_close(local[0](x), alike[0](x))

@@ -53,6 +53,7 @@ class Conversion:
         overlap: of the windows of rewritten operations that mix pixels.
         sources: where the statistics of each module come from.
         refused: by index of an operation, why it stays global whatever its form.
+        no_crops: by index of an operation, why its statistics cannot come from crops.
         root: the copy.
     """
 
@@ -64,6 +65,7 @@ class Conversion:
     overlap: Overlap = LEAST
     sources: Sources = field(default_factory=Sources)
     refused: Mapping[int, str] = field(default_factory=dict)
+    no_crops: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root = clone(self.model)
@@ -130,7 +132,15 @@ class Conversion:
     def without(self, paths: Iterable[str], why: str) -> "Conversion":
         """The conversion before its run, with the modules at some paths left as they are."""
         refused = {o.index: why for path in paths for o in self._inside(path)}
-        again = with_changes(self, refused={**self.refused, **refused})
+        return self._again(refused={**self.refused, **refused})
+
+    def without_crops(self, reasons: Mapping[str, str]) -> "Conversion":
+        """The conversion before its run, with the modules at some paths on windows."""
+        no_crops = {o.index: why for path, why in reasons.items() for o in self._inside(path)}
+        return self._again(no_crops={**self.no_crops, **no_crops})
+
+    def _again(self, **changes: Any) -> "Conversion":
+        again = with_changes(self, **changes)
         again._verdicts, again._blocks = self._verdicts, self._blocks
         return again
 
@@ -158,7 +168,7 @@ class Conversion:
         """Convert an operation; returns rows by the index of the operation."""
         if operation.refusal:  # it has no local form on windows
             with suppress(ConversionError):
-                if "crops" in self.sources.all:
+                if "crops" in self.sources.all and operation.index not in self.no_crops:
                     return self._rewrite_from(operation, "crops")
             return {operation.index: self._row(operation, "global", operation.refusal)}
         problems: list[str] = []
@@ -303,8 +313,8 @@ class Conversion:
             ConversionError: the block cannot be rewritten.
             TooSmallError: neither it nor a module around it is large enough.
         """
-        why = ""
-        if "crops" in self.sources.all:
+        why = self.no_crops.get(operation.index, "")
+        if "crops" in self.sources.all and not why:
             try:
                 return self._rewrite_from(operation, "crops")
             except ConversionError as error:

@@ -143,7 +143,13 @@ def localize(
         on_crops = conversion.on_crops
         if on_crops and not unproven:
             no_crops = refuted(_converted(conversion), on_crops)
-            on_crops = [path for path in on_crops if path not in no_crops]
+            # blocks that have no form on windows yet
+            lost = {p: why for p, why in no_crops.items() if p in conversion.without_windows}
+            if lost:
+                conversion = conversion.without_crops(lost)
+                rows = _run(conversion, patterns, precision, allow_global)
+                conversion, rows = _proven(conversion, rows, patterns, precision, allow_global)
+            on_crops = [path for path in conversion.on_crops if path not in no_crops]
             rows = _without_crops(rows, no_crops)
     root = conversion.root
     if on_crops:
