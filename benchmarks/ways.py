@@ -28,7 +28,7 @@ from glocal.ops.crops import CropGrid, CropStatistics, Replay, gather, running
 from glocal.texts import size_text
 
 NS_A_PIXEL = {"NAFNet-w32": 6_500, "HINet": 30_000, "Restormer": 95_000}
-"""Of one run on two cores, for the estimate of the remaining time."""
+"""Nanoseconds per pixel on two cores; they estimate the remaining time."""
 SIZES: list[tuple[Size, int]] = [((360, 640), 128), ((720, 1280), 256)]
 QUICK: list[tuple[Size, int]] = [((32, 48), 16)]
 VARIANTS = ("full", "windows", "crops 1", "crops 2", "second pass", "crop-and-stitch")
@@ -120,7 +120,7 @@ def restoring(variant: str, name: str, size: Size, crop: int, device: str) -> Ca
 
 
 def statistics(model: nn.Module, image: Tensor, crop: int) -> CropStatistics:
-    """What the first pass records."""
+    """Run the first pass; return its records."""
     size = image.shape[-2], image.shape[-1]
     grid = CropGrid.on(size, (crop, crop), 1.0)
 

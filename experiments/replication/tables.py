@@ -27,7 +27,7 @@ from glocal.study.intervals import Interval, interval_of
 DEFAULT = tlc(1.5)
 CROPS = crops(1.0)
 LOCAL_WAYS = (*map(tlc, SCALES), CROPS)
-"""What `tune` chooses from."""
+"""The ways among which `tune` chooses."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def crop_differences(found: list[Group]) -> str:
 
 
 def more_ways(results: dict[str, Any]) -> str:
-    """Mean PSNR of `MORE_WAYS` and of those that they vary, on the same photographs."""
+    """Mean PSNR of other strides and overlaps beside the default ones."""
     ways = (FULL, STITCH, *MORE_WAYS[-2:], CROPS, *MORE_WAYS[:-2])
     rows = []
     for job in (job for job in JOBS if job.seed == 0):

@@ -51,7 +51,7 @@ def refuted(converted: Converted, paths: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Proof:
-    """What the original computes on one crop, to compare the local network with.
+    """The result of the original on one crop, and the local network to compare.
 
     Attributes:
         local: the converted network.
@@ -132,7 +132,7 @@ def _on_crops(root: nn.Module, paths: Sequence[str]) -> Iterator[None]:
 
 
 def _four_crops(recording: Recording, size: Size) -> CropStatistics:
-    """What was recorded on one crop, as statistics of four crops around its centre."""
+    """Return the records of one crop as those of four crops around its centre."""
     one = recording.on(CropGrid((0,), (0,), size))
     records = tuple(
         Record(each.size, tuple(v.expand(2, 2, *v.shape[2:]) for v in each.values))

@@ -15,13 +15,13 @@ Source: TypeAlias = Literal["windows", "crops"]
 """Windows of the feature map, or crops of the input."""
 
 OperationKind: TypeAlias = Literal["pools", "norms", "attention"]
-"""What a user calls a global operation."""
+"""Kind of a global operation."""
 
 Statistics: TypeAlias = Source | Literal["auto"] | Mapping[str, Source]
 """One source for all modules; or one by kind of operation or by pattern of module paths."""
 
 AUTO: Mapping[str, Source] = {"norms": "crops", "attention": "crops", "pools": "windows"}
-"""The sources that "auto" stands for; docs/replication.md has the evidence."""
+"""Sources of "auto"; docs/replication.md has the evidence."""
 
 _CONTRACTIONS = ("matmul", "bmm", "einsum", "tensordot", "scaled_dot_product")
 _MOMENTS = ("instance_norm", "group_norm", "layer_norm", "batch_norm", "var", "std")
@@ -60,7 +60,7 @@ class Sources:
 
     @classmethod
     def of(cls, statistics: Statistics) -> "Sources":
-        """The sources that the argument `statistics` of `localize` stands for.
+        """Return the sources for the argument `statistics` of `localize`.
 
         >>> Sources.of({"norms": "crops", "encoder.*": "windows"}).by_pattern
         (('encoder.*', 'windows'),)

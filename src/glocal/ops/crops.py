@@ -228,7 +228,7 @@ class Recording:
             return mixed
 
     def on(self, grid: CropGrid) -> CropStatistics:
-        """What was recorded, if the runs were on the crops of a grid in order."""
+        """Return the records of runs that went through the crops of a grid in order."""
         shape = (len(grid.rows), len(grid.columns), -1)
         records = []
         for runs in zip(*self._finished, strict=True):

@@ -82,7 +82,7 @@ def record_and_replay(block: Block, train_size_of: Callable[[Size], Size]) -> Pr
 
 
 def _statistics(block: Block) -> set[fx.Node]:
-    """The values without pixels that depend on a global operation."""
+    """Return the values without pixels that depend on a global operation."""
     dependent: set[fx.Node] = set()
     for node in block.graph.nodes:
         if node in block.globals or any(n in dependent for n in node.all_input_nodes):
@@ -95,7 +95,7 @@ def _statistics(block: Block) -> set[fx.Node]:
 
 
 def _needed(results: list[fx.Node], statistics: set[fx.Node]) -> set[fx.Node]:
-    """What the results are computed from, if the statistics are known."""
+    """Return the nodes that the results need once the statistics are known."""
     needed, queue = set(results), list(results)
     while queue:
         for operand in queue.pop().all_input_nodes:

@@ -6,12 +6,11 @@ Pickled programs import them from here, as those of `runtime`.
 import math
 from collections.abc import Callable, Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from glocal import ops
+from glocal.conversion.rewrite import runtime
 from glocal.conversion.rewrite.meeting import DROPPED
-from glocal.conversion.rewrite.runtime import Where, as_map, from_map
+from glocal.conversion.rewrite.runtime import Where
 from glocal.errors import GlocalError
 from glocal.ops import crops
 from glocal.ops.window_map import WindowMap
@@ -60,16 +59,9 @@ def group_norm(
         where, size: as in `runtime.as_map`.
         groups, weight, bias, eps: as in `torch.nn.functional.group_norm`.
     """
-    m = as_map(x, where, size)
-    flat = m.reshape(m.shape[0], -1, *m.shape[-2:])
-    depth = flat.shape[1] // m.shape[1]
-    if depth > 1:  # (n, c, d, h, w): a channel's weight is that of all its frames
-        weight, bias = (t if t is None else t.repeat_interleave(depth) for t in (weight, bias))
-    if crops.is_running():
-        normed = ops.local_group_norm(flat, groups, CROPS, weight, bias, eps)
-    else:
-        normed = F.group_norm(flat, groups, weight, bias, eps)
-    return from_map(normed.view_as(m), where)
+    whole = size or (x.shape[where[0]], x.shape[where[1]])
+    window = CROPS if crops.is_running() else whole
+    return runtime.group_norm(x, where, size, groups, window, weight, bias, eps)
 
 
 def matrix_product(terms: Sequence[str], result: str) -> tuple[str, str, str] | None:

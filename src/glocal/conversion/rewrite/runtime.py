@@ -21,7 +21,7 @@ from glocal.errors import ConversionError
 from glocal.ops import lazy
 from glocal.ops.programs import is_exporting
 from glocal.ops.window_map import full_map, values_like, values_of
-from glocal.ops.windows import Overlap, Precision, Size
+from glocal.ops.windows import Overlap, Precision, Size, Window
 
 __all__ = [
     "as_float",
@@ -413,7 +413,7 @@ def group_norm(
     where: Where,
     size: Size | None,
     groups: int,
-    window: Size,
+    window: Window,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,

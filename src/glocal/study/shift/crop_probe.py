@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from glocal.conversion.localize import plan_of
 from glocal.conversion.two_passes import two_passes_of
 from glocal.ops.crops import CropGrid, CropStatistics, Replay, gather, running
 from glocal.ops.interpolation import interpolation_weights
@@ -53,11 +52,10 @@ class CropProbe(WindowProbe):
         self._passes = two_passes_of(converted)
         self._on_crops = Probe(model, scan, dtype)
         self._gathering = False
-        plan = plan_of(converted)
         self._from_crops = {
             index
             for index, each in enumerate(self.statistics)
-            if (row := row_of(plan, each.operation.path)) and row.source == "crops"
+            if (row := row_of(self._plan, each.operation.path)) and row.source == "crops"
         }
 
     def __call__(self, image: Tensor) -> list[Values]:
