@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ["operations", "attention", "networks", "scaling", "inference", "folder", "rewriting"]
+SECTIONS = [
+    "operations",
+    "attention",
+    "networks",
+    "scaling",
+    "inference",
+    "folder",
+    "rewriting",
+    "ways",
+]
 MEAN = "operations/cpu/mean 720x1280 window 384 float32"
 
 

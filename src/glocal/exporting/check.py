@@ -17,16 +17,18 @@ __all__ = ["difference", "sizes_around_crop", "sizes_around_window"]
 def sizes_around_window(window: Size, captured: CapturedProgram) -> tuple[Size, ...]:
     """Return sizes below the window, above it along one axis, and along both.
 
-    They are odd if the program accepts odd sizes.
+    They are odd if the program accepts odd sizes, and small: a network takes its time.
     """
-    below, above = (
-        [
-            _accepted(int(n * share), captured, odd=True)
-            for n, share in zip(window, shares, strict=True)
-        ]
-        for shares in ((0.7, 0.8), (1.3, 1.4))
+    height, width = window
+    below = (
+        _accepted(height // 5, captured, odd=True),
+        _accepted(max(width // 4, captured.smallest + 2), captured, odd=True),
     )
-    return (below[0], below[1]), (below[0], above[1]), (above[0], above[1])
+    above = (
+        _accepted(height + max(height // 20, 6), captured, odd=True),
+        _accepted(width + max(width // 10, 10), captured, odd=True),
+    )
+    return below, (below[0], above[1]), above
 
 
 def sizes_around_crop(crop: Size, captured: CapturedProgram) -> tuple[Size, ...]:

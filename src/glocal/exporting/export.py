@@ -10,6 +10,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ from glocal.exporting.files import IMAGE, Graph, load, write
 from glocal.exporting.onnx import require_onnx
 from glocal.exporting.two_graphs import capture_two_graphs, run_both
 from glocal.inference.runner import channels_of, eval_mode
+from glocal.ops.programs import keeping_operators
 from glocal.ops.windows import Size, as_size, covers
 from glocal.scanning.plan import Plan
 
@@ -133,7 +135,8 @@ def export(
         slope = torch.linspace(0, 1, at[0])[:, None] * torch.linspace(0, 1, at[1])
         return (0.5 * noise + 0.5 * slope).to(first)
 
-    with eval_mode(model, first.device), torch.no_grad(), warnings.catch_warnings():
+    keeping = keeping_operators() if path.suffix == ".onnx" else nullcontext()
+    with eval_mode(model, first.device), torch.no_grad(), warnings.catch_warnings(), keeping:
         warnings.simplefilter("ignore")  # torch's exporters warn about their own internals
         size_known = fixed or (plan.train_size if plan else (64, 64))
         taken = _channels(model, first, size_known, channels)

@@ -1,6 +1,6 @@
 """Write a captured program as an ONNX file, and run such a file.
 
-No other module imports onnx, onnxscript or onnxruntime.
+Only this module and those that begin with its name import onnx, onnxscript or onnxruntime.
 """
 
 import importlib
@@ -61,6 +61,10 @@ def write_onnx(
         GlocalError: ONNX's standard operators cannot express the program.
     """
     onnx, _ = require_onnx()
+    from onnxscript.optimizer import fold_constants, remove_unused_nodes
+
+    from glocal.exporting.onnx_operators import translations
+
     weights = sum(t.numel() * t.element_size() for t in program.state_dict.values())
     with quiet():
         try:
@@ -71,6 +75,8 @@ def write_onnx(
                 output_names=list(outputs) or None,
                 dynamo=True,
                 verbose=False,
+                optimize=False,
+                custom_translation_table=translations(),
             )
         except torch.onnx.errors.OnnxExporterError as error:
             reason = " ".join(str(error.__cause__ or error).split())[:200]
@@ -78,6 +84,9 @@ def write_onnx(
                 f"{path.name}: cannot be written in ONNX opset {opset}: {reason}"
             ) from None
     assert written is not None
+    # Constants suffice: the exporter's own rules take minutes, and engines have such rules.
+    fold_constants(written.model)
+    remove_unused_nodes(written.model)
     written.save(path, external_data=weights >= _TWO_GIB)
     model = onnx.load(path, load_external_data=False)
     domains = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}

@@ -11,7 +11,7 @@ from glocal.ops.crops import mixed
 from glocal.ops.kernels import attention as kernel
 from glocal.ops.kernels.plain import is_transformed, wants_gradient
 from glocal.ops.numerics import sum_dtype
-from glocal.ops.programs import is_compiling, is_exporting
+from glocal.ops.programs import is_compiling, is_exporting, keeps_operators
 from glocal.ops.windows import Crops, Window
 
 __all__ = ["local_channel_attention"]
@@ -52,9 +52,9 @@ def local_channel_attention(
     temperature = torch.as_tensor(temperature, device=q.device).expand(q.shape[1], 1, 1)
     if isinstance(window, Crops):
         return mixed(v, lambda: _attention(q, k, temperature, eps))
-    if is_exporting():
+    compiling = is_compiling() or keeps_operators()
+    if is_exporting() and not compiling:
         return exported.channel_attention(q, k, v, temperature, window, eps)
-    compiling = is_compiling()
     if not compiling and not q.shape == k.shape == v.shape:
         raise ArgumentError(
             "q, k and v must have one shape (b, heads, c, h, w), got "

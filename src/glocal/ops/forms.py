@@ -15,7 +15,8 @@ from glocal.ops import exported, operators
 from glocal.ops.kernels import native
 from glocal.ops.kernels.plain import is_plain, is_transformed, wants_gradient
 from glocal.ops.moments import merge_moments, moments_by_means
-from glocal.ops.programs import is_compiling, is_exporting
+from glocal.ops.program_windows import ProgramWindows
+from glocal.ops.programs import is_compiling, is_exporting, keeps_operators
 from glocal.ops.sliding import over_windows, sum_windows
 from glocal.ops.window_map import as_map
 from glocal.ops.windows import AxisWindows, Precision, Size, covers, window_axes
@@ -63,11 +64,14 @@ def windows_of(
     Args:
         x: (b, c, h, w).
         window: (height, width) in pixels of the map; may be larger than it.
-        precision: "fast" selects windows on a grid, in eager mode.
+        precision: "fast" selects windows on a grid, in eager mode and in programs that keep
+            operators.
         operators_train: in eager mode, use operators where a gradient is wanted and C++ computes
             the values; they train in half the time of torch's own operations on large maps.
     """
     if is_exporting():
+        if keeps_operators():
+            return ProgramWindows(x, window, precision)
         return _ExportedWindows(x, window)
     if is_compiling():
         return _OperatorWindows(x, window)
@@ -85,8 +89,13 @@ def windows_of(
 
 
 def moment_windows_of(x: Tensor, window: Size, precision: Precision) -> Windows:
-    """`windows_of` for moments: exact ones by C++ are faster than fast ones by torch."""
+    """`windows_of` for moments: exact ones by C++ are faster than fast ones by torch.
+
+    A program computes what this machine computes.
+    """
     windows = windows_of(x, window, precision)
+    if isinstance(windows, ProgramWindows) and native.built() and x.dtype == torch.float32:
+        return windows_of(x, window)
     if precision == "exact" or not isinstance(windows, _EagerWindows):
         return windows
     return windows_of(x, window) if native.available(x, windows.window) else windows

@@ -17,7 +17,10 @@ __all__ = [
 
 
 def moments_by_means(
-    x: Tensor, groups: int, means: Callable[[Tensor, int], Tensor]
+    x: Tensor,
+    groups: int,
+    means: Callable[[Tensor, int], Tensor],
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance over windows and groups of channels.
 
@@ -26,11 +29,12 @@ def moments_by_means(
         groups: number of groups of channels.
         means: of a map (b, groups, h, w) that is the sum of a number of channels, to window sums
             ÷ (pixels of a window · channels).
+        dtype: of the sums; `widest_dtype` by default.
 
     Returns:
-        2 × (b, groups, ...) as `means` has them, in `widest_dtype`; no variance is negative.
+        2 × (b, groups, ...) as `means` has them, in that dtype; no variance is negative.
     """
-    wide = group_channels(x.to(widest_dtype(x)), groups)
+    wide = group_channels(x.to(dtype or widest_dtype(x)), groups)
     # The variance does not change if a constant is subtracted. The mean of the whole map leaves
     # the smallest squares, so that a small deviation beside a large mean keeps its digits.
     centre = wide.mean((2, 3, 4), keepdim=True)

@@ -6,7 +6,8 @@ size or memory format of a map therefore have a second form without the branch, 
 names it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -17,10 +18,14 @@ __all__ = [
     "is_compiling",
     "is_exporting",
     "is_recording",
+    "keeping_operators",
+    "keeps_operators",
     "not_compiled",
     "not_compiled_itself",
     "program_form",
 ]
+
+_keeping = False  # a plain variable, which `torch.compile` follows
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +45,25 @@ _torch_exports: Callable[[], bool] = (
 def is_exporting() -> bool:
     """True while `torch.export`, the ONNX exporter or `torch.jit.trace` records."""
     return _torch_exports() or torch._C._get_tracing_state() is not None
+
+
+@contextmanager
+def keeping_operators() -> Iterator[None]:
+    """Keep window statistics as operators in the programs that `torch.export` records here.
+
+    Such a program is not complete: whoever records it replaces the operators.
+    """
+    global _keeping
+    before, _keeping = _keeping, True
+    try:
+        yield
+    finally:
+        _keeping = before
+
+
+def keeps_operators() -> bool:
+    """True inside `keeping_operators`."""
+    return _keeping
 
 
 def is_compiling() -> bool:

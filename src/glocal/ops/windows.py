@@ -23,8 +23,10 @@ __all__ = [
     "Window",
     "areas",
     "as_size",
+    "axis_windows",
     "cells",
     "covers",
+    "grid_step",
     "map_scale",
     "membership",
     "scale_window",
@@ -142,19 +144,31 @@ def window_axes(
             or a little closer.
     """
 
-    def axis(size: int, window: int) -> AxisWindows:
-        if window >= size:
-            return AxisWindows(1, 1)
-        places = size - window + 1
-        most = 1 if precision == "exact" else max(1, window // GRID)
-        # Among similar steps, one that divides the window has the fewest pixels to sum.
-        step = next((n for n in range(most, most // 2, -1) if window % n == 0), most)
-        count = (places - 1) // step + 1
-        # The windows are centred: as many places remain before the first as after the last.
-        first = (places - 1) % step // 2
-        return AxisWindows(size, count, (window - 1) // 2 + first, step)
+    rows, columns = (
+        axis_windows(n, k, grid_step(k, precision)) for n, k in zip(size, window, strict=True)
+    )
+    return rows, columns
 
-    return axis(size[0], window[0]), axis(size[1], window[1])
+
+def grid_step(window: int, precision: Precision) -> int:
+    """Return the pixels from one window that has a value to the next.
+
+    >>> grid_step(384, "exact"), grid_step(384, "fast"), grid_step(100, "fast")
+    (1, 24, 5)
+    """
+    most = 1 if precision == "exact" else max(1, window // GRID)
+    # Among similar steps, one that divides the window has the fewest pixels to sum.
+    return next((n for n in range(most, most // 2, -1) if window % n == 0), most)
+
+
+def axis_windows(size: int, window: int, step: int) -> AxisWindows:
+    """Return the windows of an axis, every `step` pixels."""
+    if window >= size:
+        return AxisWindows(1, 1)
+    places = size - window + 1
+    # The windows are centred: as many places remain before the first as after the last.
+    first = (places - 1) % step // 2
+    return AxisWindows(size, (places - 1) // step + 1, (window - 1) // 2 + first, step)
 
 
 LEAST = Overlap()

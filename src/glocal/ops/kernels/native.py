@@ -19,6 +19,7 @@ from glocal.ops.windows import AxisWindows, Size
 __all__ = [
     "available",
     "block_sums",
+    "built",
     "instance_norm",
     "moments",
     "multiply",
@@ -39,6 +40,11 @@ _LANES = 16
 """Channels that are computed together: they fill a cache line."""
 
 
+def built() -> bool:
+    """True if the library is there."""
+    return _library() is not None
+
+
 def available(x: Tensor, window: Size) -> bool:
     """True if C++ takes the map (b, c, h, w) and a window that fits it."""
     return _block(window) > 0 and takes(x)
@@ -52,7 +58,7 @@ def takes(x: Tensor) -> bool:
         and x.ndim == 4
         and x.numel() > 0
         and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
-        and _library() is not None
+        and built()
     )
 
 
