@@ -58,7 +58,9 @@ def difference(model: nn.Module, run: Run, image: Tensor) -> float:
     Raises:
         GlocalError: the program fails.
     """
-    wanted = [t for t in tree_leaves(model(image.clone())) if isinstance(t, Tensor)]
+    # torch is twice as fast with channels last, on a CPU.
+    theirs = image.clone(memory_format=torch.channels_last)
+    wanted = [t for t in tree_leaves(model(theirs)) if isinstance(t, Tensor)]
     try:
         got = run(image)
     except Exception as error:  # a runtime may raise any exception
@@ -68,8 +70,8 @@ def difference(model: nn.Module, run: Run, image: Tensor) -> float:
     if [t.shape for t in got] != [t.shape for t in wanted]:
         return math.inf
     worst = 0.0
-    for ours, theirs in zip(wanted, got, strict=True):
+    for ours, other in zip(wanted, got, strict=True):
         scale = ours.abs().max().clamp_min(torch.finfo(ours.dtype).tiny)
-        apart = float((theirs.to(ours) - ours).abs().max() / scale)
+        apart = float((other.to(ours) - ours).abs().max() / scale)
         worst = math.inf if math.isnan(apart) else max(worst, apart)
     return worst

@@ -26,6 +26,7 @@ from glocal.exporting.capture import CapturedProgram, capture_program
 from glocal.exporting.check import difference, sizes_around_crop, sizes_around_window
 from glocal.exporting.files import IMAGE, Graph, load, write
 from glocal.exporting.onnx import require_onnx
+from glocal.exporting.repeated_blocks import called_instead, capture_blocks
 from glocal.exporting.two_graphs import capture_two_graphs, run_both
 from glocal.inference.runner import channels_of, eval_mode
 from glocal.ops.programs import keeping_operators
@@ -139,11 +140,14 @@ def export(
     with eval_mode(model, first.device), torch.no_grad(), warnings.catch_warnings(), keeping:
         warnings.simplefilter("ignore")  # torch's exporters warn about their own internals
         size_known = fixed or (plan.train_size if plan else (64, 64))
-        taken = _channels(model, first, size_known, channels)
+        taken, example = _accepted(model, first, size_known, channels)
         passes = two_passes_of(model)
         if passes is None:
-            captured = capture_program(model, image, fixed)
-            graphs = {path.name: Graph(captured.program, {"image": IMAGE})}
+            blocks = capture_blocks(model, image(1, example)) if path.suffix == ".onnx" else ()
+            with called_instead(model, blocks):
+                captured = capture_program(model, image, fixed)
+            names = {"image": IMAGE}
+            graphs = {path.name: Graph(captured.program, names, network=model, blocks=blocks)}
         else:
             captured, graphs = _of_crops(model, passes, image, fixed, path)
         facts = _facts(captured, plan, passes, graphs)
@@ -237,21 +241,23 @@ def _plan(model: nn.Module, allow_global: bool) -> Plan | None:
     return plan
 
 
-def _channels(model: nn.Module, like: Tensor, size: Size, given: int | None) -> int:
-    """Return the channels of the images that the network takes; it has run on them.
+def _accepted(model: nn.Module, like: Tensor, size: Size, given: int | None) -> tuple[int, Size]:
+    """Return the channels and a size of images on which the network has run.
 
-    By default they are those of its first convolution, which may be defined in another order.
+    By default the channels are those of its first convolution, which may be defined in another
+    order. A small size takes less time, if the network accepts it.
     """
     first: Any = next((m.in_channels for m in model.modules() if hasattr(m, "in_channels")), 3)
     usual = channels_of(model) or 3
-    guesses = (usual if first == 1 else int(first), usual)
-    for taken in dict.fromkeys((given,) if given else guesses):
-        try:
-            model(like.new_zeros(1, taken, *size))
-        except Exception as error:  # a network may raise any exception
-            problem = " ".join(str(error).split())[:200]
-        else:
-            return taken
+    guesses = (given,) if given else (usual if first == 1 else int(first), usual)
+    for at in dict.fromkeys(((min(64, size[0]), min(64, size[1])), size)):
+        for taken in dict.fromkeys(guesses):
+            try:
+                model(like.new_zeros(1, taken, *at))
+            except Exception as error:  # a network may raise any exception
+                problem = " ".join(str(error).split())[:200]
+            else:
+                return taken, at
     raise GlocalError(
         f"the network does not run on an image of {taken} channels and {_text([size])} pixels; "
         f"pass channels= if it takes others: {problem}"

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
 
 from glocal.exporting.onnx import run_onnx, write_onnx
+from glocal.exporting.repeated_blocks import Block
 
 __all__ = ["IMAGE", "Graph", "Run", "load", "write"]
 
@@ -28,11 +29,15 @@ class Graph:
         program: from `torch.export`.
         inputs: names of the first dimensions of each input, by its name, in order.
         outputs: names; empty for those that torch's exporter gives.
+        network: whose program it is, if it calls blocks.
+        blocks: those that the program calls.
     """
 
     program: ExportedProgram
     inputs: Mapping[str, tuple[str, ...]]
     outputs: tuple[str, ...] = ()
+    network: nn.Module | None = None
+    blocks: tuple[Block, ...] = ()
 
 
 def write(graph: Graph, path: Path, opset: int, facts: dict[str, str]) -> tuple[str, ...]:
@@ -49,7 +54,9 @@ def write(graph: Graph, path: Path, opset: int, facts: dict[str, str]) -> tuple[
     """
     program = graph.program
     if path.suffix == ".onnx":
-        return write_onnx(program, path, opset, facts, graph.inputs, graph.outputs)
+        return write_onnx(
+            program, path, opset, facts, graph.inputs, graph.outputs, graph.network, graph.blocks
+        )
     torch.export.save(program, path, extra_files={"glocal.json": json.dumps(facts)})
     names = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     return tuple(sorted(name for name in names if "." in name))

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from glocal.errors import GlocalError
+from glocal.exporting.repeated_blocks import Block
 from glocal.scanning.trace import quiet
 
 __all__ = ["require_onnx", "run_onnx", "write_onnx"]
@@ -44,6 +45,8 @@ def write_onnx(
     properties: dict[str, str],
     inputs: Mapping[str, Sequence[str]],
     outputs: Sequence[str] = (),
+    network: nn.Module | None = None,
+    blocks: Sequence[Block] = (),
 ) -> tuple[str, ...]:
     """Write a program; return the sorted names of its operators.
 
@@ -56,37 +59,50 @@ def write_onnx(
         properties: metadata to add.
         inputs: names of the first dimensions of each input, by its name, in order.
         outputs: names, in order; those of torch's exporter by default.
+        network: whose program it is, if it calls blocks.
+        blocks: those that the program calls.
 
     Raises:
         GlocalError: ONNX's standard operators cannot express the program.
     """
     onnx, _ = require_onnx()
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     from onnxscript.optimizer import fold_constants, remove_unused_nodes
 
+    from glocal.exporting.onnx_blocks import insert_blocks
     from glocal.exporting.onnx_operators import translations
+    from glocal.exporting.onnx_splits import split_convolutions
 
-    weights = sum(t.numel() * t.element_size() for t in program.state_dict.values())
+    def translate(program: ExportedProgram, **options: Any) -> Any:
+        return torch.onnx.export(
+            program,
+            opset_version=opset,
+            dynamo=True,
+            verbose=False,
+            optimize=False,
+            custom_translation_table=translations(),
+            **options,
+        )
+
     with quiet():
         try:
-            written = torch.onnx.export(
-                program,
-                opset_version=opset,
-                input_names=list(inputs),
-                output_names=list(outputs) or None,
-                dynamo=True,
-                verbose=False,
-                optimize=False,
-                custom_translation_table=translations(),
-            )
+            names = {"input_names": list(inputs), "output_names": list(outputs) or None}
+            written = translate(program, **names)
+            if blocks and network is not None:
+                insert_blocks(
+                    written.model, network, blocks, lambda program: translate(program).model
+                )
         except torch.onnx.errors.OnnxExporterError as error:
             reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise GlocalError(
                 f"{path.name}: cannot be written in ONNX opset {opset}: {reason}"
             ) from None
-    assert written is not None
     # Constants suffice: the exporter's own rules take minutes, and engines have such rules.
     fold_constants(written.model)
+    split_convolutions(written.model)
     remove_unused_nodes(written.model)
+    ClearMetadataAndDocStringPass()(written.model)  # names of folders and lines of code
+    weights = sum(value.const_value.nbytes for value in written.model.graph.initializers.values())
     written.save(path, external_data=weights >= _TWO_GIB)
     model = onnx.load(path, load_external_data=False)
     domains = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}

@@ -25,7 +25,12 @@ def channel_attention(
     a, b, values = (_windows(t, rows, columns) for t in (q, k, v))
     a, b = (op.Cast(t, to=wide) for t in (a, b))
     least = constant(np.array(eps**2, wide.numpy()))
-    norms_a, norms_b = (op.Sqrt(op.Max(op.ReduceSumSquare(t, ints(3)), least)) for t in (a, b))
+    # A product with ones: engines are slow to reduce a dim that is not the last.
+    ones = op.Expand(
+        constant(np.ones((1, 1), wide.numpy())),
+        op.Concat(ints(1), op.Mul(rows.inside, columns.inside), axis=0),
+    )
+    norms_a, norms_b = (op.Sqrt(op.Max(op.MatMul(ones, op.Mul(t, t)), least)) for t in (a, b))
     products = op.MatMul(op.Transpose(a, perm=[0, 1, 2, 4, 3]), b)
     cosines = op.Div(op.Div(products, op.Transpose(norms_a, perm=[0, 1, 2, 4, 3])), norms_b)
     scale = op.Reshape(op.Cast(temperature, to=wide), ints(1, -1, 1, 1, 1))

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from glocal.exporting import onnx_attention, onnx_windows
+from glocal.exporting import onnx_attention, onnx_blocks, onnx_windows
 
 __all__ = ["translations"]
 
@@ -14,6 +14,7 @@ def translations() -> dict[Any, Callable[..., onnx_windows.Value]]:
     """For `torch.onnx.export(custom_translation_table=...)`."""
     namespace = torch.ops.glocal
     return {
+        namespace.block.default: onnx_blocks.call_block,
         namespace.means_at_windows.default: onnx_windows.means,
         namespace.maxima_at_windows.default: onnx_windows.maxima,
         namespace.map_of_values.default: onnx_windows.map_of_values,
