@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import attention
+import engines
 import folder
 import inference
 import networks
@@ -43,6 +44,7 @@ SECTIONS = {
     "folder": folder,
     "rewriting": rewriting,
     "ways": ways,
+    "engines": engines,
 }
 DOCS = ROOT / "docs" / "benchmarks"
 

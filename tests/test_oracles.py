@@ -80,6 +80,13 @@ def name(request):
     return request.param
 
 
+# The reference by loops takes a minute for all networks.
+SHORT = [
+    pytest.param(name, marks=() if name in ("nafnet", "hinet") else pytest.mark.long)
+    for name in TINY
+]
+
+
 def tiny(name, **changes):
     shapes, function, size, train_size, base = TINY[name]
     arguments = {"train_size": train_size, "base": base} | changes
@@ -309,6 +316,7 @@ def test_network_gives_the_published_numbers(name):
         assert [v.item() for v in got] == pytest.approx(PUBLISHED[key], rel=1e-8, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", SHORT)
 def test_network_with_covering_windows_is_the_global_one(name):
     close(tiny(name, base=4000), tiny(name, base=None))
 
@@ -319,6 +327,7 @@ def test_network_depends_on_the_window(name):
         assert (tiny(name, base=base) - whole).std() > 0.005 * whole.std()
 
 
+@pytest.mark.parametrize("name", SHORT)
 def test_network_images_of_a_batch_do_not_mix(name):
     shapes, function, _, train_size, _ = TINY[name]
     state = oracles.random_state(shapes)
@@ -328,6 +337,7 @@ def test_network_images_of_a_batch_do_not_mix(name):
         close(function(state, images[i : i + 1], train_size, 40), out[i : i + 1])
 
 
+@pytest.mark.parametrize("name", SHORT)
 def test_network_by_loops_is_the_network_by_sums(name, monkeypatch):
     small = {"size": (32, 40), "train_size": (32, 16), "base": (24, 20)}
     by_sums = tiny(name, **small)

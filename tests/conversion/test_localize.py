@@ -312,8 +312,9 @@ def test_a_carried_size_that_is_none_is_refused(net):
 
 def test_a_loaded_network_needs_no_training_size():
     model = glocal.load("nafnet-motion-blur")
-    assert glocal.scan(model).train_size == model.glocal_train_size == (64, 64)
-    assert glocal.plan_of(glocal.localize(model)) == glocal.scan(model, 64)
+    scanned = glocal.scan(model)
+    assert scanned.train_size == model.glocal_train_size == (64, 64)
+    assert glocal.plan_of(glocal.localize(model, verify=False)) == scanned
 
 
 def test_scan_shows_what_localize_does(net):

@@ -106,7 +106,7 @@ def test_odd_sizes_are_padded_by_reflection_to_the_multiple(name, multiple):
 def test_law_of_equality(name, size):
     net = network(name).double()
     x = oracles.ramp_noise(2, 3, *size, seed=3)
-    local = glocal.localize(net, TRAIN, window=WINDOW)
+    local = glocal.localize(net, TRAIN, window=WINDOW, verify=False)
     with torch.no_grad():
         got, wanted = local(x), net(x)
     if name == "Restormer":

@@ -68,7 +68,7 @@ def _one_part(
     for node, weights in reversed(chain):
         inputs = [x]
         for weight in weights:
-            name = f"{weight.name}_{part.start}"
+            name = f"{weight.name}.part{part.start}"
             if name not in graph.initializers:
                 array = np.ascontiguousarray(weight.const_value.numpy()[part])
                 graph.register_initializer(ir.val(name, const_value=ir.tensor(array, name=name)))
@@ -76,10 +76,10 @@ def _one_part(
         attributes = dict(node.attributes)
         if node.attributes.get_int("group", 1) > 1:
             attributes["group"] = ir.AttrInt64("group", part.stop - part.start)
-        name = f"{node.name}_{part.start}"
+        name = f"{node.name}.part{part.start}"
         made = ir.Node("", "Conv", inputs, list(attributes.values()), name=name)
         graph.insert_before(split, made)
         x = made.outputs[0]
-        x.dtype, x.name = output.dtype, f"{node.outputs[0].name}_{part.start}"
+        x.dtype, x.name = output.dtype, f"{node.outputs[0].name}.part{part.start}"
     x.shape = output.shape
     ir.convenience.replace_all_uses_with(output, x)
