@@ -18,7 +18,7 @@ def test_a_network_is_exported(run, checkpoint: Path, tmp_path: Path) -> None:
     assert lines["TLC"] == "3 local, 0 left global; statistics from windows of 48x48"
     assert "torch.export (.pt2)" in result.stdout
     assert "any from 17, any batch" in result.stdout
-    assert "checked at   33x39, 33x67, 63x67" in result.stdout
+    assert "checked at   17x19, 17x59, 55x59" in result.stdout
     local = glocal.localize(glocal.load(checkpoint), 32)
     x = torch.rand(2, 3, 75, 93)
     with torch.no_grad():
@@ -79,3 +79,14 @@ def test_a_fixed_size_in_onnx(run, checkpoint: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "ONNX, opset 20" in result.stdout
     assert "64x80 only, any batch" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(onnx_missing), reason=f"not installed: {', '.join(onnx_missing)}")
+def test_fast_statistics(run, checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "net.onnx"
+    result = run("export", checkpoint, target, "--way=windows", "--precision=fast", "--window=64")
+    assert result.exit_code == 0, result.output
+    import onnx
+
+    assert "Resize" in {node.op_type for node in onnx.load(target).graph.node}

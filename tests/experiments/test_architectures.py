@@ -43,7 +43,7 @@ def test_every_architecture_has_a_network(spandrel):
     assert {case.architecture for case in CASES.values()} == known
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")  # theirs
 @pytest.mark.parametrize("name", CONVERTED)
 def test_converted_networks_equal_the_original_while_the_window_covers_the_map(spandrel, name):

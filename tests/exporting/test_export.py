@@ -6,8 +6,12 @@ More than 300 lines: an export takes seconds, so these tests share their fixture
 import dataclasses
 import importlib.util
 import json
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from oracles import randomise
@@ -77,6 +81,20 @@ class Small(nn.Module):
     def forward(self, x):
         y = self.head(x)
         return self.norm(y) + y * self.gate(y)
+
+
+class Branching(nn.Module):
+    """Pads to multiples of 4 with a branch on the size."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.InstanceNorm2d(3)
+
+    def forward(self, x):
+        bottom, right = -x.shape[-2] % 4, -x.shape[-1] % 4
+        if bottom or right:
+            x = nn.functional.pad(x, (0, right, 0, bottom), mode="reflect")
+        return self.norm(x)
 
 
 def image(size, batch=1):
@@ -278,12 +296,32 @@ def test_an_onnx_file_holds_standard_operators_and_says_what_it_is(pair, onnx_fi
         for value in (*model.graph.input, *model.graph.output)
     ]
     assert dims == [["batch", 3, "height", "width"]] * 2
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == [
+        "image",
+        "restored",
+    ]
     facts = {entry.key: entry.value for entry in model.metadata_props}
     assert facts["glocal_train_size"] == "16x16"
     assert glocal.Plan.from_json(facts["glocal_plan"]) == glocal.plan_of(pair[1])
     assert [f.name for f in onnx_file.path.parent.iterdir()] == ["net.onnx"]
     assert onnx_file.opset == 18
     assert onnx_file.difference < 1e-5
+
+
+@pytest.mark.slow
+@needs_onnx
+def test_the_example_restores_as_glocal_does(tmp_path):
+    original = randomise(Branching().eval())
+    local = glocal.localize(original, 16)
+    exported = export(local, tmp_path / "net.onnx")
+    assert exported.multiple == 4
+    x = image((44, 52))[0].permute(1, 2, 0).numpy()
+    np.save(tmp_path / "in.npy", x)
+    example = Path(__file__).parents[2] / "examples" / "onnxruntime_only.py"
+    command = [sys.executable, example, exported.path, tmp_path / "in.npy", tmp_path / "out.npy"]
+    subprocess.run(command, check=True)
+    wanted = glocal.restore(local, x)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), wanted, atol=1e-5)
 
 
 def test_the_network_stays_as_it_was(tmp_path):
@@ -307,17 +345,6 @@ def test_a_fixed_size(tmp_path):
 
 @pytest.mark.slow
 def test_a_branch_on_the_size_limits_the_sizes_taken(tmp_path):
-    class Branching(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm = nn.InstanceNorm2d(3)
-
-        def forward(self, x):
-            bottom, right = -x.shape[-2] % 4, -x.shape[-1] % 4
-            if bottom or right:
-                x = nn.functional.pad(x, (0, right, 0, bottom), mode="reflect")
-            return self.norm(x)
-
     exported = export(glocal.localize(Branching(), 16), tmp_path / "net.pt2")
     assert (exported.multiple, exported.smallest) == (4, 20)
     assert all(n % 4 == 0 for size in exported.sizes for n in size)
@@ -349,6 +376,12 @@ def test_operations_left_global_are_refused_unless_allowed(tmp_path):
     local = glocal.localize(Mixed(), 16, allow_global=True)
     with pytest.raises(glocal.ArgumentError, match="operations of the network were left global"):
         export(local, tmp_path / "net.pt2")
+
+
+def test_fast_statistics_in_a_pt2_are_refused(tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.InstanceNorm2d(3)).eval()
+    with pytest.raises(glocal.ArgumentError, match="pt2 files hold exact statistics only"):
+        export(glocal.localize(net, 64, precision="fast"), tmp_path / "net.pt2")
 
 
 def test_a_program_that_differs_is_not_kept(tmp_path):

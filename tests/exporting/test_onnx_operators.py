@@ -139,9 +139,15 @@ def largest(path, size):
     return max(made.nbytes for made in session.run(None, {"image": x}))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["exact", "fast"])
-@pytest.mark.parametrize("name", ["nafnet", "hinet", "restormer"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("nafnet", marks=pytest.mark.slow),
+        pytest.param("hinet", marks=pytest.mark.slow),
+        pytest.param("restormer", marks=pytest.mark.long),
+    ],
+)
 def test_no_tensor_is_larger_than_those_of_the_global_network(name, precision, tmp_path):
     from glocal.networks.hinet import HINet
     from glocal.networks.nafnet import NAFNet

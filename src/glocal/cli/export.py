@@ -10,6 +10,7 @@ from glocal.cli.arguments import (
     AllowGlobal,
     KeepGlobal,
     Model,
+    PrecisionOption,
     TrainSize,
     Verify,
     Window,
@@ -47,6 +48,7 @@ def export(
     ] = DEFAULT_WAY,
     window: Window = None,
     stride: Stride = None,
+    precision: PrecisionOption = "exact",
     keep_global: KeepGlobal = None,
     allow_global: AllowGlobal = False,
     verify: Verify = True,
@@ -81,7 +83,7 @@ def export(
     from glocal.exporting.export import export as export_network
     from glocal.inference.settings import Settings
 
-    check_options(way, precision="exact", window=window, stride=stride)
+    check_options(way, precision=precision, window=window, stride=stride)
     check_new_file(target, overwrite)
     started = time.perf_counter()
     loaded = load_model(model)
@@ -94,7 +96,7 @@ def export(
             keep_global=tuple(keep_global or ()),
             allow_global=allow_global,
         )
-        local = settings.network(loaded.network, verify=verify)
+        local = settings.network(loaded.network, precision=precision, verify=verify)
     if plan_of(local).takes_crops:
         check_new_file(crops_file(target), overwrite)
     with console(stderr=True).status("Exporting and comparing with the network …"):

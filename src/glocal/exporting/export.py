@@ -74,6 +74,10 @@ def export(
 ) -> Exported:
     """Write a converted network to an .onnx or .pt2 file for images of any size.
 
+    An ONNX file takes "image" (b, c, h, w) and returns "restored"; further results of the network
+    are "restored_1" and so on. Its statistics have one value per window until they meet pixels, so
+    that it costs about what the global network costs.
+
     The file is run (ONNX by onnxruntime) and compared with the network at three sizes: below the
     window, above it along one axis, and along both. It is kept only if all results agree. It
     carries the training size, the window and the plan: as `metadata_props` in ONNX, as the extra
@@ -124,6 +128,11 @@ def export(
     plan = _plan(model, allow_global)
     if path.suffix == ".onnx":
         require_onnx()
+    elif plan is not None and plan.precision == "fast":
+        raise ArgumentError(
+            f"{path}: .pt2 files hold exact statistics only; convert the network with "
+            'precision="exact", or write an .onnx file'
+        )
 
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
     if tolerance is None:
@@ -147,7 +156,8 @@ def export(
             with called_instead(model, blocks):
                 captured = capture_program(model, image, fixed)
             names = {"image": IMAGE}
-            graphs = {path.name: Graph(captured.program, names, network=model, blocks=blocks)}
+            results = _result_names(captured)
+            graphs = {path.name: Graph(captured.program, names, results, model, blocks)}
         else:
             captured, graphs = _of_crops(model, passes, image, fixed, path)
         facts = _facts(captured, plan, passes, graphs)
@@ -214,10 +224,20 @@ def _of_crops(
     statistics = dict.fromkeys(both.names, ("rows", "columns", "batch"))
     places = {"rows": ("rows",), "columns": ("columns",)}
     graphs = {
-        path.name: Graph(both.image.program, {"image": IMAGE, **places, **statistics}),
+        path.name: Graph(
+            both.image.program,
+            {"image": IMAGE, **places, **statistics},
+            _result_names(both.image),
+        ),
         crops_file(path).name: Graph(both.crops, {"crops": ("crops", "channels")}, both.names),
     }
     return replace(both.image, smallest=max(both.image.smallest, *passes.crop)), graphs
+
+
+def _result_names(captured: CapturedProgram) -> tuple[str, ...]:
+    """Names of the results: "restored", "restored_1", …"""
+    number = len(captured.program.graph_signature.user_outputs)
+    return ("restored", *(f"restored_{i}" for i in range(1, number)))
 
 
 def _plan(model: nn.Module, allow_global: bool) -> Plan | None:

@@ -29,7 +29,9 @@ def _pad_at_any_size(x: Tensor, height: int, width: int) -> Tensor:
     places = [torch.arange(size, device=x.device) for size in (height, width)]
     lasts = [x.shape[-2] - 1, x.shape[-1] - 1]
     mirrored = [last - (last - place).abs() for place, last in zip(places, lasts, strict=True)]
-    repeated = [place - (place - last).relu() for place, last in zip(places, lasts, strict=True)]
+    repeated = [
+        place - (place - last).clamp_min(0) for place, last in zip(places, lasts, strict=True)
+    ]
     reflect = (mirrored[0][-1] >= 0) & (mirrored[1][-1] >= 0)
     for dim, near, far in zip((-2, -1), mirrored, repeated, strict=True):
         x = x.index_select(dim, torch.where(reflect, near, far))

@@ -288,7 +288,7 @@ def window_moment(
 
 def positive_part(x: Any) -> Any:
     """Return max(x, 0) of a tensor or a number."""
-    positive: Any = x.relu() if isinstance(x, Tensor) else max(x, 0)
+    positive: Any = x.clamp_min(0) if isinstance(x, Tensor) else max(x, 0)
     return positive
 
 
