@@ -2,9 +2,9 @@
 
 *global*: written by `glocal.export`; *global, torch*: by `torch.onnx.export`. *exact* and *fast*:
 TLC with windows of 384 pixels. *second pass*: the graph that takes statistics from crops of 256.
-Every file takes any size; the engine is told the size when it loads it, and runs in float32. Each
-variant has its own process, which takes turns with the others; peak memory is that of loading the
-file and of the first run.
+Every file takes any size; the engine gets the size when it loads the file, and computes in float32.
+Each variant has its own process, which takes turns with the others; peak memory is that of loading
+the file and of the first run.
 """
 
 import atexit

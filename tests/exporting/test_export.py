@@ -4,7 +4,6 @@ More than 300 lines: an export takes seconds, so these tests share their fixture
 """
 
 import dataclasses
-import importlib.util
 import json
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 import torch
 from oracles import randomise
 from torch import nn
-from versions import needs_torch_2_7
+from versions import needs_onnx, needs_torch_2_7
 
 import glocal
 from glocal.exporting.export import export
@@ -26,10 +25,6 @@ from glocal.ops.programs import is_exporting
 WINDOW = 24  # of networks trained on crops of 16
 BELOW, AT, ABOVE = (18, 20), (24, 24), (33, 41)
 SIZES = {"below": BELOW, "at": AT, "beyond one axis": (20, 45), "above": ABOVE}
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-
-missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-needs_onnx = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 class Attention(nn.Module):

@@ -1,12 +1,11 @@
 """The operators that a written graph is made of compute what torch computes, and cost no more."""
 
-import importlib.util
-
 import pytest
 import torch
 from oracles import randomise
 from torch import nn
 from torch.export import Dim
+from versions import needs_onnx
 
 import glocal
 from glocal import ops
@@ -14,9 +13,7 @@ from glocal.exporting.export import export
 from glocal.ops import lazy
 from glocal.ops.programs import keeping_operators
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+pytestmark = needs_onnx
 
 SIZES = [(3, 5), (7, 40), (19, 19), (41, 20), (45, 70)]
 

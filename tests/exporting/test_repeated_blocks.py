@@ -1,19 +1,14 @@
 """Blocks that repeat are captured once, and written with their own weights."""
 
-import importlib.util
-
 import pytest
 import torch
 from oracles import randomise
 from torch import nn
+from versions import needs_onnx
 
 import glocal
 from glocal.exporting.export import export
 from glocal.exporting.repeated_blocks import called_instead, capture_blocks
-
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-needs_onnx = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 class Block(nn.Module):

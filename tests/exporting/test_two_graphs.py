@@ -1,6 +1,5 @@
 """The two graphs of a network with statistics from crops compute what it computes."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import pytest
 import torch
 from oracles import randomise
 from torch import nn
-from versions import needs_torch_2_7
+from versions import needs_onnx, needs_torch_2_7
 
 import glocal
 from glocal.conversion.two_passes import two_passes_of
@@ -27,10 +26,6 @@ from glocal.ops.windows import AxisWindows
 TRAIN = 20
 SIZES = ((20, 20), (20, 41), (33, 20), (43, 51))
 RUNNER = Path(__file__).parents[2] / "examples" / "run_crops_onnx.py"
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-
-missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-needs_onnx = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
 class Attention(nn.Module):

@@ -16,9 +16,9 @@ from torch.export import Dim, ExportedProgram
 from glocal.errors import GlocalError
 from glocal.ops.windows import Size
 
-__all__ = ["CapturedProgram", "Inputs", "any_number", "capture_program", "capture_with"]
+__all__ = ["MAX_SIZE", "CapturedProgram", "Inputs", "any_number", "capture_program", "capture_with"]
 
-_MAX_SIZE = 1 << 15  # of height and width
+MAX_SIZE = 1 << 15  # of height and width
 _MAX_BATCH = 1 << 10
 _MIN_SIZE = 17  # networks that halve the size four times run other code at smaller sizes
 _EXAMPLE: Size = (128, 192)  # multiples of all that networks pad to, so that they need not pad
@@ -121,8 +121,8 @@ def capture_with(model: nn.Module, inputs: Inputs, fixed: Size | None) -> Captur
 def _dim(name: str, multiple: int, smallest: int) -> Any:
     """Return a dynamic dimension of at least `smallest`, in steps of `multiple`."""
     if multiple == 1:
-        return Dim(name, min=smallest, max=_MAX_SIZE)
-    return Dim(f"_{name}", min=-(-smallest // multiple), max=_MAX_SIZE // multiple) * multiple
+        return Dim(name, min=smallest, max=MAX_SIZE)
+    return Dim(f"_{name}", min=-(-smallest // multiple), max=MAX_SIZE // multiple) * multiple
 
 
 def _captured(model: nn.Module, args: tuple[Any, ...], shapes: Any) -> ExportedProgram:

@@ -149,7 +149,7 @@ def export(
     with eval_mode(model, first.device), torch.no_grad(), warnings.catch_warnings(), keeping:
         warnings.simplefilter("ignore")  # torch's exporters warn about their own internals
         size_known = fixed or (plan.train_size if plan else (64, 64))
-        taken, example = _accepted(model, first, size_known, channels)
+        taken, example = _example_for(model, first, size_known, channels)
         passes = two_passes_of(model)
         if passes is None:
             blocks = capture_blocks(model, image(1, example)) if path.suffix == ".onnx" else ()
@@ -261,7 +261,7 @@ def _plan(model: nn.Module, allow_global: bool) -> Plan | None:
     return plan
 
 
-def _accepted(model: nn.Module, like: Tensor, size: Size, given: int | None) -> tuple[int, Size]:
+def _example_for(model: nn.Module, like: Tensor, size: Size, given: int | None) -> tuple[int, Size]:
     """Return the channels and a size of images on which the network has run.
 
     By default the channels are those of its first convolution, which may be defined in another

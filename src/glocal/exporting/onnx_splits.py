@@ -12,8 +12,6 @@ from onnxscript import ir
 
 __all__ = ["split_convolutions"]
 
-Value = ir.Value | None
-
 
 def split_convolutions(model: ir.Model) -> None:
     """Replace each split of channels that follows convolutions, in place."""
@@ -32,7 +30,7 @@ def split_convolutions(model: ir.Model) -> None:
         graph.remove([node, *(each for each, _ in chain)], safe=True)
 
 
-def _chain(graph: ir.Graph, x: Value) -> list[tuple[ir.Node, list[Any]]]:
+def _chain(graph: ir.Graph, x: ir.Value | None) -> list[tuple[ir.Node, list[Any]]]:
     """The convolutions before a split and their weights, the last one first; empty if unfit."""
     chain: list[tuple[ir.Node, list[Any]]] = []
     while x is not None and (node := x.producer()) is not None:

@@ -123,10 +123,7 @@ class _Axis:
         padded = self.padded(0.0)
         if self.step == 1:
             return self._runs(padded, channels, self.length, 1 / self.length)
-        if self.size is None:
-            padded = self._slice(padded, _first(self._size(), self.length, self.step))
-        elif first := (self.size - self.length) % self.step // 2:
-            padded = self._slice(padded, ints(first))
+        padded = self._slice(padded, self._start())
         whole, rest = divmod(self.length, self.step)
         blocks = self._pool(padded, self.step)
         windows = self._runs(blocks, channels, whole, self.step / self.length)
@@ -186,11 +183,7 @@ class _Axis:
         """Select every `step`-th window."""
         if self.step == 1:
             return slid
-        if self.size is None:
-            first = _first(self._size(), self.length, self.step)
-        else:
-            first = ints((self.size - self.length) % self.step // 2)
-        return op.Slice(slid, first, ints(END), ints(self.dim), ints(self.step))
+        return op.Slice(slid, self._start(), ints(END), ints(self.dim), ints(self.step))
 
     def padded(self, value: float) -> Value:
         """The map, whose axis is at least as long as a window."""
@@ -217,6 +210,12 @@ class _Axis:
     def number(self, value: float) -> Value:
         """A number in the dtype of the map."""
         return constant(np.array(value, self.dtype.numpy()))
+
+    def _start(self) -> Value:
+        """The start of the first window of the grid, (1,)."""
+        if self.size is None:
+            return _first(self._size(), self.length, self.step)
+        return ints((self.size - self.length) % self.step // 2)
 
     def _pool(self, x: Value, length: int) -> Value:
         """Means of the first `length` of every `step` pixels."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from glocal.exporting.capture import MAX_SIZE, any_number
 from glocal.ops.windows import Size
 
 __all__ = ["Block", "called_instead", "capture_blocks"]
@@ -23,7 +24,6 @@ __all__ = ["Block", "called_instead", "capture_blocks"]
 _MODULES = 4
 """Modules in the smallest block that is worth it, itself included."""
 _EXAMPLE: Size = (24, 40)
-_LARGEST = 1 << 15  # of height and width
 
 _INTERNAL = frozenset(vars(nn.Module())) | {"training"}
 
@@ -124,7 +124,7 @@ def _(x: Tensor, number: int, channels: int) -> Tensor:
 
 
 def _kind(module: nn.Module) -> Any:
-    """What two modules have in common that differ in their weights only."""
+    """Return a key that is equal for modules that differ in their weights only."""
     hooks = (module._forward_hooks, module._forward_pre_hooks)
     if any(hooks):
         return id(module)
@@ -183,8 +183,8 @@ def _channels(
 def _captured(module: nn.Module, like: Tensor, channels: int) -> ExportedProgram | None:
     """The program of a block for maps of any size; None if it takes only some sizes."""
     x = like.new_zeros(2, channels, *_EXAMPLE).uniform_()
-    dims = {0: Dim("batch", min=1, max=1 << 10)}
-    dims |= {2: Dim("h", min=2, max=_LARGEST), 3: Dim("w", min=2, max=_LARGEST)}
+    sides = (Dim(name, min=2, max=MAX_SIZE) for name in ("h", "w"))
+    dims = dict(zip((0, 2, 3), (any_number("batch"), *sides), strict=True))
     try:
         return torch.export.export(module, (x,), dynamic_shapes=(dims,), strict=False)
     except Exception:  # whatever a tracer cannot follow: it is captured with the network
