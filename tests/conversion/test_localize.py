@@ -4,6 +4,7 @@ More than 300 lines: tests mirror the modules, one file for each.
 """
 
 import copy
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -314,7 +315,8 @@ def test_a_loaded_network_needs_no_training_size():
     model = glocal.load("nafnet-motion-blur")
     scanned = glocal.scan(model)
     assert scanned.train_size == model.glocal_train_size == (64, 64)
-    assert glocal.plan_of(glocal.localize(model, verify=False)) == scanned
+    planned = glocal.plan_of(glocal.localize(model, verify=False))
+    assert dataclasses.replace(planned, unproven="") == scanned
 
 
 def test_scan_shows_what_localize_does(net):
