@@ -13,7 +13,7 @@ import glocal
 from glocal.errors import GlocalError
 from glocal.inference.settings import Settings
 from glocal.study import harm
-from glocal.study.harm import WayCheck, cache_folder, check_ways, padded_norms
+from glocal.study.harm import WayCheck, check_ways, padded_norms
 
 
 class Bordered(nn.Module):
@@ -128,13 +128,6 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 def test_a_network_that_does_not_run_is_an_error() -> None:
     with pytest.raises(GlocalError):
         check_ways(nn.Conv2d(9, 9, 1), photo(), Settings("windows", 32))
-
-
-def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
-    assert cache_folder() == Path("/some/where/glocal/checks")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache/glocal/checks"
 
 
 def test_norms_behind_padded_convolutions_are_counted() -> None:

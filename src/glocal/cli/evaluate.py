@@ -26,6 +26,7 @@ from glocal.cli.arguments import (
 )
 from glocal.cli.progress import Bar
 from glocal.cli.reporting import console, say, say_facts
+from glocal.cli.runtimes import RuntimeOption
 from glocal.cli.tiling import StitchBlend, StitchTile, parse_overlap
 from glocal.errors import ArgumentError
 from glocal.inference.ways import WAYS, Way, takes
@@ -138,6 +139,7 @@ def evaluate(
     ] = 0,
     device: Device = "auto",
     dtype: DType = "auto",
+    runtime: RuntimeOption = "torch",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -216,7 +218,7 @@ def evaluate(
             overlaps=overlap or (None,),
             conversion=ConversionOptions(keep_global or (), allow_global, verify=verify),
             score=ScoreOptions(metrics, round8, border),
-            run=RunOptions(chosen_device, None if dtype == "auto" else dtype, output),
+            run=RunOptions(chosen_device, None if dtype == "auto" else dtype, output, runtime),
             limit=limit,
             name=f"{loaded.name} ({loaded.architecture})",
             log=None if out is None else out / "records.jsonl",

@@ -24,6 +24,7 @@ from glocal.cli.arguments import (
 )
 from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import say, say_facts
+from glocal.cli.runtimes import RuntimeOption, prepared_runtime
 from glocal.cli.tiling import Blend, Halo, Memory, Overlap, Tile
 from glocal.cli.ways import (
     Check,
@@ -104,6 +105,7 @@ def restore(
     ] = "auto",
     device: Device = "auto",
     dtype: DType = "auto",
+    runtime: RuntimeOption = "torch",
     settings_file: SettingsFile = None,
     overwrite: Annotated[
         bool,
@@ -179,11 +181,13 @@ def restore(
         settings = checked(loaded, settings, jobs[0].source, is_chosen=is_chosen, **run)
     network, settings, how = prepared(loaded, settings, precision=precision, verify=verify)
     facts = {"network": _describe(loaded, settings), **how}
+    facts |= prepared_runtime(network, jobs[0].source, runtime, output=settings.output, **run)
     options: dict[str, Any] = {
         "tiles": tiles_of(settings, **division),
         "memory": memory,
         **run,
         "output": settings.output,
+        "runtime": runtime,
         "quality": quality,
     }
     where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"

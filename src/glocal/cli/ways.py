@@ -140,11 +140,12 @@ def checked(
         is_chosen: keep the way whatever is found.
         run: options of `RunOptions`.
     """
+    from glocal.images.files import cache_folder
     from glocal.images.image_files import read
     from glocal.images.sample_files import read_header
     from glocal.inference.ways import CONVERTING
     from glocal.runs.streaming import STREAMED_PIXELS
-    from glocal.study.harm import cache_folder, check_ways
+    from glocal.study.harm import check_ways
     from glocal.study.options import RunOptions
 
     if settings.way not in CONVERTING:
@@ -154,9 +155,8 @@ def checked(
         if math.prod(read_header(source).size) > STREAMED_PIXELS:
             return settings
         with console(stderr=True).status("Comparing windows, crops and full image …"):
-            found = check_ways(
-                loaded.network, read(source).pixels, settings, RunOptions(**run), cache_folder()
-            )
+            pixels, folder = read(source).pixels, cache_folder("checks")
+            found = check_ways(loaded.network, pixels, settings, RunOptions(**run), folder)
     except ImageError:  # the run reports it
         return settings
     except GlocalError as error:

@@ -28,9 +28,10 @@ from glocal.exporting.files import IMAGE, Graph, load, write
 from glocal.exporting.onnx import require_onnx
 from glocal.exporting.repeated_blocks import called_instead, capture_blocks
 from glocal.exporting.two_graphs import capture_two_graphs, run_both
-from glocal.inference.runner import channels_of, eval_mode
 from glocal.ops.programs import keeping_operators
 from glocal.ops.windows import Size, as_size, covers
+from glocal.scanning.example import channels_of
+from glocal.scanning.modules import eval_mode
 from glocal.scanning.plan import Plan
 
 __all__ = ["Exported", "crops_file", "export"]

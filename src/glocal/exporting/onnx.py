@@ -116,15 +116,22 @@ def write_onnx(
     return tuple(sorted({node.op_type for node in model.graph.node}))
 
 
-def run_onnx(path: Path) -> Callable[..., list[Tensor]]:
+def run_onnx(path: Path, threads: int | None = None) -> Callable[..., list[Tensor]]:
     """The function that an ONNX file computes; it runs in onnxruntime on the CPU.
+
+    Args:
+        path: the file.
+        threads: to use; all processors by default.
 
     Raises:
         GlocalError: onnxruntime does not run it, for example in float64.
     """
     _, onnxruntime = require_onnx()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    providers = ["CPUExecutionProvider"]
     try:
-        session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers)
     except Exception as error:  # its exceptions have no common base
         reason = " ".join(str(error).split())[:200]
         raise GlocalError(f"{path.name}: onnxruntime does not run it: {reason}") from None
@@ -132,7 +139,10 @@ def run_onnx(path: Path) -> Callable[..., list[Tensor]]:
 
     def run(*inputs: Tensor) -> list[Tensor]:
         fed = {name: t.cpu().numpy() for name, t in zip(names, inputs, strict=True)}
-        return [torch.from_numpy(a) for a in session.run(None, fed)]
+        try:
+            return [torch.from_numpy(a) for a in session.run(None, fed)]
+        except Exception as error:
+            raise RuntimeError(str(error)) from None
 
     return run
 

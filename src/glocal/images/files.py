@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glocal.errors import GlocalError
 
-__all__ = ["make_folder", "shortened", "write_whole"]
+__all__ = ["cache_folder", "make_folder", "make_private_folder", "shortened", "write_whole"]
 
 
 def make_folder(path: Path, error: type[GlocalError]) -> None:
@@ -20,6 +20,29 @@ def make_folder(path: Path, error: type[GlocalError]) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise error(f"{path}: cannot be created ({problem.strerror})") from None
+
+
+def cache_folder(name: str) -> Path:
+    """The user's folder for results of this kind, by the XDG base directories."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "glocal" / name
+
+
+def make_private_folder(path: Path, error: type[GlocalError]) -> None:
+    """Create a folder that only the user may write to, and its parents, unless it exists.
+
+    Raises:
+        GlocalError: it cannot be created, or others may write to it; raised as `error`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as problem:
+        raise error(f"{path}: cannot be created ({problem.strerror})") from None
+    if hasattr(os, "getuid"):
+        about = path.stat()
+        if about.st_uid != os.getuid() or about.st_mode & 0o022:
+            raise error(f"{path}: other users may write to this folder; make it yours alone")
 
 
 def shortened(name: str, most: int) -> str:

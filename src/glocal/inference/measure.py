@@ -7,7 +7,7 @@ memory the network needs, and at which resolutions it has grids of windows.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -39,11 +39,11 @@ Restormer 14,700): an image that fits at this rate is not measured."""
 PROBE = 256
 """Side of the part of an image on which the memory per pixel is measured."""
 
-_NEEDS: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, torch.dtype, int], MemoryNeed]] = (
-    WeakKeyDictionary()
-)
-"""Memory needs measured on small parts, by device, dtype and side. Measuring returns freed memory
-to the system, and the next run is up to a fifth slower because it allocates the memory again."""
+_NEEDS: WeakKeyDictionary[
+    nn.Module, dict[tuple[torch.device, torch.dtype, str, int], MemoryNeed]
+] = WeakKeyDictionary()
+"""Memory needs measured on small parts, by device, dtype, runtime and side. Measuring returns freed
+memory to the system, and the next run is up to a fifth slower because it allocates it again."""
 
 _ACROSS = 256  # the shorter side of a strip
 _GRID = 6  # positions of strips that are considered along each axis
@@ -92,6 +92,7 @@ def measure(
         least: the narrowest halo to consider in pixels, one window by default.
     """
     runs: list[_Measured] = []
+    in_torch = replace(runner, engine=None)  # the halo is the network's own
     try:
         strip = _strip(image.size, window, pixels_that_fit(runner, image, memory))
         if strip is not None:
@@ -102,12 +103,13 @@ def measure(
             )
             count = int(math.prod(image.size) * STRIPS_SHARE / (2 * strip.pixels))
             places = places[: min(max(count, 1), MAX_STRIPS)]
-            runs = [_measured(runner, image, strip, place) for place in places]
+            runs = [_measured(in_torch, image, strip, place) for place in places]
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         runs = []
-    needs = [run.need for run in runs if run.need is not None]
+    # torch says nothing about the memory of an engine
+    needs = [run.need for run in runs if run.need is not None and runner.engine is None]
     need = max(needs, key=lambda need: need.per_pixel, default=None)
     if need is None and memory is not None:
         need = _need_of_part(runner, image, memory)
@@ -234,7 +236,8 @@ def pixels_that_fit(runner: ModelRunner, image: TiledImage, memory: float | None
 def _need_of_part(runner: ModelRunner, image: TiledImage, memory: float) -> MemoryNeed | None:
     """Return the memory per pixel, measured on a small part unless there is plenty.
 
-    A network is measured once for each device, dtype and side. None if the part does not fit.
+    A network is measured once for each device, dtype, runtime and side. None if the part does not
+    fit.
     """
     side = min(PROBE, *image.size)
     part = image.read(slice(0, side), slice(0, side))
@@ -243,7 +246,7 @@ def _need_of_part(runner: ModelRunner, image: TiledImage, memory: float) -> Memo
     if math.prod(image.size) * plenty.per_pixel <= memory:
         return plenty
     known = _NEEDS.setdefault(runner.model, {})
-    kind = runner.device, runner.dtype, side
+    kind = runner.device, runner.dtype, runner.runtime, side
     if kind not in known:
         try:
             with peak_memory(runner.device) as peak:

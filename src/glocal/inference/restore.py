@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glocal.engines.runtimes import Runtime
 from glocal.errors import GlocalWarning
 from glocal.inference.blending import FALLBACK_TILES, blended, blended_sizes
 from glocal.inference.geometry import ALIGN
@@ -23,9 +24,11 @@ from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import Tiles, TilesLike, as_tiles
 from glocal.inference.plan import TilePlan, plan
 from glocal.inference.run import Progress, TiledImage, run, with_statistics
-from glocal.inference.runner import ModelRunner, eval_mode, is_out_of_memory, model_runner
+from glocal.inference.runner import ModelRunner, is_out_of_memory
+from glocal.inference.runtime import model_runner
 from glocal.inference.tensors import AnyImage, as_batch, checked_finite
 from glocal.ops.windows import Size, covers
+from glocal.scanning.modules import eval_mode
 from glocal.scanning.plan import Plan
 from glocal.texts import size_text
 
@@ -42,6 +45,7 @@ def restore(
     device: torch.device | str | None = None,
     output: int | None = None,
     channels: int | None = None,
+    runtime: Runtime = "torch",
     progress: Progress | None = None,
     report: Callable[[str], None] | None = None,
 ) -> AnyImage:
@@ -77,8 +81,13 @@ def restore(
         output: index of the output to take, for networks that return several.
         channels: channels that the network takes, 1 or 3; by default read from its convolutions.
             A grey image is repeated for a 3-channel network and the result averaged.
+        runtime: what computes the network. "onnxruntime" and "openvino" run its exported file, in
+            float32 on the CPU; the results of torch differ by less than 1e-4. "auto" is the fastest
+            one that is installed. File and measurement are made once and kept in the user's cache
+            folder. torch computes what an engine cannot, with a warning that says why.
         progress: called with (tiles done, total number of tiles), first with 0 done.
-        report: called with one line that describes the tiles, if there are several with a halo.
+        report: called with one line that describes the tiles, if there are several with a halo,
+            and before work that is done once for a runtime.
 
     Returns:
         The restored image, of the type, layout and dtype of ``image``; a super-resolution network
@@ -92,8 +101,9 @@ def restore(
     source, convert = as_batch(image)
     size: Size = (source.shape[-2], source.shape[-1])
     runner = model_runner(
-        model, source.shape[1], dtype=dtype, device=device, output=output, channels=channels
-    )
+        model, source.shape[1], size, dtype=dtype, device=device, output=output,
+        channels=channels, runtime=runtime, report=report,
+    )  # fmt: skip
     tiled = TiledImage(lambda rows, columns: source[..., rows, columns], size, convert)
     given = tiles.given_size
     window = local_window(model, tiles.halo)

@@ -4,9 +4,9 @@ A network that takes statistics from crops runs twice. The runner lays out the c
 image that was given, so that a crop has no part of the padding that the whole image needs.
 """
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,25 +14,31 @@ import torch
 from torch import Tensor, nn
 
 from glocal.conversion.two_passes import two_passes_of
-from glocal.errors import ArgumentError, GlocalError
+from glocal.engines.engine import Engine
+from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.tensors import reflected
 from glocal.ops import crops
 from glocal.ops.windows import Size, covers
+from glocal.texts import one_line
 
 __all__ = [
     "ModelRunner",
-    "channels_of",
     "device_of",
-    "eval_mode",
     "is_out_of_memory",
-    "model_runner",
     "resolve_dtype",
 ]
 
 _MULTIPLES = (1, 8, 16, 32, 64)
 """Multiples that refused sizes are padded to, in turn."""
 
-_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
+_MEMORY_WORDS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad alloc",
+    "bad_alloc",
+    "failed to allocate",
+)
 
 
 @dataclass
@@ -45,6 +51,7 @@ class ModelRunner:
         device: where it runs.
         output: index of the output to take, None for networks with one output.
         grey_as_colour: repeat a grey image for three channels and average the result.
+        engine: computes the images that it takes, in place of the network.
         multiple: sizes are padded to multiples of this; the first size that is refused raises it.
         memory_format: of the input. Channels last on a CPU: no convolution is slower, and many run
             twice as fast. Contiguous once the network has refused that.
@@ -55,6 +62,7 @@ class ModelRunner:
     device: torch.device
     output: int | None = None
     grey_as_colour: bool = False
+    engine: Engine | None = None
     multiple: int = field(default=1, init=False)
     memory_format: torch.memory_format = field(init=False)
 
@@ -62,6 +70,11 @@ class ModelRunner:
         """Choose the memory format for the device."""
         on_cpu = self.device.type == "cpu"
         self.memory_format = torch.channels_last if on_cpu else torch.contiguous_format
+
+    @property
+    def runtime(self) -> str:
+        """What computes the network."""
+        return "torch" if self.engine is None else self.engine.name
 
     def restore(self, image: Tensor) -> tuple[Tensor, int]:
         """The restored image and the scale, as `__call__`, for any dtype and device.
@@ -100,18 +113,31 @@ class ModelRunner:
         runner.memory_format = self.memory_format
 
         def run(places: list[tuple[slice, slice]]) -> None:
-            runner.restore(torch.cat([read(*place) for place in places]))
+            parts = torch.cat([read(*place) for place in places])
+            if runner.engine is not None:
+                try:
+                    runner.engine.record(runner.input_of(parts))
+                    return
+                except Exception as error:
+                    if is_out_of_memory(error):
+                        raise
+                    runner._leave(runner.engine, error)
+            runner.restore(parts)
 
         return crops.gather(grid, max(1, int(at_once)), run)
 
     def _restored(self, image: Tensor) -> tuple[Tensor, int]:
         """As `restore`, in the pass that is running."""
-        x = image.to(self.device)
-        x = x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
-        result, scale = self(x.expand(-1, 3, -1, -1) if self.grey_as_colour else x)
+        result, scale = self(self.input_of(image))
         result = result.to(torch.promote_types(result.dtype, torch.float32))
         result = result.mean(1, keepdim=True) if self.grey_as_colour else result
         return result.to(image.device), scale
+
+    def input_of(self, image: Tensor) -> Tensor:
+        """The image as the network takes it: floats in [0, 1] and its channels, on the device."""
+        x = image.to(self.device)
+        x = x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
+        return x.expand(-1, 3, -1, -1) if self.grey_as_colour else x
 
     def __call__(self, x: Tensor) -> tuple[Tensor, int]:
         """Return the restored (b, c', s·h, s·w) of a (b, c, h, w), and the scale s.
@@ -180,6 +206,10 @@ class ModelRunner:
         return result[..., : height * scale, : width * scale], scale
 
     def _forward(self, x: Tensor, memory_format: torch.memory_format) -> Any:
+        if self.engine is not None and self.engine.takes(x):
+            found = self._by_engine(self.engine, x)
+            if found is not None:
+                return found
         own = _dtype_of(self.model)
         # a copy: a network that works in place must not change the caller's image
         x = x.to(own, copy=True, memory_format=memory_format)
@@ -187,6 +217,24 @@ class ModelRunner:
             return self.model(x)
         with torch.autocast(self.device.type, self.dtype):
             return self.model(x)
+
+    def _by_engine(self, engine: Engine, x: Tensor) -> Any:
+        """The result of an engine, or None: an engine that fails is not asked again."""
+        try:
+            return engine(x.float())
+        except Exception as error:  # an engine may raise any exception
+            if is_out_of_memory(error):
+                raise
+            self._leave(engine, error)
+            return None
+
+    def _leave(self, engine: Engine, error: Exception) -> None:
+        warnings.warn(
+            f"{engine.name} failed ({one_line(error)}); continuing in torch",
+            GlocalWarning,
+            stacklevel=2,
+        )
+        self.engine = None
 
     def _choose(self, result: Any) -> Tensor:
         """The chosen output, checked to be a tensor."""
@@ -206,29 +254,6 @@ class ModelRunner:
         if not isinstance(result, Tensor):
             raise ArgumentError(f"the network returned {type(result).__name__}, not a tensor")
         return result
-
-
-def model_runner(
-    model: nn.Module,
-    image_channels: int,
-    *,
-    dtype: torch.dtype | str | None = None,
-    device: torch.device | str | None = None,
-    output: int | None = None,
-    channels: int | None = None,
-) -> ModelRunner:
-    """Return a runner for images of ``image_channels``, with options of `restore`.
-
-    Raises:
-        ArgumentError: the network cannot run in this dtype.
-    """
-    return ModelRunner(
-        model,
-        resolve_dtype(model, dtype),
-        device_of(model, device),
-        output,
-        grey_as_colour=image_channels == 1 and (channels or channels_of(model)) == 3,
-    )
 
 
 def _dtype_of(model: nn.Module) -> torch.dtype:
@@ -259,32 +284,6 @@ def device_of(model: nn.Module, device: torch.device | str | None) -> torch.devi
     if device is None:
         return next((p.device for p in model.parameters()), torch.device("cpu"))
     return torch.device(device)
-
-
-def channels_of(model: nn.Module) -> int | None:
-    """Channels of the images a network takes, 1 or 3; None if it has no convolutions.
-
-    1 for a network with a convolution that takes one channel and none that takes three.
-    """
-    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    if not convolutions:
-        return None
-    taken = {m.in_channels for m in convolutions if m.groups == 1}
-    return 1 if 1 in taken and 3 not in taken else 3
-
-
-@contextlib.contextmanager
-def eval_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Move the network to the device and set eval mode; restore the flags afterwards."""
-    training = [module for module in model.modules() if module.training]
-    if any(p.device != device for p in model.parameters()):
-        model.to(device)
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def is_out_of_memory(error: BaseException) -> bool:

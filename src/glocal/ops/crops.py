@@ -46,7 +46,9 @@ __all__ = [
     "is_running",
     "mix_between",
     "mixed",
+    "record",
     "recorded",
+    "replayed",
     "running",
 ]
 
@@ -227,6 +229,10 @@ class Recording:
             mixed: Tensor = product.unflatten(-1, v.shape[-2:])
             return mixed
 
+    def take(self, results: Sequence[tuple[Size, Values]]) -> None:
+        """Begin a run and keep results that were computed elsewhere."""
+        self._run = list(results)
+
     def on(self, grid: CropGrid) -> CropStatistics:
         """Return the records of runs that went through the crops of a grid in order."""
         shape = (len(grid.rows), len(grid.columns), -1)
@@ -241,6 +247,7 @@ class Replay:
     """The second pass: the recorded results, interpolated."""
 
     def __init__(self, statistics: CropStatistics) -> None:
+        self.statistics: CropStatistics | None = statistics
         self._recorded = statistics.records
         self._grid: CropGrid | ProgramGrid = statistics.grid
         self.begin()
@@ -287,6 +294,7 @@ class ProgramReplay(Replay):
     """The second pass while a program is recorded, whose inputs hold crops and results."""
 
     def __init__(self, grid: ProgramGrid, records: Sequence[Record]) -> None:
+        self.statistics = None
         self._recorded = tuple(records)
         self._grid = grid
         self.begin()
@@ -334,6 +342,26 @@ def is_running() -> bool:
 def is_replaying() -> bool:
     """True during the second pass, which computes no statistics."""
     return isinstance(_pass.get(), Replay)
+
+
+def replayed() -> CropStatistics | None:
+    """The statistics that the second pass returns; None unless it is running."""
+    current = _pass.get()
+    return current.statistics if isinstance(current, Replay) else None
+
+
+def record(results: Sequence[tuple[Size, Values]]) -> None:
+    """Keep the results of a run of the first pass that an engine has computed.
+
+    Args:
+        results: size of the map and results of each operation, in order.
+
+    Raises:
+        GlocalError: the first pass is not running.
+    """
+    current = _current()
+    assert isinstance(current, Recording)
+    current.take(results)
 
 
 @not_compiled

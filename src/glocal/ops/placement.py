@@ -21,6 +21,8 @@ __all__ = [
     "Placement",
     "Resolution",
     "Whole",
+    "is_placed",
+    "is_recorded",
     "placed",
     "recorded_grids",
     "resolutions_of",
@@ -168,6 +170,18 @@ def recorded_grids() -> Iterator[set[tuple[int, int]]]:
         yield context.lengths
     finally:
         _context.reset(token)
+
+
+def is_placed() -> bool:
+    """True inside `placed`."""
+    context = _context.get()
+    return context is not None and context.placement is not None
+
+
+def is_recorded() -> bool:
+    """True inside `recorded_grids`."""
+    context = _context.get()
+    return context is not None and context.placement is None
 
 
 def whole_of(axis: int, length: int) -> Whole | None:

@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from glocal.engines.runtimes import Runtime
 from glocal.errors import ArgumentError, GlocalWarning
 from glocal.inference.measure import BYTES_PER_PIXEL
 from glocal.inference.memory import memory_budget
 from glocal.inference.options import as_tiles
 from glocal.inference.restore import restore
-from glocal.inference.runner import device_of, eval_mode, is_out_of_memory, model_runner
+from glocal.inference.runner import device_of, is_out_of_memory
+from glocal.inference.runtime import model_runner
 from glocal.inference.tensors import as_batch, checked_finite
+from glocal.scanning.modules import eval_mode
 from glocal.texts import one_line, size_text
 
 __all__ = ["AUTO_IMAGES", "AUTO_PIXELS_ON_CPU", "Batches", "restore_together"]
@@ -37,6 +40,7 @@ def restore_together(
     device: torch.device | str | None = None,
     output: int | None = None,
     channels: int | None = None,
+    runtime: Runtime = "torch",
 ) -> list[np.ndarray]:
     """Restore images of one shape and dtype in one call, without tiles.
 
@@ -50,16 +54,18 @@ def restore_together(
     Args:
         model: maps (b, c, h, w) in [0, 1] to the same range.
         images: (h, w, c) arrays of uint8 or uint16.
-        dtype, device, output, channels: as for :func:`glocal.restore`.
+        dtype, device, output, channels, runtime: as for :func:`glocal.restore`.
 
     Raises:
         ArgumentError: an argument is invalid, or the network's output is not an image.
         RuntimeError: the images together exceed memory.
     """
     sources, backs = zip(*map(as_batch, images), strict=True)
+    size = sources[0].shape[-2], sources[0].shape[-1]
     runner = model_runner(
-        model, sources[0].shape[1], dtype=dtype, device=device, output=output, channels=channels
-    )
+        model, sources[0].shape[1], size, dtype=dtype, device=device, output=output,
+        channels=channels, runtime=runtime,
+    )  # fmt: skip
     with eval_mode(model, runner.device), torch.inference_mode():
         restored = checked_finite(runner.restore(torch.cat(sources))[0])
         return [back(image[None]) for back, image in zip(backs, restored, strict=True)]
@@ -118,7 +124,8 @@ class Batches:
         """
         if len(images) == 1:
             return [restore(self.model, images[0], **self.options)]
-        whole = {name: self.options.get(name) for name in ("dtype", "device", "output", "channels")}
+        names = ("dtype", "device", "output", "channels", "runtime")
+        whole = {name: self.options[name] for name in names if name in self.options}
         try:
             return restore_together(self.model, images, **whole)
         except Exception as error:

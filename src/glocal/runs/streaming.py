@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glocal.conversion.rewrite import Rewritten
+from glocal.conversion.identity import network_sha256
+from glocal.engines.runtimes import Runtime
 from glocal.errors import ArgumentError
 from glocal.images.sample_files import (
     Header,
@@ -32,13 +33,14 @@ from glocal.inference.options import TilesLike, as_tiles
 from glocal.inference.plan import TilePlan
 from glocal.inference.restore import local_window, measured_plan
 from glocal.inference.run import TiledImage, run, with_statistics
-from glocal.inference.runner import ModelRunner, device_of, eval_mode, model_runner
+from glocal.inference.runner import ModelRunner, device_of
+from glocal.inference.runtime import model_runner
 from glocal.inference.tensors import as_batch
 from glocal.ops.placement import Resolution
 from glocal.ops.windows import Size
-from glocal.runs.provenance import versions, weights_sha256
+from glocal.provenance import versions
 from glocal.runs.work_folder import WorkFolder, work_folder
-from glocal.scanning.plan import Plan
+from glocal.scanning.modules import eval_mode
 
 __all__ = ["STREAMED_PIXELS", "restore_streamed", "should_stream"]
 
@@ -50,7 +52,7 @@ STREAMED_SHARE = 1 / 8
 """Share of the available memory. Images that need more, decoded and with their result, are streamed
 too."""
 
-JOURNAL_FORMAT = 2
+JOURNAL_FORMAT = 3
 """Format of the journal's lines; a run with another format starts afresh."""
 
 
@@ -90,6 +92,7 @@ def restore_streamed(
     device: torch.device | str | None = None,
     output: int | None = None,
     channels: int | None = None,
+    runtime: Runtime = "torch",
     progress: Callable[[int, int], None] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> tuple[Size, tuple[str, ...]]:
@@ -103,7 +106,7 @@ def restore_streamed(
         destination: file to write.
         quality: of JPEG and WebP files, 1 to 100.
         resume: continue an interrupted run of the same source, network and options.
-        tiles, memory, dtype, device, output, channels, progress, report: as for
+        tiles, memory, dtype, device, output, channels, runtime, progress, report: as for
             `glocal.restore`. A resumed run keeps its tiles, whatever memory is available now.
 
     Returns:
@@ -127,8 +130,9 @@ def restore_streamed(
     header = read_header(source)
     check_format(destination, header.size)
     runner = model_runner(
-        model, header.channels, dtype=dtype, device=device, output=output, channels=channels
-    )
+        model, header.channels, header.size, dtype=dtype, device=device, output=output,
+        channels=channels, runtime=runtime, report=report,
+    )  # fmt: skip
     options = {
         "tile": tiles.size, "halo": tiles.halo, "dtype": str(runner.dtype), "output": output,
     }  # fmt: skip
@@ -205,15 +209,10 @@ def _identity(model: nn.Module, source: Path) -> dict[str, Any]:
     stat = source.stat()
     with open(source, "rb") as file:
         start = hashlib.sha256(file.read(2**16)).hexdigest()
-    plan = getattr(model, "glocal_plan", None)
-    described = plan.to_json() if isinstance(plan, Plan) else ""
-    # a rewritten block prints like the original, but its program depends on the window overlap
-    programs = [str(p) for m in model.modules() if isinstance(m, Rewritten) for p in m.programs]
     return {
         "journal": JOURNAL_FORMAT,
         "source": {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "start_sha256": start},
-        "network": weights_sha256(model),
-        "architecture": hashlib.sha256(f"{model}{described}{programs}".encode()).hexdigest(),
+        "network": network_sha256(model),
         "glocal": versions()["glocal"],
     }
 

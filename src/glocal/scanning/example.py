@@ -12,7 +12,7 @@ from glocal.errors import ArgumentError, ScanError
 from glocal.ops.windows import Size
 from glocal.scanning.discover import Scan, scan_trace
 
-__all__ = ["Example", "scan_network"]
+__all__ = ["Example", "channels_of", "scan_network"]
 
 Example = Tensor | Sequence[Any] | Callable[[int, int], Any]
 """Arguments of forward: one tensor, several arguments, or a function of (height, width)."""
@@ -74,3 +74,15 @@ def _adapted(example: Example, size: Size, device: str | None) -> tuple[Any, ...
 
     resized: tuple[Any, ...] = tree_map_only(Tensor, resize, args)
     return resized
+
+
+def channels_of(model: nn.Module) -> int | None:
+    """Channels of the images a network takes, 1 or 3; None if it has no convolutions.
+
+    1 for a network with a convolution that takes one channel and none that takes three.
+    """
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    if not convolutions:
+        return None
+    taken = {m.in_channels for m in convolutions if m.groups == 1}
+    return 1 if 1 in taken and 3 not in taken else 3

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from glocal.errors import ConversionError
@@ -17,6 +18,7 @@ __all__ = [
     "ancestors",
     "clone",
     "drop_hooks",
+    "eval_mode",
     "fill",
     "replace",
     "take_over",
@@ -197,3 +199,17 @@ def take_over(new: nn.Module, old: nn.Module) -> nn.Module:
             setattr(new, name, getattr(old, name))
     new.training = old.training
     return new
+
+
+@contextlib.contextmanager
+def eval_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Move the network to the device and set eval mode; restore the flags afterwards."""
+    training = [module for module in model.modules() if module.training]
+    if any(p.device != device for p in model.parameters()):
+        model.to(device)
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -9,7 +9,6 @@ wrong training size do harm as well.
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -29,7 +28,7 @@ from glocal.inference.restore import restore
 from glocal.inference.runner import device_of
 from glocal.inference.settings import Settings
 from glocal.ops.windows import Size, covers
-from glocal.runs.provenance import versions, weights_sha256
+from glocal.provenance import versions, weights_sha256
 from glocal.scanning.example import scan_network
 from glocal.scanning.modules import ancestors
 from glocal.scanning.plan import Plan
@@ -40,7 +39,7 @@ from glocal.study.shift.distances import Values, distance
 from glocal.study.shift.probe import Probe
 from glocal.study.shift.window_probe import WindowProbe
 
-__all__ = ["WayCheck", "cache_folder", "check_ways", "norm_warning", "padded_norms"]
+__all__ = ["WayCheck", "check_ways", "norm_warning", "padded_norms"]
 
 SHARE = 1 / 6
 """Share of the image's pixels that is looked at, ..."""
@@ -150,12 +149,6 @@ def check_ways(
             make_folder(known.parent, GlocalError)
             write_whole(known, json.dumps(asdict(found)), GlocalError)
     return found
-
-
-def cache_folder() -> Path:
-    """The user's folder for results of checks, by the XDG base directories."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "glocal" / "checks"
 
 
 def padded_norms(model: nn.Module, plan: Plan) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from glocal.conversion.rules import DEFAULT_RULES, Rule
+from glocal.engines.runtimes import Runtime
 from glocal.ops.windows import LEAST, Overlap, Precision
 from glocal.scanning.example import Example
 
@@ -73,11 +74,13 @@ class RunOptions:
         dtype: what it computes in; by default its parameters' type. A float32 network runs in
             bfloat16 or float16 by autocast.
         output: index of the output to take, for networks that return several.
+        runtime: what computes the network, see `glocal.restore`. Statistics are measured in torch.
     """
 
     device: torch.device | str | None = None
     dtype: torch.dtype | str | None = None
     output: int | None = None
+    runtime: Runtime = "torch"
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of `glocal.restore`."""

@@ -24,8 +24,8 @@ from glocal.inference.settings import Settings
 from glocal.inference.ways import Way
 from glocal.metrics import Metric, metric_named
 from glocal.ops.windows import Size
+from glocal.provenance import machine_name, versions, weights_sha256
 from glocal.runs.journal import Journal
-from glocal.runs.provenance import machine_name, versions, weights_sha256
 from glocal.study.dataset import Data, Sample, open_dataset
 from glocal.study.evaluation.methods import DEFAULT_WAYS, Method, Overlap, methods_of
 from glocal.study.evaluation.pictures import TARGET, Pictures, picture, write_picture

@@ -19,12 +19,12 @@ from torch.utils._pytree import tree_leaves
 from glocal.errors import GlocalError, ScanError
 from glocal.inference.runner import (
     ModelRunner,
-    channels_of,
     device_of,
     is_out_of_memory,
     resolve_dtype,
 )
 from glocal.scanning.discover import Scan
+from glocal.scanning.example import channels_of
 from glocal.scanning.recorder import operation_name, source_line
 from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
 from glocal.study.shift.distances import Values

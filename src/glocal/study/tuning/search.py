@@ -15,8 +15,8 @@ from glocal.inference.settings import Settings
 from glocal.inference.ways import Way
 from glocal.metrics import Metric, metric_named
 from glocal.ops.windows import Size, as_size, covers
+from glocal.provenance import versions, weights_sha256
 from glocal.runs.journal import Journal
-from glocal.runs.provenance import versions, weights_sha256
 from glocal.study.dataset import Data, Dataset, open_dataset
 from glocal.study.intervals import FEWEST
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from glocal.data.pairing import Pair, data_label, data_sha256
-from glocal.runs.provenance import machine_name, versions, weights_sha256
+from glocal.provenance import machine_name, versions, weights_sha256
 
 
 @pytest.fixture

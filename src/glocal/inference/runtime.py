@@ -1,0 +1,188 @@
+"""Choose what computes a network: torch, or an engine that runs its exported file."""
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import nn
+
+from glocal.conversion.two_passes import two_passes_of
+from glocal.engines.engine import engine_for
+from glocal.engines.network_files import network_key
+from glocal.engines.runtimes import ENGINES, Runtime, check_installed, installed
+from glocal.errors import GlocalError, GlocalWarning
+from glocal.images.files import cache_folder, make_folder, write_whole
+from glocal.inference.runner import ModelRunner, device_of, resolve_dtype
+from glocal.ops.windows import Size
+from glocal.provenance import machine_name
+from glocal.scanning.example import channels_of
+from glocal.scanning.modules import eval_mode
+from glocal.texts import size_text
+
+__all__ = ["Fastest", "described_runtime", "fastest", "model_runner"]
+
+MOST_SIDE = 512
+"""Side of the largest image that runtimes are compared on: times of larger ones are in
+proportion."""
+
+LEAST_SIDE = 128
+"""Side of the smallest one."""
+
+_ENOUGH_S = 2.0
+"""A run that takes longer is measured once."""
+
+
+@dataclass(frozen=True)
+class Fastest:
+    """Which runtime is the fastest for a network, a machine and a size.
+
+    Attributes:
+        size: (height, width) of the image that the runtimes were compared on.
+        seconds: of one run, by runtime.
+    """
+
+    size: Size
+    seconds: dict[str, float]
+
+    @property
+    def runtime(self) -> Runtime:
+        """The fastest one."""
+        names: tuple[Runtime, ...] = ("torch", *ENGINES)
+        return min((n for n in names if n in self.seconds), key=self.seconds.__getitem__)
+
+    def __str__(self) -> str:
+        """Return the times in words."""
+        times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self.seconds.items())
+        return f"{times} for {size_text(self.size)}"
+
+
+def model_runner(
+    model: nn.Module,
+    image_channels: int,
+    size: Size,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    output: int | None = None,
+    channels: int | None = None,
+    runtime: Runtime = "torch",
+    report: Callable[[str], None] | None = None,
+) -> ModelRunner:
+    """Return a runner, with options of `restore`.
+
+    Args:
+        model: the network.
+        image_channels: of the images.
+        size: (height, width) of the images, for which "auto" chooses a runtime.
+        dtype, device, output, channels, runtime: as for `restore`.
+        report: called with a line about work that is done once for a network.
+
+    Raises:
+        ArgumentError: the network cannot run in this dtype, or the runtime is not installed.
+    """
+    check_installed(runtime)
+    runner = ModelRunner(
+        model,
+        resolve_dtype(model, dtype),
+        device_of(model, device),
+        output,
+        grey_as_colour=image_channels == 1 and (channels or channels_of(model)) == 3,
+    )
+    if runtime == "torch":
+        return runner
+    if not _may_run_engines(runner):
+        if runtime != "auto":
+            warnings.warn(
+                f"{runtime} runs networks in float32 on the CPU only; continuing in torch",
+                GlocalWarning,
+                stacklevel=3,
+            )
+        return runner
+    taken = 3 if runner.grey_as_colour else image_channels
+    if runtime == "auto":
+        runtime = fastest(model, taken, size, report).runtime
+    if runtime in ENGINES:
+        runner.engine = engine_for(model, runtime, taken, report)
+    return runner
+
+
+def described_runtime(model: nn.Module, image_channels: int, size: Size, **options: Any) -> str:
+    """Prepare a run and return what will compute the network, in words.
+
+    Args and errors are those of `model_runner`.
+    """
+    runner = model_runner(model, image_channels, size, **options)
+    engine = runner.engine
+    name = "torch" if engine is None else f"{engine.name} {installed()[engine.name]}"
+    if options["runtime"] != "auto" or not installed() or not _may_run_engines(runner):
+        return name
+    taken = 3 if runner.grey_as_colour else image_channels
+    return f"{name}, the fastest: {fastest(model, taken, size)}"
+
+
+def _may_run_engines(runner: ModelRunner) -> bool:
+    return runner.device.type == "cpu" and runner.dtype == torch.float32
+
+
+def fastest(
+    model: nn.Module,
+    channels: int,
+    size: Size,
+    report: Callable[[str], None] | None = None,
+) -> Fastest:
+    """Compare the installed runtimes on noise; the result is kept in the user's cache folder.
+
+    Args:
+        model: the network, in float32 on the CPU.
+        channels: that it takes.
+        size: (height, width) of the images. Sizes between two powers of two share a result, and
+            so do all larger ones than `MOST_SIDE` squared.
+        report: called with one line before work that takes a while.
+    """
+    side = 2 ** math.ceil(math.log2(max(1, math.prod(size))) / 2)
+    passes = two_passes_of(model)
+    side = min(max(side, LEAST_SIDE, *(passes.crop if passes else ())), MOST_SIDE)
+    engines = installed()
+    machine = machine_name(torch.device("cpu")), torch.get_num_threads()
+    parts = network_key(model, channels), engines, machine, side
+    known = cache_folder("runtimes") / f"{sha256(json.dumps(parts).encode()).hexdigest()}.json"
+    with suppress(OSError, ValueError, TypeError):
+        seconds = {str(name): float(value) for name, value in json.loads(known.read_text()).items()}
+        if "torch" in seconds:
+            return Fastest((side, side), seconds)
+    if engines and report is not None:
+        report(f"measuring torch, {', '.join(engines)}, once for this network and machine")
+    torch_alone = ModelRunner(model, torch.float32, torch.device("cpu"), output=0)
+    runners: dict[str, ModelRunner] = {"torch": torch_alone}
+    for engine_name in engines:
+        engine = engine_for(model, engine_name, channels, report)
+        if engine is not None:
+            runners[engine_name] = replace(torch_alone, engine=engine)
+    image = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
+    seconds = {}
+    with eval_mode(model, torch_alone.device), torch.inference_mode():
+        for name, runner in runners.items():
+            runner.restore(image)  # the first run allocates memory, or compiles for the size
+            seconds[name] = _seconds(partial(runner.restore, image))
+    with suppress(GlocalError):  # measured again the next time
+        make_folder(known.parent, GlocalError)
+        write_whole(known, json.dumps(seconds), GlocalError)
+    return Fastest((side, side), seconds)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """The shorter of two runs, or of one that is long."""
+    found: list[float] = []
+    while len(found) < 2 and sum(found) < _ENOUGH_S:
+        started = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - started)
+    return min(found)
