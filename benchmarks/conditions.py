@@ -10,7 +10,7 @@ import torch
 from case import Settings
 
 import glocal
-from glocal.runs.provenance import machine_name, versions
+from glocal.provenance import machine_name, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "THP_MEM_ALLOC_ENABLE", "PYTORCH_")

@@ -68,6 +68,7 @@ def constructed(*failures: Failure, targets: bool = True, network: str = "Net") 
         data_sha256="f" * 64,
         device="cpu",
         dtype="float32",
+        runtime="torch",
         machine="A processor",
         threads=2,
         versions={"glocal": "1.2.3", "torch": "4.5"},

@@ -16,10 +16,11 @@ from glocal.inference.options import Tiles
 from glocal.inference.plan import BOUND
 from glocal.inference.restore import _least_halo, local_window, restore
 from glocal.inference.run import TiledImage, with_statistics
-from glocal.inference.runner import ModelRunner, eval_mode, model_runner
+from glocal.inference.runner import ModelRunner
 from glocal.networks import HINet, NAFNet, Restormer
 from glocal.ops.crops import CropGrid, Replay, gather, running
 from glocal.runs.batches import restore_together
+from glocal.scanning.modules import eval_mode
 
 NETWORKS = {
     "NAFNet": lambda: NAFNet(3, 8, 1, [1, 1], [1, 1]),
@@ -79,7 +80,7 @@ def tiled(x: Tensor) -> TiledImage:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_halo_is_narrower_than_a_window(name: str) -> None:
     x, local = photo(261, 453), on_crops(perturbed(name), 64)
-    runner = model_runner(local, 3)
+    runner = ModelRunner(local, torch.float32, torch.device("cpu"))
     with eval_mode(local, runner.device), torch.inference_mode():
         image = with_statistics(tiled(x), runner, math.inf)
         found = measure(runner, image, (64, 64), None, _least_halo(local))
@@ -116,7 +117,7 @@ def test_an_image_smaller_than_a_crop_along_one_axis(size: tuple[int, int]) -> N
 def test_crops_have_no_part_of_the_padding_of_the_whole_image() -> None:
     model = Even()
     local, x = on_crops(model, 36), photo(75, 101)
-    runner = model_runner(local, 3)
+    runner = ModelRunner(local, torch.float32, torch.device("cpu"))
     model.seen = local.seen = seen = []
     with eval_mode(local, runner.device), torch.inference_mode():
         for _ in range(2):  # the second time the runner knows that it must pad the whole image
@@ -157,7 +158,7 @@ def short(monkeypatch: pytest.MonkeyPatch, pixels: int) -> list[int]:
 
 def test_short_memory_takes_fewer_crops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     local, x = on_crops(Even(), 36), photo(203, 341)
-    runner = model_runner(local, 3)
+    runner = ModelRunner(local, torch.float32, torch.device("cpu"))
     with eval_mode(local, runner.device), torch.inference_mode():
         all_at_once = with_statistics(tiled(x), runner, math.inf).statistics
         calls = short(monkeypatch, 5 * 36 * 36)

@@ -97,7 +97,7 @@ def evaluate(
         name: of the network in reports; its class name by default.
         conversion: how the network is converted.
         score: metrics, and how images are prepared for them.
-        run: device, dtype and output of the network.
+        run: device, dtype, output and runtime of the network.
         limit: number of images to use, evenly spaced over the data set; all by default.
         log: file of JSON lines. Measurements it contains are not repeated.
         overwrite: replace the log instead of continuing it.
@@ -133,6 +133,7 @@ def evaluate(
         data_sha256=dataset.digest(),
         device=str(device),
         dtype=str(resolve_dtype(model, run.dtype)).removeprefix("torch."),
+        runtime=run.runtime,
         machine=machine_name(device),
         threads=torch.get_num_threads(),
         versions=versions(),

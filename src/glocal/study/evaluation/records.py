@@ -35,7 +35,7 @@ class Protocol:
         data: label of the data set.
         image_count: how many images are used.
         data_sha256: of their names and the sizes of their files, or of the arrays.
-        device, dtype: where the network runs and what it computes in.
+        device, dtype, runtime: where the network runs, in which type, and what computes it.
         machine: processor, or graphics processor.
         threads: number of CPU threads of torch.
         versions: of glocal, Python and torch.
@@ -55,6 +55,7 @@ class Protocol:
     data_sha256: str
     device: str
     dtype: str
+    runtime: str
     machine: str
     threads: int
     versions: Mapping[str, str]
@@ -77,7 +78,8 @@ class Protocol:
             "Seconds: mean over images of one run each, after a warm-up, without reading and "
             "writing files. Memory: largest peak over images, above what was in use before the "
             "run.",
-            f"Run on {self.machine}, {self.device}, {self.dtype}, {threads}; {versions}.",
+            f"Run on {self.machine}, {self.device}, {self.dtype}, {self.runtime}, {threads}; "
+            f"{versions}.",
         )
 
 
