@@ -51,7 +51,7 @@ test: $(READY) $(BUILT)
 	$(BIN)/python -m pytest -n auto -q
 
 test-slow: $(READY) $(BUILT)
-	$(BIN)/python -m pytest -n auto -q -m slow
+	$(BIN)/python -m pytest -n auto -q -m "slow and not long"
 
 # pytest's status counts; the counts of the random networks are shown either way
 test-long: $(READY) $(BUILT)

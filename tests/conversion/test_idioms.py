@@ -19,12 +19,12 @@ GRID_SIZES = [(16, 20), (12, 8), (4, 20), (8, 8)]
 
 BY_NAME = {idiom.name: idiom for idiom in (*IDIOMS, *TRAPS)}
 CONVERTED = [name for name, idiom in BY_NAME.items() if idiom.reason is None]
-# Each takes seconds: `make test` runs every fourth, `make test-slow` the rest.
+# Each takes seconds: `make test` runs every fourth, `make test-slow` another one, and
+# `make test-long` the rest.
+BY_PLACE = ([], [pytest.mark.slow], [pytest.mark.long], [pytest.mark.long])
 FOURIER = needs_torch_2_7("it cannot capture Fourier transforms")
 QUICK_OR_SLOW = [
-    pytest.param(
-        name, marks=[pytest.mark.slow] * (place % 4 > 0) + [FOURIER] * (name == "fourier_unit")
-    )
+    pytest.param(name, marks=[*BY_PLACE[place % 4], *([FOURIER] * (name == "fourier_unit"))])
     for place, name in enumerate(CONVERTED)
 ]
 REFUSED = [name for name, idiom in BY_NAME.items() if idiom.reason is not None]

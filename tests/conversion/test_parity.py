@@ -89,7 +89,10 @@ def test_converted_network_equals_the_reference(name, label):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "multiple"), [("HINet", 4), ("MPRNet", 8), ("Restormer", 8)])
+@pytest.mark.parametrize(
+    ("name", "multiple"),
+    [("HINet", 4), pytest.param("MPRNet", 8, marks=pytest.mark.long), ("Restormer", 8)],
+)
 def test_odd_sizes_are_padded_by_reflection_to_the_multiple(name, multiple):
     net, oracle = network(name).float(), CASES[name][1]
     x = oracles.ramp_noise(2, 3, *SIZES["odd"], seed=2)

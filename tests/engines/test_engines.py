@@ -191,6 +191,7 @@ def test_the_output_is_chosen(engine):
         glocal.restore(model, image, runtime=engine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_streamed_file(windows, engine, tmp_path):
     source = tmp_path / "in.png"
@@ -213,6 +214,7 @@ def test_torch_runs_what_the_file_does_not_take():
     assert close(both(Halves(), photo(40, 50), "onnxruntime"))
 
 
+@pytest.mark.slow
 def test_torch_runs_tiles_of_a_grid_of_windows():
     class Attention(nn.Module):
         def __init__(self):
@@ -329,7 +331,7 @@ def test_other_code_has_another_file():
     assert network_key(of(), 3) != network_key(of(forward=forward), 3)
 
 
-@pytest.mark.parametrize("statistics", ["windows", "crops"])
+@pytest.mark.parametrize("statistics", ["windows", pytest.param("crops", marks=pytest.mark.slow)])
 def test_a_file_that_is_not_the_network_is_written_again(statistics, cache, windows, crops):
     model = windows if statistics == "windows" else crops
     image = photo(40, 50)

@@ -142,7 +142,7 @@ def largest(path, size):
     "name",
     [
         pytest.param("nafnet", marks=pytest.mark.slow),
-        pytest.param("hinet", marks=pytest.mark.slow),
+        pytest.param("hinet", marks=pytest.mark.long),
         pytest.param("restormer", marks=pytest.mark.long),
     ],
 )

@@ -193,7 +193,12 @@ NETWORKS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "suffix"),
-    [("HINet", "pt2"), *(pytest.param(name, "onnx", marks=needs_onnx) for name in NETWORKS)],
+    [
+        ("HINet", "pt2"),
+        pytest.param("NAFNet", "onnx", marks=needs_onnx),
+        pytest.param("HINet", "onnx", marks=[needs_onnx, pytest.mark.long]),
+        pytest.param("Restormer", "onnx", marks=[needs_onnx, pytest.mark.long]),
+    ],
 )
 def test_published_networks(name, suffix, tmp_path):
     local = local_of(NETWORKS[name]())

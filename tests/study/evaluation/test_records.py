@@ -102,8 +102,8 @@ def test_the_protocol_states_all_that_determines_the_numbers() -> None:
     text = "\n".join(protocol.sentences())
     for part in (
         *protocol.methods.values(), *protocol.metrics.values(), "crops of 64×64", "0123456789ab",
-        "GoPro/test, 3 images", "rounded to 8 bits", "95 %", "A processor, cpu, float32, torch, 2 threads",
-        "glocal 1.2.3",
+        "GoPro/test, 3 images", "rounded to 8 bits", "95 %",
+        "A processor, cpu, float32, torch, 2 threads", "glocal 1.2.3",
     ):  # fmt: skip
         assert part in text
     other = replace(protocol, round8=False, border=4, threads=1, image_count=1)
