@@ -1,5 +1,6 @@
 """Networks in onnxruntime and OpenVINO: results, refusals, stored files."""
 
+import copy
 import importlib.util
 import stat
 import warnings
@@ -239,11 +240,25 @@ def test_torch_runs_tiles_of_a_grid_of_windows():
 
 def test_torch_runs_other_types_and_devices(windows):
     image = photo(40, 50)
-    with pytest.warns(GlocalWarning, match="float32 on the CPU only; continuing in torch"):
+    with pytest.warns(GlocalWarning, match="onnxruntime computes in float32 on CPUs; continuing"):
         glocal.restore(windows, image, runtime="onnxruntime", dtype="bfloat16")
+    double = copy.deepcopy(windows).double()
+    with pytest.warns(GlocalWarning, match="float32 weights on the CPU only.*continuing in torch"):
+        glocal.restore(double, image, runtime="onnxruntime")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        glocal.restore(windows, image, runtime="auto", dtype="bfloat16")
+        glocal.restore(double, image, runtime="auto")
+
+
+@needs_openvino
+def test_bfloat16_is_an_option_of_openvino(windows):
+    image = photo(70, 91)
+    exact, narrow = (
+        both(windows, image, "openvino"),
+        both(windows, image, "openvino", dtype="bfloat16"),
+    )
+    assert close((exact[0], narrow[1]), 0.05)
+    assert np.abs(exact[0] - exact[1]).max() < 1e-4
 
 
 def test_torch_runs_a_network_that_cannot_be_exported():
@@ -384,7 +399,7 @@ def test_the_fastest_is_measured_once(windows, monkeypatch):
     monkeypatch.setattr(
         runtime, "engine_for", lambda model, name, *_: engine_for(model, "onnxruntime", 3)
     )
-    found = runtime.fastest(windows, 3, (100, 100), said.append)
+    found = runtime.fastest(windows, 3, (100, 100), report=said.append)
     assert found.runtime == "onnxruntime"
     assert str(found) == "torch 3.00 s, onnxruntime 1.00 s, openvino 2.00 s for 128x128"
     assert said[0] == "measuring torch, onnxruntime, openvino, once for this network and machine"

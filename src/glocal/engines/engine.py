@@ -19,9 +19,9 @@ from glocal.ops.windows import Size
 from glocal.scanning.modules import eval_mode
 from glocal.texts import size_text
 
-__all__ = ["TOLERANCE", "Engine", "engine_for"]
+__all__ = ["TOLERANCES", "Engine", "engine_for"]
 
-TOLERANCE = 1e-4
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Largest difference between a stored file and its network, relative to the largest value."""
 
 _CHECKED: Size = (64, 80)
@@ -32,9 +32,11 @@ Maps = tuple[tuple[Size, int], ...]
 
 
 class Engine:
-    """A network in an engine, for float32 images on the CPU."""
+    """A network of float32 weights in an engine, on the CPU."""
 
-    def __init__(self, name: EngineName, file: NetworkFile, maps: Maps, threads: int) -> None:
+    def __init__(
+        self, name: EngineName, file: NetworkFile, maps: Maps, threads: int, dtype: torch.dtype
+    ) -> None:
         """Open the files of a network.
 
         Args:
@@ -42,15 +44,16 @@ class Engine:
             file: of the network.
             maps: of the operations that take statistics from crops.
             threads: that the engine uses.
+            dtype: that it computes in, float32 or bfloat16.
 
         Raises:
-            GlocalError: the engine does not take a file.
+            GlocalError: the engine does not take a file, or does not compute in this type.
         """
         self.name = name
         self._file = file
         self._maps = maps
-        self._image = opened(name, file.path, threads)
-        self._crops = None if file.crops is None else opened(name, file.crops, threads)
+        self._image = opened(name, file.path, threads, dtype)
+        self._crops = None if file.crops is None else opened(name, file.crops, threads, dtype)
         self._said: set[str] = set()
 
     @property
@@ -126,7 +129,7 @@ class Engine:
             return max(*apart, difference(model, on_image, image((height, width + multiple))))
 
 
-_Key = tuple[EngineName, str, int]
+_Key = tuple[EngineName, str, int, torch.dtype]
 _ENGINES: WeakKeyDictionary[nn.Module, dict[_Key, Engine | None]] = WeakKeyDictionary()
 """Engines by network. An engine does not refer to its network, so both can be freed."""
 
@@ -135,6 +138,7 @@ def engine_for(
     model: nn.Module,
     name: EngineName,
     channels: int,
+    dtype: torch.dtype = torch.float32,
     report: Callable[[str], None] | None = None,
 ) -> Engine | None:
     """Return an engine that computes a network; None, with a warning, if it cannot.
@@ -143,18 +147,19 @@ def engine_for(
         model: the network, converted or not, in float32 on the CPU.
         name: of the engine.
         channels: of the images.
+        dtype: that the engine computes in, float32 or bfloat16.
         report: called with one line before the network is exported, which takes a while.
     """
     key, threads = network_key(model, channels), torch.get_num_threads()
     known = _ENGINES.setdefault(model, {})
-    if (name, key, threads) not in known:
+    if (name, key, threads, dtype) not in known:
         try:
-            found: Engine | None = _opened(model, name, channels, key, threads, report)
+            found: Engine | None = _opened(model, name, channels, key, threads, dtype, report)
         except GlocalError as error:
             warnings.warn(f"{name}: {error}; continuing in torch", GlocalWarning, stacklevel=3)
             found = None
-        known[name, key, threads] = found
-    return known[name, key, threads]
+        known[name, key, threads, dtype] = found
+    return known[name, key, threads, dtype]
 
 
 def _opened(
@@ -163,16 +168,18 @@ def _opened(
     channels: int,
     key: str,
     threads: int,
+    dtype: torch.dtype,
     report: Callable[[str], None] | None,
 ) -> Engine:
     with eval_mode(model, torch.device("cpu")), torch.no_grad():
         maps = _maps(model, channels)
         file = network_file(model, channels, key, report)
-        engine = Engine(name, file, maps, threads)
+        engine = Engine(name, file, maps, threads, dtype)
         # Bytecode does not show all that a network computes: its file may be outdated.
-        if not file.fresh and not engine.difference(model, channels) <= TOLERANCE:
+        if not file.fresh and not engine.difference(model, channels) <= TOLERANCES[dtype]:
             file.delete()
-            engine = Engine(name, network_file(model, channels, key, report), maps, threads)
+            file = network_file(model, channels, key, report)
+            engine = Engine(name, file, maps, threads, dtype)
     return engine
 
 

@@ -21,33 +21,37 @@ _KEPT = 2
 between two."""
 
 
-def opened(name: EngineName, path: Path, threads: int) -> Run:
+def opened(name: EngineName, path: Path, threads: int, dtype: torch.dtype = torch.float32) -> Run:
     """Open an ONNX file.
 
     Args:
         name: of the engine.
         path: the file.
         threads: that the engine uses.
+        dtype: that it computes in, float32 or bfloat16.
 
     Returns:
         A function from float32 tensors to all outputs.
 
     Raises:
-        GlocalError: the engine does not take the file.
+        GlocalError: the engine does not take the file, or does not compute in this type.
     """
-    if name == "onnxruntime":
-        return run_onnx(path, threads)
-    return _OpenVinoFile(path, threads)
+    if name == "openvino":
+        return _OpenVinoFile(path, threads, dtype)
+    if dtype != torch.float32:
+        raise GlocalError("onnxruntime computes in float32 on CPUs")
+    return run_onnx(path, threads)
 
 
 class _OpenVinoFile:
     """A file in OpenVINO, compiled for each size of the inputs."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, dtype: torch.dtype) -> None:
         openvino: Any = importlib.import_module("openvino")
         self._core = openvino.Core()
-        # The hint keeps processors with bfloat16 instructions from computing in bfloat16.
-        self._options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        # Without the hint, OpenVINO takes bfloat16 where the processor has instructions for it.
+        hint = "bf16" if dtype == torch.bfloat16 else "f32"
+        self._options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
         self._compiled: OrderedDict[tuple[tuple[int, ...], ...], Any] = OrderedDict()
         try:
             self._model = self._core.read_model(path)

@@ -82,9 +82,10 @@ def restore(
         channels: channels that the network takes, 1 or 3; by default read from its convolutions.
             A grey image is repeated for a 3-channel network and the result averaged.
         runtime: what computes the network. "onnxruntime" and "openvino" run its exported file, in
-            float32 on the CPU; the results of torch differ by less than 1e-4. "auto" is the fastest
-            one that is installed. File and measurement are made once and kept in the user's cache
-            folder. torch computes what an engine cannot, with a warning that says why.
+            float32 on the CPU; the results of torch differ by less than 1e-4. OpenVINO computes in
+            bfloat16 too, if `dtype` says so. "auto" is the fastest one that is installed. File and
+            measurement are made once and kept in the user's cache folder. torch computes what an
+            engine cannot, with a warning that says why.
         progress: called with (tiles done, total number of tiles), first with 0 done.
         report: called with one line that describes the tiles, if there are several with a halo,
             and before work that is done once for a runtime.

@@ -101,16 +101,17 @@ def model_runner(
     if not _may_run_engines(runner):
         if runtime != "auto":
             warnings.warn(
-                f"{runtime} runs networks in float32 on the CPU only; continuing in torch",
+                f"{runtime} runs networks of float32 weights on the CPU only, in float32 or "
+                "bfloat16; continuing in torch",
                 GlocalWarning,
                 stacklevel=3,
             )
         return runner
     taken = 3 if runner.grey_as_colour else image_channels
     if runtime == "auto":
-        runtime = fastest(model, taken, size, report).runtime
+        runtime = fastest(model, taken, size, runner.dtype, report).runtime
     if runtime in ENGINES:
-        runner.engine = engine_for(model, runtime, taken, report)
+        runner.engine = engine_for(model, runtime, taken, runner.dtype, report)
     return runner
 
 
@@ -125,17 +126,23 @@ def described_runtime(model: nn.Module, image_channels: int, size: Size, **optio
     if options["runtime"] != "auto" or not installed() or not _may_run_engines(runner):
         return name
     taken = 3 if runner.grey_as_colour else image_channels
-    return f"{name}, the fastest: {fastest(model, taken, size)}"
+    return f"{name}, the fastest: {fastest(model, taken, size, runner.dtype)}"
 
 
 def _may_run_engines(runner: ModelRunner) -> bool:
-    return runner.device.type == "cpu" and runner.dtype == torch.float32
+    weights = resolve_dtype(runner.model, None)
+    return (
+        runner.device.type == "cpu"
+        and weights == torch.float32
+        and runner.dtype in (torch.float32, torch.bfloat16)
+    )
 
 
 def fastest(
     model: nn.Module,
     channels: int,
     size: Size,
+    dtype: torch.dtype = torch.float32,
     report: Callable[[str], None] | None = None,
 ) -> Fastest:
     """Compare the installed runtimes on noise; the result is kept in the user's cache folder.
@@ -145,6 +152,7 @@ def fastest(
         channels: that it takes.
         size: (height, width) of the images. Sizes between two powers of two share a result, and
             so do all larger ones than `MOST_SIDE` squared.
+        dtype: that they compute in, float32 or bfloat16.
         report: called with one line before work that takes a while.
     """
     side = 2 ** math.ceil(math.log2(max(1, math.prod(size))) / 2)
@@ -152,7 +160,7 @@ def fastest(
     side = min(max(side, LEAST_SIDE, *(passes.crop if passes else ())), MOST_SIDE)
     engines = installed()
     machine = machine_name(torch.device("cpu")), torch.get_num_threads()
-    parts = network_key(model, channels), engines, machine, side
+    parts = network_key(model, channels), engines, machine, side, str(dtype)
     known = cache_folder("runtimes") / f"{sha256(json.dumps(parts).encode()).hexdigest()}.json"
     with suppress(OSError, ValueError, TypeError):
         seconds = {str(name): float(value) for name, value in json.loads(known.read_text()).items()}
@@ -160,10 +168,12 @@ def fastest(
             return Fastest((side, side), seconds)
     if engines and report is not None:
         report(f"measuring torch, {', '.join(engines)}, once for this network and machine")
-    torch_alone = ModelRunner(model, torch.float32, torch.device("cpu"), output=0)
+    torch_alone = ModelRunner(model, dtype, torch.device("cpu"), output=0)
     runners: dict[str, ModelRunner] = {"torch": torch_alone}
     for engine_name in engines:
-        engine = engine_for(model, engine_name, channels, report)
+        if engine_name == "onnxruntime" and dtype != torch.float32:
+            continue
+        engine = engine_for(model, engine_name, channels, dtype, report)
         if engine is not None:
             runners[engine_name] = replace(torch_alone, engine=engine)
     image = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
