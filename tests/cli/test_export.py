@@ -1,12 +1,11 @@
-import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from versions import missing, needs_onnx
 
 import glocal
-
-onnx_missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if not importlib.util.find_spec(n)]
 
 
 @pytest.mark.slow
@@ -64,7 +63,7 @@ def test_unknown_formats_are_an_error(run, checkpoint: Path, tmp_path: Path) -> 
     assert "must end in .onnx or .pt2" in result.stderr
 
 
-@pytest.mark.skipif(not onnx_missing, reason="onnx is installed")
+@pytest.mark.skipif(not missing, reason="onnx is installed")
 def test_missing_packages_are_named(run, checkpoint: Path, tmp_path: Path) -> None:
     result = run("export", checkpoint, tmp_path / "net.onnx")
     assert result.exit_code == 1
@@ -73,7 +72,7 @@ def test_missing_packages_are_named(run, checkpoint: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(onnx_missing), reason=f"not installed: {', '.join(onnx_missing)}")
+@needs_onnx
 def test_a_fixed_size_in_onnx(run, checkpoint: Path, tmp_path: Path) -> None:
     result = run("export", checkpoint, tmp_path / "net.onnx", "--size", "64x80", "--opset", "20")
     assert result.exit_code == 0, result.output
@@ -82,7 +81,7 @@ def test_a_fixed_size_in_onnx(run, checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(onnx_missing), reason=f"not installed: {', '.join(onnx_missing)}")
+@needs_onnx
 def test_fast_statistics(run, checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "net.onnx"
     result = run("export", checkpoint, target, "--way=windows", "--precision=fast", "--window=64")
@@ -90,3 +89,21 @@ def test_fast_statistics(run, checkpoint: Path, tmp_path: Path) -> None:
     import onnx
 
     assert "Resize" in {node.op_type for node in onnx.load(target).graph.node}
+
+
+def test_8_bit_integers_need_photographs(run, checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", checkpoint, tmp_path / "n.onnx", "--int8")
+    assert result.exit_code == 1
+    assert "--int8 and --calibrate DIR belong together" in result.stderr
+
+
+@pytest.mark.slow
+@needs_onnx
+def test_8_bit_integers(run, checkpoint: Path, photo: Path, tmp_path: Path) -> None:
+    words = ("--way", "windows", "--no-verify", "--int8", "--calibrate", photo.parent)
+    result = run("export", checkpoint, tmp_path / "n.onnx", *words)
+    assert result.exit_code == 0, result.output
+    assert re.search(
+        r"int8 +\d+ convolutions; PSNR to the results in float32 [\d.]+ dB on 1 parts of",
+        result.stdout,
+    )

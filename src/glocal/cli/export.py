@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,8 +21,12 @@ from glocal.cli.arguments import (
 )
 from glocal.cli.reporting import console, say_facts
 from glocal.cli.ways import Stride, check_options
+from glocal.errors import ArgumentError
 from glocal.inference.ways import DEFAULT_WAY, Converting
 from glocal.texts import size_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["export"]
 
@@ -66,6 +70,24 @@ def export(
             rich_help_panel="File",
         ),
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Compute dense convolutions in 8-bit integers; needs --calibrate. Networks of 3x3 "
+            "convolutions gain most, others may not.",
+            rich_help_panel="File",
+        ),
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Photographs as the network will see them, for --int8.",
+            rich_help_panel="File",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace an existing file.", rich_help_panel="File"),
@@ -85,6 +107,9 @@ def export(
 
     check_options(way, precision=precision, window=window, stride=stride)
     check_new_file(target, overwrite)
+    if int8 != (calibrate is not None):
+        raise ArgumentError("--int8 and --calibrate DIR belong together: give both or neither")
+    photographs = None if calibrate is None else _photographs(calibrate)
     started = time.perf_counter()
     loaded = load_model(model)
     with console(stderr=True).status("Looking for global operations …"):
@@ -100,7 +125,14 @@ def export(
     if plan_of(local).takes_crops:
         check_new_file(crops_file(target), overwrite)
     with console(stderr=True).status("Exporting and comparing with the network …"):
-        exported = export_network(local, target, size=size, opset=opset, allow_global=allow_global)
+        exported = export_network(
+            local,
+            target,
+            size=size,
+            opset=opset,
+            allow_global=allow_global,
+            calibrate=photographs,
+        )
     plan = plan_of(local)
     if size:
         taken = f"{size_text(size)} only"
@@ -108,6 +140,12 @@ def export(
         taken = f"multiples of {exported.multiple} from {exported.smallest}"
     else:
         taken = f"any from {exported.smallest}"
+    bits = {}
+    if exported.int8:
+        bits["int8"] = (
+            f"{exported.int8.convolutions} convolutions; PSNR to the results in float32 "
+            f"{exported.int8.psnr:.1f} dB on {exported.int8.parts} parts of the photographs"
+        )
     kind = f"ONNX, opset {exported.opset}" if exported.opset else "torch.export (.pt2)"
     files = [file for file in (exported.path, exported.crops) if file]
     say_facts(
@@ -118,7 +156,20 @@ def export(
             "image sizes": f"{taken}, any batch",
             "checked at": ", ".join(map(size_text, exported.sizes)),
             "difference": f"at most {exported.difference:.1e} of the largest value",
+            **bits,
             "time": f"{time.perf_counter() - started:.1f} s",
             "result": ", ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in files),
         }
     )
+
+
+def _photographs(folder: Path) -> "list[Tensor]":
+    """The photographs of a folder, at most as many as calibration looks at."""
+    from glocal.exporting.int8 import MOST_PARTS
+    from glocal.images.image_files import list_images, read
+    from glocal.study.dataset import as_tensor
+
+    found = list_images(folder)
+    step = max(1.0, len(found) / MOST_PARTS)
+    some = (found[int(i * step)] for i in range(min(len(found), MOST_PARTS)))
+    return [as_tensor(read(path).pixels) for path in some]

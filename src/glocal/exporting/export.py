@@ -25,6 +25,7 @@ from glocal.errors import ArgumentError, GlocalError
 from glocal.exporting.capture import CapturedProgram, capture_program
 from glocal.exporting.check import difference, sizes_around_crop, sizes_around_window
 from glocal.exporting.files import IMAGE, Graph, load, write
+from glocal.exporting.int8 import Int8, in_int8
 from glocal.exporting.onnx import require_onnx
 from glocal.exporting.repeated_blocks import called_instead, capture_blocks
 from glocal.exporting.two_graphs import capture_two_graphs, run_both
@@ -51,6 +52,7 @@ class Exported:
         sizes: (height, width) at which the result was compared with that of the network.
         difference: largest absolute difference, relative to the network's largest value.
         operators: names of the operators in the files, sorted.
+        int8: what 8-bit integers change; None without `calibrate`.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Exported:
     sizes: tuple[Size, ...]
     difference: float
     operators: tuple[str, ...]
+    int8: Int8 | None = None
 
 
 def export(
@@ -72,6 +75,7 @@ def export(
     channels: int | None = None,
     allow_global: bool = False,
     tolerance: float | None = None,
+    calibrate: Sequence[Tensor] | None = None,
 ) -> Exported:
     """Write a converted network to an .onnx or .pt2 file for images of any size.
 
@@ -110,6 +114,9 @@ def export(
         allow_global: also write a network that is not converted, or only in part.
         tolerance: largest allowed difference, relative to the largest value; by default 1e-4, in
             half precision 2e-2.
+        calibrate: photographs (c, h, w) or (b, c, h, w) in [0, 1], as the network will see them.
+            Then the dense convolutions of an ONNX file in float32 compute in 8-bit integers, with
+            scales from parts of these photographs. Measure whether your engine gains by it.
 
     Returns:
         What was written and checked.
@@ -127,6 +134,8 @@ def export(
         raise ArgumentError(f"opset={opset} is not supported; give 18 or above")
     fixed = None if size is None else as_size(size, "size")
     plan = _plan(model, allow_global)
+    if calibrate is not None and path.suffix != ".onnx":
+        raise ArgumentError(f"{path}: 8-bit integers need an .onnx file")
     if path.suffix == ".onnx":
         require_onnx()
     elif plan is not None and plan.precision == "fast":
@@ -185,6 +194,10 @@ def export(
                     f"{worst:.2g} of the largest value at one of {_text(sizes)}; "
                     f"tolerance={tolerance:.2g} allows less"
                 )
+            int8 = None
+            if calibrate is not None:
+                files = [Path(folder, name) for name in graphs]
+                int8 = in_int8(files, run, calibrate, taken, fixed or captured, passes)
             for file in Path(folder).iterdir():
                 os.replace(file, path.parent / file.name)
     return Exported(
@@ -196,6 +209,7 @@ def export(
         sizes,
         worst,
         tuple(sorted(operators)),
+        int8,
     )
 
 

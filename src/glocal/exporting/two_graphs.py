@@ -25,7 +25,7 @@ from glocal.ops.numerics import sum_dtype
 from glocal.ops.program_map import ProgramGrid
 from glocal.ops.windows import Size
 
-__all__ = ["TwoGraphs", "capture_two_graphs", "run_both"]
+__all__ = ["TwoGraphs", "capture_two_graphs", "pass_inputs", "run_both"]
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,21 @@ def run_both(
         image: the second, whose statistics are separate arguments.
     """
 
-    def run(x: Tensor) -> list[Tensor]:
-        grid = CropGrid.on((x.shape[-2], x.shape[-1]), passes.crop, passes.stride)
-        values = crops(torch.cat([x[..., rows, columns] for rows, columns in grid.places()]))
-        starts = (torch.tensor(places, device=x.device) for places in (grid.rows, grid.columns))
-        shape = (len(grid.rows), len(grid.columns), -1)
-        return image(x, *starts, *(value.unflatten(0, shape) for value in values))
+    return lambda x: image(*pass_inputs(passes, crops, x)[1])
 
-    return run
+
+def pass_inputs(
+    passes: TwoPasses, crops: Callable[[Tensor], list[Tensor]], x: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the crops of an image (n, c, h, w), and the arguments of the second program.
+
+    Args:
+        passes: where the crops of an image are.
+        crops: the first program.
+        x: the image (b, c, h, w).
+    """
+    grid = CropGrid.on((x.shape[-2], x.shape[-1]), passes.crop, passes.stride)
+    cut = torch.cat([x[..., rows, columns] for rows, columns in grid.places()])
+    starts = (torch.tensor(places, device=x.device) for places in (grid.rows, grid.columns))
+    shape = (len(grid.rows), len(grid.columns), -1)
+    return cut, (x, *starts, *(value.unflatten(0, shape) for value in crops(cut)))
