@@ -24,6 +24,7 @@ import inference
 import networks
 import operations
 import rewriting
+import runtimes
 import scaling
 import torch
 import ways
@@ -45,6 +46,7 @@ SECTIONS = {
     "rewriting": rewriting,
     "ways": ways,
     "engines": engines,
+    "runtimes": runtimes,
 }
 DOCS = ROOT / "docs" / "benchmarks"
 

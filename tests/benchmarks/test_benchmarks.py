@@ -22,6 +22,7 @@ SECTIONS = [
     "rewriting",
     "ways",
     "engines",
+    "runtimes",
 ]
 MEAN = "operations/cpu/mean 720x1280 window 384 float32"
 
@@ -70,7 +71,7 @@ def test_every_case_is_kept_with_seconds_and_where_they_were_measured(folder):
         conditions = kept["conditions"][record["conditions"]]
         assert set(conditions) >= {"machine", "torch", "glocal", "threads", "allocator"}
         if "skipped" in record:
-            package = {"inference": "spandrel", "engines": "openvino"}[key.split("/")[0]]
+            package = {"inference": "spandrel"}.get(key.split("/")[0], "openvino")
             assert package in record["skipped"]
             continue
         assert all(len(s) == 1 and s[0] > 0 for s in record["seconds"].values()), key
@@ -85,7 +86,7 @@ def test_every_section_has_its_command_its_conditions_and_a_row_for_each_case(fo
         assert "allocator:" in text
         records = [r for key, r in cases.items() if key.startswith(f"{section}/")]
         rows = sum(len(table) - 1 for table in tables(text))
-        if section == "engines":
+        if section in ("engines", "runtimes"):
             records = [record for record in records if "seconds" in record]
         if section == "inference":
             records = [variant for r in records for variant in r.get("seconds", ())]

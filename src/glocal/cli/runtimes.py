@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glocal.cli.reporting import console
-from glocal.engines.runtimes import RUNTIMES, Runtime, check_installed
+from glocal.engines.runtimes import Runtime, check_installed
 from glocal.errors import ImageError
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ RuntimeOption = Annotated[
     Runtime,
     typer.Option(
         "--runtime",
-        metavar="|".join(RUNTIMES),
-        help="What computes the network. onnxruntime and openvino run its exported file, which is "
-        "written once, in float32 on the CPU; auto measures once which is the fastest. They need "
-        '[bold]pip install "glocal\\[openvino]"[/bold].',
+        metavar="NAME",
+        help="What computes the network: torch, onnxruntime, openvino, or auto for the fastest, "
+        "which is measured once. Engines run the exported network on the CPU, openvino in bfloat16 "
+        'too; they need [bold]pip install "glocal\\[openvino]"[/bold].',
         rich_help_panel="Running",
     ),
 ]

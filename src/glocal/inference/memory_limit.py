@@ -1,4 +1,4 @@
-"""Keep a process below a memory limit although it keeps freed memory."""
+"""Keep freed memory while a network runs, below a memory limit."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 
 import torch
 
-from glocal.inference.allocator import trim_heap
+from glocal.inference.allocator import kept_memory, trim_heap
 from glocal.inference.memory import free_memory, process_size
 
 __all__ = ["memory_limit"]
@@ -21,11 +21,12 @@ _INTERVAL_S = 0.02
 
 @contextmanager
 def memory_limit(device: torch.device, limit: int | None = None) -> Iterator[None]:
-    """Return freed memory to the system, inside the ``with``, near the memory limit.
+    """Keep freed memory inside the ``with``, but return it to the system near the limit.
 
-    A process that keeps freed memory (`glocal.inference.allocator`) keeps it in blocks that may be
-    too small for the next layer, and so grows beyond what it uses at any moment. Memory in use is
-    not touched. No effect on devices other than the CPU, nor where sizes cannot be read.
+    Memory that is kept (`glocal.inference.allocator`) saves time, but lies in blocks that may be
+    too small for the next layer, so that the process grows beyond what it uses at any moment.
+    Memory in use is not touched. No effect on devices other than the CPU, nor where sizes cannot be
+    read.
 
     Args:
         device: where the network runs.
@@ -38,7 +39,8 @@ def memory_limit(device: torch.device, limit: int | None = None) -> Iterator[Non
     watch = threading.Thread(target=_watch, args=(limit, ended), daemon=True)
     watch.start()
     try:
-        yield
+        with kept_memory():
+            yield
     finally:
         ended.set()
         watch.join()

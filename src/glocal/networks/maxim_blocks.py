@@ -45,11 +45,30 @@ def upsampler(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
 
 
 class Dense(nn.Linear):
-    """A linear layer on the channels of each pixel, (b, c, h, w) → (b, c', h, w)."""
+    """A linear layer on the channels of each pixel, (b, c, h, w) → (b, c', h, w).
+
+    `halves` and `of_halves` multiply by halves of the weight in place of splitting or joining maps,
+    which would copy them.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """Map the channels of (b, c, h, w)."""
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both halves of the channels of the result."""
+        pixels = x.permute(0, 2, 3, 1)
+        first, second = (
+            F.linear(pixels, weight, bias).permute(0, 3, 1, 2)
+            for weight, bias in zip(self.weight.chunk(2), self.bias.chunk(2), strict=True)
+        )
+        return first, second
+
+    def of_halves(self, first: Tensor, second: Tensor) -> Tensor:
+        """The result for a map of which both halves of the channels are given."""
+        of_first, of_second = self.weight.chunk(2, dim=1)
+        mapped = F.linear(first.permute(0, 2, 3, 1), of_first, self.bias)
+        return mapped.add_(F.linear(second.permute(0, 2, 3, 1), of_second)).permute(0, 3, 1, 2)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -111,10 +130,12 @@ class BlockMixing(nn.Linear):
         b, c, h, w = input.shape
         height, width = self.block_size
         rows, columns = h // height, w // width
-        split = input.view(b, c, rows, height, columns, width)
-        pixels = split.permute(0, 2, 4, 1, 3, 5).reshape(b, rows, columns, c, height * width)
-        mixed = super().forward(pixels).view(b, rows, columns, c, height, width)
-        return mixed.permute(0, 1, 4, 2, 5, 3).reshape(b, h, w, c).permute(0, 3, 1, 2)
+        split = input.view(b, c, rows, height, columns, width).permute(0, 2, 4, 3, 5, 1)
+        pixels = split.reshape(b * rows * columns, height * width, c)
+        # pixels are the rows, as in `GridMixing`
+        mixed = (self.weight @ pixels).add_(self.bias[:, None])
+        joined = mixed.view(b, rows, columns, height, width, c).permute(0, 1, 3, 2, 4, 5)
+        return joined.reshape(b, h, w, c).permute(0, 3, 1, 2)
 
 
 class GatingUnit(nn.Module):
@@ -131,9 +152,12 @@ class GatingUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate the first half of the channels of (b, 2c, h, w)."""
-        signal, gate = x.chunk(2, dim=1)
-        result: Tensor = signal * (self.Dense_0(self.intermediate_layernorm(gate)) + 1)
-        return result
+        return self.gated(*x.chunk(2, dim=1))
+
+    def gated(self, signal: Tensor, gate: Tensor) -> Tensor:
+        """Gate (b, c, h, w) by another map of this shape."""
+        mixed = self.Dense_0(self.intermediate_layernorm(gate))
+        return torch.addcmul(signal, signal, mixed)
 
 
 class _GmlpLayer(nn.Module):
@@ -145,9 +169,9 @@ class _GmlpLayer(nn.Module):
         self.in_project = Dense(channels, 2 * channels)
         self.out_project = Dense(channels, channels)
 
-    def _apply_gated(self, x: Tensor, gating: nn.Module) -> Tensor:
-        gated = gating(gelu(self.in_project(self.LayerNorm(x))))
-        result: Tensor = x + self.out_project(gated)
+    def _apply_gated(self, x: Tensor, gating: GatingUnit) -> Tensor:
+        signal, gate = self.in_project.halves(self.LayerNorm(x))
+        result: Tensor = self.out_project(gating.gated(gelu(signal), gelu(gate))).add_(x)
         return result
 
 
@@ -201,10 +225,9 @@ class SplitHeadMultiAxisGmlpLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix (b, channels, h, w); h and w are multiples of the grid's and block's."""
-        on_grid, in_blocks = gelu(self.in_project(self.LayerNorm_in(x))).chunk(2, dim=1)
-        mixed = torch.cat([self.GridGmlpLayer(on_grid), self.BlockGmlpLayer(in_blocks)], dim=1)
-        result: Tensor = x + self.out_project(mixed)
-        return result
+        on_grid, in_blocks = map(gelu, self.in_project.halves(self.LayerNorm_in(x)))
+        mixed = self.GridGmlpLayer(on_grid), self.BlockGmlpLayer(in_blocks)
+        return self.out_project.of_halves(*mixed).add_(x)
 
 
 class GetSpatialGatingWeights(nn.Module):
@@ -227,10 +250,8 @@ class GetSpatialGatingWeights(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the gate; h and w are multiples of the grid's and block's."""
-        on_grid, in_blocks = gelu(self.in_project(self.LayerNorm_in(x))).chunk(2, dim=1)
-        mixed = torch.cat([self.Dense_0(on_grid), self.Dense_1(in_blocks)], dim=1)
-        result: Tensor = self.out_project(mixed)
-        return result
+        on_grid, in_blocks = map(gelu, self.in_project.halves(self.LayerNorm_in(x)))
+        return self.out_project.of_halves(self.Dense_0(on_grid), self.Dense_1(in_blocks))
 
 
 class CrossGatingBlock(nn.Module):
@@ -276,6 +297,6 @@ class CrossGatingBlock(nn.Module):
         inner_y = gelu(self.in_project_y(self.LayerNorm_y(y)))
         gate_x = self.SplitHeadMultiAxisGating_x(inner_x)
         gate_y = self.SplitHeadMultiAxisGating_y(inner_y)
-        gated_y = y + self.out_project_y(inner_y * gate_x)
-        gated_x = x + self.out_project_x(inner_x * gate_y)
-        return gated_x + gated_y, gated_y
+        gated_y = self.out_project_y(inner_y * gate_x).add_(y)
+        gated_x = self.out_project_x(inner_x * gate_y).add_(x)
+        return gated_x.add_(gated_y), gated_y

@@ -70,8 +70,8 @@ class _RCAB(nn.Module):
         self.channel_attention = CALayer(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = F.leaky_relu(self.conv1(self.LayerNorm(x)), 0.2)
-        result: Tensor = x + self.channel_attention(self.conv2(inner))
+        inner = F.leaky_relu(self.conv1(self.LayerNorm(x)), 0.2, inplace=True)
+        result: Tensor = self.channel_attention(self.conv2(inner)) + x
         return result
 
 
