@@ -42,6 +42,11 @@ WRITING_S = 60
 """Seconds to write one file."""
 
 
+def case_name(name: str, size: Size, engine: str) -> str:
+    """Name of a case."""
+    return f"{name} {size_text(size)} {engine}"
+
+
 def cases(settings: Settings) -> list[Case]:
     """Cases: each network at each size in each engine."""
     found = []
@@ -53,7 +58,7 @@ def cases(settings: Settings) -> list[Case]:
                 expected = run + (0 if settings.quick else WRITING_S)
                 crop = 16 if settings.quick else CROP
                 measured = partial(measure, settings, name, size, crop, engine)
-                found.append(Case(f"{name} {size_text(size)} {engine}", expected, measured))
+                found.append(Case(case_name(name, size, engine), expected, measured))
     return found
 
 

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import attention
+import bits
 import engines
 import folder
 import inference
@@ -47,6 +48,7 @@ SECTIONS = {
     "ways": ways,
     "engines": engines,
     "runtimes": runtimes,
+    "bits": bits,
 }
 DOCS = ROOT / "docs" / "benchmarks"
 

@@ -40,6 +40,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def case_name(name: str, size: Size) -> str:
+    """Name of a case."""
+    return f"{name} {size_text(size)}"
+
+
 def cases(settings: Settings) -> list[Case]:
     """Cases: each network at each size."""
     found = []
@@ -49,7 +54,7 @@ def cases(settings: Settings) -> list[Case]:
             run = 1e-9 * ns * math.prod(size) * (len(OPTIONS) + 1) * (settings.repeats + 2)
             measured = partial(measure, settings, name, size)
             expected = run + (0 if settings.quick else 90)
-            found.append(Case(f"{name} {size_text(size)}", expected, measured))
+            found.append(Case(case_name(name, size), expected, measured))
     return found
 
 

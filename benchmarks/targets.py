@@ -8,9 +8,11 @@ from itertools import product
 from pathlib import Path
 
 import attention
+import engines
 import inference
 import networks
 import operations
+import runtimes
 import ways
 from case import Record
 from manners import CALLED, HOW
@@ -64,6 +66,8 @@ def difference(variant: str) -> Figure:
     return lambda record: record["difference"].get(variant, math.nan)
 
 
+ENGINE_BOUNDS = (("exact", 1.2, 1.2), ("fast", 1.08, 1.1), ("second pass", 1.0, 1.1))
+"""Variants of an exported network and their bounds of time and memory."""
 MEAN = partial(operations.case_name, "mean", (720, 1280), 384)
 NAFNET = partial(networks.case_name, "NAFNet-w32", (720, 1280))
 OFFICIAL = inference.variant_name("official", "default")
@@ -144,6 +148,33 @@ def on_cpu() -> list[Target]:
                     f"{name}-{variant}".lower().replace(" ", "-"),
                     f"{name}, statistics from crops, {variant}: time ÷ full image",
                     *("ways", "cpu", sizes, seconds(variant, "full"), bound),
+                )
+            )
+    for name, engine in product(engines.NS_A_PIXEL, engines.ENGINES):
+        exported = tuple(engines.case_name(name, size, engine) for size in reversed(engines.SIZES))
+        for variant, time_bound, memory_bound in ENGINE_BOUNDS:
+            key = f"{name}-{engine}-{variant}".lower().replace(" ", "-")
+            about = f"{name} exported to {engine}, {variant}"
+            found += [
+                Target(
+                    key,
+                    f"{about}: time ÷ global",
+                    *("engines", "cpu", exported, seconds(variant, "global"), time_bound),
+                ),
+                Target(
+                    f"{key}-memory",
+                    f"{about}: peak memory ÷ global",
+                    *("engines", "cpu", exported, memory(variant, "global"), memory_bound),
+                ),
+            ]
+    for name in engines.NS_A_PIXEL:
+        restored = tuple(runtimes.case_name(name, size) for size in reversed(runtimes.SIZES))
+        for variant, bound in (("torch", 1.3), ("OpenVINO", 1.05)):
+            found.append(
+                Target(
+                    f"{name}-restore-{variant}".lower(),
+                    f"{name}: `glocal.restore` with TLC in {variant} ÷ OpenVINO's global graph",
+                    *("runtimes", "cpu", restored, seconds(variant, runtimes.GLOBAL), bound),
                 )
             )
     return [

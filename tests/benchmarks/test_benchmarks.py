@@ -23,6 +23,7 @@ SECTIONS = [
     "ways",
     "engines",
     "runtimes",
+    "bits",
 ]
 MEAN = "operations/cpu/mean 720x1280 window 384 float32"
 
@@ -86,7 +87,7 @@ def test_every_section_has_its_command_its_conditions_and_a_row_for_each_case(fo
         assert "allocator:" in text
         records = [r for key, r in cases.items() if key.startswith(f"{section}/")]
         rows = sum(len(table) - 1 for table in tables(text))
-        if section in ("engines", "runtimes"):
+        if section in ("engines", "runtimes", "bits"):
             records = [record for record in records if "seconds" in record]
         if section == "inference":
             records = [variant for r in records for variant in r.get("seconds", ())]

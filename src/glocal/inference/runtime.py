@@ -20,6 +20,7 @@ from glocal.engines.network_files import network_key
 from glocal.engines.runtimes import ENGINES, Runtime, check_installed, installed
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.images.files import cache_folder, make_folder, write_whole
+from glocal.inference.allocator import kept_memory
 from glocal.inference.runner import ModelRunner, device_of, resolve_dtype
 from glocal.ops.windows import Size
 from glocal.provenance import machine_name
@@ -178,7 +179,7 @@ def fastest(
             runners[engine_name] = replace(torch_alone, engine=engine)
     image = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
     seconds = {}
-    with eval_mode(model, torch_alone.device), torch.inference_mode():
+    with eval_mode(model, torch_alone.device), torch.inference_mode(), kept_memory():
         for name, runner in runners.items():
             runner.restore(image)  # the first run allocates memory, or compiles for the size
             seconds[name] = _seconds(partial(runner.restore, image))
