@@ -262,6 +262,18 @@ def gating_weights(x, module, block, grid):
     return dense(np.concatenate(mixed, axis=-1), module.out_project)
 
 
+def test_a_fused_kernel_computes_the_same_as_two():
+    torch.manual_seed(0)
+    dense, x = Dense(6, 8), torch.randn(2, 6, 5, 7)
+    wanted = F.gelu(dense(x), approximate="tanh").detach()
+    for memory in (torch.contiguous_format, torch.channels_last):
+        given = x.contiguous(memory_format=memory)
+        with torch.no_grad():
+            torch.testing.assert_close(dense.gelu(given), wanted)
+            torch.testing.assert_close(torch.cat(dense.gelu_halves(given), 1), wanted)
+        assert dense.gelu(given).requires_grad
+
+
 def test_dense_and_norm_work_on_the_channels_of_each_pixel():
     x = some_map(1, 6, 3, 4)
     layer, norm = randomised(Dense(6, 5)), randomised(LayerNorm(6))

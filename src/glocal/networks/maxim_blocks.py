@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glocal.ops.programs import program_form
+
 __all__ = [
     "BlockGmlpLayer",
     "BlockMixing",
@@ -23,7 +25,6 @@ __all__ = [
     "GridMixing",
     "LayerNorm",
     "SplitHeadMultiAxisGmlpLayer",
-    "gelu",
     "pointwise",
     "upsampler",
 ]
@@ -32,6 +33,31 @@ __all__ = [
 def gelu(x: Tensor) -> Tensor:
     """GELU in the tanh approximation, as used to train the published weights."""
     return F.gelu(x, approximate="tanh")
+
+
+def _linear_gelu_of_any_kind(pixels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return gelu(F.linear(pixels, weight, bias))
+
+
+@program_form(_linear_gelu_of_any_kind)
+def _linear_gelu(pixels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """GELU of a linear layer on (..., c).
+
+    Where nobody records and no gradient is needed, oneDNN computes both in one pass on a CPU, which
+    takes half the time.
+    """
+    fused = (
+        pixels.device.type == "cpu"
+        and pixels.dtype == weight.dtype == torch.float32
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._len_torch_function_stack()
+        and torch.backends.mkldnn.is_available()
+    )
+    if not fused:
+        return _linear_gelu_of_any_kind(pixels, weight, bias)
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(pixels, weight, bias, "gelu", [], "tanh")
+    return result
 
 
 def pointwise(channels_in: int, channels_out: int) -> nn.Conv2d:
@@ -47,19 +73,23 @@ def upsampler(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
 class Dense(nn.Linear):
     """A linear layer on the channels of each pixel, (b, c, h, w) → (b, c', h, w).
 
-    `halves` and `of_halves` multiply by halves of the weight in place of splitting or joining maps,
-    which would copy them.
+    `gelu_halves` and `of_halves` multiply by halves of the weight in place of splitting or joining
+    maps, which would copy them.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Map the channels of (b, c, h, w)."""
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both halves of the channels of the result."""
+    def gelu(self, x: Tensor) -> Tensor:
+        """GELU of the result."""
+        return _linear_gelu(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
+
+    def gelu_halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """GELU of both halves of the channels of the result."""
         pixels = x.permute(0, 2, 3, 1)
         first, second = (
-            F.linear(pixels, weight, bias).permute(0, 3, 1, 2)
+            _linear_gelu(pixels, weight, bias).permute(0, 3, 1, 2)
             for weight, bias in zip(self.weight.chunk(2), self.bias.chunk(2), strict=True)
         )
         return first, second
@@ -170,8 +200,8 @@ class _GmlpLayer(nn.Module):
         self.out_project = Dense(channels, channels)
 
     def _apply_gated(self, x: Tensor, gating: GatingUnit) -> Tensor:
-        signal, gate = self.in_project.halves(self.LayerNorm(x))
-        result: Tensor = self.out_project(gating.gated(gelu(signal), gelu(gate))).add_(x)
+        signal, gate = self.in_project.gelu_halves(self.LayerNorm(x))
+        result: Tensor = self.out_project(gating.gated(signal, gate)).add_(x)
         return result
 
 
@@ -225,7 +255,7 @@ class SplitHeadMultiAxisGmlpLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix (b, channels, h, w); h and w are multiples of the grid's and block's."""
-        on_grid, in_blocks = map(gelu, self.in_project.halves(self.LayerNorm_in(x)))
+        on_grid, in_blocks = self.in_project.gelu_halves(self.LayerNorm_in(x))
         mixed = self.GridGmlpLayer(on_grid), self.BlockGmlpLayer(in_blocks)
         return self.out_project.of_halves(*mixed).add_(x)
 
@@ -250,7 +280,7 @@ class GetSpatialGatingWeights(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the gate; h and w are multiples of the grid's and block's."""
-        on_grid, in_blocks = map(gelu, self.in_project.halves(self.LayerNorm_in(x)))
+        on_grid, in_blocks = self.in_project.gelu_halves(self.LayerNorm_in(x))
         return self.out_project.of_halves(self.Dense_0(on_grid), self.Dense_1(in_blocks))
 
 
@@ -293,8 +323,8 @@ class CrossGatingBlock(nn.Module):
         if self.ConvTranspose_0 is not None:
             y = self.ConvTranspose_0(y)
         x, y = self.Conv_0(x), self.Conv_1(y)
-        inner_x = gelu(self.in_project_x(self.LayerNorm_x(x)))
-        inner_y = gelu(self.in_project_y(self.LayerNorm_y(y)))
+        inner_x = self.in_project_x.gelu(self.LayerNorm_x(x))
+        inner_y = self.in_project_y.gelu(self.LayerNorm_y(y))
         gate_x = self.SplitHeadMultiAxisGating_x(inner_x)
         gate_y = self.SplitHeadMultiAxisGating_y(inner_y)
         gated_y = self.out_project_y(inner_y * gate_x).add_(y)

@@ -17,7 +17,6 @@ from glocal.networks.maxim_blocks import (
     Dense,
     LayerNorm,
     SplitHeadMultiAxisGmlpLayer,
-    gelu,
     pointwise,
     upsampler,
 )
@@ -84,7 +83,7 @@ class _MlpBlock(nn.Module):
         self.Dense_1 = Dense(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.Dense_1(gelu(self.Dense_0(x)))
+        result: Tensor = self.Dense_1(self.Dense_0.gelu(x))
         return result
 
 
