@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 KERNELS := src/glocal/ops/kernels
 BUILT := $(KERNELS)/built/.ready
 
-.PHONY: help setup kernels wheel demo test test-slow test-long test-oldest check format benchmarks replication clean
+.PHONY: help setup kernels wheel demo test test-slow test-long test-oldest check format benchmarks benchmarks-cuda replication clean
 
 help:
 	@echo "make setup   create a virtual environment in $(VENV) (once; later runs are offline)"
@@ -21,6 +21,7 @@ help:
 	@echo "make check   formatting, lint, types, import layers"
 	@echo "make format  format the code"
 	@echo "make benchmarks  measure speed and memory, write docs/benchmarks (half an hour)"
+	@echo "make benchmarks-cuda  measure on a GPU, five minutes at a time"
 	@echo "make replication  write docs/replication.md and its figures from the stored weights"
 
 setup: $(READY)
@@ -76,6 +77,11 @@ format: $(READY)
 
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+# the rest follows in the next run, which goes on with what is missing
+benchmarks-cuda: $(READY)
+	$(BIN)/python benchmarks/run.py --device cuda --only networks operations attention inference \
+		--limit 45 --minutes 5
 
 replication: $(READY)
 	$(BIN)/python experiments/replication/report.py

@@ -13,6 +13,7 @@ requires.
 """
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -74,7 +75,7 @@ def main() -> None:
                 and (arguments.fresh or not store.is_finished(name, device, case.name, now))
             ]
     try:
-        measure(cases, store)
+        measure(cases, store, arguments.minutes)
     finally:  # the report holds everything measured so far
         arguments.out.mkdir(parents=True, exist_ok=True)
         write_whole(arguments.out / "README.md", report(store, SECTIONS), GlocalError)
@@ -93,6 +94,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--limit", type=float, default=150, help="time limit of a case in seconds")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin no case after so many minutes"
+    )
     parser.add_argument("--fresh", action="store_true", help="repeat measurements that exist")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once, as a smoke test")
     parser.add_argument("--out", type=Path, help="folder of the report (default: docs/benchmarks)")
@@ -105,12 +109,17 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def measure(cases: list[tuple[str, Settings, dict[str, str], Case]], store: Store) -> None:
-    """Measure cases one by one and store each at once."""
+def measure(
+    cases: list[tuple[str, Settings, dict[str, str], Case]], store: Store, minutes: float
+) -> None:
+    """Measure cases one by one and store each at once; begin none after so many minutes."""
     started, done_s = time.monotonic(), 0.0
     total_s = sum(case.expected_s for *_, case in cases)
     for number, (section, settings, now, case) in enumerate(cases, 1):
         elapsed = time.monotonic() - started
+        if elapsed > 60 * minutes:
+            print(f"stopped before case {number} of {len(cases)}: --minutes", file=sys.stderr)
+            return
         # Estimates come from another machine; the pace so far corrects them.
         pace = elapsed / done_s if done_s > 0.05 * total_s else 1.0
         left = pace * (total_s - done_s) / 60

@@ -156,3 +156,10 @@ def test_examples_in_docstrings_hold():
     file = ROOT / "benchmarks" / "tables.py"
     run = subprocess.run([sys.executable, "-m", "doctest", file], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
+
+
+def test_a_run_stops_after_its_minutes(tmp_path):
+    run = benchmarks("--quick", "--device", "cpu", "--minutes", 0, "--out", tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "stopped before case 1 of " in run.stderr
+    assert (tmp_path / "README.md").exists()
