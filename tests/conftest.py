@@ -58,6 +58,12 @@ def spandrel() -> Iterator[ModuleType]:
 
 
 @pytest.fixture
+def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions count as proven, in tests of other things: a proof takes a second or more."""
+    monkeypatch.setattr("glocal.conversion.localize.prove", lambda converted: None)
+
+
+@pytest.fixture
 def memory_is_measured() -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("peak memory of a CPU is measured on Linux only")

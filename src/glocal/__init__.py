@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from glocal.conversion.sources import Source, Statistics
     from glocal.data.datasets import Pair, pairs
     from glocal.exporting.export import Exported, export
+    from glocal.exporting.int8 import Int8
     from glocal.inference.options import Tiles
     from glocal.inference.restore import restore
     from glocal.inference.settings import Settings
@@ -90,6 +91,7 @@ __all__ = [
     "GlocalWarning",
     "Group",
     "ImageError",
+    "Int8",
     "Interval",
     "LoadedNetwork",
     "Local",
@@ -143,6 +145,7 @@ _HOMES = {
     "Exported": "exporting.export",
     "Failure": "study.evaluation.records",
     "Group": "study.tuning.groups",
+    "Int8": "exporting.int8",
     "Interval": "study.intervals",
     "LoadedNetwork": "networks",
     "Local": "conversion.rules",

@@ -78,6 +78,7 @@ def test_every_case_is_kept_with_seconds_and_where_they_were_measured(folder):
         assert all(len(s) == 1 and s[0] > 0 for s in record["seconds"].values()), key
 
 
+@pytest.mark.slow
 def test_every_section_has_its_command_its_conditions_and_a_row_for_each_case(folder):
     report, cases = (folder / "README.md").read_text(), results(folder)["cases"]
     for section in SECTIONS:
@@ -94,6 +95,7 @@ def test_every_section_has_its_command_its_conditions_and_a_row_for_each_case(fo
         assert rows == len(records), section
 
 
+@pytest.mark.slow
 def test_ratios_are_those_of_the_seconds(folder):
     report, cases = (folder / "README.md").read_text(), results(folder)["cases"]
     for section, title, top, bottom in (
@@ -111,6 +113,7 @@ def test_ratios_are_those_of_the_seconds(folder):
         assert printed == pytest.approx([s[top][0] / s[bottom][0] for s in seconds], rel=0.06)
 
 
+@pytest.mark.slow
 def test_what_is_compared_computes_the_same(folder):
     cases = results(folder)["cases"]
     for key, record in cases.items():
@@ -124,6 +127,7 @@ def test_what_is_compared_computes_the_same(folder):
                 assert largest < (0.1 if "bfloat16" in variant else 1e-4), variant
 
 
+@pytest.mark.slow
 def test_a_second_run_measures_nothing_and_targets_are_judged_by_what_is_kept(folder):
     report, kept = (folder / "README.md").read_text(), results(folder)
     (head, *rows), *_ = tables(part(report, "targets"))

@@ -14,6 +14,8 @@ from glocal.study.shift.folder import FILES
 from glocal.study.shift.measure import analyze
 from glocal.study.shift.seams import seam_ratio, tile_borders
 
+pytestmark = pytest.mark.usefixtures("unproven")
+
 
 @pytest.fixture
 def data(photo: Path, tmp_path: Path) -> Path:

@@ -11,6 +11,8 @@ from rich.console import Console
 
 from glocal.cli.evaluate import printed
 
+pytestmark = pytest.mark.usefixtures("unproven")
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation.txt"
 METHODS = ("degraded", "full image", "crop-and-stitch 64/8 linear", "TLC 48", "crops 64")
 

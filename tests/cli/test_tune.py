@@ -18,6 +18,8 @@ from glocal.inference.settings import Settings
 from glocal.study.options import ScoreOptions
 from glocal.study.tuning.search import tune
 
+pytestmark = pytest.mark.usefixtures("unproven")
+
 MODULE = """
 import torch
 from torch import nn

@@ -22,6 +22,8 @@ from glocal.study.evaluation.pictures import Pictures
 from glocal.study.evaluation.records import DEGRADED
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
 
+pytestmark = pytest.mark.usefixtures("unproven")
+
 TRAIN = 32
 NAMES = ("full image", "crop-and-stitch 32/4 linear", "TLC 48", "crops 32")
 

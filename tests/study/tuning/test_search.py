@@ -14,6 +14,8 @@ from glocal.study.evaluation.methods import method_of
 from glocal.study.options import ConversionOptions, ScoreOptions
 from glocal.study.tuning.search import tune
 
+pytestmark = pytest.mark.usefixtures("unproven")
+
 
 @pytest.fixture
 def dataset(tmp_path):
