@@ -129,7 +129,7 @@ def run_onnx(path: Path, threads: int | None = None) -> Callable[..., list[Tenso
     _, onnxruntime = require_onnx()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    # It plans one block for the second run beside the memory of the first: 3.9 instead of 2.1 GB for
+    # A plan takes a second block beside the memory of the first run: 3.9 instead of 2.1 GB for
     # NAFNet-w32 at 720p, and no faster.
     options.enable_mem_pattern = False
     providers = ["CPUExecutionProvider"]
