@@ -4,7 +4,7 @@
 TLC with windows of 384 pixels. *second pass*: the graph that takes statistics from crops of 256.
 Every file takes any size; the engine gets the size when it loads the file, and computes in float32.
 Each variant has its own process, which takes turns with the others; peak memory is that of loading
-the file and of two runs.
+the file and of the first run.
 """
 
 import atexit
@@ -128,11 +128,9 @@ def files(name: str, variant: str, crop: int) -> Path:
 
 
 def peak_mib(path: str, engine: str, size: Size, crop: int, threads: int) -> float | None:
-    """Peak memory of loading a file and of two runs; in its own process."""
+    """Peak memory of loading a file and of the first run; in its own process."""
     with peak_memory() as peak:
-        run = running(path, engine, size, crop, threads)
-        run()
-        run()
+        running(path, engine, size, crop, threads)()
     return None if peak.mib is None else round(peak.mib, 1)
 
 

@@ -1,5 +1,5 @@
 """Write converted networks to ONNX and .pt2 files that are checked.
 
-Imports `inference`, `conversion` and the rooms below them. Only the module `onnx` imports the
+Imports `conversion` and the rooms below it. Only the modules `onnx` and `onnx_*` import the
 packages onnx, onnxscript and onnxruntime.
 """
