@@ -38,7 +38,7 @@ def test_a_photograph_is_restored_by_an_engine(
         pattern = {
             "torch": r"",
             "onnxruntime": r"runtime +onnxruntime [\d.]+",
-            "auto": r"runtime +\w+( [\d.]+)?, the fastest: torch [\d.]+ s, .* for 128x128",
+            "auto": r"runtime +\w+( [\d.]+)?, the fastest: torch [\d.]+ s, .* expected for 70x90",
         }
         assert re.fullmatch(pattern[runtime], line), line
 

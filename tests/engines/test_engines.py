@@ -393,18 +393,33 @@ def test_the_fastest_is_measured_once(windows, monkeypatch):
     from glocal.inference import runtime
 
     said, measured = [], []
-    seconds = iter([3.0, 1.0, 2.0])
-    monkeypatch.setattr(runtime, "_seconds", lambda run: measured.append(run()) or next(seconds))
+    seconds = iter([9.0, 3.0, 5.0, 1.0, 2.5, 2.0])  # of the first and of later runs
+    monkeypatch.setattr(
+        runtime, "_seconds", lambda run, most: measured.append(run()) or next(seconds)
+    )
     monkeypatch.setattr(runtime, "installed", lambda: {"onnxruntime": "1", "openvino": "2"})
     monkeypatch.setattr(
         runtime, "engine_for", lambda model, name, *_: engine_for(model, "onnxruntime", 3)
     )
     found = runtime.fastest(windows, 3, (100, 100), report=said.append)
-    assert found.runtime == "onnxruntime"
-    assert str(found) == "torch 3.00 s, onnxruntime 1.00 s, openvino 2.00 s for 128x128"
+    # less than the measured 128x128, so that compilation counts for more than runs
+    assert found.size == (100, 100)
+    assert found.runtime == "openvino"
+    share = 100**2 / 128**2
+    assert found.seconds["torch"] == pytest.approx(3 * share)
+    assert found.seconds["onnxruntime"] == pytest.approx(4 + share)
+    assert found.seconds["openvino"] == pytest.approx(0.5 + 2 * share)
+    assert "onnxruntime 4.61 s, openvino 1.72 s expected for 100x100" in str(found)
     assert said[0] == "measuring torch, onnxruntime, openvino, once for this network and machine"
-    assert runtime.fastest(windows, 3, (128, 120)) == found
-    assert len(measured) == 3
+    assert runtime.fastest(windows, 3, (100, 100)) == found
+    assert len(measured) == 6
+
+
+def test_large_images_are_worth_a_compilation():
+    from glocal.inference.runtime import Fastest
+
+    assert Fastest((9, 9), {"torch": 1.0, "openvino": 1.5}).runtime == "torch"
+    assert Fastest((9, 9), {"torch": 9.0, "openvino": 8.5}).runtime == "openvino"
 
 
 def test_auto_is_torch_without_engines(windows, monkeypatch):

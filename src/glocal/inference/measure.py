@@ -248,9 +248,11 @@ def _need_of_part(runner: ModelRunner, image: TiledImage, memory: float) -> Memo
     known = _NEEDS.setdefault(runner.model, {})
     kind = runner.device, runner.dtype, runner.runtime, side
     if kind not in known:
+        # OpenVINO needs less memory than torch, and seconds to compile for the size of the part
+        probed = replace(runner, engine=None) if runner.runtime == "openvino" else runner
         try:
             with peak_memory(runner.device) as peak:
-                image.convert(runner.restore(part)[0])
+                image.convert(probed.restore(part)[0])
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
