@@ -6,7 +6,6 @@ photograph, and its PSNR to the sharp one shows the loss. The other networks hav
 an image of noise, so only their time counts.
 """
 
-import importlib.util
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -16,8 +15,8 @@ from statistics import median
 
 import numpy as np
 import torch
-from case import Case, NotMeasuredError, Record, Settings, Size
-from engines import CROP, NS_A_PIXEL, folder
+from case import Case, Record, Settings, Size
+from engines import CROP, NS_A_PIXEL, check_packages, folder
 from fresh import fresh_process
 from models import network
 from tables import table, times
@@ -56,11 +55,7 @@ def cases(settings: Settings) -> list[Case]:
 
 def measure(settings: Settings, name: str, earlier: Mapping[str, Record]) -> Record:
     """Measure the times in turn, and the PSNR of each variant."""
-    if settings.device != "cpu":
-        raise NotMeasuredError("engines are measured on the CPU only")
-    for package in ("onnxruntime", "onnxscript", "openvino"):
-        if importlib.util.find_spec(package) is None:
-            raise NotMeasuredError(f"{package} is not installed")
+    check_packages(settings, "onnxruntime", "onnxscript", "openvino")
     seconds: dict[str, list[float]] = {}
     quality: dict[str, float] = {}
     with ExitStack() as stack:

@@ -71,11 +71,7 @@ def measure(
     earlier: Mapping[str, Record],
 ) -> Record:
     """Measure peak memory of each variant, then the times in turn."""
-    if settings.device != "cpu":
-        raise NotMeasuredError("exported files are measured on the CPU only")
-    for package in (engine, "onnxscript"):
-        if importlib.util.find_spec(package) is None:
-            raise NotMeasuredError(f"{package} is not installed")
+    check_packages(settings, engine, "onnxscript")
     variants = settings.pick(VARIANTS, VARIANTS[::2])
     seconds: dict[str, list[float]] = {variant: [] for variant in variants}
     peaks: dict[str, list[float | None]] = {}
@@ -94,6 +90,19 @@ def measure(
                 seconds[variant].append(call(seconds_to_run, *runs[variant]))
     about = {"network": name, "image": size_text(size), "engine": engine}
     return {"about": about, "seconds": seconds, "peak_mib": peaks}
+
+
+def check_packages(settings: Settings, *packages: str) -> None:
+    """Check that exported files can be measured.
+
+    Raises:
+        NotMeasuredError: the device is not the CPU, or a package is missing.
+    """
+    if settings.device != "cpu":
+        raise NotMeasuredError("exported files are measured on the CPU only")
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise NotMeasuredError(f"{package} is not installed")
 
 
 @cache

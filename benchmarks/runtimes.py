@@ -6,7 +6,6 @@ freed memory as the command line does; torch runs under the default allocator to
 and opened, and OpenVINO compiles for the size, before the first time that counts.
 """
 
-import importlib.util
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -16,8 +15,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from case import Case, NotMeasuredError, Record, Settings, Size
-from engines import CROP, NS_A_PIXEL, files, folder, running
+from case import Case, Record, Settings, Size
+from engines import CROP, NS_A_PIXEL, check_packages, files, folder, running
 from fresh import fresh_process
 from models import network
 from tables import table, times
@@ -60,11 +59,7 @@ def cases(settings: Settings) -> list[Case]:
 
 def measure(settings: Settings, name: str, size: Size, earlier: Mapping[str, Record]) -> Record:
     """Measure the times in turn."""
-    if settings.device != "cpu":
-        raise NotMeasuredError("engines are measured on the CPU only")
-    for package in ("onnxruntime", "onnxscript", "openvino"):
-        if importlib.util.find_spec(package) is None:
-            raise NotMeasuredError(f"{package} is not installed")
+    check_packages(settings, "onnxruntime", "onnxscript", "openvino")
     crop = 16 if settings.quick else CROP
     options = dict(settings.pick(list(OPTIONS.items()), list(OPTIONS.items())[::3]))
     os.environ["XDG_CACHE_HOME"] = str(folder())

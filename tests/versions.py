@@ -1,4 +1,4 @@
-"""What the oldest supported torch cannot do, and which packages are missing."""
+"""Skips for the oldest supported torch and for packages that are not installed."""
 
 import importlib.util
 

@@ -165,11 +165,10 @@ def export(
 
 def _photographs(folder: Path) -> "list[Tensor]":
     """The photographs of a folder, at most as many as calibration looks at."""
+    from glocal.data.pairing import evenly_spaced
     from glocal.exporting.int8 import MOST_PARTS
     from glocal.images.image_files import list_images, read
     from glocal.study.dataset import as_tensor
 
-    found = list_images(folder)
-    step = max(1.0, len(found) / MOST_PARTS)
-    some = (found[int(i * step)] for i in range(min(len(found), MOST_PARTS)))
+    some = evenly_spaced(list_images(folder), MOST_PARTS)
     return [as_tensor(read(path).pixels) for path in some]

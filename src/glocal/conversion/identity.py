@@ -50,7 +50,7 @@ def _class_text(cls: type) -> str:
 
 
 def _code_parts(code: CodeType) -> Iterator[Any]:
-    """What a code computes, without its file and lines."""
+    """Instructions, names and constants of a code object, without file and line numbers."""
     yield code.co_code.hex()
     yield (code.co_names, code.co_varnames, code.co_freevars)
     for constant in code.co_consts:

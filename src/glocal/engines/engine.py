@@ -92,12 +92,12 @@ class Engine:
         found = self._image(*inputs)
         return found[0] if len(found) == 1 else found
 
-    def record(self, x: Tensor) -> None:
-        """Run the first pass on crops (n, c, h, w), one after the other."""
+    def on_crops(self, x: Tensor) -> list[tuple[Size, tuple[Tensor, ...]]]:
+        """Size of the map and results of each operation on crops (n, c, h, w), for `record`."""
         assert self._crops is not None
         runs = [self._crops(crop) for crop in x.split(1)]
         joined = iter([torch.cat(each) for each in zip(*runs, strict=True)])
-        crops.record([(size, tuple(next(joined) for _ in range(n))) for size, n in self._maps])
+        return [(size, tuple(next(joined) for _ in range(n))) for size, n in self._maps]
 
     def difference(self, model: nn.Module, channels: int) -> float:
         """Compare with the network; return the largest difference ÷ the largest value."""
@@ -119,7 +119,7 @@ class Engine:
         grid = crops.CropGrid((0,), (0,), passes.crop)
         crop = image(passes.crop)
         theirs = crops.gather(grid, 1, lambda places: model(crop))
-        ours = crops.gather(grid, 1, lambda places: self.record(crop))
+        ours = crops.gather(grid, 1, lambda places: crops.record(self.on_crops(crop)))
         apart = [
             float((b - a).abs().max() / a.abs().max().clamp_min(1e-30))
             for first, second in zip(theirs.records, ours.records, strict=True)

@@ -10,7 +10,7 @@ __all__ = ["ENGINES", "RUNTIMES", "EngineName", "Runtime", "check_installed", "i
 
 EngineName: TypeAlias = Literal["onnxruntime", "openvino"]
 Runtime: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino"]
-"""What computes a network; "auto" is the fastest one that is installed."""
+"""The library that runs a network; "auto" is the fastest one installed."""
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
@@ -19,7 +19,7 @@ _PACKAGES = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino"),
 }
-"""What each engine needs. A file is written by onnxscript and checked in onnxruntime."""
+"""Packages that each engine needs: onnxscript writes a file, and onnxruntime checks it."""
 
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 

@@ -52,7 +52,7 @@ class Exported:
         sizes: (height, width) at which the result was compared with that of the network.
         difference: largest absolute difference, relative to the network's largest value.
         operators: names of the operators in the files, sorted.
-        int8: what 8-bit integers change; None without `calibrate`.
+        int8: effect of 8-bit integers; None without `calibrate`.
     """
 
     path: Path

@@ -27,7 +27,7 @@ _SIDE = 256
 
 @dataclass(frozen=True)
 class Int8:
-    """What 8-bit integers change.
+    """Effect of 8-bit integers on an exported network.
 
     Attributes:
         convolutions: that compute in 8 bits.

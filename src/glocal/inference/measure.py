@@ -108,7 +108,7 @@ def measure(
         if not is_out_of_memory(error):
             raise
         runs = []
-    # torch says nothing about the memory of an engine
+    # these runs are torch's; `_need_of_part` measures an engine
     needs = [run.need for run in runs if run.need is not None and runner.engine is None]
     need = max(needs, key=lambda need: need.per_pixel, default=None)
     if need is None and memory is not None:
@@ -248,7 +248,7 @@ def _need_of_part(runner: ModelRunner, image: TiledImage, memory: float) -> Memo
     known = _NEEDS.setdefault(runner.model, {})
     kind = runner.device, runner.dtype, runner.runtime, side
     if kind not in known:
-        # OpenVINO needs less memory than torch, and seconds to compile for the size of the part
+        # torch stands for OpenVINO, which needs less memory but seconds to compile for this size
         probed = replace(runner, engine=None) if runner.runtime == "openvino" else runner
         try:
             with peak_memory(runner.device) as peak:

@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ __all__ = [
 
 _MULTIPLES = (1, 8, 16, 32, 64)
 """Multiples that refused sizes are padded to, in turn."""
+
+T = TypeVar("T")
 
 _MEMORY_WORDS = (
     "can't allocate memory",
@@ -73,7 +75,7 @@ class ModelRunner:
 
     @property
     def runtime(self) -> str:
-        """What computes the network."""
+        """Name of the library that runs the network."""
         return "torch" if self.engine is None else self.engine.name
 
     def restore(self, image: Tensor) -> tuple[Tensor, int]:
@@ -114,15 +116,11 @@ class ModelRunner:
 
         def run(places: list[tuple[slice, slice]]) -> None:
             parts = torch.cat([read(*place) for place in places])
-            if runner.engine is not None:
-                try:
-                    runner.engine.record(runner.input_of(parts))
-                    return
-                except Exception as error:
-                    if is_out_of_memory(error):
-                        raise
-                    runner._leave(runner.engine, error)
-            runner.restore(parts)
+            results = runner._in_engine(lambda engine: engine.on_crops(runner.input_of(parts)))
+            if results is None:
+                runner.restore(parts)
+            else:
+                crops.record(results)
 
         return crops.gather(grid, max(1, int(at_once)), run)
 
@@ -207,7 +205,7 @@ class ModelRunner:
 
     def _forward(self, x: Tensor, memory_format: torch.memory_format) -> Any:
         if self.engine is not None and self.engine.takes(x):
-            found = self._by_engine(self.engine, x)
+            found = self._in_engine(lambda engine: engine(x.float()))
             if found is not None:
                 return found
         own = _dtype_of(self.model)
@@ -218,23 +216,22 @@ class ModelRunner:
         with torch.autocast(self.device.type, self.dtype):
             return self.model(x)
 
-    def _by_engine(self, engine: Engine, x: Tensor) -> Any:
-        """The result of an engine, or None: an engine that fails is not asked again."""
+    def _in_engine(self, compute: Callable[[Engine], T | None]) -> T | None:
+        """What an engine computes; None without one, and after a failure, which removes it."""
+        if self.engine is None:
+            return None
         try:
-            return engine(x.float())
+            return compute(self.engine)
         except Exception as error:  # an engine may raise any exception
             if is_out_of_memory(error):
                 raise
-            self._leave(engine, error)
+            name, self.engine = self.engine.name, None
+            warnings.warn(
+                f"{name} failed ({one_line(error)}); continuing in torch",
+                GlocalWarning,
+                stacklevel=2,
+            )
             return None
-
-    def _leave(self, engine: Engine, error: Exception) -> None:
-        warnings.warn(
-            f"{engine.name} failed ({one_line(error)}); continuing in torch",
-            GlocalWarning,
-            stacklevel=2,
-        )
-        self.engine = None
 
     def _choose(self, result: Any) -> Tensor:
         """The chosen output, checked to be a tensor."""

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glocal.conversion.identity import network_sha256
 from glocal.conversion.localize import plan_of
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import GlocalError
@@ -28,7 +29,7 @@ from glocal.inference.restore import restore
 from glocal.inference.runner import device_of
 from glocal.inference.settings import Settings
 from glocal.ops.windows import Size, covers
-from glocal.provenance import versions, weights_sha256
+from glocal.provenance import versions
 from glocal.scanning.example import scan_network
 from glocal.scanning.modules import ancestors
 from glocal.scanning.plan import Plan
@@ -191,7 +192,7 @@ def _centre(x: Tensor, train: Size) -> Tensor:
 
 def _key(model: nn.Module, settings: Settings, run: RunOptions, x: Tensor) -> str:
     options = {**asdict(settings), "model": None, "dtype": str(run.dtype)}
-    parts = weights_sha256(model), str(model), options, tuple(x.shape), versions()["glocal"]
+    parts = network_sha256(model), options, tuple(x.shape), versions()["glocal"]
     return sha256(json.dumps(parts).encode()).hexdigest()
 
 
