@@ -326,8 +326,9 @@ def test_a_private_copy_keeps_the_mode_and_owns_what_its_functions_write():
 
 
 def test_sizes_near_a_size():
-    assert near_multiples((97, 33), up=True)[:3] == [(97, 33), (98, 34), (100, 36)]
-    assert near_multiples((5, 9), up=False) == [(5, 9), (4, 8)]
+    assert near_multiples((97, 33), (64, 64), up=True)[:3] == [(97, 33), (98, 34), (100, 36)]
+    assert near_multiples((5, 9), (64, 64), up=False) == [(5, 9), (4, 8)]
+    assert near_multiples((200, 130), (63, 126), up=False)[-1] == (189, 126)
 
 
 class Bins(nn.Module):

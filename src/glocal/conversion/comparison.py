@@ -65,16 +65,21 @@ class Comparison(Pair):
 
     def _equal_sizes(self) -> Iterator[tuple[list[Size], tuple[int, ...], Mode]]:
         """Yield alternative sizes and batches, and the mode, of each comparison."""
-        (th, tw), (wh, ww) = self.converted.train_size, self.converted.window
+        train, (wh, ww) = self.converted.train_size, self.converted.window
+        th, tw = train
         most = (min(wh, max(th, FULL_SIDE)), min(ww, max(tw, FULL_SIDE)))
         if most[0] > th or most[1] > tw:
-            bigger = near_multiples(most, up=False)
+            bigger = near_multiples(most, train, up=False)
             yield [s for s in bigger if s[0] > th or s[1] > tw], (1,), "inference"
         th, tw = min(th, wh), min(tw, ww)
-        yield [*near_multiples((th, tw), up=False), self.converted.scan.size], (1,), "no_grad"
+        yield (
+            [*near_multiples((th, tw), train, up=False), self.converted.scan.size],
+            (1,),
+            "no_grad",
+        )
         smaller = (max(1, 5 * th // 8 - 1 | 1), max(1, tw // 2 - 1 | 1))
         small = smaller[0] * smaller[1] <= SMALL
-        yield near_multiples(smaller, up=False), (2, 1), "grad" if small else "inference"
+        yield near_multiples(smaller, train, up=False), (2, 1), "grad" if small else "inference"
 
     def _is_covered(self, size: Size) -> bool:
         made = self.converted
@@ -182,7 +187,7 @@ class Comparison(Pair):
         wanted = (max(th, wh) + 1 | 1, max(tw, ww) + 12 | 1)
         if wanted[0] * wanted[1] > limit:
             wanted = (th * 3 // 4 | 1, min(tw * 5 // 4, limit // th) | 1)
-        for size in near_multiples(wanted, up=True):
+        for size in near_multiples(wanted, made.train_size, up=True):
             args = self.local.arguments(size)
             try:
                 got = self.local.results(args)

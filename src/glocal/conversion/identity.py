@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from glocal.conversion.inside import converted_inside, own_plan
 from glocal.conversion.rewrite import Rewritten
 from glocal.provenance import weights_sha256
-from glocal.scanning.plan import Plan
 
 __all__ = ["network_sha256"]
 
@@ -26,12 +26,13 @@ def network_sha256(model: nn.Module) -> str:
     >>> network_sha256(nn.ReLU()) == network_sha256(nn.SiLU())
     False
     """
-    plan = getattr(model, "glocal_plan", None)
+    found = converted_inside(model)
+    plan = None if found is None else own_plan(found[1])
     classes = dict.fromkeys(cls for m in model.modules() for cls in type(m).__mro__)
     parts = (
         weights_sha256(model),
         str(model),
-        plan.to_json() if isinstance(plan, Plan) else "",
+        "" if plan is None else plan.to_json(),
         # a rewritten block prints like the original, but its program depends on the window overlap
         [str(p) for m in model.modules() if isinstance(m, Rewritten) for p in m.programs],
         [_class_text(cls) for cls in classes if cls.__module__.partition(".")[0] not in _LIBRARIES],

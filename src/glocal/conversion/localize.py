@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from glocal.conversion.converter import Conversion
+from glocal.conversion.inside import PLAN, converted_inside, converted_network, own_plan
 from glocal.conversion.proof import Converted, prove
 from glocal.conversion.proof_of_crops import refuted, take_crops
 from glocal.conversion.rules import DEFAULT_RULES, Rule
@@ -29,8 +30,6 @@ from glocal.scanning.plan import Plan, Row
 from glocal.scanning.sandbox import keep_random_state
 
 __all__ = ["localize", "plan_of", "scan"]
-
-_PLAN = "glocal_plan"
 
 
 def localize(
@@ -113,8 +112,13 @@ def localize(
     Source: Chu et al., Improving Image Restoration by Revisiting Global Information
     Aggregation, ECCV 2022 (arXiv 2112.04491).
     """
-    if hasattr(model, _PLAN):
-        raise ArgumentError("the model is converted already; convert the original instead")
+    known = converted_inside(model)
+    if known is not None:
+        part = f" (its part '{known[0]}')" if known[0] else ""
+        raise ArgumentError(
+            f"the model is converted already{part}; convert the original instead, which is "
+            "unchanged"
+        )
     _refuse_lazy(model)
     train = resolve_train_size(model, train_size)
     sources = Sources.of(statistics)
@@ -155,7 +159,7 @@ def localize(
     if on_crops:
         take_crops(root, on_crops)
         run_twice(root, train, stride)
-    setattr(root, _PLAN, Plan(train, pixels, rows, precision, unproven, stride))
+    setattr(root, PLAN, Plan(train, pixels, rows, precision, unproven, stride, found.period))
     return root
 
 
@@ -323,12 +327,21 @@ def scan(
 
 
 def plan_of(converted: nn.Module) -> Plan:
-    """Return the plan of a converted network.
+    """Return the plan of a converted network, or of the one that a model wraps.
+
+    >>> plan_of(nn.DataParallel(localize(nn.InstanceNorm2d(3), 64))).window
+    (96, 96)
 
     Raises:
-        ArgumentError: `localize` did not make the network.
+        ArgumentError: `localize` did not make the network, or the model adds global operations.
     """
-    plan = getattr(converted, _PLAN, None)
-    if not isinstance(plan, Plan):
-        raise ArgumentError("the network carries no plan; pass a network that localize returned")
+    network = converted_network(converted)
+    plan = None if network is None else own_plan(network)
+    if plan is None:
+        raise ArgumentError(
+            "the network carries no plan; pass a network that localize returned"
+            if converted_inside(converted) is None
+            else "the model wraps a converted network, but has further global operations, or more "
+            "than one converted network; pass the converted network alone"
+        )
     return plan

@@ -23,7 +23,7 @@ from glocal.texts import size_text
 __all__ = ["Converted", "Miss", "prove"]
 
 STRIP_PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 47, 53, 61, 71, 83, 97, 113, 127, 149, 173)
-"""A strip is 32 or 64 times one of these long: few numbers of channels look like it."""
+"""A strip is one of these times 32, 64 or the training size long: few numbers of channels are."""
 
 
 def prove(converted: Converted) -> Miss | None:
@@ -95,7 +95,7 @@ def _on_strip(
     local, converted = pair.local, pair.converted
     limit = max(1 << 16, 2 * converted.train_size[0] * converted.train_size[1])
     other = converted.scan.size[-3 - wanted.axis]
-    for unit in (32, 64):
+    for unit in dict.fromkeys((32, 64, converted.train_size[wanted.axis])):
         length = next((p * unit for p in STRIP_PRIMES if p * unit >= wanted.length), None)
         for side in sorted({16, 32, 64, 128, other}):
             if length is None or side * length > limit:

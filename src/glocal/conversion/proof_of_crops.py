@@ -68,7 +68,7 @@ class _Proof:
     @classmethod
     def of(cls, pair: Pair) -> "_Proof":
         made = pair.converted
-        for size in near_multiples(made.train_size, up=False):
+        for size in near_multiples(made.train_size, made.train_size, up=False):
             args = pair.local.arguments(size)
             try:
                 return cls(pair.local, args, size, pair.original.results(args))

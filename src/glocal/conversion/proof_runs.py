@@ -204,15 +204,15 @@ def image_like(shape: Sequence[int], seed: int = 0) -> Tensor:
     return (0.85 * smooth + 0.15 * noise).reshape(tuple(shape))
 
 
-def near_multiples(size: Size, *, up: bool) -> list[Size]:
-    """A size, and the nearest ones that are multiples of 2, 4, ... 64 pixels.
+def near_multiples(size: Size, train_size: Size, *, up: bool) -> list[Size]:
+    """A size, and the nearest multiples of 2, 4, ... 64 pixels and of the training size.
 
-    >>> near_multiples((97, 35), up=False)
-    [(97, 35), (96, 34), (96, 32)]
+    >>> near_multiples((97, 35), (30, 30), up=False)
+    [(97, 35), (96, 34), (96, 32), (90, 30)]
     """
     found = []
-    for n in (1, 2, 4, 8, 16, 32, 64):
-        h, w = ((side + (n - 1 if up else 0)) // n * n for side in size)
+    for units in [*((n, n) for n in (1, 2, 4, 8, 16, 32, 64)), train_size]:
+        h, w = ((side + (n - 1 if up else 0)) // n * n for side, n in zip(size, units, strict=True))
         if h and w:
             found.append((h, w))
     return list(dict.fromkeys(found))

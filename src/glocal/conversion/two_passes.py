@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from glocal.conversion.inside import converted_inside
 from glocal.errors import GlocalError
 from glocal.ops.crops import (
     CropGrid,
@@ -42,8 +43,9 @@ def run_twice(model: nn.Module, crop: Size, stride: float) -> None:
 
 
 def two_passes_of(model: nn.Module) -> "TwoPasses | None":
-    """How a network takes statistics from crops; None if it takes them from windows."""
-    forward = vars(model).get("forward")
+    """How a network, or the one it wraps, takes statistics from crops; None for windows."""
+    found = converted_inside(model)
+    forward = vars(model if found is None else found[1]).get("forward")
     return forward if isinstance(forward, TwoPasses) else None
 
 

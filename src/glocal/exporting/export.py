@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glocal.conversion.inside import unwrapped
 from glocal.conversion.localize import plan_of
 from glocal.conversion.two_passes import TwoPasses, two_passes_of
 from glocal.errors import ArgumentError, GlocalError
@@ -133,6 +134,7 @@ def export(
     if opset < 18:
         raise ArgumentError(f"opset={opset} is not supported; give 18 or above")
     fixed = None if size is None else as_size(size, "size")
+    model = unwrapped(model)
     plan = _plan(model, allow_global)
     if calibrate is not None and path.suffix != ".onnx":
         raise ArgumentError(f"{path}: 8-bit integers need an .onnx file")

@@ -8,7 +8,7 @@ tiles of the training size is the crop-and-stitch inference that TLC is compared
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from glocal.engines.runtimes import Runtime
 from glocal.errors import GlocalWarning
 from glocal.inference.blending import FALLBACK_TILES, blended, blended_sizes
+from glocal.inference.colours import Grey
 from glocal.inference.geometry import ALIGN
+from glocal.inference.inputs import InputValue, extras_of, with_maps
 from glocal.inference.measure import measure, pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
@@ -43,8 +45,10 @@ def restore(
     memory: int | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
-    output: int | None = None,
+    inputs: Mapping[str, InputValue] | None = None,
+    output: int | str | None = None,
     channels: int | None = None,
+    grey: Grey = "channels",
     runtime: Runtime = "torch",
     progress: Progress | None = None,
     report: Callable[[str], None] | None = None,
@@ -58,9 +62,11 @@ def restore(
     >>> restored.dtype, restored.shape, bool((restored == photo).all())
     (dtype('uint8'), (37, 50, 3), True)
 
-    If the network refuses a size, the image is reflected up to a multiple of 8, 16, 32 or 64 and
-    cropped back. The scale of a super-resolution network is read from its output. The network runs
-    in eval mode under ``torch.inference_mode``; its training flags are restored afterwards.
+    If the network refuses a size, the image is reflected up to one that it accepts and cropped
+    back: a search below the training size finds the multiples that it needs. An image is reflected
+    at all borders for a network whose convolutions leave out pixels. The scale of a
+    super-resolution network is read from its output. The network runs in eval mode under
+    ``torch.inference_mode``; its training flags are restored afterwards.
 
     Args:
         model: takes and returns (b, c, h, w) in [0, 1].
@@ -78,9 +84,15 @@ def restore(
             network runs in bfloat16 or float16 by autocast.
         device: where the network runs. It is moved there and stays there, or on the CPU if the
             device ran out of memory; the result is on the image's device.
-        output: index of the output to take, for networks that return several.
-        channels: channels that the network takes, 1 or 3; by default read from its convolutions.
-            A grey image is repeated for a 3-channel network and the result averaged.
+        inputs: what the network takes beside the image, by name: a number, or a map of the size of
+            the image. A parameter of its `forward` gets the map, or the number as a tensor
+            (b, 1, 1, 1). Any other name is appended to the channels of the image, a number as a
+            constant map: noise levels of DRUNet.
+        output: name or index of the output to take, for networks that return several.
+        channels: channels that the network takes; by default read from its convolutions, or found
+            by running it. A grey image is repeated for a 3-channel network and the result
+            averaged.
+        grey: how a network of one channel restores a colour image, see `Grey`.
         runtime: what computes the network. "onnxruntime" and "openvino" run its exported file, in
             float32 on the CPU; the results of torch differ by less than 1e-4. OpenVINO computes in
             bfloat16 too, if `dtype` says so. "auto" is the fastest one that is installed. File and
@@ -101,10 +113,13 @@ def restore(
     tiles = as_tiles(tiles)
     source, convert = as_batch(image)
     size: Size = (source.shape[-2], source.shape[-1])
+    extras = extras_of(model, inputs or {})
     runner = model_runner(
         model, source.shape[1], size, dtype=dtype, device=device, output=output,
-        channels=channels, runtime=runtime, report=report,
+        channels=channels, grey=grey, extras=extras, runtime=runtime, report=report,
     )  # fmt: skip
+    if inputs:
+        source = with_maps(source, inputs, extras)
     tiled = TiledImage(lambda rows, columns: source[..., rows, columns], size, convert)
     given = tiles.given_size
     window = local_window(model, tiles.halo)

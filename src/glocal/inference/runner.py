@@ -4,22 +4,28 @@ A network that takes statistics from crops runs twice. The runner lays out the c
 image that was given, so that a crop has no part of the padding that the whole image needs.
 """
 
+import contextlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from glocal.conversion.inside import known_train_size
 from glocal.conversion.two_passes import two_passes_of
 from glocal.engines.engine import Engine
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
-from glocal.inference.tensors import reflected
+from glocal.inference.accepted import Accepted, Law, Padding, accepted_sizes
+from glocal.inference.colours import Colours, as_image, as_input
+from glocal.inference.inputs import Extra, arguments
+from glocal.inference.outputs import chosen_output
 from glocal.ops import crops
 from glocal.ops.windows import Size, covers
-from glocal.texts import one_line
+from glocal.texts import one_line, size_text
 
 __all__ = [
     "ModelRunner",
@@ -28,8 +34,8 @@ __all__ = [
     "resolve_dtype",
 ]
 
-_MULTIPLES = (1, 8, 16, 32, 64)
-"""Multiples that refused sizes are padded to, in turn."""
+_ACCEPTED: WeakKeyDictionary[nn.Module, Accepted] = WeakKeyDictionary()
+"""What networks accept that have refused a size, as far as is known."""
 
 T = TypeVar("T")
 
@@ -51,10 +57,12 @@ class ModelRunner:
         model: the network.
         dtype: that it computes in; see `resolve_dtype`.
         device: where it runs.
-        output: index of the output to take, None for networks with one output.
-        grey_as_colour: repeat a grey image for three channels and average the result.
+        output: name or index of the output to take, None for networks with one output.
+        colours: how images become inputs of the network.
+        extras: inputs beside the image.
+        channels: of the images, without maps of extra inputs.
         engine: computes the images that it takes, in place of the network.
-        multiple: sizes are padded to multiples of this; the first size that is refused raises it.
+        accepted: sizes that images are padded to; searched when the network refuses a size.
         memory_format: of the input. Channels last on a CPU: no convolution is slower, and many run
             twice as fast. Contiguous once the network has refused that.
     """
@@ -62,14 +70,17 @@ class ModelRunner:
     model: nn.Module
     dtype: torch.dtype
     device: torch.device
-    output: int | None = None
-    grey_as_colour: bool = False
+    output: int | str | None = None
+    colours: Colours = "same"
+    extras: tuple[Extra, ...] = ()
+    channels: int = 0
     engine: Engine | None = None
-    multiple: int = field(default=1, init=False)
+    accepted: Accepted = field(init=False)
     memory_format: torch.memory_format = field(init=False)
 
     def __post_init__(self) -> None:
-        """Choose the memory format for the device."""
+        """Choose the memory format for the device, and recall what the network accepts."""
+        self.accepted = _ACCEPTED.get(self.model, Accepted())
         on_cpu = self.device.type == "cpu"
         self.memory_format = torch.channels_last if on_cpu else torch.contiguous_format
 
@@ -77,6 +88,11 @@ class ModelRunner:
     def runtime(self) -> str:
         """Name of the library that runs the network."""
         return "torch" if self.engine is None else self.engine.name
+
+    @property
+    def taken_channels(self) -> int:
+        """Channels of the images that the network gets."""
+        return {"same": self.channels, "repeat": 3, "channels": 1, "luma": 1}[self.colours]
 
     def restore(self, image: Tensor) -> tuple[Tensor, int]:
         """The restored image and the scale, as `__call__`, for any dtype and device.
@@ -112,7 +128,7 @@ class ModelRunner:
             return None
         grid = crops.CropGrid.on(size, passes.crop, passes.stride)
         runner = replace(self)  # another one, which does not pad crops as other sizes had to be
-        runner.memory_format = self.memory_format
+        runner.accepted, runner.memory_format = Accepted(), self.memory_format
 
         def run(places: list[tuple[slice, slice]]) -> None:
             parts = torch.cat([read(*place) for place in places])
@@ -128,14 +144,24 @@ class ModelRunner:
         """As `restore`, in the pass that is running."""
         result, scale = self(self.input_of(image))
         result = result.to(torch.promote_types(result.dtype, torch.float32))
-        result = result.mean(1, keepdim=True) if self.grey_as_colour else result
+        if self.colours != "same":
+            result = as_image(result, self._split(image)[0], self.colours)
         return result.to(image.device), scale
 
     def input_of(self, image: Tensor) -> Tensor:
         """The image as the network takes it: floats in [0, 1] and its channels, on the device."""
+        x, maps = self._split(image)
+        if self.colours == "same":
+            return torch.cat([x, maps], 1) if maps.shape[1] else x
+        x = as_input(x, self.colours)
+        return torch.cat([x, maps.repeat_interleave(len(x) // len(maps), 0)], 1)
+
+    def _split(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The image in floats on the device, and maps of extra inputs."""
         x = image.to(self.device)
         x = x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
-        return x.expand(-1, 3, -1, -1) if self.grey_as_colour else x
+        channels = self.channels if self.extras else x.shape[1]
+        return x[:, :channels], x[:, channels:]
 
     def __call__(self, x: Tensor) -> tuple[Tensor, int]:
         """Return the restored (b, c', s·h, s·w) of a (b, c, h, w), and the scale s.
@@ -144,16 +170,17 @@ class ModelRunner:
             GlocalError: the network does not run on the image, even padded.
             ArgumentError: its output is not an image whose size is a whole multiple.
         """
+        size = x.shape[-2], x.shape[-1]
         refusal: Exception | None = None
-        tried = set()
-        for multiple in (m for m in _MULTIPLES if m >= self.multiple):
-            missing = -x.shape[-2] % multiple, -x.shape[-1] % multiple
-            if missing in tried:
+        tried: dict[Padding, None] = {}
+        for accepted in self._possible(x):
+            padding = accepted.padding(size)
+            if padding in tried:
                 continue
-            tried.add(missing)
+            tried[padding] = None
             for memory_format in dict.fromkeys((self.memory_format, torch.contiguous_format)):
                 try:
-                    result = self._padded(x, missing, memory_format)
+                    result = self._padded(x, accepted, memory_format)
                 except GlocalError:
                     raise
                 # A network may refuse a size with any exception; one that takes views of its
@@ -165,18 +192,40 @@ class ModelRunner:
                     continue
                 if result is not None:
                     # the next tiles begin with the padding and format that worked
-                    self.multiple, self.memory_format = multiple, memory_format
+                    self.memory_format = memory_format
+                    if accepted != self.accepted:
+                        self.accepted = accepted
+                        if not crops.is_running() or crops.is_replaying():
+                            _ACCEPTED[self.model] = accepted
                     return result
         if refusal is not None:
+            padded = [each.size(size) for each in tried][1:]
+            even = f", nor padded to {' or '.join(map(size_text, padded))}" if padded else ""
             text = " ".join(str(refusal).split())[:200]
             raise GlocalError(
-                f"the network does not run on {tuple(x.shape)}, even padded to a multiple of up to "
-                f"{_MULTIPLES[-1]}: {type(refusal).__name__}: {text}"
+                f"the network does not run on {tuple(x.shape)}{even}: "
+                f"{type(refusal).__name__}: {text}"
             ) from refusal
         raise ArgumentError(
             f"the network's output for {tuple(x.shape)} is not a whole multiple of that size; "
             "use a network that keeps or enlarges the image"
         )
+
+    def _possible(self, x: Tensor) -> Iterator[Accepted]:
+        """Yield sizes that the network may accept: what is known, then what a search finds."""
+        yield self.accepted
+        yield from accepted_sizes(
+            lambda size: self._output_size(x, size), known_train_size(self.model)
+        )
+
+    def _output_size(self, x: Tensor, size: Size) -> Size:
+        """Run torch on an image of zeros of another size; return (height, width) of the output."""
+        blank = x.new_zeros(1, x.shape[1], *size)
+        alone = replace(self, engine=None)
+        recording = crops.Recording() if two_passes_of(self.model) else None
+        with crops.running(recording) if recording else contextlib.nullcontext():
+            result = alone._chosen(alone._forward(blank, torch.contiguous_format), blank)
+        return result.shape[-2], result.shape[-1]
 
     def move_to_cpu(self) -> None:
         """Run on the CPU from now on."""
@@ -184,24 +233,26 @@ class ModelRunner:
         self.model.to("cpu")
 
     def _padded(
-        self, x: Tensor, missing: tuple[int, int], memory_format: torch.memory_format
+        self, x: Tensor, accepted: Accepted, memory_format: torch.memory_format
     ) -> tuple[Tensor, int] | None:
-        """As `__call__`, on the image with ``missing`` rows and columns appended.
+        """As `__call__`, on the image padded to a size that is accepted.
 
-        None if the output is not of a whole multiple of the size.
+        None if the output is not of the expected size.
         """
         height, width = x.shape[-2:]
-        padded = reflected(reflected(x, -2, missing[0]), -1, missing[1])
-        result = self._choose(self._forward(padded, memory_format))
-        if result.ndim != 4 or result.shape[0] != x.shape[0]:
-            raise ArgumentError(
-                f"the network returned a tensor {tuple(result.shape)} for {tuple(x.shape)}; "
-                "expected (b, c, h, w)"
-            )
-        scale = result.shape[-2] // padded.shape[-2]
-        if scale < 1 or result.shape[-2:] != (padded.shape[-2] * scale, padded.shape[-1] * scale):
+        padding = accepted.padding((height, width))
+        padded = padding(x)
+        result = self._chosen(self._forward(padded, memory_format), padded)
+        size, found = padded.shape[-2:], (result.shape[-2], result.shape[-1])
+        law = accepted.law or Law.of((size[0], size[1]), found)
+        if law is None or law.output((size[0], size[1])) != found:
             return None
-        return result[..., : height * scale, : width * scale], scale
+        top, left = (
+            before * law.scale - lost // 2
+            for before, lost in zip(padding.before, law.lost, strict=True)
+        )
+        result = result[..., top : top + height * law.scale, left : left + width * law.scale]
+        return result, law.scale
 
     def _forward(self, x: Tensor, memory_format: torch.memory_format) -> Any:
         if self.engine is not None and self.engine.takes(x):
@@ -211,10 +262,14 @@ class ModelRunner:
         own = _dtype_of(self.model)
         # a copy: a network that works in place must not change the caller's image
         x = x.to(own, copy=True, memory_format=memory_format)
+        named: dict[str, Tensor] = {}
+        if self.extras:
+            maps = sum(extra.channels for extra in self.extras)
+            x, named = arguments(x, self.extras, x.shape[1] - maps)
         if self.dtype == own:
-            return self.model(x)
+            return self.model(x, **named)
         with torch.autocast(self.device.type, self.dtype):
-            return self.model(x)
+            return self.model(x, **named)
 
     def _in_engine(self, compute: Callable[[Engine], T | None]) -> T | None:
         """What an engine computes; None without one, and after a failure, which removes it."""
@@ -233,24 +288,15 @@ class ModelRunner:
             )
             return None
 
-    def _choose(self, result: Any) -> Tensor:
-        """The chosen output, checked to be a tensor."""
-        if isinstance(result, list | tuple):
-            if self.output is None:
-                shapes = [tuple(r.shape) if isinstance(r, Tensor) else type(r) for r in result]
-                raise ArgumentError(
-                    f"the network returns {len(result)} outputs, {shapes}; choose one with output="
-                )
-            if not -len(result) <= self.output < len(result):
-                raise ArgumentError(
-                    f"output={self.output}, but the network returns {len(result)} outputs"
-                )
-            result = result[self.output]
-        elif self.output not in (None, 0, -1):
-            raise ArgumentError(f"output={self.output}, but the network returns one output")
-        if not isinstance(result, Tensor):
-            raise ArgumentError(f"the network returned {type(result).__name__}, not a tensor")
-        return result
+    def _chosen(self, result: Any, x: Tensor) -> Tensor:
+        """The chosen output for an input, checked to be images."""
+        found = chosen_output(result, self.output)
+        if found.ndim != 4 or found.shape[0] != x.shape[0]:
+            raise ArgumentError(
+                f"the network returned a tensor {tuple(found.shape)} for {tuple(x.shape)}; "
+                "expected (b, c, h, w)"
+            )
+        return found
 
 
 def _dtype_of(model: nn.Module) -> torch.dtype:

@@ -21,10 +21,11 @@ from glocal.engines.runtimes import ENGINES, Runtime, check_installed, installed
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.images.files import cache_folder, make_folder, write_whole
 from glocal.inference.allocator import kept_memory
+from glocal.inference.colours import Colours, Grey, colours_for, taken_channels
+from glocal.inference.inputs import Extra
 from glocal.inference.runner import ModelRunner, device_of, resolve_dtype
 from glocal.ops.windows import Size
 from glocal.provenance import machine_name
-from glocal.scanning.example import channels_of
 from glocal.scanning.modules import eval_mode
 from glocal.texts import size_text
 
@@ -72,8 +73,10 @@ def model_runner(
     *,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
-    output: int | None = None,
+    output: int | str | None = None,
     channels: int | None = None,
+    grey: Grey = "channels",
+    extras: tuple[Extra, ...] = (),
     runtime: Runtime = "torch",
     report: Callable[[str], None] | None = None,
 ) -> ModelRunner:
@@ -83,19 +86,27 @@ def model_runner(
         model: the network.
         image_channels: of the images.
         size: (height, width) of the images, for which "auto" chooses a runtime.
-        dtype, device, output, channels, runtime: as for `restore`.
+        dtype, device, output, channels, grey, runtime: as for `restore`.
+        extras: inputs beside the image.
         report: called with a line about work that is done once for a network.
 
     Raises:
-        ArgumentError: the network cannot run in this dtype, or the runtime is not installed.
+        ArgumentError: the network cannot run in this dtype or on these channels, or the runtime is
+            not installed.
     """
     check_installed(runtime)
+    colours: Colours = "same"
+    if not extras:  # the call of the network shows whether it takes them
+        taken = channels or taken_channels(model, image_channels)
+        colours = colours_for(image_channels, taken, grey)
     runner = ModelRunner(
         model,
         resolve_dtype(model, dtype),
         device_of(model, device),
         output,
-        grey_as_colour=image_channels == 1 and (channels or channels_of(model)) == 3,
+        colours,
+        extras,
+        image_channels,
     )
     if runtime == "torch":
         return runner
@@ -103,16 +114,15 @@ def model_runner(
         if runtime != "auto":
             warnings.warn(
                 f"{runtime} runs networks of float32 weights on the CPU only, in float32 or "
-                "bfloat16; continuing in torch",
+                "bfloat16, on an image alone, whose outputs have no names; continuing in torch",
                 GlocalWarning,
                 stacklevel=3,
             )
         return runner
-    taken = 3 if runner.grey_as_colour else image_channels
     if runtime == "auto":
-        runtime = fastest(model, taken, size, runner.dtype, report).runtime
+        runtime = fastest(model, runner.taken_channels, size, runner.dtype, report).runtime
     if runtime in ENGINES:
-        runner.engine = engine_for(model, runtime, taken, runner.dtype, report)
+        runner.engine = engine_for(model, runtime, runner.taken_channels, runner.dtype, report)
     return runner
 
 
@@ -126,8 +136,8 @@ def described_runtime(model: nn.Module, image_channels: int, size: Size, **optio
     name = "torch" if engine is None else f"{engine.name} {installed()[engine.name]}"
     if options["runtime"] != "auto" or not installed() or not _may_run_engines(runner):
         return name
-    taken = 3 if runner.grey_as_colour else image_channels
-    return f"{name}, the fastest: {fastest(model, taken, size, runner.dtype)}"
+    found = fastest(model, runner.taken_channels, size, runner.dtype)
+    return f"{name}, the fastest: {found}"
 
 
 def _may_run_engines(runner: ModelRunner) -> bool:
@@ -136,6 +146,8 @@ def _may_run_engines(runner: ModelRunner) -> bool:
         runner.device.type == "cpu"
         and weights == torch.float32
         and runner.dtype in (torch.float32, torch.bfloat16)
+        and not runner.extras
+        and not isinstance(runner.output, str)
     )
 
 

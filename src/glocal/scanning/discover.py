@@ -4,6 +4,7 @@ The sizes are the training size, a larger height, and a larger width. Tensors ha
 the network needs them.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from glocal.scanning.analysis import Analysis, Global, Traces
 from glocal.scanning.aten import is_known, mixed_dims
 from glocal.scanning.modules import ancestors
 from glocal.scanning.other_sizes import OtherSizes, sizes_to_compare
+from glocal.scanning.period import period_of
 from glocal.scanning.sandbox import no_collection
 from glocal.scanning.trace import RunMode, Trace, quiet, trace
 from glocal.texts import size_text
@@ -42,6 +44,7 @@ class Scan:
         make_args: made the arguments of the runs.
         other_paths: by path of a module whose own code runs other operations at another input
             size than in the runs, that size.
+        period: of the network in pixels, see `period_of`; 0 if unknown.
     """
 
     operations: tuple[Global, ...]
@@ -49,6 +52,7 @@ class Scan:
     size: Size
     make_args: MakeArgs
     other_paths: dict[str, Size] = field(default_factory=dict)
+    period: int = 0
 
     def other_path(self, path: str) -> Size | None:
         """Return an input size at which a module runs other operations, or None."""
@@ -60,8 +64,9 @@ def input_sizes(train_size: Size) -> Iterator[tuple[Size, Size, Size]]:
     """Input sizes of the three runs, by preference.
 
     An axis grows by a multiple of 64 and, if possible, of its own length: the network pads and
-    divides all three sizes in the same way. The second choice avoids squares, which some networks
-    treat specially, and the third the training size: they store an attention mask for it.
+    divides all three sizes in the same way. Where that would be long, it grows by 64 and, if the
+    network refuses this, by its own length. Further choices avoid squares, which some networks
+    treat specially, and the training size: they store an attention mask for it.
 
     >>> next(input_sizes((64, 96)))
     ((64, 96), (128, 96), (64, 288))
@@ -69,6 +74,8 @@ def input_sizes(train_size: Size) -> Iterator[tuple[Size, Size, Size]]:
     h, w = train_size
     down, along = (n if (n := math.lcm(side, 64)) <= MAX_STEP else 64 for side in (h, w))
     yield (h, w), (h + down, w), (h, w + along)
+    if down % h or along % w:
+        yield (h, w), (2 * h, w), (h, 3 * w)
     if h == w:
         yield (h, w + along), (h + 2 * down, w + along), (h, w + 2 * along)
     yield (h + down, w + along), (h + 2 * down, w + along), (h + down, w + 2 * along)
@@ -127,9 +134,12 @@ def _scan_at(
                 f"{size_text(sizes[0])}, starting at {call.line or call.function}{module}: "
                 "a scan needs the same operations at every size"
             )
+    analysis = Analysis(traces)
     with no_collection():
-        operations = tuple(Analysis(traces).run())
-    return Scan(operations, traces, sizes[0], make_args), mode
+        operations = tuple(analysis.run())
+    steps = sizes[1][0] - sizes[0][0], sizes[2][1] - sizes[0][1]
+    period = period_of(itertools.chain.from_iterable(analysis.dims), steps)
+    return Scan(operations, traces, sizes[0], make_args, period=period), mode
 
 
 def _compared(found: Scan, model: nn.Module, make_args: MakeArgs, mode: RunMode) -> Scan:

@@ -53,7 +53,8 @@ def sizes_to_compare(first: Size) -> Iterator[Sequence[Size]]:
     h, w = first
     high, wide = (max(LARGE, -(-2 * side // 64) * 64) for side in first)
     wide += 192
-    yield (high + 13, wide + 7), (high + 8, wide + 24), (high, wide)
+    multiples = -(-high // h) * h, -(-wide // w) * w
+    yield (high + 13, wide + 7), (high + 8, wide + 24), (high, wide), multiples
     low, narrow = max(1, h // 2), max(1, w // 2)
     yield (
         (low + 5, max(min(narrow, 8), narrow - 9)),

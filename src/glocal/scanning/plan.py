@@ -82,6 +82,7 @@ class Plan:
         precision: "exact" or "fast" window statistics, as in `localize`.
         unproven: why `localize` did not prove the conversion; empty if it did.
         stride: largest distance between crops, as a multiple of their size.
+        period: pixels after which the network divides an image in the same way; 0 if unknown.
     """
 
     train_size: Size
@@ -90,6 +91,7 @@ class Plan:
     precision: Precision = "exact"
     unproven: str = ""
     stride: float = 1.0
+    period: int = 0
 
     @property
     def takes_crops(self) -> bool:
@@ -120,7 +122,7 @@ class Plan:
             precision = data.get("precision", "exact")
             return cls(
                 _size(data["train_size"]), _size(data["window"]), rows, precision,
-                data.get("unproven", ""), data.get("stride", 1.0),
+                data.get("unproven", ""), data.get("stride", 1.0), data.get("period", 0),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError) as error:
             raise ArgumentError(
