@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 import glocal
-from glocal.errors import ArgumentError, GlocalError, GlocalWarning
+from glocal.errors import GlocalError, GlocalWarning
 from glocal.inference import measure as measure_module
 from glocal.inference import memory
 from glocal.inference.geometry import ALIGN
 from glocal.inference.measure import BYTES_PER_PIXEL, PROBE, _strip, measure, pixels_that_fit
 from glocal.inference.memory import MemoryNeed, Peak
 from glocal.inference.options import Tiles
-from glocal.inference.plan import BOUND, TilePlan
+from glocal.inference.plan import BOUND, BlendedTiles, TilePlan
 from glocal.inference.restore import measured_plan
 from glocal.inference.run import TiledImage
 from glocal.inference.runner import ModelRunner
@@ -79,9 +79,10 @@ def test_a_network_that_reaches_everywhere_has_an_error() -> None:
     means = case(Mean(), stepped(300, 900))
     found = measure(*means, (64, 64))
     assert found.error > BOUND
-    with pytest.warns(GlocalWarning, match="may differ from that of the whole image"):
-        plan = measured_plan(*means, (64, 64), Tiles((256, 576)), None)
-    assert plan.doubt
+    with pytest.warns(GlocalWarning, match=r"still differ by .* blended, .* by up to \d"):
+        plan = measured_plan(*means, (64, 64), Tiles((300, 576)), None)
+    assert isinstance(plan, BlendedTiles)
+    assert plan.tile_size == (300, 576)
 
 
 def test_an_image_of_one_tile_is_not_measured() -> None:
@@ -140,10 +141,10 @@ def test_a_strip_never_has_more_pixels_than_fit(size: tuple[int, int], window: i
 
 def test_if_no_strip_fits_a_small_part_shows_what_does(monkeypatch: pytest.MonkeyPatch) -> None:
     part_needs(monkeypatch, MemoryNeed(0, 1e9 / 70_000))
-    with pytest.warns(GlocalWarning, match="too small for a halo of 576 pixels and have one of 64"):
+    with pytest.warns(GlocalWarning, match="suffices for 70000 pixels .* for a halo of 576"):
         plan = measured_plan(*shift(1, 900, 900), (192, 192), Tiles(), memory=1e9)
-    assert largest(plan) <= 70_000
-    assert plan.doubt
+    assert isinstance(plan, BlendedTiles)
+    assert 60_000 < math.prod(plan.tile_size) <= 70_000
 
 
 def test_a_device_on_which_nothing_fits_is_tried_anyway(
@@ -173,7 +174,8 @@ def test_a_network_with_a_reach_beyond_any_halo_warns_with_a_given_halo_too() ->
 
     means = case(Mean(), stepped(300, 900))
     with pytest.warns(GlocalWarning, match="values still differ"):
-        assert measured_plan(*means, (64, 64), Tiles((300, 576), halo=128), None).doubt
+        plan = measured_plan(*means, (64, 64), Tiles((300, 576), halo=128), None)
+    assert isinstance(plan, BlendedTiles)
 
 
 def test_the_largest_tile_that_fits_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,26 +190,27 @@ def test_the_largest_tile_that_fits_is_taken(monkeypatch: pytest.MonkeyPatch) ->
     assert 150_000 < largest(plan) <= 300_000
 
 
-def test_a_halo_that_does_not_fit_is_narrower_with_a_warning(
+def test_tiles_are_blended_where_memory_has_no_room_for_the_halo(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     budget(monkeypatch, 1000)
     shifts = shift(150, 700, 900)
-    with pytest.warns(GlocalWarning, match="too small for a halo of 192 pixels and have one of 64"):
+    with pytest.warns(GlocalWarning, match="for 60000 pixels at once, too few for a halo of 192"):
         plan = measured_plan(*shifts, (64, 64), Tiles(), memory=60_000_000)
-    assert plan.doubt
-    with pytest.raises(
-        GlocalError, match="for 3000 pixels at once, and the smallest tile has 4096"
-    ):
-        measured_plan(*shifts, (64, 64), Tiles(), memory=3_000_000)
+    assert plan == BlendedTiles((224, 224), plan.why)
+    with pytest.raises(GlocalError, match="for 900 pixels at once, and the smallest tile has 1024"):
+        measured_plan(*shifts, (64, 64), Tiles(), memory=900_000)
 
 
-def test_a_given_tile_keeps_a_given_halo() -> None:
+def test_a_given_tile_keeps_a_given_halo_if_it_is_wide_enough() -> None:
     shifts = shift(10, 700, 900)
     plan = measured_plan(*shifts, (64, 64), Tiles((320, 512), halo=100), None)
     assert (plan.tile_size, plan.halo, plan.doubt) == ((320, 512), 100, "")
-    with pytest.raises(ArgumentError, match="too small for a halo of 100"):
-        measured_plan(*shifts, (64, 64), Tiles((256, 256), halo=100), None)
+    plan = measured_plan(*shifts, (64, 64), Tiles((320, 512), halo=20), None)
+    assert (plan.tile_size, plan.halo, plan.doubt) == ((320, 512), 64, "")
+    with pytest.warns(GlocalWarning, match="256x256 have no core between halos of 100 pixels"):
+        plan = measured_plan(*shifts, (64, 64), Tiles((256, 256), halo=100), None)
+    assert isinstance(plan, BlendedTiles)
 
 
 def test_grids_are_found_at_their_resolutions() -> None:

@@ -1,5 +1,6 @@
 """Plans need no tensors: sizes and measured numbers alone."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glocal.errors import ArgumentError, GlocalError
+from glocal.errors import GlocalError
 from glocal.inference.geometry import ALIGN
 from glocal.inference.memory import MemoryNeed
-from glocal.inference.plan import BOUND, Reach, TilePlan, plan
+from glocal.inference.plan import BOUND, BlendedTiles, Reach, TilePlan, plan
 from glocal.ops.placement import Extent, Placement, Resolution
 
 WINDOW = (64, 64)
@@ -46,9 +47,14 @@ def test_planned_tiles_cover_the_image_once_and_each_fits_into_memory(
     height: int, width: int, reach: Reach, halo: int | None, memory: int
 ) -> None:
     found = plan((height, width), WINDOW, reach, halo=halo, memory=memory)
-    check_tiles(found)
     assert reach.need is not None
-    assert max(tile.pixels for tile in found.tiles) <= reach.need.max_pixels(memory)
+    most = reach.need.max_pixels(memory)
+    if isinstance(found, BlendedTiles):
+        assert math.prod(found.tile_size) <= most
+        return
+    check_tiles(found)
+    assert found.halo >= max(halo or 0, 192 if reach.halo is None else reach.halo)
+    assert max(tile.pixels for tile in found.tiles) <= most
 
 
 @given(lengths, lengths, st.integers(64, 2000), st.integers(64, 2000), reaches)
@@ -56,11 +62,15 @@ def test_a_given_tile_is_never_exceeded_and_its_halo_fits(
     height: int, width: int, rows: int, columns: int, reach: Reach
 ) -> None:
     found = plan((height, width), WINDOW, reach, tile_size=(rows, columns))
+    wanted = 192 if reach.halo is None else reach.halo
+    least = 2 * wanted + ALIGN
+    if isinstance(found, BlendedTiles):
+        assert found.tile_size == (rows, columns)
+        assert rows < min(least, height) or columns < min(least, width)
+        return
     check_tiles(found)
     assert all(tile.size[0] <= rows and tile.size[1] <= columns for tile in found.tiles)
-    wanted = 192 if reach.halo is None else reach.halo
-    assert found.halo <= wanted
-    assert found.doubt or found.halo == wanted
+    assert found.halo == wanted
 
 
 @given(lengths, lengths, st.integers(0, 200), st.integers(4096, 2_000_000))
@@ -68,6 +78,9 @@ def test_split_tiles_have_the_core_of_the_tile(
     height: int, width: int, halo: int, max_pixels: int
 ) -> None:
     found = plan((height, width), WINDOW, Reach(64), halo=halo, max_pixels=max_pixels)
+    if isinstance(found, BlendedTiles):
+        assert math.prod(found.tile_size) <= max_pixels
+        return
     for tile in found.tiles:
         halves = found.split(tile)
         if halves is None:
@@ -85,40 +98,69 @@ def test_memory_decides_between_the_whole_image_and_tiles() -> None:
     assert str(plan((700, 900), WINDOW, reach, memory=630e6)) == "the whole image at once"
     assert str(plan((700, 900), WINDOW, reach)) == "the whole image at once"
     found = plan((700, 900), WINDOW, reach, memory=629e6)
-    assert str(found) == "2 of up to 700x896 with a halo of 64"
+    assert str(found) == (
+        "2 of up to 700x896 with a halo of 64, 1.1 × the pixels of the image, "
+        "off by 0.00/255 as measured"
+    )
     assert plan((700, 900), WINDOW, reach, max_pixels=629e3) == found
 
 
 @pytest.mark.parametrize(
-    ("reach", "options", "doubt"),
+    ("reach", "options", "halo"),
     [
-        (Reach(64), {}, ""),
-        (Reach(128), {"halo": 100}, ""),  # rounded up to what was measured
-        (Reach(), {"halo": 64}, ""),  # whoever gives a halo without a measurement knows it
-        (Reach(128), {"halo": 64}, "a halo of 64 pixels is narrower than the measured one of 128"),
-        (Reach(), {}, "too small to measure how wide a halo must be; it is 192 pixels"),
+        (Reach(64), {}, 64),
+        (Reach(64), {"halo": 100}, 100),
+        (Reach(128), {"halo": 64}, 128),  # never narrower than it was measured
+        (Reach(16, align=16), {"tile_size": (64, 64)}, 16),
+        (Reach(64, align=16), {"tile_size": (160, 160)}, 64),  # the core gives way
+    ],
+)
+def test_the_halo_is_never_narrower_than_measured(
+    reach: Reach, options: dict[str, Any], halo: int
+) -> None:
+    found = plan((700, 900), WINDOW, reach, **{"tile_size": (512, 512), **options})
+    assert isinstance(found, TilePlan)
+    assert (found.halo, found.doubt) == (halo, "")
+    assert len(found.tiles) > 1
+
+
+def test_a_halo_that_could_not_be_measured_is_wide_and_in_doubt() -> None:
+    found = plan((700, 900), WINDOW, Reach(), tile_size=(512, 512), halo=8)
+    assert isinstance(found, TilePlan)
+    assert found.halo == 192
+    assert "too small to measure how wide a halo must be; it is 192 pixels" in found.doubt
+
+
+@pytest.mark.parametrize(
+    ("reach", "options", "why"),
+    [
+        (Reach(64), {"tile_size": (128, 128)}, "tiles of 128x128 have no core between halos of 64"),
+        (Reach(64, align=16), {"tile_size": (900, 140)}, "have no core between halos of 64"),
+        (Reach(64), {"halo": 240}, "have no core between halos of 240"),
         (Reach(192, 3 * BOUND), {}, "192 pixels from the border of a tile, values still differ by"),
-        (Reach(192), {"tile_size": (300, 300)}, "too small for a halo of 192 pixels and have one"),
         (
             Reach(64, resolutions=(Resolution(0, 2, 0), Resolution(0, 2, 4))),
             {},
             "pads feature maps of one resolution in two ways",
         ),
+        (
+            Reach(64, need=MemoryNeed(0, 10)),
+            {"tile_size": None, "memory": 300_000},
+            "memory suffices for 30000 pixels at once, too few for a halo of 64",
+        ),
     ],
 )
-def test_what_may_make_tiles_inexact_is_in_doubt(
-    reach: Reach, options: dict[str, Any], doubt: str
+def test_tiles_are_blended_where_a_halo_cannot_make_them_exact(
+    reach: Reach, options: dict[str, Any], why: str
 ) -> None:
     found = plan((700, 900), WINDOW, reach, **{"tile_size": (512, 512), **options})
-    assert doubt in found.doubt
-    assert bool(found.doubt) == bool(doubt)
+    assert isinstance(found, BlendedTiles)
+    assert why in found.why
 
 
-def test_what_cannot_be_planned_is_an_error() -> None:
-    with pytest.raises(ArgumentError, match="tiles of 128 pixels are too small for a halo of 64"):
-        plan((700, 900), WINDOW, Reach(64), tile_size=(128, 128), halo=64)
-    with pytest.raises(GlocalError, match="suffices for 4000 pixels at once, and the smallest"):
-        plan((700, 900), WINDOW, Reach(64, need=MemoryNeed(0, 10)), memory=40_000)
+def test_too_little_memory_for_any_tile_is_an_error() -> None:
+    with pytest.raises(GlocalError, match="suffices for 1000 pixels at once, and the smallest"):
+        plan((700, 900), WINDOW, Reach(64, need=MemoryNeed(0, 10)), memory=10_000)
     with pytest.raises(GlocalError, match="suffices for 0 pixels"):
         plan((700, 900), WINDOW, Reach(64), memory=0)
 

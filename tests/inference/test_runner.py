@@ -255,7 +255,9 @@ def test_unknown_outputs_are_listed() -> None:
         ArgumentError, match=r"returns 2 outputs, aux \(1, 3, 8, 8\), out .*; choose one"
     ):
         restore(Named("aux", "out"), image)
-    with pytest.raises(ArgumentError, match=r"output=image, but the network returns 2 outputs, aux"):
+    with pytest.raises(
+        ArgumentError, match=r"output=image, but the network returns 2 outputs, aux"
+    ):
         restore(Named("aux", "out"), image, output="image")
     with pytest.raises(ArgumentError, match=r"output=loss is NoneType, not a tensor"):
         restore(Named("a", kind=lambda found: Result(None, found["a"])), image, output="loss")

@@ -17,6 +17,7 @@ __all__ = [
     "DType",
     "Data",
     "Device",
+    "GreyOption",
     "KeepGlobal",
     "Layout",
     "Limit",
@@ -31,6 +32,7 @@ __all__ = [
     "check_new_file",
     "device_named",
     "load_model",
+    "parse_output",
     "parse_size",
     "train_size_of",
 ]
@@ -157,11 +159,33 @@ Limit = Annotated[
         show_default=False,
     ),
 ]
+
+
+def parse_output(text: str) -> int | str:
+    """Return the index or the name of an output.
+
+    >>> parse_output("-1"), parse_output("restored")
+    (-1, 'restored')
+    """
+    return int(text) if re.fullmatch(r"-?\d+", text) else text
+
+
 Output = Annotated[
-    int | None,
+    Any,
     typer.Option(
-        metavar="INDEX",
-        help="Index of the output to take if the network returns several, from 0.",
+        "--output",
+        parser=parse_output,
+        metavar="NAME|INDEX",
+        help="Name or index of the output to take if the network returns several.",
+        rich_help_panel="Network",
+    ),
+]
+GreyOption = Annotated[
+    Literal["channels", "luma"],
+    typer.Option(
+        "--grey",
+        help="How a network of one channel restores colour: each channel by itself, or the luma "
+        "alone.",
         rich_help_panel="Network",
     ),
 ]

@@ -11,6 +11,7 @@ from glocal.cli.arguments import (
     Data,
     Device,
     DType,
+    GreyOption,
     KeepGlobal,
     Layout,
     Limit,
@@ -60,6 +61,7 @@ def evaluate(
     limit: Limit = None,
     train_size: TrainSize = None,
     output: Output = None,
+    grey: GreyOption = "channels",
     way: Annotated[
         list[Any] | None,
         typer.Option(
@@ -218,7 +220,9 @@ def evaluate(
             overlaps=overlap or (None,),
             conversion=ConversionOptions(keep_global or (), allow_global, verify=verify),
             score=ScoreOptions(metrics, round8, border),
-            run=RunOptions(chosen_device, None if dtype == "auto" else dtype, output, runtime),
+            run=RunOptions(
+                chosen_device, None if dtype == "auto" else dtype, output, runtime, grey
+            ),
             limit=limit,
             name=f"{loaded.name} ({loaded.architecture})",
             log=None if out is None else out / "records.jsonl",

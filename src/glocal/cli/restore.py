@@ -11,6 +11,7 @@ from glocal.cli.arguments import (
     AllowGlobal,
     Device,
     DType,
+    GreyOption,
     KeepGlobal,
     ModelName,
     Output,
@@ -22,6 +23,7 @@ from glocal.cli.arguments import (
     device_named,
     load_model,
 )
+from glocal.cli.inputs import InputOption, example_for, inputs_named
 from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import say, say_facts
 from glocal.cli.runtimes import RuntimeOption, prepared_runtime
@@ -80,6 +82,8 @@ def restore(
     model: ModelName = None,
     train_size: TrainSize = None,
     output: Output = None,
+    grey: GreyOption = "channels",
+    inputs: InputOption = None,
     way: WayOption = None,
     window: Window = None,
     stride: Stride = None,
@@ -176,20 +180,29 @@ def restore(
     chosen_device = device_named(device)
     loaded = load_model(settings.model or DEFAULT_MODEL)
     run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}
-    if check:
+    if check and not inputs:
         is_chosen = any((way, settings_file, window, precision != "exact"))
         settings = checked(loaded, settings, jobs[0].source, is_chosen=is_chosen, **run)
-    network, settings, how = prepared(loaded, settings, precision=precision, verify=verify)
+    named = inputs_named(inputs)
+    example = example_for(loaded.network, named, jobs[0].source)
+    network, settings, how = prepared(
+        loaded, settings, precision=precision, verify=verify, example=example
+    )
     facts = {"network": _describe(loaded, settings), **how}
-    facts |= prepared_runtime(network, jobs[0].source, runtime, output=settings.output, **run)
+    facts |= prepared_runtime(
+        network, jobs[0].source, runtime, output=settings.output, grey=grey, **run
+    )
     options: dict[str, Any] = {
         "tiles": tiles_of(settings, **division),
         "memory": memory,
         **run,
         "output": settings.output,
+        "grey": grey,
         "runtime": runtime,
         "quality": quality,
     }
+    if named:
+        options["inputs"] = named
     where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
     if folder:
         options |= {"recursive": recursive, "suffix": suffix, "batch": batch}

@@ -7,6 +7,7 @@ from torch import nn
 
 from glocal.conversion.train_size import carried_train_size
 from glocal.errors import GlocalError
+from glocal.ops.crops import Recording, running
 from glocal.ops.windows import Size
 from glocal.scanning.example import scan_network
 from glocal.scanning.modules import ancestors
@@ -88,7 +89,8 @@ def _mixes_outside(model: nn.Module, path: str, inner: nn.Module) -> bool:
         plan = own_plan(inner)
         assert plan is not None
         try:
-            operations = scan_network(model, plan.train_size, None).operations
+            with running(Recording()):  # a network with statistics from crops runs once
+                operations = scan_network(model, plan.train_size, None).operations
         except GlocalError:
             _MIXING[model] = True
         else:

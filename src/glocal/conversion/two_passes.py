@@ -135,7 +135,7 @@ def _cut(arguments: Any, image: Tensor, places: list[tuple[slice, slice]]) -> An
     def cut(t: Tensor) -> Tensor:
         if t.ndim >= 3 and t.shape[-2:] == size:
             return torch.cat([t[..., y, x] for y, x in places])
-        if t.ndim >= 3:
+        if t.ndim >= 3 and t.shape[-2:] != (1, 1):  # a number for each image
             raise GlocalError(
                 f"statistics from crops need inputs of one size, got {tuple(t.shape)} beside "
                 f"{tuple(image.shape)}"

@@ -1,20 +1,30 @@
 """Crop-and-stitch: overlapping, blended tiles for networks that are not local."""
 
+import contextlib
 import math
 import warnings
+from collections.abc import Iterator
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.geometry import ALIGN, AxisTiles, Blend, overlapping_tiles
-from glocal.inference.run import Progress
+from glocal.inference.run import Progress, TiledImage
 from glocal.inference.runner import ModelRunner, is_out_of_memory
-from glocal.inference.tensors import checked_finite
+from glocal.inference.tensors import warn_not_finite
+from glocal.ops.crops import Replay, running
 from glocal.ops.windows import Size
 from glocal.texts import size_text
 
-__all__ = ["FALLBACK_TILES", "blended", "blended_sizes"]
+__all__ = ["BLENDED_OVERLAP", "FALLBACK_TILES", "Band", "blended", "blended_sizes", "smaller_sizes"]
+
+Band: TypeAlias = tuple[int, Tensor, int]
+"""Finished rows of a result: the first row, (b, c, rows, s·w), and the scale s."""
+
+BLENDED_OVERLAP = 0.5
+"""Overlap of blended tiles in place of tiles with a halo, as a fraction of a tile."""
 
 FALLBACK_TILES = (1024, 512, 256)
 """Sides of blended tiles to try in turn when the whole image does not fit into memory."""
@@ -50,39 +60,63 @@ def blended_sizes(
     return [first, *((t, t) for t in FALLBACK_TILES if least < t < max(first))]
 
 
+def smaller_sizes(size: Size) -> list[Size]:
+    """Return a size of tiles and its halves, down to 64 pixels.
+
+    >>> smaller_sizes((256, 96))
+    [(256, 96), (128, 64), (64, 64)]
+    """
+    found = [size]
+    while max(found[-1]) > 64:
+        height, width = (max(n // 2, min(n, 64)) for n in found[-1])
+        found.append((height, width))
+    return found
+
+
 def blended(
     runner: ModelRunner,
-    image: Tensor,
+    image: TiledImage,
     sizes: list[Size],
     overlap: int | float | None,
     blend: Blend,
     progress: Progress | None,
-) -> Tensor:
+    align: int = 1,
+) -> Iterator[Band]:
     """Restore an image in overlapping tiles that are blended.
 
-    If memory runs out, it continues in smaller tiles, then on the CPU.
+    If memory runs out, it begins again in smaller tiles, then on the CPU.
 
     Args:
         runner: of the network; it is left on the CPU if another device runs out of memory.
-        image: (b, c, h, w).
+        image: the image.
         sizes: sizes of tiles to try in turn; the size of the image means one tile.
         overlap: least overlap, as in `overlap_pixels`.
         blend: how the tiles become one image.
         progress: called with (tiles done, total number of tiles).
+        align: pixels at whose multiples tiles begin.
+
+    Yields:
+        Bands of rows, from the first to the last; again from the first if memory has run out.
 
     Raises:
         GlocalError: the smallest tile does not fit into memory, even on the CPU.
         ArgumentError: the tiles cannot have this overlap, or their results do not fit together.
     """
-    whole = image.shape[-2], image.shape[-1]
     grids = {
-        size: overlapping_tiles(whole, size, None if size == whole else overlap) for size in sizes
+        size: overlapping_tiles(image.size, size, None if size == image.size else overlap, align)
+        for size in sizes
     }
     left = list(sizes)
     while True:
         size = left.pop(0)
         try:
-            return checked_finite(_stitch(runner, image, grids[size], blend, progress))
+            finite = True
+            for band in _stitched(runner, image, grids[size], blend, progress):
+                finite = finite and bool(band[1].isfinite().all())
+                yield band
+            if not finite:
+                warn_not_finite()
+            return
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -113,45 +147,69 @@ def blended(
             )
 
 
-def _stitch(
+def _stitched(
     runner: ModelRunner,
-    image: Tensor,
+    image: TiledImage,
     axes: tuple[AxisTiles, AxisTiles],
     blend: Blend,
     progress: Progress | None,
-) -> Tensor:
+) -> Iterator[Band]:
     """Run the tiles one by one and add them up, weighted; in float32 or wider."""
     rows, columns = axes
     count = len(rows.starts) * len(columns.starts)
     report = progress or (lambda done, total: None)
     report(0, count)
-    total: Tensor | None = None
-    scale = 1
-    for done in range(count):
-        row, column = divmod(done, len(columns.starts))
-        top, left = rows.starts[row], columns.starts[column]
-        part = image[..., top : top + rows.length, left : left + columns.length]
-        result, tile_scale = runner.restore(part)
-        if count == 1:
-            report(1, 1)
-            return result
-        if total is None:
-            scale = tile_scale
-            weights = rows.weights(scale, blend), columns.weights(scale, blend)
-            shape = (*result.shape[:2], rows.size * scale, columns.size * scale)
-            total = result.new_zeros(shape)
-        if tile_scale != scale or result.shape[1] != total.shape[1]:
-            raise ArgumentError(
-                f"the network returned {tuple(result.shape)} for one tile and {total.shape[1]} "
-                f"channels at a scale of {scale} for another; its tiles do not fit together"
-            )
-        weight = weights[0][row][:, None] * weights[1][column]
-        place = total[
-            ...,
-            top * scale : (top + rows.length) * scale,
-            left * scale : (left + columns.length) * scale,
-        ]
-        place += result * weight.to(result)
-        report(done + 1, count)
-    assert total is not None
-    return total
+    below: Tensor | None = None  # rows to which tiles of the next row add
+    for row, top in enumerate(rows.starts):
+        band: Tensor | None = None
+        for column, left in enumerate(columns.starts):
+            result, scale = _tile(runner, image, rows, columns, (top, left))
+            if count == 1:
+                report(1, 1)
+                yield 0, result, scale
+                return
+            length = rows.length * scale
+            if band is None:
+                band = result.new_zeros((*result.shape[:2], length, columns.size * scale))
+                if below is not None and not _apart(below, band):
+                    band[..., : below.shape[-2], :] = below
+                weights = rows.weights(scale, blend), columns.weights(scale, blend)
+            expected = (*band.shape[:2], length, columns.length * scale)
+            if result.shape != expected or (
+                below is not None and below.shape[-1] != band.shape[-1]
+            ):
+                raise ArgumentError(
+                    f"the network returned {tuple(result.shape)} for one tile and "
+                    f"{band.shape[1]} channels of {length} rows for another; its tiles do not fit "
+                    "together"
+                )
+            weight = weights[0][row][:, None] * weights[1][column]
+            place = slice(left * scale, (left + columns.length) * scale)
+            band[..., place] += result * weight.to(result)
+            report(row * len(columns.starts) + column + 1, count)
+        assert band is not None
+        end = rows.starts[row + 1] if row + 1 < len(rows.starts) else rows.size
+        done = (end - top) * scale
+        yield top * scale, band[..., :done, :], scale
+        below = band[..., done:, :]
+
+
+def _apart(one: Tensor, other: Tensor) -> bool:
+    """True if two bands have another number of channels or columns."""
+    return (one.shape[1], one.shape[-1]) != (other.shape[1], other.shape[-1])
+
+
+def _tile(
+    runner: ModelRunner,
+    image: TiledImage,
+    rows: AxisTiles,
+    columns: AxisTiles,
+    start: tuple[int, int],
+) -> tuple[Tensor, int]:
+    """Run one tile, with the statistics of the image's crops if there are any."""
+    top, left = start
+    part = image.read(slice(top, top + rows.length), slice(left, left + columns.length))
+    with contextlib.ExitStack() as context:
+        if image.statistics is not None:
+            context.enter_context(running(Replay(image.statistics.seen_from(top, left))))
+        return runner.restore(part)

@@ -19,16 +19,23 @@ __all__ = [
     "Blend",
     "Span",
     "Tile",
+    "alignment",
     "best_tile_size",
     "halo_span",
     "halo_spans",
     "halo_tiles",
+    "least_tile",
     "overlap_pixels",
     "overlapping_tiles",
     "round_up",
     "split_tile",
     "tile_starts",
 ]
+
+LEAST_ALIGN = 16
+"""Tiles begin at multiples of at least this many pixels, so that there are few sizes to compare."""
+
+_MOST_HEIGHTS = 256
 
 Blend: TypeAlias = Literal["linear", "mean", "cut"]
 BLENDS: tuple[Blend, ...] = get_args(Blend)
@@ -113,14 +120,32 @@ def overlap_pixels(overlap: int | float | None, tile: int) -> int:
 
 
 def overlapping_tiles(
-    size: Size, tile_size: Size, overlap: int | float | None
+    size: Size, tile_size: Size, overlap: int | float | None, align: int = 1
 ) -> tuple[AxisTiles, AxisTiles]:
-    """Overlapping tiles along both axes, by an overlap as in `overlap_pixels`."""
+    """Overlapping tiles along both axes, which begin at multiples of an alignment.
+
+    Tiles are up to ``align - 1`` pixels shorter than ``tile_size``, and overlap by as much less.
+
+    >>> rows, _ = overlapping_tiles((203, 341), (192, 256), 64, align=16)
+    >>> rows
+    AxisTiles(size=203, length=187, starts=[0, 16])
+
+    Args:
+        size: (height, width) of the image.
+        tile_size: (height, width) of a tile.
+        overlap: as in `overlap_pixels`.
+        align: in pixels.
+    """
     rows, columns = (
-        AxisTiles(s, min(s, t), tile_starts(s, t, overlap_pixels(overlap, t)))
+        AxisTiles(s, s, [0]) if s <= t else _aligned(s, t - (t - s) % align, overlap, align)
         for s, t in zip(size, tile_size, strict=True)
     )
     return rows, columns
+
+
+def _aligned(size: int, tile: int, overlap: int | float | None, align: int) -> AxisTiles:
+    starts = tile_starts(size, tile, overlap_pixels(overlap, tile))
+    return AxisTiles(size, tile, list(dict.fromkeys(n // align * align for n in starts)))
 
 
 @dataclass(frozen=True)
@@ -186,19 +211,20 @@ class Tile:
         return rows, columns
 
 
-def halo_span(start: int, stop: int, size: int, halo: int) -> Span:
-    """Return the core [start, stop) with its halo, aligned to `ALIGN` or the border.
+def halo_span(start: int, stop: int, size: int, halo: int, align: int = ALIGN) -> Span:
+    """Return the core [start, stop) with its halo, aligned or at the border.
 
     >>> halo_span(64, 128, size=300, halo=32)
     Span(core_start=64, core_stop=128, start=0, stop=192)
     """
-    return Span(start, stop, max(0, _round_down(start - halo)), min(size, round_up(stop + halo)))
+    first, last = _round_down(start - halo, align), round_up(stop + halo, align)
+    return Span(start, stop, max(0, first), min(size, last))
 
 
-def halo_spans(size: int, length: int, halo: int) -> list[Span]:
+def halo_spans(size: int, length: int, halo: int, align: int = ALIGN) -> list[Span]:
     """Return the fewest tiles of an axis, at most ``length`` long, with even cores.
 
-    Cores meet at multiples of `ALIGN`, so that a network that halves the image again and again
+    Cores meet at multiples of ``align``, so that a network that halves the image again and again
     halves the tile at the same pixels.
 
     >>> [(each.core_start, each.core_stop, each.length) for each in halo_spans(1000, 512, halo=64)]
@@ -209,27 +235,32 @@ def halo_spans(size: int, length: int, halo: int) -> list[Span]:
     """
     if size <= length:
         return [Span(0, size, 0, size)]
-    edge = round_up(halo)
-    core = _round_down(length) - 2 * edge
-    if core < ALIGN:
+    edge = round_up(halo, align)
+    core = _round_down(length, align) - 2 * edge
+    if core < align:
         raise ArgumentError(
             f"tiles of {length} pixels are too small for a halo of {halo} on both sides; "
-            f"they need {2 * edge + ALIGN} or more"
+            f"they need {least_tile(halo, align)} or more"
         )
     count = max(2, math.ceil((size - 2 * edge) / core))
     step = (size - 2 * edge) / count
-    inner = (round_up(math.ceil(edge + step * index)) for index in range(1, count))
+    inner = (round_up(math.ceil(edge + step * index), align) for index in range(1, count))
     edges = [0, *inner, size]
-    return [halo_span(a, b, size, halo) for a, b in itertools.pairwise(edges)]
+    return [halo_span(a, b, size, halo, align) for a, b in itertools.pairwise(edges)]
 
 
-def halo_tiles(size: Size, tile_size: Size, halo: int) -> tuple[Tile, ...]:
+def least_tile(halo: int, align: int = ALIGN) -> int:
+    """Pixels of the shortest tile with a core between two halos."""
+    return 2 * round_up(halo, align) + align
+
+
+def halo_tiles(size: Size, tile_size: Size, halo: int, align: int = ALIGN) -> tuple[Tile, ...]:
     """The tiles of an image, row by row; see `halo_spans`."""
-    rows, columns = (halo_spans(s, t, halo) for s, t in zip(size, tile_size, strict=True))
+    rows, columns = (halo_spans(s, t, halo, align) for s, t in zip(size, tile_size, strict=True))
     return tuple(Tile(row, column) for row in rows for column in columns)
 
 
-def best_tile_size(size: Size, halo: int, max_pixels: float) -> Size | None:
+def best_tile_size(size: Size, halo: int, max_pixels: float, align: int = ALIGN) -> Size | None:
     """Return the tile size with which the network reads the fewest pixels in total.
 
     >>> best_tile_size((1000, 4000), halo=64, max_pixels=1_000_000)
@@ -238,16 +269,17 @@ def best_tile_size(size: Size, halo: int, max_pixels: float) -> Size | None:
     Returns:
         (height, width); None if not even the smallest core and its halo fit.
     """
-    least = 2 * round_up(halo) + ALIGN
-    heights = {size[0], *range(least, size[0], ALIGN)}
+    least = least_tile(halo, align)
+    step = round_up(max(1, size[0] // _MOST_HEIGHTS), align)
+    heights = {size[0], *range(least, size[0], step)}
     best: tuple[tuple[int, int], Size] | None = None
     for height in heights:
         fits = height * size[1] <= max_pixels
-        width = size[1] if fits else _round_down(int(max_pixels / height))
+        width = size[1] if fits else _round_down(int(max_pixels / height), align)
         if width < min(least, size[1]):
             continue
         read = (
-            sum(span.length for span in halo_spans(s, t, halo))
+            sum(span.length for span in halo_spans(s, t, halo, align))
             for s, t in zip(size, (height, width), strict=True)
         )
         rank = math.prod(read), -height * width
@@ -256,25 +288,44 @@ def best_tile_size(size: Size, halo: int, max_pixels: float) -> Size | None:
     return None if best is None else best[1]
 
 
-def split_tile(tile: Tile, size: Size, halo: int) -> tuple[Tile, Tile] | None:
+def split_tile(tile: Tile, size: Size, halo: int, align: int = ALIGN) -> tuple[Tile, Tile] | None:
     """Split a tile across the longer side of its core; None if too small."""
     rows, columns = tile.rows, tile.columns
     across = rows.core_stop - rows.core_start < columns.core_stop - columns.core_start
     span, length = (columns, size[1]) if across else (rows, size[0])
-    middle = round_up((span.core_start + span.core_stop) // 2)
+    middle = round_up((span.core_start + span.core_stop) // 2, align)
     if not span.core_start < middle < span.core_stop:
         return None
-    first = halo_span(span.core_start, middle, length, halo)
-    second = halo_span(middle, span.core_stop, length, halo)
+    first = halo_span(span.core_start, middle, length, halo, align)
+    second = halo_span(middle, span.core_stop, length, halo, align)
     if across:
         return Tile(rows, first), Tile(rows, second)
     return Tile(first, columns), Tile(second, columns)
 
 
-def round_up(pixels: int) -> int:
-    """The next multiple of `ALIGN`."""
-    return -(-pixels // ALIGN) * ALIGN
+def round_up(pixels: int, align: int = ALIGN) -> int:
+    """The next multiple of an alignment."""
+    return -(-pixels // align) * align
 
 
-def _round_down(pixels: int) -> int:
-    return pixels // ALIGN * ALIGN
+def _round_down(pixels: int, align: int) -> int:
+    return pixels // align * align
+
+
+def alignment(period: int, multiple: Size) -> int:
+    """Return the pixels at whose multiples tiles begin, at least `LEAST_ALIGN`.
+
+    >>> alignment(8, (1, 1)), alignment(0, (8, 16)), alignment(0, (7, 7)), alignment(0, (160, 160))
+    (16, 64, 70, 160)
+
+    Args:
+        period: of the network in pixels; 0 if unknown: then tiles suit the published networks,
+            whose period divides `ALIGN`.
+        multiple: that the height and width of images must be of.
+    """
+    taken = math.lcm(*multiple)
+    if period:
+        align = math.lcm(period, taken)
+    else:
+        align = ALIGN if ALIGN % taken == 0 else round_up(ALIGN, taken)
+    return round_up(LEAST_ALIGN, align)

@@ -7,7 +7,8 @@ padding treat them alike; the call of the network takes them apart again.
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from hashlib import sha256
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +20,16 @@ from glocal.inference.tensors import as_batch
 from glocal.scanning.example import Example
 from glocal.texts import size_text
 
-__all__ = ["Extra", "InputValue", "example_of", "extras_of", "with_maps"]
+__all__ = [
+    "Extra",
+    "InputValue",
+    "arguments",
+    "digests",
+    "example_of",
+    "extras_of",
+    "parts_of",
+    "with_maps",
+]
 
 InputValue: TypeAlias = float | np.ndarray | Tensor
 """A number, or a map of the size of the image: an array (h, w) or (h, w, c), or a tensor (c, h, w)
@@ -57,8 +67,9 @@ def extras_of(model: nn.Module, inputs: Mapping[str, InputValue]) -> tuple[Extra
     found = []
     for name, value in inputs.items():
         own = name if name in names else None
-        if isinstance(value, np.ndarray | Tensor) and value.ndim >= 2:
-            found.append(Extra(own, as_batch(value)[0].shape[1]))
+        given = _map(value)
+        if given is not None:
+            found.append(Extra(own, given.shape[1]))
         elif isinstance(value, int | float | np.number) and not isinstance(value, bool):
             found.append(Extra(own, 0 if own else 1, float(value)))
         else:
@@ -80,15 +91,43 @@ def with_maps(image: Tensor, inputs: Mapping[str, InputValue], extras: tuple[Ext
     for (name, value), extra in zip(inputs.items(), extras, strict=True):
         if not extra.channels:
             continue
-        if isinstance(value, np.ndarray | Tensor) and value.ndim >= 2:
-            given = _floats(as_batch(value)[0]).to(parts[0])
-        else:
-            given = parts[0].new_full((1, 1, *size), extra.value)
+        found = _map(value)
+        given = parts[0].new_full((1, 1, *size), extra.value) if found is None else found
+        given = given.to(parts[0])
         if given.shape[-2:] != size:
             own, wanted = (size_text((s[0], s[1])) for s in (given.shape[-2:], size))
             raise ArgumentError(f"input {name!r} has {own} pixels, the image has {wanted}")
         parts.append(given.expand(len(image), -1, -1, -1))
     return torch.cat(parts, 1)
+
+
+def parts_of(
+    inputs: Mapping[str, InputValue], rows: slice, columns: slice
+) -> dict[str, InputValue]:
+    """Return the inputs for a part of the image: maps are cut, numbers stay."""
+
+    def part(value: InputValue) -> InputValue:
+        if isinstance(value, Tensor) and value.ndim >= 2:
+            return value[..., rows, columns]
+        if isinstance(value, np.ndarray) and value.ndim >= 2:
+            return value[rows, columns]
+        return value
+
+    return {name: part(value) for name, value in inputs.items()}
+
+
+def digests(inputs: Mapping[str, InputValue]) -> dict[str, str]:
+    """Return a text for each input that two inputs share only if they are equal."""
+    found = {}
+    for name, value in inputs.items():
+        if isinstance(value, Tensor):
+            value = value.detach().cpu().numpy()
+        if isinstance(value, np.ndarray):
+            content = np.ascontiguousarray(value).tobytes()
+            found[name] = f"{value.dtype} {value.shape} {sha256(content).hexdigest()}"
+        else:
+            found[name] = repr(float(value))
+    return found
 
 
 def arguments(
@@ -139,10 +178,19 @@ def _parameters(model: nn.Module) -> tuple[str, ...]:
     return tuple(inspect.signature(type(unwrapped(model)).forward).parameters)[2:]
 
 
+def _map(value: InputValue) -> Tensor | None:
+    """A map as (b, c, h, w) in floats; None for a number."""
+    if isinstance(value, np.ndarray) and value.ndim >= 2:
+        return _floats(as_batch(value)[0])
+    if isinstance(value, Tensor) and value.ndim >= 2:
+        return _floats(as_batch(value)[0])
+    return None
+
+
 def _floats(x: Tensor) -> Tensor:
     return x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     shape = getattr(value, "shape", None)
     return type(value).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")

@@ -13,15 +13,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from glocal.inference.blending import BLENDED_OVERLAP, blended
 from glocal.inference.geometry import ALIGN, Span, Tile, round_up
 from glocal.inference.memory import MemoryNeed, peak_memory
-from glocal.inference.plan import BOUND, MAX_HALO_WINDOWS, Reach, TilePlan
+from glocal.inference.plan import BOUND, MAX_HALO_WINDOWS, BlendedTiles, Reach, TilePlan
 from glocal.inference.run import TiledImage, run_tile
 from glocal.inference.runner import ModelRunner, is_out_of_memory
 from glocal.ops.placement import Resolution, recorded_grids, resolutions_of
 from glocal.ops.windows import Size
 
-__all__ = ["BYTES_PER_PIXEL", "measure", "pixels_that_fit"]
+__all__ = ["BYTES_PER_PIXEL", "blending_error", "measure", "pixels_that_fit"]
 
 SAFETY = 20
 """A measured halo must be better than `BOUND` by this factor, to suffice in the whole image."""
@@ -81,6 +82,7 @@ def measure(
     window: Size,
     memory: float | None = None,
     least: int | None = None,
+    align: int = ALIGN,
 ) -> Reach:
     """Measure halo, memory and window grids of a network on an image.
 
@@ -90,14 +92,15 @@ def measure(
         window: of the network's local operations, in pixels of the image.
         memory: bytes that the network may use, None if unknown; few make strips shorter.
         least: the narrowest halo to consider in pixels, one window by default.
+        align: pixels at whose multiples tiles begin.
     """
     runs: list[_Measured] = []
     in_torch = replace(runner, engine=None)  # the halo is the network's own
     try:
-        strip = _strip(image.size, window, pixels_that_fit(runner, image, memory))
+        strip = _strip(image.size, window, pixels_that_fit(runner, image, memory), align)
         if strip is not None:
             places = sorted(
-                _places(image.size, strip),
+                _places(image.size, strip, align),
                 key=lambda place: _contrast(image, strip, place, window[strip.axis]),
                 reverse=True,
             )
@@ -114,43 +117,45 @@ def measure(
     if need is None and memory is not None:
         need = _need_of_part(runner, image, memory)
     if not runs:
-        return Reach(need=need)
+        return Reach(need=need, align=align)
     effect = torch.stack([run.effect for run in runs]).amax(0)
-    halo, remaining = _halo(effect, max(window) if least is None else least)
-    return Reach(halo, remaining, need, runs[0].resolutions)
+    halo, remaining = _halo(effect, max(window) if least is None else least, align)
+    return Reach(halo, remaining, need, runs[0].resolutions, align)
 
 
-def _halo(effect: Tensor, least: int) -> tuple[int, float]:
+def _halo(effect: Tensor, least: int, align: int = ALIGN) -> tuple[int, float]:
     """Return the narrowest sufficient halo, and the effect of the cut beyond it.
 
     Args:
         effect: largest difference at each distance from the cut.
         least: the narrowest halo in pixels.
+        align: halos are multiples of this.
     """
     # the largest at this distance or farther
     beyond = effect.nan_to_num(float("inf")).flip(0).cummax(0).values.flip(0)
     # not as far as the end of the strip, beyond which there is nothing to look at
-    least = round_up(least)
-    halos = range(least, max(least, len(beyond) - ALIGN // 2) + 1, ALIGN)
+    least = round_up(least, align)
+    halos = range(least, max(least, len(beyond) - align // 2) + 1, align)
     errors = {halo: float(beyond[min(halo, len(beyond) - 1)]) for halo in halos}
     halo = next((h for h, error in errors.items() if error <= BOUND / SAFETY), max(errors))
     return halo, errors[halo]
 
 
-def _strip(size: Size, window: Size, max_pixels: float) -> _Strip | None:
+def _strip(size: Size, window: Size, max_pixels: float, align: int = ALIGN) -> _Strip | None:
     """The strip along the longer axis, as short as it must be; None if none fits.
 
-    Its sides differ from those of the image by multiples of `ALIGN`, so that the network pads it
-    like the image.
+    Its sides differ from those of the image by multiples of ``align``, so that the network pads it
+    like the image. It is cut at an odd multiple, so that a network with a longer period shows it.
     """
     axis = 0 if size[0] > size[1] else 1
-    other = max(_ACROSS, round_up(window[1 - axis] * 5 // 4))
-    across = min(size[1 - axis], other + size[1 - axis] % ALIGN)
-    least = max(2 * ALIGN, round_up(max(window)))  # so that the narrowest halo can be measured
-    widest = max(round_up(MAX_HALO_WINDOWS * window[axis]), least)
-    for margin in range(widest, least - 1, -ALIGN):
-        length = min(size[axis], 2 * margin + ALIGN + size[axis] % ALIGN)
-        cut = min(margin, length // 2 // ALIGN * ALIGN)
+    other = max(_ACROSS, round_up(window[1 - axis] * 5 // 4, align))
+    across = min(size[1 - axis], round_up(other, align) + size[1 - axis] % align)
+    least = max(2 * align, round_up(max(window), align))  # the narrowest halo can be measured
+    widest = max(round_up(MAX_HALO_WINDOWS * window[axis], align), least)
+    for margin in range(widest, least - 1, -max(align, ALIGN)):
+        length = min(size[axis], 2 * margin + align + size[axis] % align)
+        cut = min(margin, length // 2 // align * align)
+        cut -= align * (cut // align % 2 == 0)
         if length * across <= max_pixels:
             return _Strip(axis, length, across, cut) if cut > 0 else None
     return None
@@ -196,11 +201,11 @@ def _measured(
     return _Measured(effect.unflatten(0, (-1, scale)).amax(1), need, resolutions)
 
 
-def _places(size: Size, strip: _Strip) -> Iterator[tuple[int, int]]:
-    """Return where strips may begin, along their axis and across it, on `ALIGN`."""
+def _places(size: Size, strip: _Strip, align: int) -> Iterator[tuple[int, int]]:
+    """Return where strips may begin, along their axis and across it, aligned."""
     free = size[strip.axis] - strip.length, size[1 - strip.axis] - strip.across
     along, across = (
-        sorted({each * step // (_GRID - 1) // ALIGN * ALIGN for step in range(_GRID)})
+        sorted({each * step // (_GRID - 1) // align * align for step in range(_GRID)})
         for each in free
     )
     return ((a, b) for a in along for b in across)
@@ -217,6 +222,50 @@ def _contrast(image: TiledImage, strip: _Strip, place: tuple[int, int], window: 
         deviation, mean = torch.std_mean(part.to(torch.float32), (0, 2, 3), correction=0)
         found.append(torch.stack([mean, deviation]))
     return float((found[0] - found[1]).abs().max())
+
+
+def blending_error(
+    runner: ModelRunner, image: TiledImage, tiles: BlendedTiles, max_pixels: float
+) -> float | None:
+    """Return the largest difference between a part in blended tiles and the part as a whole.
+
+    Args:
+        runner: of the network.
+        image: the image.
+        tiles: of the image.
+        max_pixels: that fit into memory.
+
+    Returns:
+        None if a part of two tiles each way does not fit.
+    """
+    size = tiles.tile_size
+    rows, columns = (min(n, 3 * t // 2) for n, t in zip(image.size, size, strict=True))
+    if rows * columns > max_pixels:
+        return None
+    top, left = (
+        (n - part) // 2 // tiles.align * tiles.align
+        for n, part in zip(image.size, (rows, columns), strict=True)
+    )
+
+    def read(y: slice, x: slice) -> Tensor:
+        return image.read(slice(top + y.start, top + y.stop), slice(left + x.start, left + x.stop))
+
+    statistics = image.statistics and image.statistics.seen_from(top, left)
+    part = TiledImage(read, (rows, columns), statistics=statistics)
+    alone = replace(runner, engine=None)
+    try:
+        (whole,), bands = (
+            [band for _, band, _ in found]
+            for found in (
+                blended(alone, part, [each], BLENDED_OVERLAP, "linear", None, tiles.align)
+                for each in (part.size, size)
+            )
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return float((torch.cat(bands, -2) - whole).abs().max())
 
 
 def pixels_that_fit(runner: ModelRunner, image: TiledImage, memory: float | None) -> float:

@@ -8,23 +8,32 @@ tiles of the training size is the crop-and-stitch inference that TLC is compared
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glocal.conversion.inside import converted_network, own_plan
 from glocal.engines.runtimes import Runtime
 from glocal.errors import GlocalWarning
-from glocal.inference.blending import FALLBACK_TILES, blended, blended_sizes
+from glocal.inference.blending import (
+    BLENDED_OVERLAP,
+    FALLBACK_TILES,
+    Band,
+    blended,
+    blended_sizes,
+    smaller_sizes,
+)
 from glocal.inference.colours import Grey
-from glocal.inference.geometry import ALIGN
+from glocal.inference.geometry import Tile, alignment
 from glocal.inference.inputs import InputValue, extras_of, with_maps
-from glocal.inference.measure import measure, pixels_that_fit
+from glocal.inference.measure import blending_error, measure, pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import Tiles, TilesLike, as_tiles
-from glocal.inference.plan import TilePlan, plan
+from glocal.inference.plan import BOUND, BlendedTiles, TilePlan, plan
 from glocal.inference.run import Progress, TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner, is_out_of_memory
 from glocal.inference.runtime import model_runner
@@ -131,8 +140,11 @@ def restore(
         if window is None or tiles.blended or (given and covers(given, size)):
             fitting = math.inf if given else pixels_that_fit(runner, tiled, budget)
             sizes = blended_sizes(size, given, fitting, tiles.overlap)
+            if not covers(sizes[0], size):
+                tiled = with_statistics(tiled, runner, math.prod(sizes[0]))
             blend = tiles.blend or "linear"
-            return convert(blended(runner, source, sizes, tiles.overlap, blend, progress))
+            bands = blended(runner, tiled, sizes, tiles.overlap, blend, progress)
+            return _assembled(_parts_of_bands(bands, size), tiled, convert)
         max_pixels = math.inf
         if given is None and pixels_that_fit(runner, tiled, budget) >= math.prod(size):
             try:
@@ -144,17 +156,22 @@ def restore(
             max_pixels = math.prod(size) / 2
         fitting = min(max_pixels, pixels_that_fit(runner, tiled, budget))
         tiled = with_statistics(tiled, runner, math.prod(given) if given else fitting)
-        tile_plan = measured_plan(runner, tiled, window, tiles, budget, max_pixels)
+        found = measured_plan(runner, tiled, window, tiles, budget, max_pixels)
         if max_pixels < math.inf:
             warnings.warn(
                 f"not enough memory on {runner.device} for {size_text(size)} pixels at once; "
-                f"continuing in tiles, {tile_plan}",
+                f"continuing in tiles{'' if isinstance(found, BlendedTiles) else f', {found}'}",
                 GlocalWarning,
                 stacklevel=2,
             )
-        if report is not None and len(tile_plan.tiles) > 1:
-            report(str(tile_plan))
-        return _assembled(tile_plan, runner, tiled, convert, progress)
+        if isinstance(found, BlendedTiles):
+            sizes = smaller_sizes(found.tile_size)
+            bands = blended(runner, tiled, sizes, BLENDED_OVERLAP, "linear", progress, found.align)
+            return _assembled(_parts_of_bands(bands, size), tiled, convert)
+        if report is not None and len(found.tiles) > 1:
+            report(str(found))
+        cores = run(found, runner, tiled, progress=progress)
+        return _assembled(_parts_of_tiles(cores), tiled, convert)
 
 
 def measured_plan(
@@ -164,8 +181,11 @@ def measured_plan(
     tiles: Tiles,
     memory: float | None,
     max_pixels: float = math.inf,
-) -> TilePlan:
+) -> TilePlan | BlendedTiles:
     """Measure the network on the image and plan the tiles; warn of inexact results.
+
+    A network is measured on tiles that begin at multiples of its period, and again on `ALIGN` if
+    that does not suffice: it may pad an image to larger multiples.
 
     Args:
         runner: of the network.
@@ -179,16 +199,39 @@ def measured_plan(
         GlocalError: not even the smallest tile fits into memory.
         ArgumentError: the given tile is too small for the given halo.
     """
+    network = converted_network(runner.model)
+    plan_of_network = None if network is None else own_plan(network)
+    runner.learn(image.read, image.size)
+    period = 0 if plan_of_network is None else plan_of_network.period
+    aligns = (alignment(each, runner.accepted.multiple) for each in (period, 0))
+    for align in dict.fromkeys(aligns):
+        least = align if plan_of_network and _only_crops(plan_of_network) else max(window)
+        reach = measure(runner, image, window, memory, least, align)
+        if reach.error <= BOUND:
+            break
     found = plan(
         image.size,
         window,
-        measure(runner, image, window, memory, _least_halo(runner.model)),
+        reach,
         tile_size=tiles.given_size,
         halo=tiles.halo,
         memory=memory,
         max_pixels=max_pixels,
     )
-    if found.doubt and len(found.tiles) > 1:
+    if isinstance(found, BlendedTiles):
+        apart = blending_error(runner, image, found, pixels_that_fit(runner, image, memory))
+        measured = (
+            ""
+            if apart is None
+            else f", by up to {255 * apart:.1f}/255 on the part that was compared"
+        )
+        warnings.warn(
+            f"{found.why}: tiles of {size_text(found.tile_size)} that overlap by half are blended, "
+            f"and the result differs from that of the whole image{measured}",
+            GlocalWarning,
+            stacklevel=3,
+        )
+    elif found.doubt and len(found.tiles) > 1:
         warnings.warn(
             f"{found.doubt}: the result may differ from that of the whole image",
             GlocalWarning,
@@ -207,24 +250,15 @@ def local_window(model: nn.Module, halo: int | None = None) -> Size | None:
         halo: given by a user who thereby says that a network is local by itself; it then counts
             as the window.
     """
-    found = getattr(model, "glocal_plan", None)
-    if isinstance(found, Plan) and len(found.with_status("local")) == len(found.rows):
+    network = converted_network(model)
+    found = None if network is None else own_plan(network)
+    if found is not None and len(found.with_status("local")) == len(found.rows):
         return found.train_size if _only_crops(found) else found.window
     return None if halo is None else (max(1, halo), max(1, halo))
 
 
 def _only_crops(plan: Plan) -> bool:
     return bool(plan.rows) and all(row.source == "crops" for row in plan.rows)
-
-
-def _least_halo(model: nn.Module) -> int | None:
-    """The narrowest halo to consider; None for one window.
-
-    Statistics from crops are those of the whole image, so that only convolutions cross the border
-    of a tile.
-    """
-    found = getattr(model, "glocal_plan", None)
-    return ALIGN if isinstance(found, Plan) and _only_crops(found) else None
 
 
 def _whole(runner: ModelRunner, source: Tensor, progress: Progress | None) -> Tensor:
@@ -236,26 +270,35 @@ def _whole(runner: ModelRunner, source: Tensor, progress: Progress | None) -> Te
     return restored
 
 
+_Part: TypeAlias = tuple[slice, slice, Tensor, int]
+"""Rows and columns of the result, (b, c, rows, columns), and the scale."""
+
+
+def _parts_of_tiles(cores: Iterable[tuple[int, Tile, Tensor, int]]) -> Iterator[_Part]:
+    for _, tile, core, scale in cores:
+        yield *tile.core(scale), core, scale
+
+
+def _parts_of_bands(bands: Iterable[Band], size: Size) -> Iterator[_Part]:
+    for top, band, scale in bands:
+        yield slice(top, top + band.shape[-2]), slice(0, size[1] * scale), band, scale
+
+
 def _assembled(
-    tile_plan: TilePlan,
-    runner: ModelRunner,
-    image: TiledImage,
-    convert: Callable[[Tensor], AnyImage],
-    progress: Progress | None,
+    parts: Iterable[_Part], image: TiledImage, convert: Callable[[Tensor], AnyImage]
 ) -> AnyImage:
-    """The restored image from the cores of its tiles, in the form of the image."""
+    """The restored image from its parts, in the form of the image."""
     restored: AnyImage | None = None
-    for _, tile, core, scale in run(tile_plan, runner, image, progress=progress):
-        part: AnyImage = convert(core)
+    for rows, columns, result, scale in parts:
+        part: AnyImage = convert(result)
         height, width = (n * scale for n in image.size)
-        rows, columns = tile.core(scale)
         if isinstance(part, Tensor):
-            if restored is None:
+            if restored is None or restored.shape[-2:] != (height, width):
                 with torch.inference_mode(False):  # so that it can take part in autograd
                     restored = part.new_empty((*part.shape[:-2], height, width))
             restored[..., rows, columns] = part
         else:
-            if restored is None:
+            if restored is None or restored.shape[:2] != (height, width):
                 restored = np.empty((height, width, *part.shape[2:]), part.dtype)
             restored[rows, columns] = part
     assert restored is not None

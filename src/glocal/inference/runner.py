@@ -211,6 +211,29 @@ class ModelRunner:
             "use a network that keeps or enlarges the image"
         )
 
+    def learn(self, read: Callable[[slice, slice], Tensor], size: Size) -> None:
+        """Find what sizes the network accepts before an image is cut into tiles.
+
+        Args:
+            read: rows and columns of the image, for `restore`.
+            size: (height, width) of the image.
+        """
+        if self.model in _ACCEPTED:
+            return
+        train = known_train_size(self.model) or (64, 64)
+        # odd sizes, which a network that takes multiples refuses
+        rows, columns = (min(n, t | 1) for n, t in zip(size, train, strict=True))
+        part = read(slice(0, rows), slice(0, columns))
+        recording = crops.Recording() if two_passes_of(self.model) else None
+        try:
+            with crops.running(recording) if recording else contextlib.nullcontext():
+                self(self.input_of(part))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return  # the tiles will show it, or run elsewhere
+        _ACCEPTED[self.model] = self.accepted
+
     def _possible(self, x: Tensor) -> Iterator[Accepted]:
         """Yield sizes that the network may accept: what is known, then what a search finds."""
         yield self.accepted

@@ -17,6 +17,7 @@ import json
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any, Self
 
 from torch import nn
@@ -49,7 +50,7 @@ class Settings:
             carries it (`glocal_train_size`), see `localize`.
         model: name of the network as on the command line: a file, an embedded model, or
             package.module:factory. None if the settings do not say.
-        output: index of the output to take, for networks that return several.
+        output: name or index of the output to take, for networks that return several.
         window: of operations on windows, a side or (height, width) in input pixels; by default
             that of `localize`. For "windows" and "auto".
         stride: largest distance between crops, as a multiple of their size; by default that of
@@ -70,7 +71,7 @@ class Settings:
     way: Way = DEFAULT_WAY
     train_size: int | Size | None = None
     model: str | None = None
-    output: int | None = None
+    output: int | str | None = None
     window: int | Size | None = None
     stride: float | None = None
     keep_global: tuple[str, ...] = ()
@@ -89,7 +90,7 @@ class Settings:
             size = getattr(self, name)
             if size is not None:
                 object.__setattr__(self, name, _size(name, size))
-        for name, kind in (("model", str), ("output", int), ("allow_global", bool)):
+        for name, kind in (("model", str), ("output", int | str), ("allow_global", bool)):
             _check_type(name, getattr(self, name), kind)
         stride = self.stride
         if stride is not None and not (_is_number(stride) and 0 < stride < math.inf):
@@ -205,11 +206,11 @@ def _size(name: str, size: Any) -> Size:
     return as_size(tuple(size) if isinstance(size, list) else size, name)
 
 
-def _check_type(name: str, value: object, kind: type) -> None:
+def _check_type(name: str, value: object, kind: type | UnionType) -> None:
     right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if value is not None and not right:
-        words = {str: "text", int: "a whole number", bool: "true or false"}
-        raise ArgumentError(f"{name} must be {words[kind]}, got {value!r}")
+        words = "text" if kind is str else "true or false" if kind is bool else "a number or a name"
+        raise ArgumentError(f"{name} must be {words}, got {value!r}")
 
 
 def _patterns(patterns: Any) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from glocal.engines.runtimes import Runtime
 from glocal.errors import ArgumentError, GlocalWarning
+from glocal.inference.colours import Grey
 from glocal.inference.measure import BYTES_PER_PIXEL
 from glocal.inference.memory import memory_budget
 from glocal.inference.options import as_tiles
@@ -38,8 +39,9 @@ def restore_together(
     *,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
-    output: int | None = None,
+    output: int | str | None = None,
     channels: int | None = None,
+    grey: Grey = "channels",
     runtime: Runtime = "torch",
 ) -> list[np.ndarray]:
     """Restore images of one shape and dtype in one call, without tiles.
@@ -54,7 +56,7 @@ def restore_together(
     Args:
         model: maps (b, c, h, w) in [0, 1] to the same range.
         images: (h, w, c) arrays of uint8 or uint16.
-        dtype, device, output, channels, runtime: as for :func:`glocal.restore`.
+        dtype, device, output, channels, grey, runtime: as for :func:`glocal.restore`.
 
     Raises:
         ArgumentError: an argument is invalid, or the network's output is not an image.
@@ -64,7 +66,7 @@ def restore_together(
     size = sources[0].shape[-2], sources[0].shape[-1]
     runner = model_runner(
         model, sources[0].shape[1], size, dtype=dtype, device=device, output=output,
-        channels=channels, runtime=runtime,
+        channels=channels, grey=grey, runtime=runtime,
     )  # fmt: skip
     with eval_mode(model, runner.device), torch.inference_mode():
         restored = checked_finite(runner.restore(torch.cat(sources))[0])
@@ -124,7 +126,7 @@ class Batches:
         """
         if len(images) == 1:
             return [restore(self.model, images[0], **self.options)]
-        names = ("dtype", "device", "output", "channels", "runtime")
+        names = ("dtype", "device", "output", "channels", "grey", "runtime")
         whole = {name: self.options[name] for name in names if name in self.options}
         try:
             return restore_together(self.model, images, **whole)

@@ -1,6 +1,7 @@
 """The stages of a folder run: read, restore and write one image file."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from glocal.errors import ArgumentError
 from glocal.images.image_files import Image, enlarge, read, write
 from glocal.images.sample_files import read_header
 from glocal.inference.memory import allocating
+from glocal.inference.restore import restore
 from glocal.runs.batches import Batches
+from glocal.runs.inputs import InputSource, read_inputs
 from glocal.runs.jobs import FileResult, Job, check_distinct
 from glocal.runs.stages import Skip, Stages
 from glocal.runs.streaming import restore_streamed, should_stream
 
-__all__ = ["file_stages", "save", "stream_job"]
+__all__ = ["file_stages", "restore_job", "save"]
 
 
 def file_stages(
@@ -24,7 +27,8 @@ def file_stages(
 ) -> Stages[Job, Image | Job, np.ndarray | FileResult, FileResult]:
     """Return the stages of a folder run, for :func:`glocal.runs.pipeline.run`.
 
-    The read stage returns the image, or the job itself if the file will be streamed.
+    The read stage returns the image, or the job itself if the file will be streamed or has inputs
+    beside it.
 
     Args:
         batches: the network, and which images share a call.
@@ -33,12 +37,14 @@ def file_stages(
         overwrite: replace existing destinations; takes precedence over `resume`.
     """
 
+    has_inputs = bool(batches.options.get("inputs"))
+
     def load(job: Job) -> Image | Job | Skip[FileResult]:
         if resume and not overwrite and job.destination.exists():
             return Skip(FileResult(*job, "skipped"))
         check_distinct(job)
         job.destination.parent.mkdir(parents=True, exist_ok=True)
-        if should_stream(batches.model, read_header(job.source), **batches.options):
+        if has_inputs or should_stream(batches.model, read_header(job.source), **batches.options):
             return job
         with allocating():
             return read(job.source)
@@ -49,7 +55,7 @@ def file_stages(
             return [*batches.restore(pixels)]
         options = {**batches.options, "quality": quality, "resume": resume}
         jobs = (job for job in loaded if isinstance(job, Job))
-        return [stream_job(batches.model, job, **options) for job in jobs]
+        return [restore_job(batches.model, job, **options) for job in jobs]
 
     def finish(job: Job, image: Image | Job, computed: np.ndarray | FileResult) -> FileResult:
         if isinstance(image, Job) or isinstance(computed, FileResult):
@@ -69,14 +75,29 @@ def file_stages(
     )
 
 
-def stream_job(model: nn.Module, job: Job, **options: Any) -> FileResult:
-    """Restore a file tile by tile, with the options of `restore_streamed`.
-
-    An option of None keeps the default.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    size, notes = restore_streamed(model, *job, **given)
-    return FileResult(*job, "restored", size, notes=notes)
+def restore_job(
+    model: nn.Module,
+    job: Job,
+    *,
+    quality: int = 95,
+    stream: bool | None = None,
+    resume: bool = True,
+    inputs: Mapping[str, InputSource] | None = None,
+    **options: Any,
+) -> FileResult:
+    """Restore a file at once or tile by tile, with the options of `restore_file`."""
+    if inputs:
+        options["inputs"] = read_inputs(inputs, job.source)
+    if stream is None:
+        stream = should_stream(model, read_header(job.source), **options)
+    if stream:
+        given = {name: value for name, value in options.items() if value is not None}
+        size, notes = restore_streamed(model, *job, quality=quality, resume=resume, **given)
+        return FileResult(*job, "restored", size, notes=notes)
+    image = read(job.source)
+    pixels = restore(model, image.pixels, **options)
+    notes = save(job.destination, image, pixels, quality=quality)
+    return FileResult(*job, "restored", image.size, notes=notes)
 
 
 def save(destination: Path, image: Image, pixels: np.ndarray, *, quality: int) -> tuple[str, ...]:

@@ -13,15 +13,11 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from glocal.errors import ArgumentError
-from glocal.images.image_files import read
-from glocal.images.sample_files import read_header
-from glocal.inference.restore import restore
 from glocal.runs import pipeline
 from glocal.runs.batches import Batches
-from glocal.runs.file_stages import file_stages, save, stream_job
+from glocal.runs.file_stages import file_stages, restore_job
 from glocal.runs.jobs import FileResult, Job, check_distinct, folder_jobs
 from glocal.runs.stages import Limits, Outcome, Usage
-from glocal.runs.streaming import should_stream
 from glocal.texts import one_line
 
 __all__ = ["FileResult", "FolderRun", "restore_file", "restore_folder"]
@@ -49,7 +45,8 @@ def restore_file(
         stream: read and write tiles on disk, see :mod:`glocal.runs.streaming`; by default as
             :func:`glocal.runs.streaming.should_stream` decides.
         resume: continue an interrupted streamed run of the same file, network and options.
-        options: those of :func:`glocal.restore`.
+        options: those of :func:`glocal.restore`. An input may be a file, or a folder that has a
+            file of the same name.
 
     Raises:
         ImageError: a file cannot be read or written.
@@ -58,15 +55,7 @@ def restore_file(
     started = time.perf_counter()
     job = Job(source, destination)
     check_distinct(job)
-    if stream is None:
-        stream = should_stream(model, read_header(source), **options)
-    if stream:
-        result = stream_job(model, job, quality=quality, resume=resume, **options)
-    else:
-        image = read(source)
-        pixels = restore(model, image.pixels, **options)
-        notes = save(destination, image, pixels, quality=quality)
-        result = FileResult(*job, "restored", image.size, notes=notes)
+    result = restore_job(model, job, quality=quality, stream=stream, resume=resume, **options)
     return dataclasses.replace(result, elapsed_s=time.perf_counter() - started)
 
 
@@ -135,7 +124,7 @@ def restore_folder(
             in tiles are not batched.
         ahead: maximum number of images to read ahead, and to write behind; by default 4, or two
             batches. 0 reads, restores and writes one image at a time, without threads.
-        options: those of :func:`glocal.restore`.
+        options: those of :func:`glocal.restore`; inputs as for :func:`restore_file`.
 
     Returns:
         An iterator over the results, sorted by source.

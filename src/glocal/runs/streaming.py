@@ -7,7 +7,7 @@ the finished tiles, so that an interrupted run continues. A finished run deletes
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,21 @@ from glocal.images.sample_files import (
     encode_file,
     read_header,
 )
+from glocal.inference.blending import BLENDED_OVERLAP, blended, smaller_sizes
+from glocal.inference.colours import Grey
+from glocal.inference.inputs import (
+    Extra,
+    InputValue,
+    digests,
+    extras_of,
+    parts_of,
+    with_maps,
+)
 from glocal.inference.measure import pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import TilesLike, as_tiles
-from glocal.inference.plan import TilePlan
+from glocal.inference.plan import BlendedTiles, TilePlan
 from glocal.inference.restore import local_window, measured_plan
 from glocal.inference.run import TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner, device_of
@@ -52,7 +62,7 @@ STREAMED_SHARE = 1 / 8
 """Share of the available memory. Images that need more, decoded and with their result, are streamed
 too."""
 
-JOURNAL_FORMAT = 3
+JOURNAL_FORMAT = 4
 """Format of the journal's lines; a run with another format starts afresh."""
 
 
@@ -90,8 +100,10 @@ def restore_streamed(
     memory: int | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
-    output: int | None = None,
+    output: int | str | None = None,
     channels: int | None = None,
+    grey: Grey = "channels",
+    inputs: Mapping[str, InputValue] | None = None,
     runtime: Runtime = "torch",
     progress: Callable[[int, int], None] | None = None,
     report: Callable[[str], None] | None = None,
@@ -106,8 +118,9 @@ def restore_streamed(
         destination: file to write.
         quality: of JPEG and WebP files, 1 to 100.
         resume: continue an interrupted run of the same source, network and options.
-        tiles, memory, dtype, device, output, channels, runtime, progress, report: as for
-            `glocal.restore`. A resumed run keeps its tiles, whatever memory is available now.
+        tiles, memory, dtype, device, output, channels, grey, inputs, runtime, progress, report: as
+            for `glocal.restore`. A resumed run keeps its tiles, whatever memory is available now;
+            blended tiles begin again.
 
     Returns:
         (height, width) of the source, and what the file formats could not hold.
@@ -129,12 +142,15 @@ def restore_streamed(
         raise ArgumentError("streamed tiles have a halo: omit overlap and blend")
     header = read_header(source)
     check_format(destination, header.size)
+    inputs = inputs or {}
+    extras = extras_of(model, inputs)
     runner = model_runner(
         model, header.channels, header.size, dtype=dtype, device=device, output=output,
-        channels=channels, runtime=runtime, report=report,
+        channels=channels, grey=grey, extras=extras, runtime=runtime, report=report,
     )  # fmt: skip
     options = {
         "tile": tiles.size, "halo": tiles.halo, "dtype": str(runner.dtype), "output": output,
+        "grey": grey, "inputs": digests(inputs),
     }  # fmt: skip
     identity = {**_identity(model, source), **options, "channels": channels}
     work = WorkFolder(work_folder(destination), header, identity, resume=resume)
@@ -145,23 +161,27 @@ def restore_streamed(
                 decode_file(source, work.colour, work.alpha)
                 work.journal.append({"decoded": True})
             back = as_batch(work.colour.read(slice(0, 1), slice(0, 1)))[1]
-            image = TiledImage(_reader(work), header.size, back)
+            image = TiledImage(_reader(work, inputs, extras), header.size, back)
             bound = memory_limit(runner.device, memory)
             with eval_mode(model, runner.device), torch.inference_mode(), bound:
                 budget = memory_budget(runner.device, memory, 0)
                 fitting = min(pixels_that_fit(runner, image, budget), STREAMED_PIXELS)
                 given = tiles.given_size
                 image = with_statistics(image, runner, math.prod(given) if given else fitting)
-                plan = _resumed_plan(work, header.size)
+                plan: TilePlan | BlendedTiles | None = _resumed_plan(work, header.size)
                 if plan is None:
                     within = replace(tiles, size=_within(tiles.given_size, header.size))
                     plan = measured_plan(runner, image, window, within, budget, STREAMED_PIXELS)
-                    work.journal.append(_line_of(plan))
-                if report is not None:
-                    before = f", {len(work.done)} of them done before" if work.done else ""
-                    report(f"{plan}{before}")
-                work.total = len(plan.tiles)
-                _run(plan, runner, image, back, work, destination, progress)
+                if isinstance(plan, BlendedTiles):
+                    _run_blended(plan, runner, image, back, work, destination, progress)
+                else:
+                    if not work.done:
+                        work.journal.append(_line_of(plan))
+                    if report is not None:
+                        before = f", {len(work.done)} of them done before" if work.done else ""
+                        report(f"{plan}{before}")
+                    work.total = len(plan.tiles)
+                    _run(plan, runner, image, back, work, destination, progress)
         assert work.result is not None
         metadata = header.metadata
         notes = encode_file(destination, work.result, work.alpha, metadata, quality=quality)
@@ -181,9 +201,34 @@ def restore_streamed(
     return header.size, metadata.notes + notes
 
 
-def _reader(work: WorkFolder) -> Callable[[slice, slice], Tensor]:
-    """Reads a rectangle of the source as (1, c, h, w)."""
-    return lambda rows, columns: as_batch(work.colour.read(rows, columns))[0]
+def _reader(
+    work: WorkFolder, inputs: Mapping[str, InputValue], extras: tuple[Extra, ...]
+) -> Callable[[slice, slice], Tensor]:
+    """Reads a rectangle of the source, and of maps beside it, as (1, c, h, w)."""
+
+    def read(rows: slice, columns: slice) -> Tensor:
+        part = as_batch(work.colour.read(rows, columns))[0]
+        return with_maps(part, parts_of(inputs, rows, columns), extras) if inputs else part
+
+    return read
+
+
+def _run_blended(
+    plan: BlendedTiles,
+    runner: ModelRunner,
+    image: TiledImage,
+    back: Callable[[Tensor], np.ndarray],
+    work: WorkFolder,
+    destination: Path,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Restore blended tiles, band by band."""
+    sizes = smaller_sizes(plan.tile_size)
+    bands = blended(runner, image, sizes, BLENDED_OVERLAP, "linear", progress, plan.align)
+    for top, band, scale in bands:
+        check_format(destination, (image.size[0] * scale, image.size[1] * scale))
+        rows, columns = slice(top, top + band.shape[-2]), slice(0, image.size[1] * scale)
+        work.create_result(scale, band.shape[1]).write(rows, columns, back(band))
 
 
 def _run(
@@ -224,7 +269,9 @@ def _resumed_plan(work: WorkFolder, size: Size) -> TilePlan | None:
         return None
     tile_size = (int(line["tile"][0]), int(line["tile"][1]))
     resolutions = tuple(Resolution(**each) for each in line["resolutions"])
-    return TilePlan(size, tile_size, line["halo"], line["doubt"], resolutions)
+    return TilePlan(
+        size, tile_size, line["halo"], line["doubt"], resolutions, line["align"], line["error"]
+    )
 
 
 def _line_of(plan: TilePlan) -> dict[str, Any]:
@@ -233,6 +280,8 @@ def _line_of(plan: TilePlan) -> dict[str, Any]:
             "tile": plan.tile_size,
             "halo": plan.halo,
             "doubt": plan.doubt,
+            "align": plan.align,
+            "error": plan.error,
             "resolutions": [vars(each) for each in plan.resolutions],
         }
     }

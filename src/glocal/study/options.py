@@ -12,6 +12,7 @@ import torch
 
 from glocal.conversion.rules import DEFAULT_RULES, Rule
 from glocal.engines.runtimes import Runtime
+from glocal.inference.colours import Grey
 from glocal.ops.windows import LEAST, Overlap, Precision
 from glocal.scanning.example import Example
 
@@ -73,14 +74,16 @@ class RunOptions:
         device: where it runs; by default where it is. The network is moved there and stays there.
         dtype: what it computes in; by default its parameters' type. A float32 network runs in
             bfloat16 or float16 by autocast.
-        output: index of the output to take, for networks that return several.
+        output: name or index of the output to take, for networks that return several.
+        grey: how a network of one channel restores colour images.
         runtime: what computes the network, see `glocal.restore`. Statistics are measured in torch.
     """
 
     device: torch.device | str | None = None
     dtype: torch.dtype | str | None = None
-    output: int | None = None
+    output: int | str | None = None
     runtime: Runtime = "torch"
+    grey: Grey = "channels"
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of `glocal.restore`."""

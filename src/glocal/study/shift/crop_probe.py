@@ -80,8 +80,7 @@ class CropProbe(WindowProbe):
         return found
 
     def _gather(self, image: Tensor, grid: CropGrid) -> CropStatistics:
-        x = image.to(self._runner.device)
-        x = x.expand(-1, 3, -1, -1) if self._to_colour and x.shape[1] == 1 else x
+        x = self._input(image)
         self._gathering = True
         try:
             return gather(grid, 1, lambda places: self._runner(_cut(x, places)))

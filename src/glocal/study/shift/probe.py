@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from glocal.errors import GlocalError, ScanError
+from glocal.inference.colours import as_input, colours_for, taken_channels
 from glocal.inference.runner import (
     ModelRunner,
     device_of,
@@ -24,7 +25,6 @@ from glocal.inference.runner import (
     resolve_dtype,
 )
 from glocal.scanning.discover import Scan
-from glocal.scanning.example import channels_of
 from glocal.scanning.recorder import operation_name, source_line
 from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
 from glocal.study.shift.distances import Values
@@ -109,7 +109,6 @@ class Probe:
         device = device_of(self._network, None)
         restarting = _Restarting(self._network, self._restart)
         self._runner = ModelRunner(restarting, resolve_dtype(restarting, dtype), device, None)
-        self._to_colour = channels_of(self._network) == 3
 
     def __call__(self, image: Tensor) -> list[Values]:
         """Return the statistics of one image, each (samples, channels).
@@ -117,14 +116,14 @@ class Probe:
         A global statistic has one sample.
 
         Args:
-            image: (1, c, h, w) in [0, 1]; grey is replicated for a network of three channels.
+            image: (1, c, h, w) in [0, 1]; grey is replicated for a network of three channels, and a
+                network of one channel gets the luma.
 
         Raises:
             ScanError: the network makes other calls than in the scan.
             GlocalError: the image does not fit into memory.
         """
-        x = image.to(self._runner.device)
-        x = x.expand(-1, 3, -1, -1) if self._to_colour and x.shape[1] == 1 else x
+        x = self._input(image)
         size = f"{x.shape[-2]}x{x.shape[-1]}"
         try:
             with _as_scanned(self._recorder):
@@ -144,6 +143,11 @@ class Probe:
                     f"size: {o.function} in '{o.path}' ({o.line}) was not called"
                 )
         return [torch.stack(self._samples(i)).numpy() for i in range(len(self.statistics))]
+
+    def _input(self, image: Tensor) -> Tensor:
+        taken = taken_channels(self._network, image.shape[1])
+        colours = colours_for(image.shape[1], taken, "luma")
+        return as_input(image.to(self._runner.device), colours)
 
     def _restart(self) -> None:
         self._recorder.restart()

@@ -46,7 +46,7 @@ class Tuning:
         groups: of operations that `tune` tried to leave global.
         always_global: patterns of the operations that the caller left global.
         allow_global: leave operations global that cannot be converted.
-        output: index of the output that was taken.
+        output: name or index of the output that was taken.
         convertible: number of operations that can be made local.
         notes: sentences about what could not be tried.
         protocol: how the scores are computed, as text.
@@ -61,7 +61,7 @@ class Tuning:
     groups: tuple[Group, ...] = ()
     always_global: tuple[str, ...] = ()
     allow_global: bool = False
-    output: int | None = None
+    output: int | str | None = None
     convertible: int = 1
     notes: tuple[str, ...] = ()
     protocol: str = ""
