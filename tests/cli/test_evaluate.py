@@ -96,7 +96,8 @@ def test_a_bad_image_is_named_and_the_others_are_measured(run, checkpoint, data:
     (data / "input/a.png").write_bytes(b"nothing")
     result = run("evaluate", checkpoint, "--data", data, "--metric", "psnr")
     assert result.exit_code == 1
-    assert result.stdout.split()[:2] == ["1", "image"]
+    assert result.stdout.startswith("Mean of 1 of 2 images")
+    assert "Means are over the 1 of 2 images" in " ".join(result.stdout.split())
     assert "failed: a: " in result.stderr
     assert "is not a PNG" in " ".join(result.stderr.split())
 

@@ -11,7 +11,8 @@ from evaluations import Gate, paired_set
 from torch import nn
 
 import glocal
-from glocal.data.datasets import pairs, read_pair
+from glocal.data.datasets import pairs
+from glocal.data.pixels import read_pair
 from glocal.errors import ArgumentError, ConversionError
 from glocal.images import image_files as images
 from glocal.images.image_files import Image
@@ -69,7 +70,7 @@ def test_records_are_the_metrics_of_what_restore_gives(model: Gate, data: Path) 
     records = {(record.image, record.method): record for record in evaluation.records}
     assert len(records) == len(evaluation.records) == 10
     for pair in pairs(data):
-        degraded, target = read_pair(pair)
+        degraded, target, _ = read_pair(pair)
         restored = {method: glocal.restore(net, degraded) for method, net in networks.items()}
         restored[DEGRADED] = degraded
         restored[NAMES[1]] = glocal.restore(model, degraded, tiles=TRAIN)
@@ -86,7 +87,7 @@ def test_images_are_prepared_for_metrics_by_the_options(model: Gate, data: Path)
     found = evaluate(
         model, str(data), TRAIN, score=ScoreOptions(("psnr-y", "psnr"), round8=False, border=8)
     )
-    degraded, target = read_pair(pairs(data)[0])
+    degraded, target, _ = read_pair(pairs(data)[0])
     restored = glocal.restore(model, degraded)
     record = next(each for each in found.records if each.method == "full image")
     assert list(record.metrics) == ["psnr-y", "psnr"]
@@ -224,7 +225,7 @@ def test_missing_pictures_are_written(model: Gate, data: Path, tmp_path: Path, r
         "target.png", "tlc-48.png",
     ]  # fmt: skip
     assert len(list((tmp_path / "images").iterdir())) == 1
-    degraded, target = read_pair(pairs(data)[0])
+    degraded, target, _ = read_pair(pairs(data)[0])
     picture = images.read(folder / "full-image.png").pixels
     assert psnr(picture / 255, target.astype(float)) == pytest.approx(
         whole.records[1].metrics["psnr"], abs=1e-4

@@ -29,7 +29,8 @@ def test_differences_are_paired(other: str) -> None:
     gain = constructed().paired("TLC 96", "psnr", other)
     assert gain.mean == pytest.approx(differences.mean())
     assert gain.half_width == pytest.approx(scipys_half_width(differences))
-    assert constructed().better("TLC 96", "psnr", other) == (int((differences > 0).sum()), 3)
+    better, worse = (int((sign * differences > 0).sum()) for sign in (1, -1))
+    assert constructed().wins("TLC 96", "psnr", other) == (better, 3 - better - worse, worse)
 
 
 def test_an_image_counts_where_every_method_restored_it() -> None:
