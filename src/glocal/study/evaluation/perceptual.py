@@ -94,15 +94,15 @@ def _loaded(name: str, device: torch.device) -> Metric:
 def _pyiqa(name: str) -> ModuleType:
     try:
         import pyiqa
-    except ModuleNotFoundError as error:
-        if error.name not in ("pyiqa", None):
-            raise ArgumentError(f"pyiqa cannot be imported: {one_line(error)}") from None
+    except Exception as error:  # packages that it needs may be missing, or not fit torch
+        if isinstance(error, ModuleNotFoundError) and error.name == "pyiqa":
+            raise ArgumentError(
+                f"no metric is called {name!r}; choose from {', '.join(METRICS)}, or install pyiqa "
+                'for others, such as lpips and niqe: pip install "glocal[iqa]"'
+            ) from None
         raise ArgumentError(
-            f"no metric is called {name!r}; choose from {', '.join(METRICS)}, or install pyiqa for "
-            'others, such as lpips and niqe: pip install "glocal[iqa]"'
+            f"{name!r} may be a metric of pyiqa, which cannot be imported: {one_line(error)}"
         ) from None
-    except ImportError as error:
-        raise ArgumentError(f"pyiqa cannot be imported: {one_line(error)}") from None
     found: ModuleType = pyiqa
     return found
 
