@@ -11,6 +11,8 @@ from glocal.errors import ArgumentError
 
 # layout, degraded file, its target, and what else is in the folder
 RELEASES = [
+    ("realblur-r", "RealBlur_R/input/1.png", "RealBlur_R/target/1.png", ""),
+    ("realblur-j", "RealBlur_J/test/input/1.png", "RealBlur_J/test/target/1.png", ""),
     ("set5-x4", "LR_bicubic/X4/babyx4.png", "HR/baby.png", "HR/bird.png"),
     ("set5-x3", "LRbicx3/baby.png", "GTmod12/baby.png", "original/baby.png"),
     ("set5-x2", "LRbicx2/baby.png", "original/baby.png", ""),
@@ -87,6 +89,8 @@ def test_several_scales_ask_for_a_choice(layout: str, tmp_path: Path) -> None:
         ("Real_captured/Test/Low/low1.png Real_captured/Test/Normal/normal1.png "
          "Synthetic/Test/Low/1.png Synthetic/Test/Normal/1.png",
          "lol-v2-real and lol-v2-synthetic"),
+        ("RealBlur_J/input/1.png RealBlur_J/target/1.png "
+         "RealBlur_R/input/1.png RealBlur_R/target/1.png", "realblur-j and realblur-r"),
         ("Set5/LR_bicubic/X2/ax2.png Set5/HR/a.png Set14/LR_bicubic/X2/bx2.png Set14/HR/b.png",
          "set5 and set14"),
         ("Rain100L/rain-1.png Rain100L/norain-1.png Rain100H/rain-1.png Rain100H/norain-1.png",

@@ -148,12 +148,13 @@ def hide(root: Path) -> list[Pair] | None:
 
 
 def realblur(camera: str) -> Find:
-    """RealBlur: the pairs of the list of test images, of camera J or R."""
+    """RealBlur: the test images of a list, or of a copy, of camera J or R."""
 
     def find(root: Path) -> list[Pair] | None:
         file = root / f"RealBlur_{camera}_test_list.txt"
         if not file.is_file():
-            return None
+            copy = child_folder(root, f"RealBlur_{camera}", f"RealBlur-{camera}")
+            return copy and paired(copy)
         lines = [line.split() for line in file.read_text("utf-8").splitlines() if line.strip()]
         if any(len(words) < 2 for words in lines):
             raise ArgumentError(f"{file}: every line must name a target and a blurred image")

@@ -195,8 +195,15 @@ _LOL_SYNTHETIC = "Low/{}:Normal/{}"
 LAYOUTS: tuple[Layout, ...] = (
     Layout("gopro", "<scene>/blur/ and <scene>/sharp/", gopro),
     Layout("hide", "test/test-close-ups/, test/test-long-shot/ and GT/", hide),
-    Layout("realblur-j", "RealBlur_J_test_list.txt and its files", realblur("J"), "realblur"),
-    Layout("realblur-r", "RealBlur_R_test_list.txt and its files", realblur("R"), "realblur"),
+    *(
+        Layout(
+            f"realblur-{camera.lower()}",
+            f"RealBlur_{camera}_test_list.txt, or RealBlur_{camera}/ with input/ and target/ "
+            "(for all scenes, {}/blur/blur_{}:{}/gt/gt_{} is a layout)",
+            realblur(camera), "realblur",
+        )
+        for camera in "JR"
+    ),
     Layout("reds", "val_blur/ and val_sharp/ (every tenth frame)", reds("val_blur"), "reds"),
     Layout("reds-jpeg", "val_blur_jpeg/ and val_sharp/", reds("val_blur_jpeg"), "reds"),
     Layout("sidd", "input_crops/ and gt_crops/ of PNG files", sidd),
