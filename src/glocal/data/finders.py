@@ -20,6 +20,7 @@ __all__ = [
     "dnd",
     "dpdd",
     "dpdd_dual",
+    "first_of",
     "gopro",
     "hide",
     "named_folders",
@@ -77,6 +78,15 @@ def by_templates(
                 if found:
                     return found
         return None
+
+    return find
+
+
+def first_of(*finds: Find) -> Find:
+    """Find pairs by the first function that finds any."""
+
+    def find(root: Path) -> list[Pair] | None:
+        return next((found for each in finds if (found := each(root))), None)
 
     return find
 
@@ -154,7 +164,7 @@ def realblur(camera: str) -> Find:
         file = root / f"RealBlur_{camera}_test_list.txt"
         if not file.is_file():
             copy = child_folder(root, f"RealBlur_{camera}", f"RealBlur-{camera}")
-            return copy and paired(copy)
+            return None if copy is None else paired(copy)
         lines = [line.split() for line in file.read_text("utf-8").splitlines() if line.strip()]
         if any(len(words) < 2 for words in lines):
             raise ArgumentError(f"{file}: every line must name a target and a blurred image")

@@ -18,6 +18,7 @@ from glocal.data.finders import (
     dnd,
     dpdd,
     dpdd_dual,
+    first_of,
     gopro,
     hide,
     named_folders,
@@ -108,8 +109,9 @@ _BENCHMARK = (
     "LR/XSCALE/{}:HR/{}",
     "LR_xSCALE/{}:HR/{}",
     "LRxSCALE/{}:HR/{}",
-    "LR/{}xSCALE:HR/{}",
 )
+_ALL_SCALES = ("LR/{}xSCALE:HR/{}",)
+"""Templates of folders that have the images of several scales."""
 
 
 def _rcan(folder: str) -> tuple[str, ...]:
@@ -119,12 +121,21 @@ def _rcan(folder: str) -> tuple[str, ...]:
 
 
 def _scaled(
-    name: str, expects: str, *rows: str, inside: tuple[str, ...] = (), family: str = "sr"
+    name: str,
+    expects: str,
+    rows: tuple[str, ...],
+    *,
+    shared: tuple[str, ...] = (),
+    inside: tuple[str, ...] = (),
+    family: str = "sr",
 ) -> Layout:
     def find_at(scale: int) -> Find:
-        at_scale = (row.replace(_SCALE, str(scale)) for row in rows)
-        # a folder may have the images of several scales, or other results beside them
-        return by_templates(*at_scale, inside=inside, strict=False)
+        own, others = (
+            [row.replace(_SCALE, str(scale)) for row in templates] for templates in (rows, shared)
+        )
+        return first_of(
+            by_templates(*own, inside=inside), by_templates(*others, inside=inside, strict=False)
+        )
 
     return Layout(name, expects, by_scale(find_at, name), family, find_at=find_at)
 
@@ -135,14 +146,14 @@ def _benchmark(name: str, *folders: str) -> Layout:
         "HR/ and LR_bicubic/XSCALE/, GTmod12/ and LRbicxSCALE/, or image_SRF_SCALE/"
         + (f", also inside {folders[0]}/" if folders else "")
     )  # fmt: skip
-    return _scaled(name, expects, *rows, inside=folders)
+    return _scaled(name, expects, rows, shared=_ALL_SCALES, inside=folders)
 
 
 def _div2k(kind: str, rows: str, name: str = "") -> Layout:
     return _scaled(
         f"div2k{name and '-'}{name}",
         f"DIV2K_valid_HR/ and DIV2K_valid_LR_{kind}/",
-        *(f"DIV2K_valid_LR_{row}:DIV2K_valid_HR/{{}}" for row in rows.split()),
+        tuple(f"DIV2K_valid_LR_{row}:DIV2K_valid_HR/{{}}" for row in rows.split()),
         family="div2k",
     )
 
@@ -153,11 +164,10 @@ def _div2k(kind: str, rows: str, name: str = "") -> Layout:
 def _rows(folders: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
     """Templates of every pair of folders with every pair of names."""
     return tuple(
-        "{}/{}:{}/{}".format(*(part for pair in zip(at.split(":"), name.split(":"), strict=True)
-                               for part in pair))
-        for at in folders
-        for name in names
-    )  # fmt: skip
+        f"{degraded}/{name}:{target}/{target_name}"
+        for degraded, target in (both.split(":") for both in folders)
+        for name, target_name in (both.split(":") for both in names)
+    )
 
 
 _SOTS = _rows(
@@ -181,16 +191,11 @@ _HAZE = _rows(("hazy:GT", ".:."), ("{}_hazy:{}_GT",))
 _RAINDROP = _rows(("data:gt",), ("{}_rain:{}_clean",))
 
 
-def _inside(folders: str, *rows: str) -> tuple[str, ...]:
-    return tuple(
-        ":".join(f"{folder}/{side}" for side in row.split(":"))
-        for folder in folders.split()
-        for row in rows
-    )
+def _lol_v2(half: str, names: str) -> Find:
+    parents = ("", "Test/", f"{half}/Test/")
+    rows = _rows(tuple(f"{parent}Low:{parent}Normal" for parent in parents), (names,))
+    return by_templates(*rows, inside=["LOL-v2", "LOLv2"])
 
-
-_LOL_REAL = "Low/low{}:Normal/normal{}"
-_LOL_SYNTHETIC = "Low/{}:Normal/{}"
 
 LAYOUTS: tuple[Layout, ...] = (
     Layout("gopro", "<scene>/blur/ and <scene>/sharp/", gopro),
@@ -257,16 +262,11 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         "lol-v2-real", "Real_captured/Test/Low/ (low00690.png) and Normal/ (normal00690.png)",
-        by_templates(
-            _LOL_REAL, *_inside("Test Real_captured/Test", _LOL_REAL), inside=["LOL-v2", "LOLv2"],
-        ), "lol-v2",
+        _lol_v2("Real_captured", "low{}:normal{}"), "lol-v2",
     ),
     Layout(
         "lol-v2-synthetic", "Synthetic/Test/Low/ and Synthetic/Test/Normal/",
-        by_templates(
-            _LOL_SYNTHETIC, *_inside("Test Synthetic/Test", _LOL_SYNTHETIC),
-            inside=["LOL-v2", "LOLv2"],
-        ), "lol-v2",
+        _lol_v2("Synthetic", "{}:{}"), "lol-v2",
     ),
     _benchmark("sr"),
     _benchmark("set5", "Set5"),

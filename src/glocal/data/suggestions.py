@@ -11,8 +11,10 @@ from glocal.images.image_files import list_images
 
 __all__ = ["suggested_layout", "suggested_names"]
 
-EXAMPLES, CANDIDATES = 3, 500
+EXAMPLES, CANDIDATES = 3, 300
 """How many degraded images are compared with how many targets to find what their names share."""
+SAMPLE = 50
+"""How many degraded images rank the templates."""
 
 
 def suggested_layout(root: Path, degraded: Path, target: Path, paired: int) -> str | None:
@@ -55,12 +57,13 @@ def suggested_names(
     """
     known = set(targets)
     unpaired = [name for name in inputs if name not in known]
-    best, most = None, 0
-    for template in dict.fromkeys(_templates(unpaired[:EXAMPLES], targets[:CANDIDATES])):
-        count = len(match_names(template, inputs, targets))
-        if count > most:
-            best, most = template, count
-    return None if best is None or 2 * most < len(inputs) else (best, most)
+    sample, candidates = inputs[:SAMPLE], targets[:CANDIDATES]
+    templates = dict.fromkeys(_templates(unpaired[:EXAMPLES], candidates))
+    if not templates:
+        return None
+    best = max(templates, key=lambda template: len(match_names(template, sample, candidates)))
+    most = len(match_names(best, inputs, targets))
+    return None if 2 * most < len(inputs) else (best, most)
 
 
 def _templates(inputs: Sequence[str], targets: Sequence[str]) -> Iterator[PairTemplate]:
