@@ -163,6 +163,10 @@ def test_images_are_not_changed(name):
         (lambda: ssim(np.zeros((10, 20)), np.zeros((10, 20))), "at least 11×11 .* image of 10×20"),
         (lambda: ssim_y(*np.zeros((2, 20, 20)), border=5), "and a border of 5"),
         (lambda: psnr(*np.zeros((2, 20, 20)), border=-1), "and a border of -1"),
+        (lambda: psnr(*np.zeros((2, 4, 4, 4))), r"got 4 channels, .* pass image\[..., :3\]"),
+        (lambda: psnr_y(*np.zeros((2, 4, 4, 2))), "got 2 channels, the last probably alpha"),
+        (lambda: psnr(np.zeros((4, 4, 3)), np.zeros((4, 4, 4))), "got 4 channels"),
+        (lambda: ssim_y(*np.zeros((2, 20, 20, 6))), "grey or colour images, got 6 channels"),
         (lambda: psnr(*np.full((2, 4, 4), 255.0)), "the target has values up to 255; scale floats"),
     ],
 )
@@ -176,3 +180,16 @@ def test_metrics_by_name():
     assert all(metric.name == name and metric.protocol for name, metric in METRICS.items())
     with pytest.raises(ArgumentError, match=r"called 'lpips'; choose from psnr, psnr-y, ssim-3d"):
         metric_named("lpips")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_rounding_bounds_what_float32_changes(name):
+    photo = photograph().astype(np.float32)
+    restored = noisy(photo, 0.03).astype(np.float32)
+    again = restored + np.float32(1e-6) * np.random.default_rng(3).choice([-1, 1], photo.shape)
+    metric = METRICS[name]
+    values = [
+        metric.function(each.astype(np.float32), photo, round8=True) for each in (restored, again)
+    ]
+    assert 0 < metric.rounding < 1e-3
+    assert abs(values[0] - values[1]) <= metric.rounding

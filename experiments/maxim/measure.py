@@ -19,7 +19,8 @@ import numpy as np
 from torch import nn
 
 import glocal
-from glocal.data.datasets import pairs, read_pair
+from glocal.data.datasets import pairs
+from glocal.data.pixels import read_pair
 from glocal.images.files import write_whole
 from glocal.metrics import psnr, ssim_3d
 from glocal.ops.windows import Overlap
@@ -77,7 +78,7 @@ def main() -> None:
             continue
         model, options = WAYS[way](network)
         for pair in missing:
-            degraded, target = read_pair(pair)
+            degraded, target, _ = read_pair(pair)
             started = time.process_time()
             restored = glocal.restore(model, degraded, **options)
             seconds = time.process_time() - started

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from glocal.study.dataset import Data
     from glocal.study.evaluation.comparison import evaluate
     from glocal.study.evaluation.pictures import Pictures
-    from glocal.study.evaluation.records import Evaluation, Failure, Protocol, Record
+    from glocal.study.evaluation.records import Evaluation, Failure, Protocol, Record, Wins
     from glocal.study.intervals import Interval
     from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
     from glocal.study.report import write_report
@@ -115,6 +115,7 @@ __all__ = [
     "Tiles",
     "Trial",
     "Tuning",
+    "Wins",
     "analyze",
     "evaluate",
     "export",
@@ -168,6 +169,7 @@ _HOMES = {
     "Tiles": "inference.options",
     "Trial": "study.tuning.trials",
     "Tuning": "study.tuning.recommendation",
+    "Wins": "study.evaluation.records",
     "analyze": "study.shift.measure",
     "evaluate": "study.evaluation.comparison",
     "export": "exporting.export",

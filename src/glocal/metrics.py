@@ -11,8 +11,11 @@ data range is 1. Two options are part of a protocol:
 SSIM has three protocols, and their values differ by tenths on the same image: give the name of the
 protocol with each value. `METRICS` describes them.
 
-Sums are taken in float64 over small tiles, so that memory is small at any image size. LPIPS is not
-included: it needs torchvision and weights from the network.
+Images are grey or colour. An image with two or four channels is refused, because the last one is
+probably alpha, which must not count.
+
+Sums are taken in float64 over small tiles, so that memory is small at any image size. LPIPS, NIQE
+and other metrics that need weights are those of pyiqa: `glocal.evaluate` takes them by name.
 
 Longer than 300 lines: one function a metric, and their table.
 """
@@ -47,6 +50,10 @@ __all__ = [
 RADIUS, SIGMA = 5, 1.5
 C1, C2 = 0.01**2, 0.03**2
 
+# Noise of 1e-6, the rounding of a network in float32, moves few of the pixels that are rounded to 8
+# bits to another level: at most 2e-4 dB and 1e-5 of SSIM on photographs of 480×480 pixels.
+DECIBEL_ROUNDING, SSIM_ROUNDING = 2e-4, 1e-5
+
 TILE = 118
 """Side of a tile in pixels; with the margins of a window 128, where matrix products are fast."""
 
@@ -77,12 +84,17 @@ class Metric:
         protocol: how it is computed and which tables use it, in one or two sentences.
         higher_is_better: whether a higher value means a better image.
         function: computes the value.
+        rounding: largest difference between the values of two images that differ by float32
+            rounding only, before they are rounded to 8 bits.
+        needs_target: whether the function uses its second image.
     """
 
     name: str
     protocol: str
     higher_is_better: bool
     function: Measure
+    rounding: float = 0.0
+    needs_target: bool = True
 
 
 def psnr(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = False) -> float:
@@ -105,8 +117,8 @@ def psnr(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = Fa
         The ratio in dB; infinity for equal images.
 
     Raises:
-        ArgumentError: the images differ in shape or dtype or are not images, the target has floats
-            above 1, or the border leaves no pixels.
+        ArgumentError: the images differ in shape or dtype or are not images, they may have alpha
+            (two or four channels), the target has floats above 1, or the border leaves no pixels.
     """
     restored, target = _checked("psnr", restored, target, border)
     return _psnr(restored, target, partial(_to_unit, round8=round8))
@@ -116,7 +128,7 @@ def psnr_y(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = 
     """Return the PSNR in dB of the luma; higher is better.
 
     Luma is Y of ITU-R BT.601 as MATLAB's `rgb2ycbcr` computes it, from 16 to 235; the peak is 255,
-    not 219. An image without three channels is its own luma, from 0 to 255. `round8` rounds the
+    not 219. A grey image is its own luma, from 0 to 255. `round8` rounds the
     luma to 8 bits as well, as MATLAB does for uint8.
 
     >>> white, grey = np.full((4, 4, 3), 255, np.uint8), np.full((4, 4, 3), 253, np.uint8)
@@ -130,9 +142,9 @@ def psnr_y(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = 
         The ratio in dB; infinity for equal luma.
 
     Raises:
-        ArgumentError: as for `psnr`.
+        ArgumentError: as for `psnr`, or the images are neither grey nor colour.
     """
-    restored, target = _checked("psnr-y", restored, target, border)
+    restored, target = _checked("psnr-y", restored, target, border, channels=(1, 3))
     return _psnr(restored, target, partial(_luma, round8=round8))
 
 
@@ -201,9 +213,10 @@ def ssim_y(restored: Pixels, target: Pixels, *, border: int = 0, round8: bool = 
         A value in [-1, 1]; higher is better, 1 for equal luma.
 
     Raises:
-        ArgumentError: as for `ssim`.
+        ArgumentError: as for `ssim`, or the images are neither grey nor colour.
     """
-    restored, target = _checked("ssim-y", restored, target, border, least=2 * RADIUS + 1)
+    least = 2 * RADIUS + 1
+    restored, target = _checked("ssim-y", restored, target, border, least, channels=(1, 3))
     return _ssim(restored, target, partial(_luma, round8=round8), padded=False)
 
 
@@ -216,6 +229,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 "PSNR in dB over all pixels of R, G and B. Deblurring, denoising, dehazing.",
                 True,
                 psnr,
+                DECIBEL_ROUNDING,
             ),
             Metric(
                 "psnr-y",
@@ -223,6 +237,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 "Deraining, super-resolution.",
                 True,
                 psnr_y,
+                DECIBEL_ROUNDING,
             ),
             Metric(
                 "ssim-3d",
@@ -230,6 +245,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 "replicated. The RGB tables of TLC, NAFNet and HINet.",
                 True,
                 ssim_3d,
+                SSIM_ROUNDING,
             ),
             Metric(
                 "ssim",
@@ -237,6 +253,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 "BasicSR, scikit-image.",
                 True,
                 ssim,
+                SSIM_ROUNDING,
             ),
             Metric(
                 "ssim-y",
@@ -244,6 +261,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 "inside the image. Deraining, super-resolution.",
                 True,
                 ssim_y,
+                SSIM_ROUNDING,
             ),
         )
     }
@@ -273,17 +291,30 @@ def metric_named(name: str) -> Metric:
 
 
 def _checked(
-    name: str, restored: Pixels, target: Pixels, border: int, least: int = 1
+    name: str,
+    restored: Pixels,
+    target: Pixels,
+    border: int,
+    least: int = 1,
+    channels: tuple[int, ...] = (),
 ) -> tuple[Pixels, Pixels]:
     """Both images as (h, w, c) without the border.
 
     Args:
         name: of the metric, for messages.
         least: pixels that an axis must have inside the border.
+        channels: how many the images may have; any number but those with alpha if empty.
 
     Raises:
         ArgumentError: as for `psnr`.
     """
+    for image in (restored, target):
+        if image.ndim == 3 and image.shape[2] in (2, 4):
+            count = image.shape[2]
+            raise ArgumentError(
+                f"{name} takes grey or colour, got {count} channels, the last probably alpha; pass "
+                f"image[..., :{count - 1}], or channels of raw images one by one"
+            )
     if restored.shape != target.shape or restored.dtype != target.dtype:
         raise ArgumentError(
             f"{name} compares images of the same shape and dtype, got "
@@ -295,6 +326,8 @@ def _checked(
             f"{name} takes (h, w) or (h, w, c) of uint8, uint16 or floats in [0, 1], "
             f"got {target.shape} {kind}"
         )
+    if target.ndim == 3 and channels and target.shape[2] not in channels:
+        raise ArgumentError(f"{name} takes grey or colour images, got {target.shape[2]} channels")
     height, width = target.shape[0] - 2 * border, target.shape[1] - 2 * border
     if border < 0 or height < least or width < least:
         raise ArgumentError(
@@ -319,7 +352,7 @@ def _to_unit(part: Pixels, round8: bool) -> Floats:
 
 
 def _luma(part: Pixels, round8: bool) -> Floats:
-    """Return luma (h, w, 1) with 255 scaled to 1; unchanged without three channels."""
+    """Return luma (h, w, 1) with 255 scaled to 1; a grey image is its own."""
     unit = _to_unit(part, round8)
     if unit.shape[2] != 3:
         return unit

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluations import constructed, paired_set
+from pyiqa_stub import pyiqa_stub
 from rich.console import Console
 
 from glocal.cli.evaluate import printed
@@ -96,9 +97,36 @@ def test_a_bad_image_is_named_and_the_others_are_measured(run, checkpoint, data:
     (data / "input/a.png").write_bytes(b"nothing")
     result = run("evaluate", checkpoint, "--data", data, "--metric", "psnr")
     assert result.exit_code == 1
-    assert result.stdout.split()[:2] == ["1", "image"]
+    assert result.stdout.startswith("Mean of 1 of 2 images")
+    assert "Means are over the 1 of 2 images" in " ".join(result.stdout.split())
     assert "failed: a: " in result.stderr
     assert "is not a PNG" in " ".join(result.stderr.split())
+
+
+def test_names_pair_by_the_template_that_the_error_proposes(run, checkpoint, data: Path) -> None:
+    for name in "ab":
+        (data / f"input/{name}.png").rename(data / f"input/{name}_rain.png")
+    words = ("evaluate", checkpoint, "--data", data, "--metric", "psnr", "--way", "full")
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert '--layout "input/{}_rain:target/{}" would give 2 pairs of 2' in refused.stderr
+    result = run(*words, "--layout", "input/{}_rain:target/{}", "--json")
+    assert result.exit_code == 0, result.output
+    assert {each["image"] for each in json.loads(result.stdout)["records"]} == {"a_rain", "b_rain"}
+
+
+def test_a_metric_without_reference_needs_no_targets(
+    run, checkpoint: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", pyiqa_stub())
+    words = ("evaluate", checkpoint, "--data", data / "input", "--way", "full")
+    result = run(*words, "--metric", "niqe")
+    assert result.exit_code == 0, result.output
+    assert "niqe of pyiqa 1.2, without reference" in " ".join(result.stdout.split())
+    assert "its images are restored without targets" in " ".join(result.stderr.split())
+    refused = run(*words, "--metric", "lpips")
+    assert refused.exit_code == 1
+    assert "matches no known layout" in refused.stderr
 
 
 def test_pictures_that_cannot_be_written_are_failures(run, checkpoint, data: Path) -> None:

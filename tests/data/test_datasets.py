@@ -1,18 +1,14 @@
-"""Layouts of data sets, and reading their pairs.
+"""The pairs of data sets, by layout.
 
-More than 300 lines: tests mirror the modules, one file for each.
+Above 300 lines: trees of files as the releases have them.
 """
 
-from pathlib import Path
-
-import numpy as np
 import pytest
+from data_sets import grow, listed
 
-from glocal.data.datasets import LAYOUTS, Pair, pairs, read_pair
+from glocal.data.datasets import pairs
 from glocal.data.pairing import natural_key
 from glocal.errors import ArgumentError
-from glocal.images import image_files as images
-from glocal.images.image_files import Image
 
 # Trees as the releases have them; files are empty, for nothing but names is looked at.
 GOPRO = """
@@ -67,24 +63,6 @@ REALBLUR = """
 RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene199/blur/blur_1.png
 RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene199/gt/gt_1.png
 """
-
-
-def grow(root: Path, tree: str) -> Path:
-    for name in tree.split():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
-def listed(root: Path, found: list[Pair]) -> list[tuple[str, str, str | None]]:
-    return [
-        (
-            pair.name,
-            pair.degraded.relative_to(root).as_posix(),
-            None if pair.target is None else pair.target.relative_to(root).as_posix(),
-        )
-        for pair in found
-    ]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +187,12 @@ def test_realblur_is_read_from_its_list(tmp_path):
     (root / "RealBlur_J_test_list.txt").write_text(f"{sharp} {blur}\n")
     expected = [(blur.removesuffix(".png"), blur, sharp)]
     assert listed(root, pairs(root)) == expected
-    (root / "RealBlur_R_test_list.txt").write_text(f"{sharp} {blur}\n")
+    dark_blur, dark_sharp = (
+        name.replace("RealBlur-J_", "RealBlur-R_BM3D_") for name in (blur, sharp)
+    )
+    grow(root, f"{dark_blur} {dark_sharp}")
+    (root / "RealBlur_R_test_list.txt").write_text(f"{dark_sharp} {dark_blur}\n")
+    expected = [(dark_blur.removesuffix(".png"), dark_blur, dark_sharp)]
     assert listed(root, pairs(root, "realblur-r")) == expected
     with pytest.raises(
         ArgumentError, match="matches the layouts realblur-j and realblur-r; choose one"
@@ -328,82 +311,5 @@ def test_a_missing_folder(tmp_path):
         pairs(tmp_path / "none")
 
 
-def test_layouts_have_names_of_their_own():
-    names = [layout.name for layout in LAYOUTS]
-    assert len(set(names)) == len(names)
-    assert all(layout.expects for layout in LAYOUTS)
-
-
 def test_numbers_are_sorted_as_numbers():
     assert sorted(["b1", "a10", "a9", "a09x"], key=natural_key) == ["a9", "a09x", "a10", "b1"]
-
-
-def picture(path: Path, height: int = 6, width: int = 8, channels: int = 3, bits: int = 8) -> Path:
-    dtype = np.uint8 if bits == 8 else np.uint16
-    rng = np.random.default_rng(len(path.name))
-    samples = rng.integers(0, 2**bits, (height, width, channels)).astype(dtype)
-    images.write(path, Image(samples))
-    return path
-
-
-@pytest.mark.parametrize(("bits", "peak"), [(8, 255), (16, 65535)])
-def test_pixels_are_floats(bits, peak, tmp_path):
-    lq, gt = picture(tmp_path / "lq.png", bits=bits), picture(tmp_path / "target.png", bits=bits)
-    degraded, target = read_pair(Pair("a", lq, gt))
-    for pixels, path in ((degraded, lq), (target, gt)):
-        assert pixels.dtype == np.float32
-        np.testing.assert_allclose(pixels, images.read(path).pixels / peak, atol=1e-7)
-    assert read_pair(Pair("a", lq, None))[1] is None
-
-
-def test_noise_is_that_of_the_published_results(tmp_path):
-    path = picture(tmp_path / "clean.png")
-    degraded, target = read_pair(Pair("clean", path, path, noise_sigma=25))
-    np.random.seed(0)  # as the authors' scripts do for every image
-    expected = images.read(path).pixels / 255 + np.random.normal(0, 25 / 255, (6, 8, 3))
-    np.testing.assert_allclose(degraded, expected, atol=1e-6)
-    np.testing.assert_allclose(target, images.read(path).pixels / 255, atol=1e-7)
-
-
-def test_reading_leaves_the_global_generator_alone(tmp_path):
-    path = picture(tmp_path / "clean.png")
-    np.random.seed(5)
-    first = np.random.random()
-    np.random.seed(5)
-    read_pair(Pair("clean", path, path, noise_sigma=25))
-    assert np.random.random() == first
-
-
-def test_larger_targets_are_cropped_where_the_data_set_says_so(tmp_path):
-    hazy, clear = picture(tmp_path / "hazy.png"), picture(tmp_path / "clear.png", 10, 12)
-    _, target = read_pair(Pair("a", hazy, clear, centre_crop=True))
-    np.testing.assert_allclose(target, images.read(clear).pixels[2:8, 2:10] / 255, atol=1e-7)
-    with pytest.raises(
-        ArgumentError, match=r"is 6×8 with 3 channels, but its target .* 10×12 with 3"
-    ):
-        read_pair(Pair("a", hazy, clear))
-
-
-def test_targets_of_super_resolution_are_larger_by_a_factor(tmp_path):
-    small, large = picture(tmp_path / "small.png"), picture(tmp_path / "large.png", 12, 16)
-    degraded, target = read_pair(Pair("a", small, large))
-    assert (degraded.shape, target.shape) == ((6, 8, 3), (12, 16, 3))
-    for height, width in ((12, 8), (3, 4), (6, 4)):
-        with pytest.raises(ArgumentError, match=f"its target .* {height}×{width}"):
-            read_pair(Pair("a", small, picture(tmp_path / "odd.png", height, width)))
-
-
-def test_channels_have_to_agree(tmp_path):
-    with pytest.raises(ArgumentError, match=r"3 channels, but its target .* 1 channels"):
-        read_pair(
-            Pair("a", picture(tmp_path / "rgb.png"), picture(tmp_path / "grey.png", channels=1))
-        )
-
-
-def test_two_views_lie_along_the_channels(tmp_path):
-    left, right = picture(tmp_path / "l.png"), picture(tmp_path / "right.png")
-    degraded, _ = read_pair(Pair("a", left, left, second=right))
-    expected = np.concatenate([images.read(left).pixels, images.read(right).pixels], axis=2)
-    np.testing.assert_allclose(degraded, expected / 255, atol=1e-7)
-    with pytest.raises(ArgumentError, match=r"second view .* is 5×8"):
-        read_pair(Pair("a", left, left, second=picture(tmp_path / "s.png", 5)))

@@ -134,9 +134,10 @@ Layout = Annotated[
     str,
     typer.Option(
         metavar="LAYOUT",
-        help="Layout of the data set: gopro, hide, realblur-j, reds, sidd, dpdd, sots, rain, "
-        "paired …, dnd (images without targets), or two folders in DIR, DEGRADED:TARGET. auto "
-        "takes the first that fits.",
+        help="Layout of the data set: gopro, hide, realblur-j, reds, sidd, dpdd, sots, o-haze, "
+        "rain100l, raindrop-a, lol-v1, set5-x4, div2k-x4, paired …, dnd (images without targets), "
+        "or DEGRADED:TARGET, two folders in DIR or templates of names, as "
+        "LR/{}x4.png:HR/{}.png. auto takes the first that fits.",
         rich_help_panel="Data",
     ),
 ]

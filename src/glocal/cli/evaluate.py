@@ -35,6 +35,7 @@ from glocal.inference.ways import WAYS, Way, takes
 if TYPE_CHECKING:
     from rich.console import JustifyMethod, RenderableType
 
+    from glocal.data.pairing import Pair
     from glocal.study.evaluation.records import Evaluation
     from glocal.study.report.tables import Table
 
@@ -116,8 +117,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="psnr, psnr-y, ssim-3d, ssim or ssim-y; may be repeated.  "
-            "[dim]\\[default: psnr, ssim-3d][/dim]",
+            help="psnr, psnr-y, ssim-3d, ssim, ssim-y, or a metric of pyiqa, such as lpips, niqe "
+            "and musiq; may be repeated.  [dim]\\[default: psnr, ssim-3d][/dim]",
             rich_help_panel="Metrics",
             show_default=False,
         ),
@@ -182,14 +183,14 @@ def evaluate(
     r"""Compare full image, crop-and-stitch, TLC and statistics from crops on a data set.
 
     For each method: metrics, paired difference to the full image with its 95 % interval, seconds,
-    and peak memory. Images without targets are restored and timed only. Reports need
-    [bold]pip install "glocal\[plots]"[/bold].
+    and peak memory. Images without targets are restored, timed, and measured by metrics without
+    reference. Reports need [bold]pip install "glocal\[plots]"[/bold], metrics of pyiqa
+    [bold]pip install "glocal\[iqa]"[/bold].
     """
-    from glocal.data.datasets import pairs
     from glocal.inference.options import Tiles
-    from glocal.metrics import metric_named
     from glocal.study.evaluation.comparison import evaluate as evaluate_network
     from glocal.study.evaluation.methods import DEFAULT_WAYS
+    from glocal.study.evaluation.perceptual import check_metrics
     from glocal.study.evaluation.pictures import Pictures
     from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
     from glocal.study.report import require_jinja2, write_report
@@ -197,14 +198,13 @@ def evaluate(
     ways = way or list(DEFAULT_WAYS)
     _check_ways(ways, {"window": window, "stride": stride, "tile": tile, "overlap": overlap})
     metrics = metric or ["psnr", "ssim-3d"]
-    for name in metrics:
-        metric_named(name)
+    check_metrics(metrics)
     if out is not None:
         require_jinja2()
         if out.exists() and not out.is_dir():
             raise ArgumentError(f"{out} is a file; choose a folder for the report")
-    found = pairs(data, layout, noise_sigma=noise_sigma)
     chosen_device = device_named(device)
+    found = _images(data, layout, noise_sigma, metrics, chosen_device)
     loaded = load_model(model)
     size = train_size_of(loaded, train_size)
     pictures = None if out is None else Pictures(out / "images", picture_count)
@@ -249,6 +249,32 @@ def evaluate(
         raise typer.Exit(1)
 
 
+def _images(
+    data: Path, layout: str, noise_sigma: float | None, metrics: list[str], device: str
+) -> "list[Pair]":
+    """Return the pairs of a data set, or images without targets if no metric needs any."""
+    import torch
+
+    from glocal.data.datasets import pairs
+    from glocal.metrics import METRICS
+    from glocal.study.dataset import folder_images
+    from glocal.study.evaluation.perceptual import metrics_named
+
+    if layout == "auto" and noise_sigma is None and not any(name in METRICS for name in metrics):
+        found, paired = folder_images(data)
+        if paired:
+            return found
+        # loaded only here, because that takes seconds
+        if not any(each.needs_target for each in metrics_named(metrics, torch.device(device))):
+            say(
+                f"{data} contains no pairs; its images are restored without targets",
+                "yellow",
+                "note",
+            )
+            return found
+    return pairs(data, layout, noise_sigma=noise_sigma)
+
+
 def _check_ways(ways: list[Way], options: dict[str, object]) -> None:
     """Check that every option has an effect in one of the ways.
 
@@ -267,7 +293,7 @@ def printed(evaluation: "Evaluation", *, per_image: bool = False) -> "Iterator[R
 
     from glocal.study.report.tables import comparison_table, image_table, summary_table
 
-    protocol = Text("\n".join(evaluation.protocol.sentences()), style="dim")
+    protocol = Text("\n".join(evaluation.sentences()), style="dim")
     tables = [summary_table(evaluation), comparison_table(evaluation)]
     for table in [image_table(evaluation), *tables] if per_image else tables:
         if table is not None:

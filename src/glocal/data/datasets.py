@@ -1,4 +1,4 @@
-"""Find the image pairs of a data set and read their pixels.
+"""Find the image pairs of a data set.
 
 Published RealBlur figures align each image to its target by a homography first; this module does
 not. Convert the MATLAB files of SIDD and DND, and LMDB databases, to PNG first.
@@ -6,20 +6,14 @@ not. Convert the MATLAB files of SIDD and DND, and LMDB databases, to PNG first.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from glocal.data.layouts import LAYOUTS, Layout, folders_layout
-from glocal.data.pairing import Pair, natural_key, stems_of
+from glocal.data.layouts import LAYOUTS, Layout, layout_named
+from glocal.data.pairing import Pair, UnpairedError, natural_key, stems_of
+from glocal.data.suggestions import suggested_layout
 from glocal.errors import ArgumentError
-from glocal.images.image_files import read
 from glocal.texts import few_names
 
-__all__ = ["LAYOUTS", "Layout", "Pair", "pairs", "read_pair"]
-
-Floats: TypeAlias = NDArray[np.float32]
+__all__ = ["LAYOUTS", "Layout", "Pair", "pairs"]
 
 
 def pairs(
@@ -29,8 +23,10 @@ def pairs(
 
     Args:
         root: folder of the data set, or of its test images.
-        layout: name of one of `LAYOUTS`; "DEGRADED:TARGET", two folders inside `root` with equal
-            file names; or "auto", the first layout that matches.
+        layout: name of one of `LAYOUTS`, with "-x4" for one of several scales;
+            "DEGRADED:TARGET", two folders inside `root` with equal file names, or two templates
+            of names, such as "LR/{}x4.png:HR/{}.png", where `{}` stands for what both names share
+            and `*` for any text; or "auto", the first layout that matches.
         noise_sigma: for a folder of clean images (Kodak, McMaster, Urban100): standard deviation
             of the Gaussian noise to add, in 1/255.
 
@@ -42,9 +38,20 @@ def pairs(
         raise ArgumentError(f"{root}: no such folder")
     if noise_sigma is not None:
         return _clean(root, layout, noise_sigma)
-    if layout == "auto":
-        return _guess(root)
-    chosen = _layout_named(layout)
+    try:
+        return _guess(root) if layout == "auto" else _find(root, layout)
+    except UnpairedError as error:
+        better = suggested_layout(root, error.degraded, error.target, error.paired)
+        if better is None:
+            raise
+        raise ArgumentError(f"{error}\n{better}") from None
+
+
+# --- choosing a layout -----------------------------------------------------------------------
+
+
+def _find(root: Path, layout: str) -> list[Pair]:
+    chosen = layout_named(layout)
     found = chosen.find(root)
     if not found:
         raise ArgumentError(
@@ -54,84 +61,31 @@ def pairs(
     return found
 
 
-def read_pair(pair: Pair) -> tuple[Floats, Floats | None]:
-    """The pixels of a pair, degraded and target, as (h, w, c) float32 in [0, 1].
-
-    The noise of `noise_sigma` follows the published colour denoising results: NumPy's legacy
-    generator, seeded with 0 for every image, neither clipped nor rounded. The two views of a
-    dual-pixel pair are concatenated along the channels. Alpha is dropped.
-
-    Returns:
-        The degraded image and its target (or None). Both have one size, except that
-        super-resolution targets are larger by an integer factor.
-
-    Raises:
-        ImageError: a file cannot be read.
-        ArgumentError: the sizes or channels of the images do not match.
-    """
-    degraded = _pixels(pair.degraded)
-    if pair.noise_sigma is not None:
-        noise = np.random.RandomState(0).normal(0, pair.noise_sigma / 255, degraded.shape)
-        return (degraded + noise).astype(np.float32), degraded
-    target = None if pair.target is None else _pixels(pair.target)
-    if target is not None:
-        if pair.centre_crop:
-            target = _centre(target, degraded.shape[:2])
-        sizes = [(t, d) for t, d in zip(target.shape, degraded.shape, strict=True)]
-        factors = {t // d for t, d in sizes[:2]}
-        if any(t % d for t, d in sizes[:2]) or len(factors) > 1 or sizes[2][0] != sizes[2][1]:
-            raise ArgumentError(
-                f"{pair.degraded} is {_size(degraded)}, but its target {pair.target} is "
-                f"{_size(target)}"
-            )
-    if pair.second is not None:
-        second = _pixels(pair.second)
-        if second.shape != degraded.shape:
-            raise ArgumentError(
-                f"{pair.degraded} is {_size(degraded)}, but its second view {pair.second} is "
-                f"{_size(second)}"
-            )
-        degraded = np.concatenate([degraded, second], axis=2)
-    return degraded, target
-
-
-# --- choosing a layout -----------------------------------------------------------------------
-
-
 def _guess(root: Path) -> list[Pair]:
     for layout in (layout for layout in LAYOUTS if layout.auto):
         found = layout.find(root)
         if not found:
             continue
-        matching = [
+        others = [
             other.name
             for other in LAYOUTS
-            if layout.family and other.family == layout.family and other.find(root)
+            if layout.family and other.family == layout.family
+            if other is not layout and (other.find(root) or found) != found
         ]
-        if len(matching) > 1:
+        if others:
             raise ArgumentError(
-                f"{root}: matches the layouts {' and '.join(matching)}; choose one of them as the "
-                "layout"
+                f"{root}: matches the layouts {' and '.join([layout.name, *others])}; choose one "
+                "of them as the layout"
             )
         return found
     tried = ", ".join(each.name for each in LAYOUTS if each.auto)
     raise ArgumentError(
         f"{root}: matches no known layout; {_contents(root)}\n"
         f"tried {tried} (--layout NAME shows what is missing for one of them). Give the two "
-        "folders as the layout DEGRADED:TARGET; clean images need a noise_sigma (--noise-sigma), "
-        "images without targets the layout dnd (--layout dnd)"
+        "folders as the layout DEGRADED:TARGET, or templates of the names as LR/{}x4:HR/{}; clean "
+        "images need a noise_sigma (--noise-sigma), images without targets the layout dnd "
+        "(--layout dnd)"
     )
-
-
-def _layout_named(name: str) -> Layout:
-    if ":" in name:
-        degraded, target = name.split(":", 1)
-        return folders_layout(degraded, target)
-    for layout in LAYOUTS:
-        if layout.name == name:
-            return layout
-    known = ", ".join(layout.name for layout in LAYOUTS)
-    raise ArgumentError(f"unknown layout {name!r}; use one of {known}, or DEGRADED:TARGET")
 
 
 def _clean(root: Path, layout: str, noise_sigma: float) -> list[Pair]:
@@ -166,21 +120,3 @@ def _unreadable(paths: Iterable[Path]) -> str:
     if ".mat" in suffixes:
         return " (MATLAB files cannot be read: convert them to PNG files)"
     return ""
-
-
-# --- pixels ----------------------------------------------------------------------------------
-
-
-def _pixels(path: Path) -> Floats:
-    pixels = read(path).pixels
-    return (pixels / np.float32(np.iinfo(pixels.dtype).max)).astype(np.float32)
-
-
-def _centre(target: Floats, size: tuple[int, ...]) -> Floats:
-    top, left = ((own - wanted) // 2 for own, wanted in zip(target.shape, size, strict=False))
-    return target if min(top, left) < 0 else target[top : top + size[0], left : left + size[1]]
-
-
-def _size(pixels: Floats) -> str:
-    height, width, channels = pixels.shape
-    return f"{height}×{width} with {channels} channels"

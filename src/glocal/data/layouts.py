@@ -1,21 +1,37 @@
 """Layouts of published data sets: folders of degraded and target images.
 
-The layouts follow the releases and the copies distributed with MPRNet, Restormer and NAFNet. Folder
-names match case-insensitively. The given folder may also be the parent of the test images (`GoPro`
-for `GoPro/test`).
+The layouts follow the releases and the copies distributed with BasicSR, EDSR, MPRNet, Restormer and
+NAFNet. Super-resolution data sets are looked for at each scale; "set5-x4" chooses one.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import dataclasses
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from glocal.data.pairing import Pair, child_folder, natural_key, pair_folders, stems_of
+from glocal.data.finders import (
+    Find,
+    by_scale,
+    by_templates,
+    dnd,
+    dpdd,
+    dpdd_dual,
+    first_of,
+    gopro,
+    hide,
+    named_folders,
+    paired,
+    realblur,
+    reds,
+    sidd,
+)
+from glocal.data.pairing import Pair
+from glocal.data.templates import PairTemplate, pair_by_template
 from glocal.errors import ArgumentError
-from glocal.texts import few_names
 
-__all__ = ["LAYOUTS", "Layout", "folders_layout"]
-
-Find = Callable[[Path], list[Pair] | None]
+__all__ = ["LAYOUTS", "Layout", "layout_named"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,7 @@ class Layout:
             ArgumentError if files have no counterpart.
         family: layouts of one family can occur in one folder; the user must choose one.
         auto: whether layout "auto" tries it.
+        find_at: finds the pairs of one scale; None if the layout has no scales.
     """
 
     name: str
@@ -36,242 +53,233 @@ class Layout:
     find: Find
     family: str = ""
     auto: bool = True
+    find_at: Callable[[int], Find] | None = None
 
 
-def folders_layout(degraded: str, target: str) -> Layout:
-    """The layout with these two folders inside the data set, paired by file names."""
+def layout_named(name: str) -> Layout:
+    """Return the layout of a name, of two folders, or of two templates.
 
-    def find(root: Path) -> list[Pair] | None:
-        folders = root / degraded, root / target
-        return pair_folders(*folders) if all(folder.is_dir() for folder in folders) else None
+    >>> layout_named("set5-x4").name, layout_named("LR/{}x4:HR/{}").expects
+    ('set5-x4', 'LR/{}x4 and HR/{}')
 
-    return Layout(f"{degraded}:{target}", f"{degraded}/ and {target}/", find)
-
-
-def _test_folders(root: Path) -> list[Path]:
-    """The folder itself, and folders of test images inside it."""
-    inside = (child_folder(root, name) for name in ("test", "val", "validation"))
-    return [root, *(folder for folder in inside if folder is not None)]
-
-
-def _subfolders(folder: Path, names: Iterable[tuple[str, str]]) -> Iterator[tuple[Path, Path]]:
-    """The existing pairs of subfolders with these names."""
-    for first, second in names:
-        degraded, target = child_folder(folder, first), child_folder(folder, second)
-        if degraded is not None and target is not None:
-            yield degraded, target
-
-
-def _first_pairs(root: Path, names: Iterable[tuple[str, str]]) -> list[Pair] | None:
-    listed = list(names)
-    found = (both for folder in _test_folders(root) for both in _subfolders(folder, listed))
-    return next((pair_folders(*both) for both in found), None)
-
-
-def _gopro(root: Path) -> list[Pair] | None:
-    for folder in _test_folders(root):
-        scenes = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
-        found = [
-            pair
-            for scene in scenes
-            if scene.is_dir()
-            for blur, sharp in _subfolders(scene, [("blur", "sharp")])
-            for pair in pair_folders(blur, sharp, prefix=f"{scene.name}/")
-        ]
-        if found:
-            return found
-    return None
-
-
-def _hide(root: Path) -> list[Pair] | None:
-    target, test = child_folder(root, "GT"), child_folder(root, "test")
-    if target is None or test is None:
-        return None
-    parts = [child_folder(test, "test-close-ups"), child_folder(test, "test-long-shot")]
-    return [
-        pair
-        for part in parts
-        if part is not None
-        # GT also has the targets of the training images
-        for pair in pair_folders(part, target, prefix=f"{part.name}/", allow_unused_targets=True)
-    ] or None
-
-
-def _realblur(camera: str) -> Find:
-    def find(root: Path) -> list[Pair] | None:
-        file = root / f"RealBlur_{camera}_test_list.txt"
-        if not file.is_file():
-            return None
-        lines = [line.split() for line in file.read_text("utf-8").splitlines() if line.strip()]
-        if any(len(words) < 2 for words in lines):
-            raise ArgumentError(f"{file}: every line must name a target and a blurred image")
-        missing = [word for words in lines for word in words[:2] if not (root / word).is_file()]
-        if missing:
-            raise ArgumentError(
-                f"{file}: {len(missing)} of its files are missing: {few_names(missing)}"
+    Raises:
+        ArgumentError: there is none.
+    """
+    if re.search(r"\{\}|[:*]", name):
+        template = PairTemplate.of(name)
+        degraded, target = name.split(":")
+        if re.search(r"\{\}|\*", name):
+            return Layout(name, f"{degraded} and {target}", partial(_all_of, template))
+        return Layout(name, f"{degraded}/ and {target}/", named_folders(degraded, target))
+    layout = next((layout for layout in LAYOUTS if layout.name == name.lower()), None)
+    if layout is not None:
+        return layout
+    scaled = re.fullmatch(r"(.+)-x([1-9]\d*)", name.lower())
+    for layout in LAYOUTS if scaled else ():
+        if scaled and layout.name == scaled[1] and layout.find_at is not None:
+            scale = int(scaled[2])
+            expects = layout.expects.replace(_SCALE, str(scale))
+            return dataclasses.replace(
+                layout, name=name, expects=expects, find=layout.find_at(scale)
             )
-        return [
-            Pair(Path(blur).with_suffix("").as_posix(), root / blur, root / target)
-            for target, blur, *_ in lines
-        ]
-
-    return find
-
-
-def _reds(degraded: str) -> Find:
-    def find(root: Path) -> list[Pair] | None:
-        found = _first_pairs(root, [(degraded, "val_sharp")])
-        # 300 of 3000 frames: the authors of HINet, NAFNet and TLC use those ending in 9
-        return found and [pair for pair in found if pair.name.endswith("9")]
-
-    return find
+    known = ", ".join(layout.name for layout in LAYOUTS)
+    raise ArgumentError(
+        f"unknown layout {name!r}; use one of {known}, or DEGRADED:TARGET, which may be templates "
+        "as LR/{}x4.png:HR/{}.png"
+    )
 
 
-def _sidd(root: Path) -> list[Pair] | None:
-    return _first_pairs(root, [("input_crops", "gt_crops"), ("input_crops", "target_crops")])
+def _all_of(template: PairTemplate, root: Path) -> list[Pair] | None:
+    return pair_by_template(root, template, required=True)
 
 
-def _by_order(degraded: Path, target: Path) -> list[Pair]:
-    """Pair by name, or by order if names differ: DPDD numbers its views separately."""
-    inputs, targets = stems_of(degraded), stems_of(target)
-    if inputs.keys() == targets.keys() or len(inputs) != len(targets) or not inputs:
-        return pair_folders(degraded, target)
-    files = zip(inputs.items(), targets.values(), strict=True)
-    return [Pair(stem, path, clean) for (stem, path), clean in files]
+# --- super-resolution ------------------------------------------------------------------------
 
+_SCALE = "SCALE"
+"""Stands for the scale in the templates of this section."""
 
-def _dpdd_folders(root: Path, view: str) -> tuple[Path, Path] | None:
-    for folder in _test_folders(root):
-        degraded, target = child_folder(folder, f"input{view}"), child_folder(folder, "target")
-        if degraded is not None and target is not None:
-            return degraded, target
-        sides = child_folder(folder, f"test_{view}"), child_folder(folder, "test_c")
-        if sides[0] is not None and sides[1] is not None:
-            degraded, target = child_folder(sides[0], "source"), child_folder(sides[1], "target")
-            if degraded is not None and target is not None:
-                return degraded, target
-    return None
-
-
-def _dpdd(root: Path) -> list[Pair] | None:
-    folders = _dpdd_folders(root, "c")
-    return None if folders is None else _by_order(*folders)
-
-
-def _dpdd_dual(root: Path) -> list[Pair] | None:
-    left, right = _dpdd_folders(root, "l"), _dpdd_folders(root, "r")
-    if left is None or right is None:
-        return None
-    lefts, rights = _by_order(*left), _by_order(*right)
-    return [
-        Pair(one.name, one.degraded, one.target, second=other.degraded)
-        for one, other in zip(lefts, rights, strict=True)
-    ]
-
-
-def _sots(inside: str = "") -> Find:
-    names = [(hazy, clear) for hazy in ("hazy", "haze", "input") for clear in ("clear", "gt")]
-
-    def find(root: Path) -> list[Pair] | None:
-        folder = child_folder(root, inside) if inside else root
-        if folder is None:
-            return None
-        folder = child_folder(folder, "nyuhaze500") or folder
-        found = (both for each in _test_folders(folder) for both in _subfolders(each, names))
-        for hazy, clear in found:
-            scenes = stems_of(clear).keys()
-            # several hazy images per scene: 1400_1 and 1400_2, or 0001_0.8_0.2
-            if any(stem not in scenes and _scene(stem) in scenes for stem in stems_of(hazy)):
-                return pair_folders(
-                    hazy,
-                    clear,
-                    key=lambda stem: stem if stem in scenes else _scene(stem),
-                    allow_unused_targets=True,
-                    centre_crop=True,
-                )
-        return None
-
-    return find
-
-
-def _scene(stem: str) -> str:
-    return stem.split("_")[0]
-
-
-def _rain(root: Path) -> list[Pair] | None:
-    names = [("rainy", "."), ("rain", "norain"), ("rainy", "norain"), ("input", "target")]
-    for folder in _test_folders(root):
-        for first, second in names:
-            rainy = child_folder(folder, first)
-            clean = folder if second == "." else child_folder(folder, second)
-            if rainy is None or clean is None:
-                continue
-            targets = stems_of(clean, recursive=False)
-            stems = stems_of(rainy, recursive=False)
-            if any(stem not in targets and _norain(stem) in targets for stem in stems):
-                return pair_folders(
-                    rainy,
-                    clean,
-                    key=lambda stem: stem if stem in targets else _norain(stem),
-                    # the release has rain streak images beside the clean ones
-                    allow_unused_targets=second == ".",
-                    recursive=False,
-                )
-    return None
-
-
-def _norain(stem: str) -> str:
-    return f"no{stem}" if stem.startswith("rain-") else stem
-
-
-PAIRED_FOLDERS = (
-    *(("input", name) for name in ("target", "gt", "groundtruth")),
-    *((name, "sharp") for name in ("blur", "blurry", "blurred")),
-    *((name, "gt") for name in ("lq", "blur", "hazy", "noisy", "rainy", "rain", "low")),
-    *((name, "clear") for name in ("hazy", "haze")),
-    *((name, "clean") for name in ("noisy", "hazy", "rainy", "degraded")),
-    *((name, "target") for name in ("degraded", "lq", "source", "blur")),
-    ("lq", "hq"),
-    ("low", "high"),
-    ("rain", "norain"),
-    ("blur_300", "sharp_300"),
+_BENCHMARK = (
+    "LR_bicubic/XSCALE/{}xSCALE:HR/{}",  # EDSR, SwinIR
+    "LR_bicubic/XSCALE/{}:HR/{}",
+    "LRbicxSCALE/{}:GTmod12/{}",  # BasicSR
+    "LRbicxSCALE/{}:original/{}",
+    "image_SRF_SCALE/{}_SRF_SCALE_LR:image_SRF_SCALE/{}_SRF_SCALE_HR",  # Huang et al.
+    "{}_SRF_SCALE_LR:{}_SRF_SCALE_HR",
+    "LR/XSCALE/{}xSCALE:HR/{}",
+    "LR/XSCALE/{}:HR/{}",
+    "LR_xSCALE/{}:HR/{}",
+    "LRxSCALE/{}:HR/{}",
 )
+_ALL_SCALES = ("LR/{}xSCALE:HR/{}",)
+"""Templates of folders that have the images of several scales."""
 
 
-def _paired(root: Path) -> list[Pair] | None:
-    found = [both for folder in _test_folders(root) for both in _subfolders(folder, PAIRED_FOLDERS)]
-    if len(found) > 1:
-        paths = ((lq.relative_to(root), gt.relative_to(root)) for lq, gt in found)
-        listed = few_names(f"{lq.as_posix()}:{gt.as_posix()}" for lq, gt in paths)
-        raise ArgumentError(
-            f"{root}: has several pairs of folders ({listed}); choose one of them as the layout"
+def _rcan(folder: str) -> tuple[str, ...]:
+    """Templates of the copies distributed with RCAN, which have a common parent."""
+    names = f"{folder}/xSCALE/{{}}_LRBI_xSCALE:HR/{folder}/xSCALE/{{}}_HR_xSCALE"
+    return f"LR/LRBI/{names}", f"LRBI/{names}"
+
+
+def _scaled(
+    name: str,
+    expects: str,
+    rows: tuple[str, ...],
+    *,
+    shared: tuple[str, ...] = (),
+    inside: tuple[str, ...] = (),
+    family: str = "sr",
+) -> Layout:
+    def find_at(scale: int) -> Find:
+        own, others = (
+            [row.replace(_SCALE, str(scale)) for row in templates] for templates in (rows, shared)
         )
-    return pair_folders(*found[0]) if found else None
+        return first_of(
+            by_templates(*own, inside=inside), by_templates(*others, inside=inside, strict=False)
+        )
+
+    return Layout(name, expects, by_scale(find_at, name), family, find_at=find_at)
 
 
-def _dnd(root: Path) -> list[Pair] | None:
-    for folder in filter(None, (child_folder(root, "input"), root)):
-        stems = stems_of(folder, recursive=False)
-        if stems:
-            return [Pair(stem, path, None) for stem, path in stems.items()]
-    return None
+def _benchmark(name: str, *folders: str) -> Layout:
+    rows = (*_BENCHMARK, *(row for folder in folders for row in _rcan(folder)))
+    expects = (
+        "HR/ and LR_bicubic/XSCALE/, GTmod12/ and LRbicxSCALE/, or image_SRF_SCALE/"
+        + (f", also inside {folders[0]}/" if folders else "")
+    )  # fmt: skip
+    return _scaled(name, expects, rows, shared=_ALL_SCALES, inside=folders)
+
+
+def _div2k(kind: str, rows: str, name: str = "") -> Layout:
+    return _scaled(
+        f"div2k{name and '-'}{name}",
+        f"DIV2K_valid_HR/ and DIV2K_valid_LR_{kind}/",
+        tuple(f"DIV2K_valid_LR_{row}:DIV2K_valid_HR/{{}}" for row in rows.split()),
+        family="div2k",
+    )
+
+
+# --- the other tasks -------------------------------------------------------------------------
+
+
+def _rows(folders: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Templates of every pair of folders with every pair of names."""
+    return tuple(
+        f"{degraded}/{name}:{target}/{target_name}"
+        for degraded, target in (both.split(":") for both in folders)
+        for name, target_name in (both.split(":") for both in names)
+    )
+
+
+_SOTS = _rows(
+    tuple(
+        f"{at}{hazy}:{at}{clear}"
+        for at in ("", "nyuhaze500/")
+        for hazy in ("hazy", "haze", "input")
+        for clear in ("clear", "gt")
+    ),
+    ("{}_*:{}",),
+)
+_RAIN = _rows(
+    (
+        "rainy:.", "rain:norain", "rainy:norain", "input:target", "rainy:gt", "rain:gt", "input:gt",
+        "rain:target", "rainy:target", "rain_x2:norain", "rain_heavy:norain", "rain/X2:norain",
+        "rain:.", ".:.",
+    ),
+    ("rain-{}:norain-{}", "norain-{}x2:norain-{}", "rain-{}x2:norain-{}"),
+)  # fmt: skip
+_HAZE = _rows(("hazy:GT", ".:."), ("{}_hazy:{}_GT",))
+_RAINDROP = _rows(("data:gt",), ("{}_rain:{}_clean",))
+
+
+def _lol_v2(half: str, names: str) -> Find:
+    parents = ("", "Test/", f"{half}/Test/")
+    rows = _rows(tuple(f"{parent}Low:{parent}Normal" for parent in parents), (names,))
+    return by_templates(*rows, inside=["LOL-v2", "LOLv2"])
 
 
 LAYOUTS: tuple[Layout, ...] = (
-    Layout("gopro", "<scene>/blur/ and <scene>/sharp/", _gopro),
-    Layout("hide", "test/test-close-ups/, test/test-long-shot/ and GT/", _hide),
-    Layout("realblur-j", "RealBlur_J_test_list.txt", _realblur("J"), "realblur"),
-    Layout("realblur-r", "RealBlur_R_test_list.txt", _realblur("R"), "realblur"),
-    Layout("reds", "val_blur/ and val_sharp/ (every tenth frame)", _reds("val_blur"), "reds"),
-    Layout("reds-jpeg", "val_blur_jpeg/ and val_sharp/", _reds("val_blur_jpeg"), "reds"),
-    Layout("sidd", "input_crops/ and gt_crops/ of PNG files", _sidd),
-    Layout("dpdd", "inputC/ and target/, or test_c/source/ and test_c/target/", _dpdd),
-    Layout("dpdd-dual", "inputL/, inputR/ and target/", _dpdd_dual, auto=False),
-    Layout("sots", "hazy/ (1400_1.png) and clear/ (1400.png)", _sots(), "sots"),
-    Layout("sots-indoor", "indoor/hazy/ and indoor/clear/", _sots("indoor"), "sots"),
-    Layout("sots-outdoor", "outdoor/hazy/ and outdoor/clear/", _sots("outdoor"), "sots"),
-    Layout("rain", "rainy/rain-001.png and norain-001.png", _rain),
-    Layout("paired", "input/ and target/, lq/ and gt/, blur/ and sharp/ …", _paired),
-    Layout("dnd", "images without targets", _dnd, auto=False),
-)
+    Layout("gopro", "<scene>/blur/ and <scene>/sharp/", gopro),
+    Layout("hide", "test/test-close-ups/, test/test-long-shot/ and GT/", hide),
+    *(
+        Layout(
+            f"realblur-{camera.lower()}",
+            f"RealBlur_{camera}_test_list.txt, or RealBlur_{camera}/ with input/ and target/ "
+            "(for all scenes, {}/blur/blur_{}:{}/gt/gt_{} is a layout)",
+            realblur(camera), "realblur",
+        )
+        for camera in "JR"
+    ),
+    Layout("reds", "val_blur/ and val_sharp/ (every tenth frame)", reds("val_blur"), "reds"),
+    Layout("reds-jpeg", "val_blur_jpeg/ and val_sharp/", reds("val_blur_jpeg"), "reds"),
+    Layout("sidd", "input_crops/ and gt_crops/ of PNG files", sidd),
+    Layout("dpdd", "inputC/ and target/, or test_c/source/ and test_c/target/", dpdd),
+    Layout("dpdd-dual", "inputL/, inputR/ and target/", dpdd_dual, auto=False),
+    Layout(
+        "sots", "hazy/ (1400_1.png) and clear/ (1400.png)",
+        by_templates(*_SOTS, centre_crop=True), "sots",
+    ),
+    *(
+        Layout(
+            f"sots-{half}", f"{half}/hazy/ and {half}/clear/",
+            by_templates(*_SOTS, inside=[half], here=False, centre_crop=True), "sots",
+        )
+        for half in ("indoor", "outdoor")
+    ),
+    *(
+        Layout(
+            name, f"hazy/ (01{kind}_hazy.jpg) and GT/ (01{kind}_GT.jpg)",
+            by_templates(*(row.replace("}_", f"}}{kind}_") for row in _HAZE), inside=folders),
+            "haze",
+        )
+        for name, kind, folders in (
+            ("o-haze", "_outdoor", ("# O-HAZY NTIRE 2018", "O-HAZE", "O-HAZY")),
+            ("i-haze", "_indoor", ("# I-HAZY NTIRE 2018", "I-HAZE", "I-HAZY")),
+            ("dense-haze", "", ("Dense-Haze", "Dense_Haze_NTIRE19")),
+            ("nh-haze", "", ("NH-HAZE", "NH-HAZE-2020")),
+        )
+    ),
+    *(
+        Layout(
+            name, "rainy/rain-001.png and norain-001.png, or rain/ and norain/",
+            by_templates(*_RAIN, inside=folders), "rain",
+        )
+        for name, folders in (
+            ("rain", ()),
+            ("rain100l", ("Rain100L", "rain_data_test_Light", "rain_light_test")),
+            ("rain100h", ("Rain100H", "rain_data_test_Heavy", "rain_heavy_test")),
+        )
+    ),
+    *(
+        Layout(
+            f"raindrop-{half}", f"test_{half}/data/ (0_rain.png) and test_{half}/gt/ (0_clean.png)",
+            by_templates(*_RAINDROP, inside=[f"test_{half}"]), "raindrop",
+        )
+        for half in "ab"
+    ),
+    Layout(
+        "lol-v1", "eval15/low/ and eval15/high/",
+        by_templates("low/{}:high/{}", inside=["eval15"], here=False),
+    ),
+    Layout(
+        "lol-v2-real", "Real_captured/Test/Low/ (low00690.png) and Normal/ (normal00690.png)",
+        _lol_v2("Real_captured", "low{}:normal{}"), "lol-v2",
+    ),
+    Layout(
+        "lol-v2-synthetic", "Synthetic/Test/Low/ and Synthetic/Test/Normal/",
+        _lol_v2("Synthetic", "{}:{}"), "lol-v2",
+    ),
+    _benchmark("sr"),
+    _benchmark("set5", "Set5"),
+    _benchmark("set14", "Set14"),
+    _benchmark("b100", "B100", "BSD100", "BSDS100"),
+    _benchmark("urban100", "Urban100"),
+    _benchmark("manga109", "Manga109"),
+    _div2k("bicubic", "bicubic/XSCALE/{}xSCALE xSCALE/{}xSCALE"),
+    _div2k("unknown", "unknown/XSCALE/{}xSCALE", "unknown"),
+    _div2k("mild", "mild/{}xSCALEm", "mild"),
+    _div2k("difficult", "difficult/{}xSCALEd", "difficult"),
+    _div2k("wild", "wild/{}xSCALEw*", "wild"),
+    Layout("paired", "input/ and target/, lq/ and gt/, blur/ and sharp/ …", paired),
+    Layout("dnd", "images without targets", dnd, auto=False),
+)  # fmt: skip
 """All layouts, in the order in which "auto" tries them."""

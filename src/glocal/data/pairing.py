@@ -14,6 +14,7 @@ from glocal.texts import few_names
 
 __all__ = [
     "Pair",
+    "UnpairedError",
     "check_names",
     "child_folder",
     "data_label",
@@ -46,6 +47,19 @@ class Pair:
     second: Path | None = None
     noise_sigma: float | None = None
     centre_crop: bool = False
+
+
+class UnpairedError(ArgumentError):
+    """Images of two folders whose names do not match.
+
+    Attributes:
+        degraded, target: the folders.
+        paired: number of degraded images that have a target.
+    """
+
+    def __init__(self, message: str, degraded: Path, target: Path, paired: int) -> None:
+        super().__init__(message)
+        self.degraded, self.target, self.paired = degraded, target, paired
 
 
 def natural_key(text: str) -> list[str | int]:
@@ -134,7 +148,8 @@ def pair_folders(
         recursive: include subfolders.
 
     Raises:
-        ArgumentError: a folder has no images, or images have no counterpart.
+        UnpairedError: images have no counterpart.
+        ArgumentError: a folder has no images.
     """
     inputs, targets = stems_of(degraded, recursive=recursive), stems_of(target, recursive=recursive)
     for folder, found in ((degraded, inputs), (target, targets)):
@@ -150,8 +165,12 @@ def pair_folders(
         if unused and not allow_unused_targets:
             listed = few_names(stem for stem in targets if stem in unused)
             parts.append(f"{len(unused)} of {len(targets)} targets are not used: {listed}")
-        raise ArgumentError(
-            f"the names of the images in {degraded} and {target} do not match;\n" + "; ".join(parts)
+        raise UnpairedError(
+            f"the names of the images in {degraded} and {target} do not match;\n"
+            + "; ".join(parts),
+            degraded,
+            target,
+            len(inputs) - len(unpaired),
         )
     return [
         Pair(prefix + stem, path, targets[names[stem]], centre_crop=centre_crop)

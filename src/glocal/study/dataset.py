@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glocal.data.datasets import pairs, read_pair
+from glocal.data.datasets import pairs
 from glocal.data.pairing import Pair, check_names, data_label, data_sha256, evenly_spaced, stems_of
+from glocal.data.pixels import Floats, PairImages, matched, read_pair
 from glocal.errors import ArgumentError
 from glocal.images.image_files import list_images
 
@@ -31,8 +32,6 @@ A folder is read by the first layout of `glocal.pairs` that fits. A sequence is 
 at a time, so it may load images on demand.
 """
 
-Floats: TypeAlias = NDArray[np.float32]
-
 
 class Sample(Protocol):
     """One image of a data set."""
@@ -48,12 +47,12 @@ class Sample(Protocol):
     def degraded(self) -> AnyImage:
         """Return the image to restore, without conversion."""
 
-    def read(self) -> tuple[Floats, Floats | None]:
-        """Return degraded image and target, (h, w, c) float32 in [0, 1].
+    def read(self) -> PairImages:
+        """Return degraded image and target, adapted by `glocal.data.pixels.matched`.
 
         Raises:
             ImageError: a file cannot be read.
-            ArgumentError: an array has a wrong shape or type, or the sizes do not match.
+            ArgumentError: an array has a wrong shape or type, or the sizes of files do not match.
         """
 
 
@@ -156,9 +155,9 @@ class _PairSample:
         return self.pair.target is not None
 
     def degraded(self) -> AnyImage:
-        return read_pair(self.pair)[0]
+        return read_pair(self.pair).degraded
 
-    def read(self) -> tuple[Floats, Floats | None]:
+    def read(self) -> PairImages:
         return read_pair(self.pair)
 
 
@@ -177,9 +176,9 @@ class _ArraySample:
     def degraded(self) -> AnyImage:
         return self.images()[0]
 
-    def read(self) -> tuple[Floats, Floats | None]:
+    def read(self) -> PairImages:
         degraded, target = self.images()
-        return _as_pixels(degraded), None if target is None else _as_pixels(target)
+        return matched(_as_pixels(degraded), None if target is None else _as_pixels(target))
 
     def images(self) -> tuple[AnyImage, AnyImage | None]:
         """Return degraded image and target as they are in the sequence."""

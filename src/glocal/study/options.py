@@ -95,7 +95,8 @@ class ScoreOptions:
     """How restored images are compared with their targets.
 
     Attributes:
-        metrics: names, see `glocal.metrics.METRICS`. `tune` decides by the first.
+        metrics: names, see `glocal.metrics.METRICS`; `evaluate` also takes those of pyiqa, such as
+            "lpips" and "niqe". `tune` decides by the first.
         round8: clamp and round both images to 8 bits first, as published tables do.
         border: pixels to cut from each border first.
     """

@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from evaluations import Gate, paired_set
+from pyiqa_stub import pyiqa_stub
 from torch import nn
 
 import glocal
-from glocal.data.datasets import pairs, read_pair
+from glocal.data.datasets import pairs
+from glocal.data.pixels import read_pair
 from glocal.errors import ArgumentError, ConversionError
 from glocal.images import image_files as images
 from glocal.images.image_files import Image
@@ -69,7 +72,7 @@ def test_records_are_the_metrics_of_what_restore_gives(model: Gate, data: Path) 
     records = {(record.image, record.method): record for record in evaluation.records}
     assert len(records) == len(evaluation.records) == 10
     for pair in pairs(data):
-        degraded, target = read_pair(pair)
+        degraded, target, _ = read_pair(pair)
         restored = {method: glocal.restore(net, degraded) for method, net in networks.items()}
         restored[DEGRADED] = degraded
         restored[NAMES[1]] = glocal.restore(model, degraded, tiles=TRAIN)
@@ -86,7 +89,7 @@ def test_images_are_prepared_for_metrics_by_the_options(model: Gate, data: Path)
     found = evaluate(
         model, str(data), TRAIN, score=ScoreOptions(("psnr-y", "psnr"), round8=False, border=8)
     )
-    degraded, target = read_pair(pairs(data)[0])
+    degraded, target, _ = read_pair(pairs(data)[0])
     restored = glocal.restore(model, degraded)
     record = next(each for each in found.records if each.method == "full image")
     assert list(record.metrics) == ["psnr-y", "psnr"]
@@ -224,7 +227,7 @@ def test_missing_pictures_are_written(model: Gate, data: Path, tmp_path: Path, r
         "target.png", "tlc-48.png",
     ]  # fmt: skip
     assert len(list((tmp_path / "images").iterdir())) == 1
-    degraded, target = read_pair(pairs(data)[0])
+    degraded, target, _ = read_pair(pairs(data)[0])
     picture = images.read(folder / "full-image.png").pixels
     assert psnr(picture / 255, target.astype(float)) == pytest.approx(
         whole.records[1].metrics["psnr"], abs=1e-4
@@ -240,6 +243,73 @@ def test_missing_pictures_are_written(model: Gate, data: Path, tmp_path: Path, r
     assert [name for name, _ in restores] == ["TLC 48"]
     assert len(list(folder.iterdir())) == 6
     assert log.read_bytes() == lines
+
+
+class Upscale(nn.Module):
+    """A network of scale 2 with a global operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 12, 3, padding=1), nn.InstanceNorm2d(12), nn.PixelShuffle(2)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+def test_super_resolution_targets_are_cropped_and_counted() -> None:
+    rng = np.random.default_rng(0)
+    images = [
+        (rng.random((40, 48, 3), np.float32), rng.random((*size, 3), np.float32))
+        for size in ((81, 97), (80, 96))
+    ]
+    evaluation = measured(Upscale(), images, TRAIN, ways=("full",))
+    assert evaluation.failures == ()
+    restored = glocal.restore(Upscale(), images[0][0])
+    expected = psnr(restored, images[0][1][:80, :96], round8=True)
+    assert evaluation.records[0].metrics["psnr"] == expected
+    assert evaluation.sentences()[-1].startswith("On 1 of 2 images the target was cropped")
+
+
+def test_a_target_of_another_scale_is_a_failure() -> None:
+    image = np.zeros((40, 48, 3), np.float32)
+    evaluation = measured(Upscale(), [(image, np.zeros((160, 192, 3)))], TRAIN, ways=("full",))
+    assert "same shape" in evaluation.failures[0].error
+
+
+def test_an_image_with_alpha_is_a_failure(model: Gate) -> None:
+    image = np.zeros((40, 48, 3), np.float32)
+    evaluation = measured(model, [(image, np.zeros((40, 48, 4)))], TRAIN, ways=("full",))
+    assert "the last probably alpha" in evaluation.failures[0].error
+
+
+def test_a_value_that_is_not_a_number_is_a_failure(model: Gate, data: Path) -> None:
+    class Broken(Gate):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * (float("nan") if x.shape[-1] > 40 else 1)
+
+    model.__class__ = Broken
+    evaluation = measured(model, data, TRAIN, ways=("full",), limit=1)
+    assert [each.method for each in evaluation.failures] == ["full image"]
+
+
+def test_metrics_without_reference_need_no_targets(
+    model: Gate, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", pyiqa_stub())
+    found = evaluate(
+        model, data / "input", TRAIN, ways=("full", "windows"), score=ScoreOptions("niqe")
+    )
+    assert found.methods == (DEGRADED, "full image", "TLC 48")
+    assert found.protocol.lower_is_better == ("niqe",)
+    degraded = images.read(data / "input/a.png").pixels / 255
+    assert found.records[0].metrics["niqe"] == pytest.approx(degraded.mean(), abs=1e-5)
+    both = evaluate(model, data, TRAIN, ways=("full",), score=ScoreOptions(("psnr", "lpips")))
+    assert list(both.records[0].metrics) == ["psnr", "lpips"]
+    with pytest.raises(ArgumentError, match="matches no known layout"):
+        evaluate(model, data / "input", TRAIN, score=ScoreOptions("lpips"))
 
 
 def test_the_model_stays_as_it_was(model: Gate, data: Path) -> None:

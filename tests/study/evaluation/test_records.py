@@ -8,6 +8,7 @@ from evaluations import MEMORY, NAMES, PSNR, STITCHED, constructed
 from scipy import stats
 
 from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Record
+from glocal.study.report.tables import summary_table
 
 
 def scipys_half_width(values: np.ndarray) -> float:
@@ -29,7 +30,8 @@ def test_differences_are_paired(other: str) -> None:
     gain = constructed().paired("TLC 96", "psnr", other)
     assert gain.mean == pytest.approx(differences.mean())
     assert gain.half_width == pytest.approx(scipys_half_width(differences))
-    assert constructed().better("TLC 96", "psnr", other) == (int((differences > 0).sum()), 3)
+    better, worse = (int((sign * differences > 0).sum()) for sign in (1, -1))
+    assert constructed().wins("TLC 96", "psnr", other) == (better, 3 - better - worse, worse)
 
 
 def test_an_image_counts_where_every_method_restored_it() -> None:
@@ -42,6 +44,70 @@ def test_an_image_counts_where_every_method_restored_it() -> None:
     assert part.compared == ("a", NAMES[2])
     assert part.mean("full image", "psnr").mean == pytest.approx((30.0 + 28.25) / 2)
     assert part.paired("TLC 96", "psnr").count == 2
+
+
+def test_an_image_that_fails_leaves_all_means_and_the_text_says_so() -> None:
+    failure = Failure("b/2", DEGRADED, "too small")
+    records = tuple(r for r in constructed().records if (r.image, r.method) != ("b/2", DEGRADED))
+    part = replace(constructed(failure), records=records)
+    assert part.compared == ("a", NAMES[2])
+    for method in part.methods:
+        assert part.mean(method, "psnr").count == 2
+    assert "Means are over the 2 of 3 images that every method restored." in part.sentences()
+    assert summary_table(part).title == "Mean of 2 of 3 images"
+    assert constructed().sentences() == constructed().protocol.sentences()
+
+
+def test_the_degraded_row_has_no_mean_over_other_images() -> None:
+    # as where the log contains the methods of an image whose degraded row has failed
+    records = tuple(r for r in constructed().records if (r.image, r.method) != ("b/2", DEGRADED))
+    part = replace(constructed(), records=records)
+    assert part.mean(DEGRADED, "psnr") is None
+    assert part.mean("TLC 96", "psnr").count == 3
+
+
+@pytest.mark.parametrize(
+    ("metric", "first", "second", "wins"),
+    [
+        ("psnr", 30.0, 30.0001, (0, 1, 0)),
+        ("psnr", 30.001, 30.0, (1, 0, 0)),
+        ("ssim-3d", 0.900001, 0.9, (0, 1, 0)),
+        ("ssim-3d", 0.9, 0.9001, (0, 0, 1)),
+        ("psnr", math.inf, math.inf, (0, 1, 0)),
+        ("psnr", math.inf, 50.0, (1, 0, 0)),
+        ("lpips", 0.1, 0.10000001, (0, 1, 0)),
+        ("lpips", 0.1, 0.2, (1, 0, 0)),
+    ],
+)
+def test_differences_within_float_rounding_are_no_wins(
+    metric: str, first: float, second: float, wins: tuple[int, ...]
+) -> None:
+    records = tuple(
+        Record("a", method, (4, 4), {metric: value})
+        for method, value in (("TLC 96", first), ("full image", second))
+    )
+    protocol = replace(constructed().protocol, lower_is_better=("lpips",))
+    assert Evaluation(protocol, ("a",), records).wins("TLC 96", metric) == wins
+
+
+def test_notes_on_images_are_counted() -> None:
+    records = tuple(
+        replace(record, notes=("the target was cropped",) if record.image != "a" else ())
+        for record in constructed().records
+    )
+    sentences = replace(constructed(), records=records).sentences()
+    assert sentences[-1] == "On 2 of 3 images the target was cropped."
+    assert Record.from_dict(json.loads(json.dumps(records[-1].to_dict()))) == records[-1]
+
+
+def test_images_without_targets_are_counted_per_metric() -> None:
+    records = tuple(
+        replace(record, metrics={}) if record.image == "a" else record
+        for record in constructed().records
+    )
+    part = replace(constructed(), records=records)
+    assert part.mean("TLC 96", "psnr").count == 2
+    assert "psnr: on 2 of 3 images; the others have no target." in part.sentences()
 
 
 def test_a_method_that_always_fails_removes_no_image() -> None:

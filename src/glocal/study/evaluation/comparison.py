@@ -4,6 +4,7 @@ Each image goes through all methods before the next one, so that a machine that 
 all methods alike. With a log, an interrupted evaluation continues.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -22,12 +23,13 @@ from glocal.inference.options import TilesLike
 from glocal.inference.runner import device_of, resolve_dtype
 from glocal.inference.settings import Settings
 from glocal.inference.ways import Way
-from glocal.metrics import Metric, metric_named
+from glocal.metrics import Metric
 from glocal.ops.windows import Size
 from glocal.provenance import machine_name, versions, weights_sha256
 from glocal.runs.journal import Journal
 from glocal.study.dataset import Data, Sample, open_dataset
 from glocal.study.evaluation.methods import DEFAULT_WAYS, Method, Overlap, methods_of
+from glocal.study.evaluation.perceptual import metrics_named
 from glocal.study.evaluation.pictures import TARGET, Pictures, picture, write_picture
 from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
@@ -65,7 +67,7 @@ def evaluate(
 
     By default the full image, crop-and-stitch, TLC, and statistics from crops. An image that cannot
     be read or restored is listed in `Evaluation.failures`, and the others are measured. Images
-    without targets are restored and timed only.
+    without targets are restored, timed, and measured by metrics without reference.
 
     >>> import numpy as np
     >>> norm = nn.InstanceNorm2d(3)
@@ -78,9 +80,10 @@ def evaluate(
 
     Args:
         model: the network, not converted.
-        data: a folder (see `glocal.pairs`), a sequence of `Pair`, or a sequence of images or of
-            (degraded, target) tuples of images: arrays (h, w) or (h, w, c) of uint8, uint16 or
-            floats in [0, 1], or float tensors (c, h, w).
+        data: a folder (see `glocal.pairs`; one of images without targets if no metric needs them),
+            a sequence of `Pair`, or a sequence of images or of (degraded, target) tuples of images:
+            arrays (h, w) or (h, w, c) of uint8, uint16 or floats in [0, 1], or float tensors
+            (c, h, w).
         train_size: as in `glocal.localize`.
         ways: to compare: "full", "stitch" (crop-and-stitch), "windows" (TLC), "crops", "auto", or
             `Settings`, such as those that `tune` recommends.
@@ -110,14 +113,15 @@ def evaluate(
         ScanError: the model does not run at the training size.
         ConversionError: an operation cannot be converted and `allow_global` is not set.
     """
-    metrics = [metric_named(each) for each in score.names]
-    dataset = open_dataset(data, limit, purpose="evaluate on")
+    device = device_of(model, run.device)
+    metrics = metrics_named(score.names, device)
+    needs_targets = any(metric.needs_target for metric in metrics)
+    dataset = open_dataset(data, limit, purpose="evaluate on", needs_targets=needs_targets)
     train = resolve_train_size(model, train_size)
     methods = methods_of(
         model, train, ways=ways, windows=windows, window_scale=window_scale, strides=strides,
         tiles=tiles, overlaps=overlaps, conversion=conversion, run=run,
     )  # fmt: skip
-    device = device_of(model, run.device)
     protocol = Protocol(
         network=name or type(model).__name__,
         weights_sha256=weights_sha256(model),
@@ -137,6 +141,7 @@ def evaluate(
         machine=machine_name(device),
         threads=torch.get_num_threads(),
         versions=versions(),
+        lower_is_better=tuple(each.name for each in metrics if not each.higher_is_better),
     )
     folders = pictures.folders(dataset.names) if pictures else {}
     running = _Evaluating(methods, metrics, score, device, train, folders, tile_progress)
@@ -206,16 +211,18 @@ class _Evaluating:
         ):
             return
         try:
-            degraded, target = sample.read()
+            degraded, target, notes = sample.read()
             if folder is not None:
                 _write_pictures(folder, degraded, target)
         except GlocalError as error:
             yield Failure(sample.name, "", one_line(error))
             return
         size = (degraded.shape[0], degraded.shape[1])
-        if DEGRADED not in done and target is not None and target.shape == degraded.shape:
+        if DEGRADED not in done:
+            own = target if target is not None and target.shape == degraded.shape else None
             try:
-                yield Record(sample.name, DEGRADED, size, self._values(degraded, target))
+                if values := self._values(degraded, own):
+                    yield Record(sample.name, DEGRADED, size, values, notes=notes)
             except GlocalError as error:
                 yield Failure(sample.name, DEGRADED, one_line(error))
         self._warm_up(degraded)
@@ -225,20 +232,27 @@ class _Evaluating:
                     started = time.perf_counter()
                     restored = method.restore(degraded, progress=self.tile_progress)
                     seconds = time.perf_counter() - started
-                values = {} if target is None else self._values(restored, target)
+                values = self._values(restored, target)
                 if folder is not None:
                     write_picture(picture(folder, method.name), restored)
-                yield Record(sample.name, method.name, size, values, seconds, peak.mib)
+                yield Record(sample.name, method.name, size, values, seconds, peak.mib, notes)
             except Exception as error:  # a network may raise anything; the other images count
                 yield Failure(sample.name, method.name, one_line(error))
 
-    def _values(self, restored: Floats, target: Floats) -> dict[str, float]:
-        """Value of each metric."""
-        round8, border = self.score.round8, self.score.border
-        return {
-            each.name: each.function(restored, target, border=border, round8=round8)
-            for each in self.metrics
-        }
+    def _values(self, restored: Floats, target: Floats | None) -> dict[str, float]:
+        """Value of each metric; of those without reference if there is no target."""
+        values = {}
+        for each in self.metrics:
+            if each.needs_target and target is None:
+                continue
+            second = restored if target is None else target
+            value = each.function(
+                restored, second, border=self.score.border, round8=self.score.round8
+            )
+            if math.isnan(value):
+                raise ArgumentError(f"{each.name} is not a number: the image is not finite")
+            values[each.name] = value
+        return values
 
     def _warm_up(self, image: Floats) -> None:
         """Run each method once on a small image: the first run of a network takes longer."""

@@ -5,15 +5,16 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from glocal.metrics import metric_named
+from glocal.metrics import METRICS
 from glocal.ops.windows import Size
 from glocal.study.evaluation.methods import FULL_IMAGE
+from glocal.study.evaluation.perceptual import RELATIVE_ROUNDING
 from glocal.study.intervals import FEWEST, Interval, interval_of, paired
 from glocal.study.options import ScoreOptions
 
-__all__ = ["DEGRADED", "Evaluation", "Failure", "Protocol", "Record"]
+__all__ = ["DEGRADED", "Evaluation", "Failure", "Protocol", "Record", "Wins"]
 
 DEGRADED = "degraded"
 """Name of the table row of the images before restoration."""
@@ -39,6 +40,7 @@ class Protocol:
         machine: processor, or graphics processor.
         threads: number of CPU threads of torch.
         versions: of glocal, Python and torch.
+        lower_is_better: names of the metrics whose lower values mean better images.
     """
 
     network: str
@@ -59,6 +61,7 @@ class Protocol:
     machine: str
     threads: int
     versions: Mapping[str, str]
+    lower_is_better: tuple[str, ...] = ()
 
     def sentences(self) -> tuple[str, ...]:
         """Return the protocol as sentences, to print below a table."""
@@ -74,7 +77,8 @@ class Protocol:
             *(f"{name}: {text}" for name, text in self.metrics.items()),
             f"For the metrics, {preparation[0].lower()}{preparation[1:]}",
             "Differences are means over images of paired differences, with Student's 95 % "
-            f"interval; of fewer than {FEWEST} images, with their number n.",
+            f"interval; of fewer than {FEWEST} images, with their number n. Differences within "
+            "float rounding count as equal.",
             "Seconds: mean over images of one run each, after a warm-up, without reading and "
             "writing files. Memory: largest peak over images, above what was in use before the "
             "run.",
@@ -94,6 +98,8 @@ class Record:
         metrics: value of each metric; empty without a target.
         seconds: of the restoration; None for the degraded image.
         peak_memory_mib: of the restoration, above what was in use before; None if not measured.
+        notes: how the images differ from their files, such as a target cropped to a multiple of
+            the scale.
     """
 
     image: str
@@ -102,6 +108,7 @@ class Record:
     metrics: Mapping[str, float]
     seconds: float | None = None
     peak_memory_mib: float | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON values; infinity becomes a string."""
@@ -116,7 +123,8 @@ class Record:
         """Return the record that `to_dict` described."""
         height, width = data["size"]
         metrics = {name: float(value) for name, value in data["metrics"].items()}
-        return cls(**{**data, "size": (height, width), "metrics": metrics})
+        notes = tuple(data.get("notes", ()))
+        return cls(**{**data, "size": (height, width), "metrics": metrics, "notes": notes})
 
 
 @dataclass(frozen=True)
@@ -134,12 +142,21 @@ class Failure:
     error: str
 
 
+class Wins(NamedTuple):
+    """On how many images one method is better than another, equal, and worse."""
+
+    better: int
+    equal: int
+    worse: int
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The result of `evaluate`: records, their means, and paired differences.
 
     Means and differences are over the `compared` images, so that all rows of a table refer to the
-    same images. A method that fails on all images does not count.
+    same images: an image that fails with one method leaves the means of all. A method that fails on
+    all images does not count.
 
     Attributes:
         protocol: how the numbers were measured.
@@ -167,12 +184,38 @@ class Evaluation:
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """Names of the images that every method restored, in order."""
-        methods = set(self.methods) - {DEGRADED}
+        """Names of the images that every method restored, and that have not failed, in order."""
+        present = set(self.methods)
+        failed = {each.image for each in self.failures if each.method in ("", *present)}
         done: dict[str, set[str]] = {}
         for record in self.records:
             done.setdefault(record.image, set()).add(record.method)
-        return tuple(image for image, present in done.items() if methods <= present)
+        methods = present - {DEGRADED}
+        return tuple(image for image, by in done.items() if methods <= by and image not in failed)
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return the protocol, and what happened to single images, to print below a table."""
+        compared, total = set(self.compared), len(self.images)
+        found: list[str] = []
+        if len(compared) < total:
+            found.append(
+                f"Means are over the {len(compared)} of {total} images that every method restored."
+            )
+        notes: dict[str, set[str]] = {}
+        for record in self.records:
+            for note in record.notes if record.image in compared else ():
+                notes.setdefault(note, set()).add(record.image)
+        found += (f"On {len(on)} of {len(compared)} images {note}." for note, on in notes.items())
+        measured = {
+            metric: sum(len(self._values(method, metric)) for method in self.methods[-1:])
+            for metric in self.protocol.metrics
+        }
+        found += (
+            f"{metric}: on {count} of {len(compared)} images; the others have no target."
+            for metric, count in measured.items()
+            if count < len(compared)
+        )
+        return *self.protocol.sentences(), *found
 
     def of(self, method: str) -> list[Record]:
         """Return the records of a method on the compared images."""
@@ -195,12 +238,17 @@ class Evaluation:
             return Interval(math.nan, math.nan, len(common))
         return paired(ours, theirs)
 
-    def better(self, method: str, metric: str, other: str = FULL_IMAGE) -> tuple[int, int]:
-        """Return on how many images a method beats another, and of how many."""
-        sign = 1 if metric_named(metric).higher_is_better else -1
+    def wins(self, method: str, metric: str, other: str = FULL_IMAGE) -> Wins:
+        """Return on how many images a method beats another.
+
+        Values whose difference is within float rounding are equal.
+        """
+        sign = -1 if metric in self.protocol.lower_is_better else 1
         first, second = self._values(method, metric), self._values(other, metric)
-        common = [image for image in first if image in second]
-        return sum(sign * first[image] > sign * second[image] for image in common), len(common)
+        common = [(first[image], second[image]) for image in first if image in second]
+        found = [0 if _equal(metric, *each) else sign * (each[0] - each[1]) for each in common]
+        better, worse = sum(each > 0 for each in found), sum(each < 0 for each in found)
+        return Wins(better, len(found) - better - worse, worse)
 
     def seconds(self, method: str) -> float | None:
         """Return the mean seconds for one image."""
@@ -222,6 +270,19 @@ class Evaluation:
         return json.dumps(data, indent=2, ensure_ascii=False)
 
     def _values(self, method: str, metric: str) -> dict[str, float]:
-        return {
+        values = {
             each.image: each.metrics[metric] for each in self.of(method) if metric in each.metrics
         }
+        if method != DEGRADED:
+            return values
+        # a mean over other images than those of the methods could not be compared with theirs
+        restored = (self._values(each, metric) for each in self.methods if each != DEGRADED)
+        return values if all(each.keys() <= values.keys() for each in restored) else {}
+
+
+def _equal(metric: str, first: float, second: float) -> bool:
+    if metric in METRICS:
+        rounding = METRICS[metric].rounding
+    else:
+        rounding = RELATIVE_ROUNDING * max(abs(first), abs(second))
+    return first == second or abs(first - second) <= rounding

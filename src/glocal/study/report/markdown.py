@@ -17,7 +17,7 @@ def markdown(evaluation: Evaluation) -> str:
     return render(
         "report.md",
         protocol=evaluation.protocol,
-        sentences=evaluation.protocol.sentences(),
+        sentences=evaluation.sentences(),
         tables=[table for table in tables if table is not None],
         failures=evaluation.failures,
     )

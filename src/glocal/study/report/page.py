@@ -72,7 +72,7 @@ def page(evaluation: Evaluation, shown: Sequence[Shown] = ()) -> str:
     return render(
         "page.html",
         protocol=evaluation.protocol,
-        sentences=evaluation.protocol.sentences(),
+        sentences=evaluation.sentences(),
         tables=[table for table in tables if table is not None],
         images=image_table(evaluation),
         failures=evaluation.failures,

@@ -48,8 +48,9 @@ def summary_table(evaluation: Evaluation) -> Table:
                 cells.append(NOTHING if method == FULL_IMAGE else difference(metric, gain))
         seconds, memory = evaluation.seconds(method), evaluation.peak_memory_mib(method)
         rows.append((method, *cells, seconds_text(seconds), memory_text(memory)))
-    count = len(evaluation.compared)
-    title = f"Mean of {count} images" if count != 1 else "1 image"
+    count, total = len(evaluation.compared), len(evaluation.images)
+    images = f"{count} of {total} images" if count < total else f"{count} images"
+    title = "1 image" if count == total == 1 else f"Mean of {images}"
     return Table(title, ("method", *heads, "seconds", "memory, MiB"), tuple(rows))
 
 
@@ -72,9 +73,10 @@ def comparison_table(evaluation: Evaluation) -> Table | None:
     for method, other in pairs:
         cells = []
         for metric in evaluation.metrics:
-            better, count = evaluation.better(method, metric, other)
+            wins = evaluation.wins(method, metric, other)
             cells.append(difference(metric, evaluation.paired(method, metric, other)))
-            cells.append(f"{better} of {count}")
+            equal = f", {wins.equal} equal" if wins.equal else ""
+            cells.append(f"{wins.better} of {sum(wins)}{equal}")
         ours, theirs = evaluation.seconds(method), evaluation.seconds(other)
         ratio = f"{ours / theirs:.2f}" if ours and theirs else NOTHING
         rows.append((f"{method} − {other}", *cells, ratio))

@@ -99,7 +99,7 @@ def measure_seams(
     progress: Callable[[int, int], None] | None = None,
 ) -> Seams:
     """Restore an image in tiles without overlap, with TLC and with crop statistics."""
-    degraded, target = sample.read()
+    degraded, target, _ = sample.read()
     options = replace(conversion, allow_global=True)
     tlc = Settings("windows", train_size, window=window)
     stitched = restore(

@@ -234,7 +234,7 @@ class Measuring:
         return method if unconverted <= known else None
 
     def _measure(self, method: Method, sample: Sample, warm: bool) -> Measured:
-        degraded, target = sample.read()
+        degraded, target, _ = sample.read()
         if self.crop is not None:
             degraded, target = _centre(degraded, target, self.crop)
         self.sizes[sample.name] = (degraded.shape[0], degraded.shape[1])
