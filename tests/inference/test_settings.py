@@ -47,7 +47,7 @@ def test_settings_are_read_as_they_were_written(settings: Settings, tmp_path: Pa
         ({"way": "stitch", "overlap": 1.5}, "overlap=1.5; give pixels"),
         ({"way": "stitch", "blend": "soft"}, "blend is one of"),
         ({"keep_global": [1]}, "keep_global must be a list of patterns"),
-        ({"output": 1.5}, "output must be a whole number, got 1.5"),
+        ({"output": 1.5}, "output must be a whole number or a name, got 1.5"),
         ({"allow_global": "no"}, "allow_global must be true or false, got 'no'"),
         ({"model": 3}, "model must be text, got 3"),
     ],

@@ -72,7 +72,7 @@ def any_number(name: str) -> Any:
 
 
 def capture_program(
-    model: nn.Module, image: Callable[[int, Size], Tensor], fixed: Size | None
+    model: nn.Module, image: Callable[[int, Size], Tensor], fixed: Size | None, accepted: Size
 ) -> CapturedProgram:
     """Capture a network that is in eval mode.
 
@@ -80,26 +80,42 @@ def capture_program(
         model: takes one (b, c, h, w).
         image: makes an example from a batch size and a (height, width).
         fixed: the only (height, width) that the program accepts; None for any.
+        accepted: (height, width) that the network accepts.
 
     Raises:
         GlocalError: the network cannot be captured.
     """
     batch = any_number("batch")
     inputs = Inputs(lambda size: (image(2, size),), lambda dims: ({0: batch, **dims},))
-    return capture_with(_OneImage(model), inputs, fixed)
+    return capture_with(_OneImage(model), inputs, fixed, accepted)
 
 
-def capture_with(model: nn.Module, inputs: Inputs, fixed: Size | None) -> CapturedProgram:
+def capture_with(
+    model: nn.Module, inputs: Inputs, fixed: Size | None, accepted: Size
+) -> CapturedProgram:
     """`capture_program` of a network with other arguments."""
     if fixed is not None:
         program = _captured(model, inputs.example(fixed), inputs.shapes({}))
         return CapturedProgram(program, 1, min(fixed))
+    try:
+        return _captured_at(_EXAMPLE, model, inputs)
+    except GlocalError:
+        multiples = 2 * accepted[0], 3 * accepted[1]
+        if multiples == _EXAMPLE:
+            raise
+        return _captured_at(multiples, model, inputs)
+
+
+def _captured_at(example: Size, model: nn.Module, inputs: Inputs) -> CapturedProgram:
+    """Capture a network for any size by an example of one."""
     multiple, smallest = 1, _MIN_SIZE
     for _ in range(_TRIES):
         try:
             dims = {2: _dim("h", multiple, smallest), 3: _dim("w", multiple, smallest)}
-            program = _captured(model, inputs.example(_EXAMPLE), inputs.shapes(dims))
-            return CapturedProgram(program, multiple, smallest)
+            program = _captured(model, inputs.example(example), inputs.shapes(dims))
+            # torch holds that no dynamic size is 1, nor is a number of cells
+            least = smallest if multiple == 1 else max(smallest, 2 * multiple)
+            return CapturedProgram(program, multiple, least)
         except torch._dynamo.exc.UserError as error:
             problem = str(error)
         # the message says for which multiples, or from which size on, its guards would hold

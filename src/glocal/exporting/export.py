@@ -166,7 +166,7 @@ def export(
         if passes is None:
             blocks = capture_blocks(model, image(1, example)) if path.suffix == ".onnx" else ()
             with called_instead(model, blocks):
-                captured = capture_program(model, image, fixed)
+                captured = capture_program(model, image, fixed, example)
             names = {"image": IMAGE}
             results = _result_names(captured)
             graphs = {path.name: Graph(captured.program, names, results, model, blocks)}

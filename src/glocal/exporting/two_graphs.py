@@ -66,7 +66,7 @@ def capture_two_graphs(
         model(image(1, passes.crop))
     results = recording.results
     found = [value for _, values in results for value in values]
-    first = capture_program(_OnCrops(model), image, passes.crop)
+    first = capture_program(_OnCrops(model), image, passes.crop, passes.crop)
 
     batch, rows, columns = (any_number(name) for name in ("batch", "rows", "columns"))
 
@@ -85,7 +85,8 @@ def capture_two_graphs(
         return ({0: batch, **dims}, *crops[:2], [crops[2] for _ in found])
 
     kinds = [(size, len(values)) for size, values in results]
-    second = capture_with(_OnImage(model, passes.crop, kinds), Inputs(example, shapes), fixed)
+    inputs = Inputs(example, shapes)
+    second = capture_with(_OnImage(model, passes.crop, kinds), inputs, fixed, passes.crop)
     names = tuple(f"statistic_{i}" for i in range(len(found)))
     return TwoGraphs(first.program, second, names)
 

@@ -209,7 +209,13 @@ def _size(name: str, size: Any) -> Size:
 def _check_type(name: str, value: object, kind: type | UnionType) -> None:
     right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if value is not None and not right:
-        words = "text" if kind is str else "true or false" if kind is bool else "a number or a name"
+        words = (
+            "text"
+            if kind is str
+            else "true or false"
+            if kind is bool
+            else "a whole number or a name"
+        )
         raise ArgumentError(f"{name} must be {words}, got {value!r}")
 
 
