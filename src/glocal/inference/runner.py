@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from glocal.conversion.two_passes import two_passes_of
+from glocal.devices import usable_device
 from glocal.engines.engine import Engine
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.tensors import reflected
@@ -133,8 +134,10 @@ class ModelRunner:
 
     def input_of(self, image: Tensor) -> Tensor:
         """The image as the network takes it: floats in [0, 1] and its channels, on the device."""
-        x = image.to(self.device)
-        x = x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
+        # before the move, because a device may lack float64 and uint16
+        x = image.to(_dtype_of(self.model) if image.is_floating_point() else torch.float32)
+        x = x.to(self.device)
+        x = x if image.is_floating_point() else x / torch.iinfo(image.dtype).max
         return x.expand(-1, 3, -1, -1) if self.grey_as_colour else x
 
     def __call__(self, x: Tensor) -> tuple[Tensor, int]:
@@ -277,10 +280,14 @@ def resolve_dtype(model: nn.Module, dtype: torch.dtype | str | None) -> torch.dt
 
 
 def device_of(model: nn.Module, device: torch.device | str | None) -> torch.device:
-    """The given device, or by default the one that the network is on."""
+    """The given device, or by default the one that the network is on.
+
+    Raises:
+        ArgumentError: torch cannot use the given device.
+    """
     if device is None:
         return next((p.device for p in model.parameters()), torch.device("cpu"))
-    return torch.device(device)
+    return usable_device(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
