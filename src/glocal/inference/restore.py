@@ -9,6 +9,8 @@ tiles of the training size is the crop-and-stitch inference that TLC is compared
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from glocal.inference.measure import measure, pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import Tiles, TilesLike, as_tiles
+from glocal.inference.pillow import is_pillow, restored_pillow
 from glocal.inference.plan import TilePlan, plan
 from glocal.inference.run import Progress, TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner, is_out_of_memory
@@ -65,8 +68,11 @@ def restore(
     Args:
         model: takes and returns (b, c, h, w) in [0, 1].
         image: a floating tensor (c, h, w) or (b, c, h, w) in [0, 1], or an array (h, w) or
-            (h, w, c) of uint8, uint16, or floats in [0, 1]. Integers are scaled to [0, 1] and
-            back, rounded and clamped. Floats are not clamped: a metric may need the overshoot.
+            (h, w, c) of uint8, uint16, or floats in [0, 1], or a Pillow image of mode L, RGB or
+            RGBA, whose alpha is kept. Integers are scaled to [0, 1] and back, rounded and
+            clamped. Floats are not clamped: a metric may need the overshoot. Values that are not
+            finite or beyond 8 are refused, and so are channels that seem to be in the wrong
+            place: (3, 400, 600) as an array, (400, 600, 3) as a tensor.
         tiles: how the image is divided: `Tiles`, or its size in pixels alone, a side or (height,
             width). "auto" is the whole image if memory suffices, which is measured on parts of
             large images, and else the largest tiles that fit. None tries the whole image first.
@@ -76,7 +82,8 @@ def restore(
             default the free memory. "auto" tiles depend on it.
         dtype: that the network computes in, by default the dtype of its parameters. A float32
             network runs in bfloat16 or float16 by autocast.
-        device: where the network runs. It is moved there and stays there, or on the CPU if the
+        device: where the network runs, any device of torch; "auto" is the first GPU, or the CPU
+            if there is none. The network is moved there and stays there, or on the CPU if the
             device ran out of memory; the result is on the image's device.
         output: index of the output to take, for networks that return several.
         channels: channels that the network takes, 1 or 3; by default read from its convolutions.
@@ -95,9 +102,16 @@ def restore(
         multiplies its height and width by the scale.
 
     Raises:
-        ArgumentError: an argument is invalid, or the network's output is not an image.
+        ArgumentError: an argument is invalid, torch cannot use the device, or the network's output
+            is not an image.
         GlocalError: the smallest tiles do not fit into memory.
     """
+    if is_pillow(image):
+        by_array = partial(
+            restore, model, tiles=tiles, memory=memory, dtype=dtype, device=device, output=output,
+            channels=channels, runtime=runtime, progress=progress, report=report,
+        )  # fmt: skip
+        return cast("AnyImage", restored_pillow(image, by_array))
     tiles = as_tiles(tiles)
     source, convert = as_batch(image)
     size: Size = (source.shape[-2], source.shape[-1])
@@ -229,9 +243,9 @@ def _assembled(
     progress: Progress | None,
 ) -> AnyImage:
     """The restored image from the cores of its tiles, in the form of the image."""
-    restored: AnyImage | None = None
+    restored: Any = None
     for _, tile, core, scale in run(tile_plan, runner, image, progress=progress):
-        part: AnyImage = convert(core)
+        part: Any = convert(core)
         height, width = (n * scale for n in image.size)
         rows, columns = tile.core(scale)
         if isinstance(part, Tensor):
@@ -244,4 +258,4 @@ def _assembled(
                 restored = np.empty((height, width, *part.shape[2:]), part.dtype)
             restored[rows, columns] = part
     assert restored is not None
-    return restored
+    return cast("AnyImage", restored)
