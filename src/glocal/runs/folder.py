@@ -20,6 +20,7 @@ from glocal.runs import pipeline
 from glocal.runs.batches import Batches
 from glocal.runs.file_stages import file_stages, save, stream_job
 from glocal.runs.jobs import FileResult, Job, check_distinct, folder_jobs
+from glocal.runs.output_check import OutputCheck
 from glocal.runs.stages import Limits, Outcome, Usage
 from glocal.runs.streaming import should_stream
 from glocal.texts import one_line
@@ -52,14 +53,17 @@ def restore_file(
         options: those of :func:`glocal.restore`.
 
     Raises:
-        ImageError: a file cannot be read or written.
+        ImageError: a file cannot be read or written, or the format of the destination cannot hold
+            the result, which is checked before the network restores the image.
         ArgumentError: the destination is the source, or an option is invalid.
     """
     started = time.perf_counter()
     job = Job(source, destination)
     check_distinct(job)
+    header = read_header(source)
+    OutputCheck(model, options)(destination, header)
     if stream is None:
-        stream = should_stream(model, read_header(source), **options)
+        stream = should_stream(model, header, **options)
     if stream:
         result = stream_job(model, job, quality=quality, resume=resume, **options)
     else:

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from glocal.conversion.identity import network_sha256
 from glocal.engines.runtimes import Runtime
 from glocal.errors import ArgumentError
+from glocal.images.limits import check_format
 from glocal.images.sample_files import (
     Header,
-    check_format,
     decode_file,
     encode_file,
     read_header,
@@ -39,6 +39,7 @@ from glocal.inference.tensors import as_batch
 from glocal.ops.placement import Resolution
 from glocal.ops.windows import Size
 from glocal.provenance import versions
+from glocal.runs.output_check import OutputCheck
 from glocal.runs.work_folder import WorkFolder, work_folder
 from glocal.scanning.modules import eval_mode
 
@@ -128,7 +129,9 @@ def restore_streamed(
     if tiles.blended:
         raise ArgumentError("streamed tiles have a halo: omit overlap and blend")
     header = read_header(source)
-    check_format(destination, header.size)
+    OutputCheck(model, {"dtype": dtype, "device": device, "output": output, "channels": channels})(
+        destination, header
+    )
     runner = model_runner(
         model, header.channels, header.size, dtype=dtype, device=device, output=output,
         channels=channels, runtime=runtime, report=report,
