@@ -1,5 +1,6 @@
 """Options that several commands share: sizes, models, data, devices."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -237,9 +238,12 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     """Check before the work that a result can be written.
 
     Raises:
-        ArgumentError: the file exists and must not be replaced, or its folder does not exist.
+        ArgumentError: the file exists and must not be replaced, or its folder does not exist or
+            may not be written to.
     """
     if path.exists() and not overwrite:
         raise ArgumentError(f"{path} exists; choose another name or pass --overwrite")
     if not path.parent.is_dir():
         raise ArgumentError(f"{path.parent}: no such folder to write to")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ArgumentError(f"{path.parent}: no permission to write to this folder")

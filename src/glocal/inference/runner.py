@@ -20,6 +20,7 @@ from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.tensors import reflected
 from glocal.ops import crops
 from glocal.ops.windows import Size, covers
+from glocal.scanning.user_code import failure
 from glocal.texts import one_line
 
 __all__ = [
@@ -171,10 +172,9 @@ class ModelRunner:
                     self.multiple, self.memory_format = multiple, memory_format
                     return result
         if refusal is not None:
-            text = " ".join(str(refusal).split())[:200]
             raise GlocalError(
                 f"the network does not run on {tuple(x.shape)}, even padded to a multiple of up to "
-                f"{_MULTIPLES[-1]}: {type(refusal).__name__}: {text}"
+                f"{_MULTIPLES[-1]}: {failure(refusal)}"
             ) from refusal
         raise ArgumentError(
             f"the network's output for {tuple(x.shape)} is not a whole multiple of that size; "

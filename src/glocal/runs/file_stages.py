@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from glocal.errors import ArgumentError
+from glocal.errors import ArgumentError, ImageError
+from glocal.images.files import make_folder
 from glocal.images.image_files import Image, enlarge, read, write
 from glocal.images.limits import check_format
 from glocal.images.sample_files import Header, read_header
@@ -58,7 +59,7 @@ def file_stages(
         check_distinct(job)
         header = read_header(job.source)
         check_format(job.destination, header.size)
-        job.destination.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(job.destination.parent, ImageError)
         if should_stream(batches.model, header, **batches.options):
             return Loaded(job, header)
         with allocating():

@@ -23,7 +23,7 @@ from glocal.runs.jobs import FileResult, Job, check_distinct, folder_jobs
 from glocal.runs.output_check import OutputCheck
 from glocal.runs.stages import Limits, Outcome, Usage
 from glocal.runs.streaming import should_stream
-from glocal.texts import one_line
+from glocal.scanning.user_code import failure, full_traceback
 
 __all__ = ["FileResult", "FolderRun", "restore_file", "restore_folder"]
 
@@ -177,8 +177,14 @@ def _results(
     with closing(outcomes):
         for outcome in outcomes:
             if outcome.result is None:
-                error = one_line(outcome.error or RuntimeError())
-                yield FileResult(*outcome.item, "failed", elapsed_s=outcome.elapsed_s, error=error)
+                error = outcome.error or RuntimeError()
+                yield FileResult(
+                    *outcome.item,
+                    "failed",
+                    elapsed_s=outcome.elapsed_s,
+                    error=failure(error),
+                    trace=full_traceback(error),
+                )
             elif outcome.result.status == "skipped":
                 yield outcome.result
             else:
