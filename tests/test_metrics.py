@@ -1,6 +1,7 @@
 """Metrics against other implementations and hand-worked values."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,3 +177,16 @@ def test_metrics_by_name():
     assert all(metric.name == name and metric.protocol for name, metric in METRICS.items())
     with pytest.raises(ArgumentError, match=r"called 'lpips'; choose from psnr, psnr-y, ssim-3d"):
         metric_named("lpips")
+
+
+@pytest.mark.parametrize(
+    ("restored", "target", "said"),
+    [
+        ([1], [1], "compares NumPy arrays, got a list"),
+        (np.zeros((3, 20, 30)), np.zeros((3, 20, 30)), r"pass image.transpose\(1, 2, 0\)"),
+        (np.full((20, 30), 200.0), np.ones((20, 30)), "restored image has values up to 200"),
+    ],
+)
+def test_images_that_would_be_misread_are_refused(restored: Any, target: Any, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        psnr(restored, target)
