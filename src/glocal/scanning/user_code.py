@@ -15,7 +15,12 @@ __all__ = ["causes", "failure", "full_traceback", "user_line"]
 
 _GLOCAL = Path(__file__).parents[1]
 _OURS = (str(Path(torch.__file__).parent), str(_GLOCAL))
+# Networks of glocal count as the user's code; what loads networks does not.
 _NETWORKS = str(_GLOCAL / "networks")
+_LOADERS = tuple(
+    str(_GLOCAL / "networks" / name)
+    for name in ("checkpoint.py", "detect.py", "external.py", "loading.py")
+)
 _STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 _GENERATED = ("<eval_with_key", "<frozen", "<lambdif")
 _INSTALLED = ("site-packages", "dist-packages")
@@ -78,7 +83,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def _is_users(filename: str) -> bool:
     if filename.startswith(_NETWORKS):
-        return True
+        return filename not in _LOADERS
     is_installed = any(name in filename for name in _INSTALLED)
     return not (
         filename.startswith(_OURS + _GENERATED)
