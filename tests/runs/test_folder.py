@@ -209,7 +209,7 @@ def test_a_network_that_fails_on_one_image_does_not_stop_the_run(
     results = list(restore_folder(Narrow(), photos, tmp_path / "out"))
     failed = {r.destination.name: r.error for r in results if r.status == "failed"}
     assert list(failed) == ["wide.png"]
-    assert failed["wide.png"].endswith("ValueError: too wide")
+    assert failed["wide.png"].endswith("ValueError: too wide (test_folder.py:205)")
 
 
 def test_a_file_that_cannot_be_written_does_not_stop_the_run(photos: Path, tmp_path: Path) -> None:
@@ -406,7 +406,7 @@ def test_one_bad_image_of_a_batch_fails_alone(tmp_path: Path) -> None:
         results = list(restore_folder(Careful(), tmp_path / "in", tmp_path / "out", batch=4))
     errors = [result.error for result in results]
     assert errors == [None, None, errors[2], None]
-    assert errors[2].endswith("ValueError: too bright")
+    assert "ValueError: too bright (test_folder.py:" in errors[2]
     assert value(tmp_path / "out/3.png") == 252
 
 
