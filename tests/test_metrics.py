@@ -1,6 +1,7 @@
 """Metrics against other implementations and hand-worked values."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,3 +194,16 @@ def test_rounding_bounds_what_float32_changes(name):
     ]
     assert 0 < metric.rounding < 1e-3
     assert abs(values[0] - values[1]) <= metric.rounding
+
+
+@pytest.mark.parametrize(
+    ("restored", "target", "said"),
+    [
+        ([1], [1], "compares NumPy arrays, got a list"),
+        (np.zeros((3, 20, 30)), np.zeros((3, 20, 30)), r"pass image.transpose\(1, 2, 0\)"),
+        (np.full((20, 30), 200.0), np.ones((20, 30)), "restored image has values up to 200"),
+    ],
+)
+def test_images_that_would_be_misread_are_refused(restored: Any, target: Any, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        psnr(restored, target)

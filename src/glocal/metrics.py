@@ -32,6 +32,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from glocal.arrays import LARGEST, layout_mistake
 from glocal.errors import ArgumentError
 
 __all__ = [
@@ -309,6 +310,8 @@ def _checked(
         ArgumentError: as for `psnr`.
     """
     for image in (restored, target):
+        if not isinstance(image, np.ndarray):
+            raise ArgumentError(f"{name} compares NumPy arrays, got a {type(image).__name__}")
         if image.ndim == 3 and image.shape[2] in (2, 4):
             count = image.shape[2]
             raise ArgumentError(
@@ -326,6 +329,8 @@ def _checked(
             f"{name} takes (h, w) or (h, w, c) of uint8, uint16 or floats in [0, 1], "
             f"got {target.shape} {kind}"
         )
+    if mistake := layout_mistake(target.shape, channels_last=True):
+        raise ArgumentError(f"{name} takes (h, w) or (h, w, c), got {target.shape}: {mistake}")
     if target.ndim == 3 and channels and target.shape[2] not in channels:
         raise ArgumentError(f"{name} takes grey or colour images, got {target.shape[2]} channels")
     height, width = target.shape[0] - 2 * border, target.shape[1] - 2 * border
@@ -338,6 +343,10 @@ def _checked(
     if kind.kind == "f" and target.max() > 1.001:
         raise ArgumentError(
             f"the target has values up to {target.max():.4g}; scale floats to [0, 1]"
+        )
+    if kind.kind == "f" and restored.max() > LARGEST:
+        raise ArgumentError(
+            f"the restored image has values up to {restored.max():.4g}; scale floats to [0, 1]"
         )
     inside = slice(border, border + height), slice(border, border + width)
     shape = (height, width, -1)

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from glocal.devices import device_name
+
 __all__ = ["machine_name", "versions", "weights_sha256"]
 
 
@@ -28,8 +30,8 @@ def weights_sha256(model: nn.Module) -> str:
 
 def machine_name(device: torch.device) -> str:
     """The name of the GPU or, for the CPU device, of the processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -399,3 +399,33 @@ def test_an_interrupted_large_photograph_continues(
     assert run("restore", large, plain, *words, "--no-resume").exit_code == 0
     assert target.read_bytes() == plain.read_bytes()
     assert not list(large.parent.glob(".*.part"))
+
+
+def test_what_the_format_cannot_hold_is_said_once_and_before_the_work(
+    run, photo: Path, checkpoint: Path
+) -> None:
+    deep = Image(pixels(photo).astype(np.uint16) * 257, np.full((70, 90), 65535, np.uint16))
+    images.write(photo, deep)
+    result = run("restore", photo, photo.with_name("o.jpg"), "--model", photo.with_name("none.pth"))
+    assert result.exit_code == 1
+    notes = [
+        "note: 16-bit samples were rounded to 8 bits for .jpg",
+        "note: JPEG has no alpha: the image was composited on white",
+    ]
+    assert result.stderr.splitlines()[:2] == notes
+    result = run("restore", photo, photo.with_name("o.jpg"), "--model", checkpoint)
+    assert result.stderr.splitlines() == notes
+
+
+def test_a_file_beyond_the_format_or_unreadable_ends_before_the_model_is_loaded(
+    run, tmp_path: Path
+) -> None:
+    images.write(tmp_path / "wide.png", Image(np.zeros((1, 16384, 3), np.uint8)))
+    result = run("restore", tmp_path / "wide.png", tmp_path / "o.webp", "--model", "none.pth")
+    assert result.exit_code == 1
+    assert "files hold at most 16383 pixels a side, not 16384 × 1" in result.stderr
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    result = run("restore", tmp_path / "bad.png", tmp_path / "o.png", "--model", "none.pth")
+    assert result.stderr.splitlines() == [
+        f"error: {tmp_path / 'bad.png'}: is not a PNG, JPEG, TIFF or WebP image"
+    ]

@@ -105,7 +105,11 @@ def test_strips_of_an_image_that_surely_fits_are_not_measured(
 
 
 @pytest.mark.parametrize("local", [False, True])
-def test_a_device_without_memory_is_replaced_by_the_cpu(local: bool) -> None:
+def test_a_device_without_memory_is_replaced_by_the_cpu(
+    local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glocal.inference.runner.usable_device", torch.device)
+
     class Picky(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             if x.device.type == "meta":  # as a GPU without memory: there is none here

@@ -1,5 +1,8 @@
 """Images of every layout and dtype through `restore`, and back."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -106,16 +109,45 @@ def test_values_that_are_not_finite_give_a_warning(dtype: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "image",
+    ("image", "said"),
     [
-        torch.zeros(8, 8),
-        torch.zeros(3, 0, 8),
-        torch.zeros(3, 8, 8, dtype=torch.uint8),
-        np.zeros((2, 3, 8, 8)),
-        np.zeros((8, 8), np.int32),
-        np.zeros((8, 8), bool),
+        (torch.zeros(8, 8), r"tensor of shape \(8, 8\); expected \(c, h, w\)"),
+        (torch.zeros(3, 0, 8), r"expected \(c, h, w\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"torch.uint8; expected floats .* / 255"),
+        (torch.zeros(3, 8, 8, dtype=torch.bool), r"torch.bool; expected floats"),
+        (torch.zeros(3, 8, 8, device="meta"), "on the meta device, which holds no values"),
+        (torch.zeros(9, 8, 3), r"looks like \(h, w, c\); pass image.permute\(2, 0, 1\)"),
+        (torch.zeros(2, 9, 8, 3), r"permute\(0, 3, 1, 2\), of shape \(2, 3, 9, 8\)"),
+        (torch.full((3, 8, 8), 255.0), r"from 255 to 255 are not in \[0, 1\]; divide by 255"),
+        (np.zeros((2, 3, 8, 8)), r"expected \(h, w\) or \(h, w, c\); pass a batch as a tensor"),
+        (np.zeros((3, 8, 9), np.uint8), r"pass image.transpose\(1, 2, 0\), of shape \(8, 9, 3\)"),
+        (np.zeros((1, 8, 9)), r"looks like \(c, h, w\)"),
+        (np.zeros((8, 8), np.int32), r"int32; expected uint8, .* image.astype\(numpy.uint8\)"),
+        (np.zeros((8, 8), bool), r"bool; expected uint8, .* image \* numpy.uint8\(255\)"),
+        (np.zeros((8, 8), complex), r"complex128; expected uint8, uint16 or floats in \[0, 1\]$"),
+        (np.full((8, 8), 60000.0), "divide by 65535"),
+        (np.full((8, 8), 1e6, np.float32), "divide by its maximum"),
+        (np.full((8, 8), np.nan, np.float32), "float32, and some values are NaN or infinite"),
+        (np.full((8, 8), np.inf, np.float16), "some values are NaN or infinite"),
+        ("photo.png", r"path 'photo.png'; restore takes pixels: pass PIL.Image.open"),
+        (Path("photo.png"), r"path 'photo.png'; restore takes pixels"),
+        ([np.zeros((8, 8, 3), np.uint8)], "is a list; expected .* one by one"),
+        (None, r"is a NoneType; expected .* or a Pillow image$"),
     ],
-)
-def test_other_images_are_refused(image: Tensor | np.ndarray) -> None:
-    with pytest.raises(ArgumentError, match="expected"):
+)  # fmt: skip
+def test_other_images_are_refused_with_what_to_pass(image: Any, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said) as caught:
         restore(nn.Identity(), image)
+    assert "\n" not in str(caught.value)
+
+
+def test_values_somewhat_above_white_are_taken() -> None:
+    bright = np.linspace(-0.5, 8, 48, dtype=np.float32).reshape(4, 4, 3)
+    np.testing.assert_allclose(restore(nn.Identity(), bright), bright)
+
+
+@pytest.mark.parametrize("shape", [(5, 5, 3), (3, 4, 3), (6, 8, 6), (1, 9, 1)])
+def test_shapes_that_fit_the_layout_are_no_mistake(shape: tuple[int, ...]) -> None:
+    assert restore(nn.Identity(), np.zeros(shape, np.uint8)).shape == shape
+    first = (shape[2], shape[0], shape[1])
+    assert restore(nn.Identity(), torch.zeros(first)).shape == first

@@ -374,7 +374,7 @@ def test_a_factory_or_a_network_is_a_model(module, attribute):
     ("attribute", "error", "message"),
     [
         ("number", ArgumentError, "returned int; a factory must return a torch.nn.Module"),
-        ("needs", ArgumentError, "without arguments failed .TypeError: .*'width'"),
+        ("needs", ArgumentError, "without arguments failed: TypeError: .*'width'$"),
         ("nonesuch", CheckpointError, "cannot be imported .*nonesuch"),
     ],
 )

@@ -131,6 +131,7 @@ def test_automatic_batches_on_cuda_fill_a_share_of_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("glocal.inference.memory.free_memory", lambda device, limit: 2**33)
+    monkeypatch.setattr("glocal.runs.batches.device_of", lambda model, device: torch.device(device))
     batches = Batches(nn.Identity(), "auto", {"device": "cuda"})
     small, large = np.zeros((64, 64, 3), np.uint8), np.zeros((300, 400, 3), np.uint8)
     assert batches.group(small)[1] == AUTO_IMAGES

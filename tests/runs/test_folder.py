@@ -93,6 +93,60 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
     assert value(path) == 10
 
 
+class Counting(Twice):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(tuple(x.shape[-2:]))
+        return super().forward(x)
+
+
+def test_an_image_beyond_the_format_is_refused_before_the_network_runs(tmp_path: Path) -> None:
+    network = Counting()
+    save(tmp_path / "a.png", size=(2, 16384))
+    with pytest.raises(ImageError, match="at most 16383 pixels a side, not 16384 × 2"):
+        restore_file(network, tmp_path / "a.png", tmp_path / "b.webp")
+    assert network.sizes == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_enlarged_image_beyond_the_format_is_refused_before_it_is_computed(
+    tmp_path: Path, stream: bool
+) -> None:
+    network = Counting()
+    save(tmp_path / "a.png", size=(2, 8192))
+    options: dict[str, Any] = {"tiles": Tiles(256, halo=8)} if stream else {}
+    with pytest.raises(ImageError, match="at most 16383 pixels a side, not 16384 × 4"):
+        restore_file(network, tmp_path / "a.png", tmp_path / "b.webp", stream=stream, **options)
+    assert network.sizes == [(64, 64)]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_scale_that_cannot_be_measured_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    class OneSize(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(1, 3, 1, 1100)
+
+    save(tmp_path / "a.png", size=(1, 1100))
+    result = restore_file(OneSize(), tmp_path / "a.png", tmp_path / "b.webp")
+    assert result.status == "restored"
+
+
+def test_images_of_a_folder_beyond_the_format_fail_alone_and_leave_nothing(
+    tmp_path: Path,
+) -> None:
+    for name, width in (("a", 16384), ("b", 8192), ("c", 8)):
+        save(tmp_path / f"in/{name}.png", size=(2, width))
+    network = Counting()
+    results = list(restore_folder(network, tmp_path / "in", tmp_path / "out", suffix=".webp"))
+    assert [result.status for result in results] == ["failed", "failed", "restored"]
+    assert all("at most 16383 pixels" in str(result.error) for result in results[:2])
+    assert network.sizes == [(64, 64), (2, 8)]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c.webp"]
+
+
 def test_notes_are_handed_on(tmp_path: Path) -> None:
     images.write(tmp_path / "a.png", Image(np.zeros((8, 9, 3), np.uint16)))
     result = restore_file(Negative(), tmp_path / "a.png", tmp_path / "b.jpg")
@@ -155,7 +209,7 @@ def test_a_network_that_fails_on_one_image_does_not_stop_the_run(
     results = list(restore_folder(Narrow(), photos, tmp_path / "out"))
     failed = {r.destination.name: r.error for r in results if r.status == "failed"}
     assert list(failed) == ["wide.png"]
-    assert failed["wide.png"].endswith("ValueError: too wide")
+    assert failed["wide.png"].endswith("ValueError: too wide (test_folder.py:205)")
 
 
 def test_a_file_that_cannot_be_written_does_not_stop_the_run(photos: Path, tmp_path: Path) -> None:
@@ -352,7 +406,7 @@ def test_one_bad_image_of_a_batch_fails_alone(tmp_path: Path) -> None:
         results = list(restore_folder(Careful(), tmp_path / "in", tmp_path / "out", batch=4))
     errors = [result.error for result in results]
     assert errors == [None, None, errors[2], None]
-    assert errors[2].endswith("ValueError: too bright")
+    assert "ValueError: too bright (test_folder.py:" in errors[2]
     assert value(tmp_path / "out/3.png") == 252
 
 

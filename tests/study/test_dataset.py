@@ -134,8 +134,10 @@ def test_limits_are_evenly_spaced(folder: Path) -> None:
         ([("a.png", "b.png")], r"data\[0\] is str, str; expected an image or a tuple"),
         ([Path("a.png")], r"data\[0\] is .*Path"),
         ([(np.zeros((4, 4, 3)),) * 3], r"data\[0\] is ndarray, ndarray, ndarray"),
-        ([np.zeros((4, 4, 3), np.int64)], "got an image of shape .* and type int64"),
-        ([torch.zeros(2, 3, 4, 4)], r"got an image of shape \(2, 3, 4, 4\)"),
+        ([np.zeros((4, 4, 3), np.int64)], "array of int64; expected uint8"),
+        ([torch.zeros(2, 3, 4, 4)], "got 2 images in one tensor"),
+        ([np.zeros((3, 8, 9), np.uint8)], r"looks like \(c, h, w\); pass image.transpose"),
+        ([np.full((8, 9, 3), 200.0)], r"from 200 to 200 are not in \[0, 1\]; divide by 255"),
         ([Pair("a", Path("a.png"), None)] * 2, "two images of the data have the same name"),
     ],
 )

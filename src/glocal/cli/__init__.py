@@ -50,6 +50,10 @@ def _options(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    traceback: Annotated[
+        bool,
+        typer.Option("--traceback", help="After an error, print all calls that led to it."),
+    ] = False,
 ) -> None:
     """Restore photographs with networks converted to local operations (TLC)."""
 

@@ -1,5 +1,6 @@
 """Options that several commands share: sizes, models, data, devices."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -191,8 +192,13 @@ GreyOption = Annotated[
     ),
 ]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"],
-    typer.Option(help="Where to run. auto uses a GPU if there is one.", rich_help_panel="Running"),
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        help="Where to run: a device of torch, such as cpu, cuda, cuda:1, mps or xpu. auto takes "
+        "the first GPU, or the CPU if there is none; [bold]glocal doctor[/bold] lists them.",
+        rich_help_panel="Running",
+    ),
 ]
 DType = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
@@ -243,27 +249,26 @@ def train_size_of(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> tup
 
 
 def device_named(name: str) -> str:
-    """Return the device to run on; "auto" is a GPU if there is one.
+    """Return the device to run on; "auto" is the first GPU, or the CPU if there is none.
 
     Raises:
-        ArgumentError: "cuda" was given, and torch finds no CUDA device.
+        ArgumentError: torch cannot use the device.
     """
-    import torch
+    from glocal.devices import usable_device
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError("--device cuda: torch finds no CUDA device; use --device cpu")
-    return name
+    return str(usable_device(name))
 
 
 def check_new_file(path: Path, overwrite: bool) -> None:
     """Check before the work that a result can be written.
 
     Raises:
-        ArgumentError: the file exists and must not be replaced, or its folder does not exist.
+        ArgumentError: the file exists and must not be replaced, or its folder does not exist or
+            may not be written to.
     """
     if path.exists() and not overwrite:
         raise ArgumentError(f"{path} exists; choose another name or pass --overwrite")
     if not path.parent.is_dir():
         raise ArgumentError(f"{path.parent}: no such folder to write to")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ArgumentError(f"{path.parent}: no permission to write to this folder")

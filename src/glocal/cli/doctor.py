@@ -102,12 +102,10 @@ def _or_error(part: Any) -> Facts:
 def _torch() -> Facts:
     import torch
 
-    devices = [f"cpu: {torch.backends.cpu.get_cpu_capability()}"]
-    for i in range(torch.cuda.device_count()):
-        about = torch.cuda.get_device_properties(i)
-        devices.append(f"cuda:{i}: {about.name}, {about.total_memory / 2**30:.0f} GiB")
-    if torch.backends.mps.is_available():
-        devices.append("mps")
+    from glocal.devices import described, present
+
+    *others, cpu = present()
+    devices = [described(device) for device in (cpu, *others)]
     return {"version": torch.__version__, "threads": torch.get_num_threads(), "devices": devices}
 
 

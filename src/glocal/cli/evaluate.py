@@ -26,7 +26,7 @@ from glocal.cli.arguments import (
     train_size_of,
 )
 from glocal.cli.progress import Bar
-from glocal.cli.reporting import console, say, say_facts
+from glocal.cli.reporting import console, say, say_facts, say_failure
 from glocal.cli.runtimes import RuntimeOption
 from glocal.cli.tiling import StitchBlend, StitchTile, parse_overlap
 from glocal.errors import ArgumentError
@@ -244,7 +244,7 @@ def evaluate(
         say(text, "yellow", "warning")
     for failure in evaluation.failures:
         where = failure.image + (f", {failure.method}" if failure.method else "")
-        say(f"{where}: {failure.error}", "bold red", "failed")
+        say_failure(where, failure.error, failure.trace)
     if evaluation.failures:
         raise typer.Exit(1)
 

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from glocal.cli.reporting import say
+from glocal.cli.reporting import say, say_failure
 
 __all__ = ["Bar", "run_through"]
 
@@ -43,6 +43,10 @@ class Outcome(Protocol):
     @property
     def error(self) -> str | None:
         """Why it failed, None otherwise."""
+
+    @property
+    def trace(self) -> str:
+        """The traceback of that error; empty otherwise."""
 
 
 class _Rate(ProgressColumn):
@@ -156,6 +160,6 @@ def run_through(
         for failure in failures:
             # most errors start with the path
             text = (failure.error or "").removeprefix(f"{failure.source}: ")
-            say(f"{failure.source}: {text}", "bold red", "failed")
+            say_failure(failure.source, text, failure.trace)
     tally_text = ", ".join(f"{tally[status]} {status}" for status in statuses if tally[status])
     return tally_text, bool(failures)

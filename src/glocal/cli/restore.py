@@ -152,10 +152,13 @@ def restore(
     if folder and target is None:
         raise typer.BadParameter("give an output folder, as SOURCE is one", param_hint="TARGET")
     target = target or source.with_name(f"{source.stem}-restored{source.suffix}")
+    notes: tuple[str, ...] = ()
     if not folder:
         if target.is_dir():
             target /= source.name
-        _check_file(source, target, overwrite)
+        notes = _check_file(source, target, overwrite)
+        for note in notes:
+            say(note, "yellow", "note")
 
     from glocal.runs.jobs import Job, folder_jobs
 
@@ -209,7 +212,7 @@ def restore(
         options |= {"resume": resume, "overwrite": overwrite}
         _restore_folder(network, source, target, len(jobs), facts, where, options)
     else:
-        _restore_file(network, source, target, facts, where, {**options, "resume": resume})
+        _restore_file(network, source, target, facts, where, {**options, "resume": resume}, notes)
 
 
 def _restore_file(
@@ -219,6 +222,7 @@ def _restore_file(
     facts: dict[str, str],
     where: str,
     options: dict[str, Any],
+    said: tuple[str, ...],
 ) -> None:
     from glocal.runs.folder import restore_file
 
@@ -239,7 +243,8 @@ def _restore_file(
         }
     )
     for note in result.notes:
-        say(note, "yellow", "note")
+        if note not in said:
+            say(note, "yellow", "note")
 
 
 def _restore_folder(
@@ -265,13 +270,15 @@ def _restore_folder(
         raise typer.Exit(1)
 
 
-def _check_file(source: Path, target: Path, overwrite: bool) -> None:
-    """Check before the work that the result can be written.
+def _check_file(source: Path, target: Path, overwrite: bool) -> tuple[str, ...]:
+    """Check before the work that the result can be written; say what its format cannot hold.
 
     Raises:
         ArgumentError: it cannot.
+        ImageError: the source cannot be read, or is too large for the format of the target.
     """
-    from glocal.images.image_files import SUFFIXES
+    from glocal.images.limits import SUFFIXES, check_format
+    from glocal.images.sample_files import read_header
 
     if not source.exists():
         raise ArgumentError(f"{source}: no such file or folder")
@@ -280,6 +287,9 @@ def _check_file(source: Path, target: Path, overwrite: bool) -> None:
     if target.exists() and target.samefile(source):
         raise ArgumentError(f"{target} is the input file; choose another output name")
     check_new_file(target, overwrite)
+    header = read_header(source)
+    check_format(target, header.size)
+    return header.losses(target.suffix.lower())
 
 
 def _describe(loaded: "LoadedNetwork", settings: "Settings") -> str:

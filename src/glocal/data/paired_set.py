@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from glocal.errors import ArgumentError, ImageError
 from glocal.images.files import make_folder, write_whole
 from glocal.images.image_files import SUFFIXES, read, write
 from glocal.runs.jobs import folder_jobs
+from glocal.scanning.user_code import full_traceback
 
 __all__ = ["RECORD", "SetEntry", "image_seed", "make_paired_set", "plan_paired_set"]
 
@@ -41,6 +42,7 @@ class SetEntry:
         status: "planned", "made", "skipped" (both files exist) or "failed".
         notes: what was converted on reading or writing, one sentence each.
         error: the reason for status "failed", else None.
+        trace: the traceback of that error, as text; empty otherwise.
     """
 
     name: str
@@ -51,6 +53,7 @@ class SetEntry:
     status: Literal["planned", "made", "skipped", "failed"] = "planned"
     notes: tuple[str, ...] = ()
     error: str | None = None
+    trace: str = field(default="", repr=False, compare=False)
 
 
 def image_seed(seed: int, name: str) -> int:
@@ -163,7 +166,9 @@ def _run(
         try:
             yield _make(each, kind, strength)
         except ImageError as error:
-            yield dataclasses.replace(each, status="failed", error=str(error))
+            yield dataclasses.replace(
+                each, status="failed", error=str(error), trace=full_traceback(error)
+            )
 
 
 def _make(each: SetEntry, kind: str, strength: float) -> SetEntry:

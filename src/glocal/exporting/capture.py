@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 
 from glocal.errors import GlocalError
 from glocal.ops.windows import Size
+from glocal.scanning.user_code import user_line
 
 __all__ = ["MAX_SIZE", "CapturedProgram", "Inputs", "any_number", "capture_program", "capture_with"]
 
@@ -114,8 +115,8 @@ def _captured_at(example: Size, model: nn.Module, inputs: Inputs) -> CapturedPro
             dims = {2: _dim("h", multiple, smallest), 3: _dim("w", multiple, smallest)}
             program = _captured(model, inputs.example(example), inputs.shapes(dims))
             # torch holds that no dynamic size is 1, nor is a number of cells
-            least = smallest if multiple == 1 else max(smallest, 2 * multiple)
-            return CapturedProgram(program, multiple, least)
+            taken = smallest if multiple == 1 else max(smallest, 2 * multiple)
+            return CapturedProgram(program, multiple, taken)
         except torch._dynamo.exc.UserError as error:
             problem = str(error)
         # the message says for which multiples, or from which size on, its guards would hold
@@ -148,9 +149,16 @@ def _captured(model: nn.Module, args: tuple[Any, ...], shapes: Any) -> ExportedP
     except torch._dynamo.exc.UserError as error:
         if "onstraint" in str(error) or "pecializ" in str(error):
             raise
-        raise GlocalError(f"the network cannot be exported: {_reason(str(error))}") from None
+        raise _not_exportable(error) from error
     except Exception as error:  # a network may do anything that a tracer cannot follow
-        raise GlocalError(f"the network cannot be exported: {_reason(str(error))}") from None
+        raise _not_exportable(error) from error
+
+
+def _not_exportable(error: Exception) -> GlocalError:
+    line = user_line(error)
+    at = f" ({line})" if line else ""
+    reason = _reason(str(error) or type(error).__name__)
+    return GlocalError(f"the network cannot be exported: {reason}{at}")
 
 
 def _reason(text: str) -> str:

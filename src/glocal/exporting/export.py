@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from glocal.conversion.inside import unwrapped
 from glocal.conversion.localize import plan_of
@@ -35,6 +36,7 @@ from glocal.ops.windows import Size, as_size, covers
 from glocal.scanning.example import channels_of
 from glocal.scanning.modules import eval_mode
 from glocal.scanning.plan import Plan
+from glocal.scanning.user_code import failure
 
 __all__ = ["Exported", "crops_file", "export"]
 
@@ -290,11 +292,16 @@ def _example_for(model: nn.Module, like: Tensor, size: Size, given: int | None) 
     for at in dict.fromkeys(((min(64, size[0]), min(64, size[1])), size)):
         for taken in dict.fromkeys(guesses):
             try:
-                model(like.new_zeros(1, taken, *at))
+                results = tree_leaves(model(like.new_zeros(1, taken, *at)))
             except Exception as error:  # a network may raise any exception
-                problem = " ".join(str(error).split())[:200]
-            else:
-                return taken, at
+                problem = failure(error)
+                continue
+            for each in results:
+                if not isinstance(each, Tensor):
+                    raise GlocalError(
+                        f"the network returned {type(each).__name__}; only tensors can be exported"
+                    )
+            return taken, at
     raise GlocalError(
         f"the network does not run on an image of {taken} channels and {_text([size])} pixels; "
         f"pass channels= if it takes others: {problem}"

@@ -1,4 +1,4 @@
-"""Metadata of image files and limits of file formats, for libvips images.
+"""Metadata of image files, and what formats hold, for libvips images.
 
 Orientation is applied: pixels are rotated upright and the EXIF and XMP orientation tags set to 1.
 """
@@ -14,10 +14,10 @@ from typing import Any
 import pyvips
 
 from glocal.errors import ImageError
+from glocal.images.limits import format_named, losses
 
 __all__ = [
     "DENSITY",
-    "SUFFIXES",
     "Metadata",
     "describe",
     "error_text",
@@ -29,12 +29,8 @@ __all__ = [
     "open_image",
     "resized",
     "save_options",
-    "vips_suffix",
     "with_metadata",
 ]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
-"""Suffixes of the files that can be read and written, in lower case."""
 
 DENSITY = (72 / 25.4, 72 / 25.4)
 """Pixels per millimetre of a file that does not state its resolution: 72 dpi."""
@@ -188,23 +184,22 @@ def fit_format(
     """Convert an image to what a format can hold; return it with notes on losses.
 
     Raises:
-        ImageError: the suffix is not in `SUFFIXES`.
+        ImageError: no format has this suffix.
     """
-    if suffix not in SUFFIXES:
-        what = repr(suffix) if suffix else "a file without a suffix"
-        raise ImageError(f"cannot write {what}; use one of {', '.join(SUFFIXES)}")
-    notes = []
-    if suffix not in (".png", ".tif", ".tiff") and colour.format == "ushort":
+    held, wide = format_named(suffix)[1], colour.format == "ushort"
+    notes = losses(
+        suffix,
+        bits=16 if wide else 8,
+        has_alpha=alpha is not None,
+        has_exif=metadata.exif is not None,
+    )
+    if wide and held.bits == 8:
         colour, alpha = _to_8_bits(colour), None if alpha is None else _to_8_bits(alpha)
-        notes.append(f"16-bit samples were rounded to 8 bits for {suffix}")
-    if suffix in (".jpg", ".jpeg") and alpha is not None:
+    if alpha is not None and not held.alpha:
         opacity = alpha / 255
         colour = (colour * opacity + (1 - opacity) * 255).rint().cast("uchar")
         alpha = None
-        notes.append("JPEG has no alpha: the image was composited on white")
-    if suffix in (".tif", ".tiff") and metadata.exif is not None:
-        notes.append("EXIF was dropped: it cannot be written to TIFF files")
-    return with_metadata(colour, alpha, metadata), tuple(notes)
+    return with_metadata(colour, alpha, metadata), notes
 
 
 def resized(vips: pyvips.Image, size: tuple[int, int]) -> pyvips.Image:
@@ -236,12 +231,7 @@ def save_options(
     # libvips creates an EXIF block if there is none; in a JPEG only that block stores the density
     bare = metadata.exif is None and metadata.density == DENSITY
     keep = pyvips.enums.ForeignKeep.ALL & ~(pyvips.enums.ForeignKeep.EXIF if bare else 0)
-    return {"keep": keep, **save[vips_suffix(suffix)]}
-
-
-def vips_suffix(suffix: str) -> str:
-    """The suffix libvips uses for a format."""
-    return {".jpeg": ".jpg", ".tiff": ".tif"}.get(suffix, suffix)
+    return {"keep": keep, **save[format_named(suffix)[0]]}
 
 
 def error_text(error: pyvips.Error) -> str:

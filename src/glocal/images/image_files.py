@@ -19,7 +19,6 @@ from glocal.errors import ImageError
 from glocal.images.files import write_whole
 from glocal.images.formats import (
     DENSITY,
-    SUFFIXES,
     Metadata,
     describe,
     error_text,
@@ -29,8 +28,8 @@ from glocal.images.formats import (
     open_image,
     resized,
     save_options,
-    vips_suffix,
 )
+from glocal.images.limits import SUFFIXES, format_named
 
 __all__ = ["SUFFIXES", "Image", "decode", "encode", "enlarge", "list_images", "read", "write"]
 
@@ -188,7 +187,7 @@ def encode(image: Image, suffix: str, *, quality: int = 95) -> tuple[bytes, tupl
     array([156, 156, 156], dtype=uint8)
 
     Raises:
-        ImageError: the suffix is not in :data:`SUFFIXES`, or the format cannot hold the size.
+        ImageError: no format has this suffix, or the format cannot hold the size.
     """
     suffix = suffix.lower()
     metadata = Metadata(image.icc, image.exif, image.xmp, image.iptc, image.density)
@@ -198,7 +197,7 @@ def encode(image: Image, suffix: str, *, quality: int = 95) -> tuple[bytes, tupl
     vips, notes = fit_format(colour, opacity, metadata, suffix)
     try:
         data = vips.write_to_buffer(
-            vips_suffix(suffix), **save_options(suffix, vips, metadata, quality)
+            format_named(suffix)[0], **save_options(suffix, vips, metadata, quality)
         )
     except pyvips.Error as error:
         raise ImageError(f"cannot be written as {suffix} ({error_text(error)})") from None

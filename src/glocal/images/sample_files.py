@@ -15,7 +15,6 @@ import pyvips
 
 from glocal.errors import ImageError
 from glocal.images.formats import (
-    SUFFIXES,
     Metadata,
     describe,
     error_text,
@@ -25,15 +24,13 @@ from glocal.images.formats import (
     open_image,
     resized,
     save_options,
-    vips_suffix,
 )
+from glocal.images.limits import format_named, losses
 
-__all__ = ["Header", "SampleFile", "check_format", "decode_file", "encode_file", "read_header"]
+__all__ = ["Header", "SampleFile", "decode_file", "encode_file", "read_header"]
 
 _VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort"}
 _WRITERS = {".png": "png", ".jpg": "jpeg", ".tif": "tiff", ".webp": "webp"}
-_MAX_SIDE = {".jpg": 65535, ".webp": 16383}
-"""Largest height and width of a format, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,16 @@ class Header:
         """Bytes of all decoded samples."""
         height, width = self.size
         return height * width * (self.channels + self.has_alpha) * self.dtype.itemsize
+
+    def losses(self, suffix: str) -> tuple[str, ...]:
+        """Say what a file with this suffix cannot hold of the image, one sentence each.
+
+        Raises:
+            ImageError: no format has this suffix.
+        """
+        has_exif = self.metadata.exif is not None
+        bits = 8 * self.dtype.itemsize
+        return losses(suffix, bits=bits, has_alpha=self.has_alpha, has_exif=has_exif)
 
 
 @dataclass(frozen=True)
@@ -176,23 +183,6 @@ def decode_file(path: Path, colour: SampleFile, alpha: SampleFile | None) -> Non
         file.sync()
 
 
-def check_format(path: Path, size: tuple[int, int]) -> None:
-    """Check that the format of a file can hold an image of (height, width).
-
-    Raises:
-        ImageError: the suffix is unknown, or the image is too large for the format.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ImageError(f"{path}: the suffix must be one of {', '.join(SUFFIXES)}")
-    most = _MAX_SIDE.get(vips_suffix(suffix), max(size))
-    if max(size) > most:
-        raise ImageError(
-            f"{path}: {suffix} files hold at most {most} pixels a side, not {size[1]} × {size[0]}; "
-            "write a .png or .tif file"
-        )
-
-
 def encode_file(
     path: Path,
     colour: SampleFile,
@@ -216,7 +206,7 @@ def encode_file(
     partial = colour.path.with_name(f"encoded{suffix}")
     try:
         vips, notes = fit_format(colour.vips(), opacity, metadata, suffix)
-        write = getattr(vips, f"{_WRITERS[vips_suffix(suffix)]}save")
+        write = getattr(vips, f"{_WRITERS[format_named(suffix)[0]]}save")
         write(str(partial), **save_options(suffix, vips, metadata, quality))
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())

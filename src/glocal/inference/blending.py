@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Iterator
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 
+from glocal.devices import release_unused
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.geometry import ALIGN, AxisTiles, Blend, overlapping_tiles
 from glocal.inference.run import Progress, TiledImage
@@ -122,8 +122,7 @@ def blended(
                 raise
         # outside of the handler, whose traceback would keep the tensors alive
         device = runner.device
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_unused(device)
         if left:
             warnings.warn(
                 f"not enough memory for {size_text(size)} pixels at once; "

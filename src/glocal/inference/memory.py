@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from glocal.devices import MemoryStatistics
 from glocal.inference.allocator import trim_heap
 
 __all__ = [
@@ -103,9 +104,10 @@ def allocating() -> AbstractContextManager[None]:
 def peak_memory(device: torch.device | str = "cpu") -> Iterator[Peak]:
     """Measure the peak of the memory that is allocated inside the ``with``.
 
-    On CUDA, the memory that torch's allocator hands out on that device. On the CPU of a Linux
-    machine, the memory of the whole process: all of its threads count, and so does freed memory
-    that torch and NumPy keep; `allocating` work waits. Elsewhere nothing is measured.
+    On a GPU, the memory that torch's allocator hands out on that device, where it counts that. On
+    the CPU of a Linux machine, the memory of the whole process: all of its threads count, and so
+    does freed memory that torch and NumPy keep; `allocating` work waits. Elsewhere nothing is
+    measured.
 
     >>> with peak_memory() as peak:
     ...     _ = torch.ones(2**20).sum()
@@ -174,23 +176,19 @@ def memory_budget(device: torch.device, memory: int | None, reserved: int) -> fl
 def free_memory(device: torch.device | str = "cpu", limit: int | None = None) -> int | None:
     """Return the bytes that can be allocated now; None if that is unknown.
 
-    On CUDA, the free memory of the device and the unused memory of torch's allocator. On the CPU
+    On a GPU, the free memory of the device and the unused memory of torch's allocator. On the CPU
     of a Linux machine, the memory available to new work (MemAvailable, see proc(5)), or less if a
     control group allows less.
 
     Args:
         device: where to allocate.
         limit: bytes that the process may use in all on the CPU, or its tensors on another device,
-            instead of all that is free. On CUDA existing tensors count.
+            instead of all that is free. On a GPU existing tensors count.
     """
     device = torch.device(device)
-    if device.type == "cuda":
-        used = torch.cuda.memory_allocated(device)
-        if limit is not None:
-            return max(0, limit - used)
-        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - used
     if device.type != "cpu":
-        return limit
+        there = MemoryStatistics(device)
+        return there.free() if limit is None else max(0, limit - (there.used() or 0))
     if limit is not None:
         trim_heap()
         try:
@@ -246,11 +244,8 @@ def _groups() -> Iterator[int]:
 
 def _reset_peak(device: torch.device) -> int | None:
     """Reset the recorded peak and return the bytes in use, or None without a record."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
     if device.type != "cpu":
-        return None
+        return MemoryStatistics(device).reset_peak()
     trim_heap()
     try:
         (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
@@ -261,9 +256,7 @@ def _reset_peak(device: torch.device) -> int | None:
 
 def _peak(device: torch.device) -> int | None:
     """The recorded peak in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return _resident("VmHWM")
+    return MemoryStatistics(device).peak() if device.type != "cpu" else _resident("VmHWM")
 
 
 def _resident(field: str) -> int | None:

@@ -9,7 +9,8 @@ tiles of the training size is the crop-and-stitch inference that TLC is compared
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from glocal.inference.measure import blending_error, measure, pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import Tiles, TilesLike, as_tiles
+from glocal.inference.pillow import is_pillow, restored_pillow
 from glocal.inference.plan import BOUND, BlendedTiles, TilePlan, plan
 from glocal.inference.run import Progress, TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner, is_out_of_memory
@@ -80,8 +82,11 @@ def restore(
     Args:
         model: takes and returns (b, c, h, w) in [0, 1].
         image: a floating tensor (c, h, w) or (b, c, h, w) in [0, 1], or an array (h, w) or
-            (h, w, c) of uint8, uint16, or floats in [0, 1]. Integers are scaled to [0, 1] and
-            back, rounded and clamped. Floats are not clamped: a metric may need the overshoot.
+            (h, w, c) of uint8, uint16, or floats in [0, 1], or a Pillow image of mode L, RGB or
+            RGBA, whose alpha is kept. Integers are scaled to [0, 1] and back, rounded and
+            clamped. Floats are not clamped: a metric may need the overshoot. Values that are not
+            finite or beyond 8 are refused, and so are channels that seem to be in the wrong
+            place: (3, 400, 600) as an array, (400, 600, 3) as a tensor.
         tiles: how the image is divided: `Tiles`, or its size in pixels alone, a side or (height,
             width). "auto" is the whole image if memory suffices, which is measured on parts of
             large images, and else the largest tiles that fit. None tries the whole image first.
@@ -91,7 +96,8 @@ def restore(
             default the free memory. "auto" tiles depend on it.
         dtype: that the network computes in, by default the dtype of its parameters. A float32
             network runs in bfloat16 or float16 by autocast.
-        device: where the network runs. It is moved there and stays there, or on the CPU if the
+        device: where the network runs, any device of torch; "auto" is the first GPU, or the CPU
+            if there is none. The network is moved there and stays there, or on the CPU if the
             device ran out of memory; the result is on the image's device.
         inputs: what the network takes beside the image, by name: a number, or a map of the size of
             the image. A parameter of its `forward` gets the map, or the number as a tensor
@@ -116,9 +122,16 @@ def restore(
         multiplies its height and width by the scale.
 
     Raises:
-        ArgumentError: an argument is invalid, or the network's output is not an image.
+        ArgumentError: an argument is invalid, torch cannot use the device, or the network's output
+            is not an image.
         GlocalError: the smallest tiles do not fit into memory.
     """
+    if is_pillow(image):
+        by_array = partial(
+            restore, model, tiles=tiles, memory=memory, dtype=dtype, device=device, output=output,
+            channels=channels, runtime=runtime, progress=progress, report=report,
+        )  # fmt: skip
+        return cast("AnyImage", restored_pillow(image, by_array))
     tiles = as_tiles(tiles)
     source, convert = as_batch(image)
     size: Size = (source.shape[-2], source.shape[-1])
@@ -288,9 +301,9 @@ def _assembled(
     parts: Iterable[_Part], image: TiledImage, convert: Callable[[Tensor], AnyImage]
 ) -> AnyImage:
     """The restored image from its parts, in the form of the image."""
-    restored: AnyImage | None = None
+    restored: Any = None
     for rows, columns, result, scale in parts:
-        part: AnyImage = convert(result)
+        part: Any = convert(result)
         height, width = (n * scale for n in image.size)
         if isinstance(part, Tensor):
             if restored is None or restored.shape[-2:] != (height, width):
@@ -302,4 +315,4 @@ def _assembled(
                 restored = np.empty((height, width, *part.shape[2:]), part.dtype)
             restored[rows, columns] = part
     assert restored is not None
-    return restored
+    return cast("AnyImage", restored)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from glocal.conversion.two_passes import two_passes_of
+from glocal.devices import release_unused
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.inference.allocator import trim_heap
 from glocal.inference.geometry import Tile
@@ -73,8 +74,7 @@ def with_statistics(image: TiledImage, runner: ModelRunner, max_pixels: float) -
             if not is_out_of_memory(error):
                 raise
         # outside of the handler, whose traceback would keep the tensors alive
-        if runner.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_unused(runner.device)
         if at_once > 1:
             at_once //= 2
         elif runner.device.type == "cpu":
@@ -161,8 +161,7 @@ class TileRunner:
                     raise
             # outside of the handler, whose traceback would keep the tensors alive
             device = self.runner.device
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            release_unused(device)
             self._too_many = min(self._too_many, tile.pixels)
             if halves is not None:
                 then = f"continuing in tiles of {size_text(halves[0].size)}"

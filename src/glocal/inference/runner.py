@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from glocal.conversion.inside import known_train_size
 from glocal.conversion.two_passes import two_passes_of
+from glocal.devices import usable_device
 from glocal.engines.engine import Engine
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.accepted import Accepted, Law, Padding, accepted_sizes
@@ -25,6 +26,7 @@ from glocal.inference.inputs import Extra, arguments
 from glocal.inference.outputs import chosen_output
 from glocal.ops import crops
 from glocal.ops.windows import Size, covers
+from glocal.scanning.user_code import failure
 from glocal.texts import one_line, size_text
 
 __all__ = [
@@ -158,8 +160,10 @@ class ModelRunner:
 
     def _split(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The image in floats on the device, and maps of extra inputs."""
-        x = image.to(self.device)
-        x = x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
+        # before the move, because a device may lack float64 and uint16
+        x = image.to(_dtype_of(self.model) if image.is_floating_point() else torch.float32)
+        x = x.to(self.device)
+        x = x if image.is_floating_point() else x / torch.iinfo(image.dtype).max
         channels = self.channels if self.extras else x.shape[1]
         return x[:, :channels], x[:, channels:]
 
@@ -201,10 +205,8 @@ class ModelRunner:
         if refusal is not None:
             padded = [each.size(size) for each in tried][1:]
             even = f", nor padded to {' or '.join(map(size_text, padded))}" if padded else ""
-            text = " ".join(str(refusal).split())[:200]
             raise GlocalError(
-                f"the network does not run on {tuple(x.shape)}{even}: "
-                f"{type(refusal).__name__}: {text}"
+                f"the network does not run on {tuple(x.shape)}{even}: {failure(refusal)}"
             ) from refusal
         raise ArgumentError(
             f"the network's output for {tuple(x.shape)} is not a whole multiple of that size; "
@@ -346,10 +348,14 @@ def resolve_dtype(model: nn.Module, dtype: torch.dtype | str | None) -> torch.dt
 
 
 def device_of(model: nn.Module, device: torch.device | str | None) -> torch.device:
-    """The given device, or by default the one that the network is on."""
+    """The given device, or by default the one that the network is on.
+
+    Raises:
+        ArgumentError: torch cannot use the given device.
+    """
     if device is None:
         return next((p.device for p in model.parameters()), torch.device("cpu"))
-    return torch.device(device)
+    return usable_device(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

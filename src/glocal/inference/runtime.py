@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from glocal.conversion.two_passes import two_passes_of
+from glocal.devices import check_dtype
 from glocal.engines.engine import engine_for
 from glocal.engines.network_files import network_key
 from glocal.engines.runtimes import ENGINES, Runtime, check_installed, installed
@@ -91,18 +92,20 @@ def model_runner(
         report: called with a line about work that is done once for a network.
 
     Raises:
-        ArgumentError: the network cannot run in this dtype or on these channels, or the runtime is
-            not installed.
+        ArgumentError: torch cannot use the device, the network cannot run in this dtype on it or
+            on these channels, or the runtime is not installed.
     """
     check_installed(runtime)
+    where, computed = device_of(model, device), resolve_dtype(model, dtype)
+    check_dtype(where, resolve_dtype(model, None), computed)
     colours: Colours = "same"
     if not extras:  # the call of the network shows whether it takes them
         taken = channels or taken_channels(model, image_channels)
         colours = colours_for(image_channels, taken, grey)
     runner = ModelRunner(
         model,
-        resolve_dtype(model, dtype),
-        device_of(model, device),
+        computed,
+        where,
         output,
         colours,
         extras,

@@ -1,54 +1,87 @@
 """Convert images of any layout and dtype to (b, c, h, w) tensors and back."""
 
+import os
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from glocal.arrays import layout_mistake, range_mistake
 from glocal.errors import ArgumentError, GlocalWarning
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["AnyImage", "as_batch", "checked_finite", "reflected", "warn_not_finite"]
 
-AnyImage = TypeVar("AnyImage", Tensor, np.ndarray)
+AnyImage = TypeVar("AnyImage", bound="Tensor | np.ndarray[Any, Any] | Image")
 
 
 def as_batch(image: AnyImage) -> tuple[Tensor, Callable[[Tensor], AnyImage]]:
     """Return the image as (b, c, h, w), and a function from floats back to its form.
 
     Raises:
-        ArgumentError: the shape or dtype is not that of an image.
+        ArgumentError: it is no array or tensor, its shape or dtype is not that of an image, its
+            channels seem to be in the wrong place, or its floats are far outside [0, 1].
     """
-    kind = "array" if isinstance(image, np.ndarray) else "tensor"
-    ndims = (2, 3) if kind == "array" else (3, 4)
-    if image.ndim not in ndims or 0 in image.shape:
-        raise ArgumentError(
-            f"the image is a {kind} of shape {tuple(image.shape)}; expected "
-            + ("(h, w) or (h, w, c)" if kind == "array" else "(c, h, w) or (b, c, h, w)")
-        )
     if isinstance(image, Tensor):
-        if not image.is_floating_point():
-            raise ArgumentError(
-                f"the image is a tensor of {image.dtype}; expected floats in [0, 1]"
-            )
-        shape = image.shape
+        found: tuple[Tensor, Callable[[Tensor], Any]] = _of_tensor(image)
+    elif isinstance(image, np.ndarray):
+        found = _of_array(image)
+    else:
+        _refuse_object(image)
+    return cast("tuple[Tensor, Callable[[Tensor], AnyImage]]", found)
 
-        def to_tensor(x: Tensor) -> Tensor:
-            # a clone made outside of inference mode can take part in autograd again
-            with torch.inference_mode(False):
-                return x.reshape(*shape[:-3], *x.shape[1:]).to(image.dtype).clone()
 
-        return image.reshape(-1, *shape[-3:]), to_tensor
+def _of_tensor(image: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    shape = image.shape
+    what = f"the image is a tensor of shape {tuple(shape)}"
+    if image.ndim not in (3, 4) or 0 in shape:
+        raise ArgumentError(f"{what}; expected (c, h, w) or (b, c, h, w)")
+    if not image.is_floating_point():
+        raise ArgumentError(
+            f"the image is a tensor of {image.dtype}; expected floats in [0, 1]: pass "
+            "image.float() / 255 if white is 255"
+        )
+    if image.is_meta:
+        raise ArgumentError(f"{what} on the meta device, which holds no values")
+    if mistake := layout_mistake(shape, channels_last=False):
+        raise ArgumentError(f"{what}; expected (c, h, w) or (b, c, h, w): {mistake}")
+    _check_range(image)
 
+    def to_tensor(x: Tensor) -> Tensor:
+        # a clone made outside of inference mode can take part in autograd again
+        with torch.inference_mode(False):
+            return x.reshape(*shape[:-3], *x.shape[1:]).to(image.dtype).clone()
+
+    return image.reshape(-1, *shape[-3:]), to_tensor
+
+
+def _of_array(image: np.ndarray) -> tuple[Tensor, Callable[[Tensor], np.ndarray]]:
+    what = f"the image is an array of shape {image.shape}"
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        hint = "; pass a batch as a tensor (b, c, h, w)" if image.ndim == 4 else ""
+        raise ArgumentError(f"{what}; expected (h, w) or (h, w, c){hint}")
     native = image.dtype.newbyteorder("=")
     if native not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
+        hint = {
+            "b": ": pass image * numpy.uint8(255)",
+            "i": ": pass image.astype(numpy.uint8) if white is 255",
+            "u": ": pass image.astype(numpy.uint8) if white is 255",
+        }.get(native.kind, "")
         raise ArgumentError(
-            f"the image is an array of {image.dtype}; expected uint8, uint16 or floats"
+            f"the image is an array of {image.dtype}; expected uint8, uint16 or floats in [0, 1]"
+            f"{hint}"
         )
+    if mistake := layout_mistake(image.shape, channels_last=True):
+        raise ArgumentError(f"{what}; expected (h, w) or (h, w, c): {mistake}")
     writable = np.require(image, native, ["C", "W"])
     source = torch.from_numpy(writable if image.ndim == 3 else writable[..., None])
+    if native.kind == "f":
+        _check_range(source)
 
     def to_array(x: Tensor) -> np.ndarray:
         if native.kind == "u":
@@ -59,6 +92,26 @@ def as_batch(image: AnyImage) -> tuple[Tensor, Callable[[Tensor], AnyImage]]:
         return np.ascontiguousarray(pixels if image.ndim == 3 else pixels[..., 0])
 
     return source.permute(2, 0, 1)[None], to_array
+
+
+def _check_range(image: Tensor) -> None:
+    least, most = image.detach().aminmax()
+    if mistake := range_mistake(least.item(), most.item()):
+        raise ArgumentError(f"the image is of {image.dtype}, and {mistake}")
+
+
+def _refuse_object(image: object) -> NoReturn:
+    """Raise the error for what is neither an array nor a tensor."""
+    if isinstance(image, str | os.PathLike):
+        raise ArgumentError(
+            f"the image is the path {os.fspath(image)!r}; restore takes pixels: pass "
+            "PIL.Image.open(path), or restore the file by the command glocal restore"
+        )
+    several = isinstance(image, list | tuple)
+    raise ArgumentError(
+        f"the image is a {type(image).__name__}; expected a tensor (c, h, w), an array (h, w, c) "
+        "or a Pillow image" + (": restore the images one by one" if several else "")
+    )
 
 
 def checked_finite(x: Tensor) -> Tensor:

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glocal.errors import ArgumentError, CheckpointError
+from glocal.errors import ArgumentError, CheckpointError, GlocalError
 from glocal.networks.checkpoint import SUFFIXES
 from glocal.networks.padding import pad_to_multiple
+from glocal.scanning.user_code import failure
 from glocal.texts import few_names
 
 __all__ = ["INSTALL", "External", "Fitted", "download", "is_repository", "made_by", "recognised"]
@@ -245,7 +246,11 @@ def made_by(name: str) -> nn.Module:
         if callable(made) and not isinstance(made, nn.Module):
             made = _call(name, made)
     except (ImportError, AttributeError) as error:
-        raise CheckpointError(f"{name}: cannot be imported ({_first_line(error)})") from None
+        raise CheckpointError(f"{name}: cannot be imported ({_first_line(error)})") from error
+    except GlocalError:
+        raise
+    except (Exception, SystemExit) as error:  # the module may do anything
+        raise CheckpointError(f"{name}: its import failed: {failure(error)}") from error
     finally:
         sys.path.remove(folder)
     if not isinstance(made, nn.Module):
@@ -258,10 +263,9 @@ def made_by(name: str) -> nn.Module:
 def _call(name: str, factory: Callable[[], object]) -> Any:
     try:
         return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise ArgumentError(
-            f"{name}: the call without arguments failed ({type(error).__name__}: "
-            f"{_first_line(error)})"
+            f"{name}: the call without arguments failed: {failure(error)}"
         ) from error
 
 

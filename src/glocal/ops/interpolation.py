@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from glocal.ops.numerics import widest_dtype
 from glocal.ops.windows import AxisWindows
 
 __all__ = [
@@ -21,7 +22,7 @@ def window_of_pixel(axis: AxisWindows, device: torch.device) -> Tensor:
         pixels = torch.arange(axis.size, dtype=torch.float64)
         left = torch.searchsorted(centres, pixels, right=True).sub(1).clamp(0, axis.count - 2)
         share = (pixels - centres[left]) / (centres[left + 1] - centres[left])
-        return (left + share.clamp(0, 1)).to(device)
+        return (left + share.clamp(0, 1)).to(device, widest_dtype(device))
     place = (torch.arange(axis.size, device=device) - axis.before).clamp_min(0)
     if axis.step > 1:
         place = place / axis.step

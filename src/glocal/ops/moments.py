@@ -34,7 +34,7 @@ def moments_by_means(
     Returns:
         2 × (b, groups, ...) as `means` has them, in that dtype; no variance is negative.
     """
-    wide = group_channels(x.to(dtype or widest_dtype(x)), groups)
+    wide = group_channels(x.to(dtype or widest_dtype(x.device)), groups)
     # The variance does not change if a constant is subtracted. The mean of the whole map leaves
     # the smallest squares, so that a small deviation beside a large mean keeps its digits.
     centre = wide.mean((2, 3, 4), keepdim=True)
@@ -47,7 +47,7 @@ def moments_by_means(
 
 def global_moments(x: Tensor, groups: int, correction: int = 0) -> tuple[Tensor, Tensor]:
     """Return mean and variance of the whole map and groups, 2 × (b, groups, 1, 1)."""
-    wide = group_channels(x.to(widest_dtype(x)), groups)
+    wide = group_channels(x.to(widest_dtype(x.device)), groups)
     variance, mean = torch.var_mean(wide, (2, 3, 4), correction=correction)
     return mean[..., None, None], variance[..., None, None]
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glocal.devices import has_float64
 from glocal.ops.kernels.plain import is_plain
 from glocal.ops.programs import is_recording
 
@@ -22,9 +23,9 @@ def sum_dtype(x: Tensor) -> torch.dtype:
     return x.dtype if x.dtype == torch.float64 else torch.float32
 
 
-def widest_dtype(x: Tensor) -> torch.dtype:
+def widest_dtype(device: torch.device) -> torch.dtype:
     """The dtype in which second moments accumulate: float64 where the device has it."""
-    return torch.float32 if x.device.type == "mps" else torch.float64
+    return torch.float64 if has_float64(device) else torch.float32
 
 
 def no_autocast(device: str) -> AbstractContextManager[Any]:

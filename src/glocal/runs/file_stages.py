@@ -1,34 +1,50 @@
 """The stages of a folder run: read, restore and write one image file."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from glocal.errors import ArgumentError
+from glocal.errors import ArgumentError, ImageError
+from glocal.images.files import make_folder
 from glocal.images.image_files import Image, enlarge, read, write
-from glocal.images.sample_files import read_header
+from glocal.images.limits import check_format
+from glocal.images.sample_files import Header, read_header
 from glocal.inference.memory import allocating
 from glocal.inference.restore import restore
 from glocal.runs.batches import Batches
 from glocal.runs.inputs import InputSource, read_inputs
 from glocal.runs.jobs import FileResult, Job, check_distinct
+from glocal.runs.output_check import OutputCheck
 from glocal.runs.stages import Skip, Stages
 from glocal.runs.streaming import restore_streamed, should_stream
 
-__all__ = ["file_stages", "restore_job", "save"]
+__all__ = ["Loaded", "file_stages", "restore_job", "save"]
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A file on its way through the stages.
+
+    Attributes:
+        job: what to read and write.
+        header: of the source.
+        image: decoded; None if the file will be streamed or has inputs beside it.
+    """
+
+    job: Job
+    header: Header
+    image: Image | None = None
 
 
 def file_stages(
     batches: Batches, quality: int, *, resume: bool, overwrite: bool
-) -> Stages[Job, Image | Job, np.ndarray | FileResult, FileResult]:
+) -> Stages[Job, Loaded, np.ndarray | FileResult, FileResult]:
     """Return the stages of a folder run, for :func:`glocal.runs.pipeline.run`.
-
-    The read stage returns the image, or the job itself if the file will be streamed or has inputs
-    beside it.
 
     Args:
         batches: the network, and which images share a call.
@@ -37,39 +53,47 @@ def file_stages(
         overwrite: replace existing destinations; takes precedence over `resume`.
     """
 
+    check = OutputCheck(batches.model, batches.options)
     has_inputs = bool(batches.options.get("inputs"))
 
-    def load(job: Job) -> Image | Job | Skip[FileResult]:
+    def load(job: Job) -> Loaded | Skip[FileResult]:
         if resume and not overwrite and job.destination.exists():
             return Skip(FileResult(*job, "skipped"))
         check_distinct(job)
-        job.destination.parent.mkdir(parents=True, exist_ok=True)
-        if has_inputs or should_stream(batches.model, read_header(job.source), **batches.options):
-            return job
+        header = read_header(job.source)
+        check_format(job.destination, header.size)
+        make_folder(job.destination.parent, ImageError)
+        if has_inputs or should_stream(batches.model, header, **batches.options):
+            return Loaded(job, header)
         with allocating():
-            return read(job.source)
+            return Loaded(job, header, read(job.source))
 
-    def compute(loaded: list[Image | Job]) -> list[np.ndarray | FileResult]:
-        pixels = [image.pixels for image in loaded if isinstance(image, Image)]
-        if len(pixels) == len(loaded):
+    def compute(batch: list[Loaded]) -> list[np.ndarray | FileResult]:
+        for each in batch:  # here, because the network runs in this thread only
+            check(each.job.destination, each.header)
+        pixels = [each.image.pixels for each in batch if each.image is not None]
+        if len(pixels) == len(batch):
             return [*batches.restore(pixels)]
         options = {**batches.options, "quality": quality, "resume": resume}
-        jobs = (job for job in loaded if isinstance(job, Job))
+        jobs = (each.job for each in batch if each.image is None)
         return [restore_job(batches.model, job, **options) for job in jobs]
 
-    def finish(job: Job, image: Image | Job, computed: np.ndarray | FileResult) -> FileResult:
-        if isinstance(image, Job) or isinstance(computed, FileResult):
+    def finish(job: Job, loaded: Loaded, computed: np.ndarray | FileResult) -> FileResult:
+        if loaded.image is None or isinstance(computed, FileResult):
             assert isinstance(computed, FileResult)
             return computed
         with allocating():
-            notes = save(job.destination, image, computed, quality=quality)
-        return FileResult(*job, "restored", image.size, notes=notes)
+            notes = save(job.destination, loaded.image, computed, quality=quality)
+        return FileResult(*job, "restored", loaded.image.size, notes=notes)
+
+    def group(loaded: Loaded) -> tuple[Hashable, int]:
+        return (loaded, 1) if loaded.image is None else batches.group(loaded.image.pixels)
 
     return Stages(
         load,
         compute,
         finish,
-        lambda image: (image, 1) if isinstance(image, Job) else batches.group(image.pixels),
+        group,
         _nbytes,
         fatal=(ArgumentError,),  # a wrong option fails on every file
     )
@@ -115,9 +139,10 @@ def save(destination: Path, image: Image, pixels: np.ndarray, *, quality: int) -
     return image.notes + write(destination, restored, quality=quality)
 
 
-def _nbytes(value: Image | Job | np.ndarray | FileResult) -> int:
+def _nbytes(value: Loaded | np.ndarray | FileResult) -> int:
     if isinstance(value, np.ndarray):
         return value.nbytes
-    if isinstance(value, Image):
-        return value.pixels.nbytes + (0 if value.alpha is None else value.alpha.nbytes)
+    if isinstance(value, Loaded) and value.image is not None:
+        alpha = value.image.alpha
+        return value.image.pixels.nbytes + (0 if alpha is None else alpha.nbytes)
     return 0

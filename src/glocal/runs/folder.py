@@ -13,12 +13,13 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from glocal.errors import ArgumentError
+from glocal.images.sample_files import read_header
 from glocal.runs import pipeline
 from glocal.runs.batches import Batches
 from glocal.runs.file_stages import file_stages, restore_job
 from glocal.runs.jobs import FileResult, Job, check_distinct, folder_jobs
 from glocal.runs.stages import Limits, Outcome, Usage
-from glocal.texts import one_line
+from glocal.scanning.user_code import failure, full_traceback
 
 __all__ = ["FileResult", "FolderRun", "restore_file", "restore_folder"]
 
@@ -49,12 +50,14 @@ def restore_file(
             file of the same name.
 
     Raises:
-        ImageError: a file cannot be read or written.
+        ImageError: a file cannot be read or written, or the format of the destination cannot hold
+            the result, which is checked before the network restores the image.
         ArgumentError: the destination is the source, or an option is invalid.
     """
     started = time.perf_counter()
     job = Job(source, destination)
     check_distinct(job)
+    OutputCheck(model, options)(destination, read_header(source))
     result = restore_job(model, job, quality=quality, stream=stream, resume=resume, **options)
     return dataclasses.replace(result, elapsed_s=time.perf_counter() - started)
 
@@ -162,8 +165,14 @@ def _results(
     with closing(outcomes):
         for outcome in outcomes:
             if outcome.result is None:
-                error = one_line(outcome.error or RuntimeError())
-                yield FileResult(*outcome.item, "failed", elapsed_s=outcome.elapsed_s, error=error)
+                error = outcome.error or RuntimeError()
+                yield FileResult(
+                    *outcome.item,
+                    "failed",
+                    elapsed_s=outcome.elapsed_s,
+                    error=failure(error),
+                    trace=full_traceback(error),
+                )
             elif outcome.result.status == "skipped":
                 yield outcome.result
             else:

@@ -1,6 +1,6 @@
 """Jobs of a run: source, destination and result of each file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -35,6 +35,7 @@ class FileResult:
             of a batch have equal shares of its time.
         notes: what the file formats could not hold, one sentence each.
         error: the reason for status "failed", else None.
+        trace: the traceback of that error, as text; empty otherwise.
     """
 
     source: Path
@@ -44,6 +45,7 @@ class FileResult:
     elapsed_s: float = 0.0
     notes: tuple[str, ...] = ()
     error: str | None = None
+    trace: str = field(default="", repr=False, compare=False)
 
 
 def folder_jobs(

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from glocal.conversion.identity import network_sha256
 from glocal.engines.runtimes import Runtime
 from glocal.errors import ArgumentError
+from glocal.images.limits import check_format
 from glocal.images.sample_files import (
     Header,
-    check_format,
     decode_file,
     encode_file,
     read_header,

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from torch import nn
 
-from glocal.errors import GlocalError, ScanError
+from glocal.errors import ArgumentError, GlocalError, ScanError
 from glocal.ops.windows import Size
 from glocal.scanning.analysis import Analysis, Global, Traces
 from glocal.scanning.aten import is_known, mixed_dims
@@ -22,11 +22,18 @@ from glocal.scanning.other_sizes import OtherSizes, sizes_to_compare
 from glocal.scanning.period import period_of
 from glocal.scanning.sandbox import no_collection
 from glocal.scanning.trace import RunMode, Trace, quiet, trace
+from glocal.scanning.user_code import failure
 from glocal.texts import size_text
 
-__all__ = ["MakeArgs", "Scan", "input_sizes", "scan_trace", "trace_at"]
+__all__ = ["ExampleError", "MakeArgs", "Scan", "input_sizes", "scan_trace", "trace_at"]
 
 MakeArgs = Callable[[Size, str | None], tuple[Any, ...]]
+
+
+class ExampleError(Exception):
+    """A user's function fails to make an example; it may succeed where tensors have values."""
+
+
 """Makes the arguments of forward for an input size and a device; None is the network's own."""
 
 MAX_STEP = 512
@@ -210,8 +217,12 @@ def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> tuple[
     for size in sizes:
         try:
             made.append(trace(model, partial(make_args, size), "real"))
+        except ExampleError as error:
+            raise ArgumentError(str(error)) from error.__cause__
+        except GlocalError:
+            raise
         except Exception as error:
-            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            why = failure(error)
             at = f"the network does not run at {size_text(size)}"
             if made:
                 raise ScanError(

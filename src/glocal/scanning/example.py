@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_map_only
 
 from glocal.errors import ArgumentError, ScanError
 from glocal.ops.windows import Size
-from glocal.scanning.discover import Scan, scan_trace
+from glocal.scanning.discover import ExampleError, Scan, scan_trace
+from glocal.scanning.user_code import failure
 
 __all__ = ["Example", "channels_of", "scan_network"]
 
@@ -53,7 +54,7 @@ def scan_network(model: nn.Module, train: Size, example: Example | None) -> Scan
 def _adapted(example: Example, size: Size, device: str | None) -> tuple[Any, ...]:
     """The example scaled so that its largest height and width are those of `size`."""
     if callable(example) and not isinstance(example, Tensor):
-        made = example(*size)
+        made = _made(example, size)
         args = (made,) if isinstance(made, Tensor) else tuple(made)
         moved: tuple[Any, ...] = tree_map_only(Tensor, lambda t: t.to(device or t.device), args)
         return moved
@@ -74,6 +75,19 @@ def _adapted(example: Example, size: Size, device: str | None) -> tuple[Any, ...
 
     resized: tuple[Any, ...] = tree_map_only(Tensor, resize, args)
     return resized
+
+
+def _made(example: Callable[[int, int], Any], size: Size) -> Any:
+    call = f"example({size[0]}, {size[1]})"
+    try:
+        made = example(*size)
+    except Exception as error:  # a user's function may raise anything
+        raise ExampleError(f"{call} failed: {failure(error)}") from error
+    if not isinstance(made, Tensor | list | tuple):
+        raise ExampleError(
+            f"{call} returned {type(made).__name__}; expected a tensor, or a tuple of arguments"
+        )
+    return made
 
 
 def channels_of(model: nn.Module) -> int | None:

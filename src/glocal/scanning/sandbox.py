@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glocal.devices import keep_random_states
 from glocal.scanning.hooks import HookWatch, isolate_hooks
 from glocal.scanning.modules import clone
 
@@ -87,10 +88,9 @@ def no_collection() -> Iterator[None]:
 @contextmanager
 def keep_random_state() -> Iterator[None]:
     """Restore the random states of Python, NumPy and torch after the block."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=devices):
+        with keep_random_states():
             yield
     finally:
         random.setstate(python)

@@ -16,6 +16,7 @@ from glocal.data.pairing import Pair, check_names, data_label, data_sha256, even
 from glocal.data.pixels import Floats, PairImages, matched, read_pair
 from glocal.errors import ArgumentError
 from glocal.images.image_files import list_images
+from glocal.inference.tensors import as_batch
 
 __all__ = ["AnyImage", "Data", "Dataset", "Sample", "as_tensor", "folder_images", "open_dataset"]
 
@@ -123,21 +124,15 @@ def as_tensor(image: AnyImage) -> Tensor:
     """Return an image as (1, c, h, w) floats in [0, 1].
 
     Raises:
-        ArgumentError: its shape or type is wrong.
+        ArgumentError: as for `glocal.restore`, or there are several images.
     """
-    x = image
-    if isinstance(x, np.ndarray) and (x.dtype.kind == "f" or x.dtype in (np.uint8, np.uint16)):
-        peak = 1 if x.dtype.kind == "f" else np.iinfo(x.dtype).max
-        x = torch.from_numpy(np.ascontiguousarray(x / np.float32(peak), np.float32))
-        x = x.permute(2, 0, 1) if x.ndim == 3 else x
-    if isinstance(x, Tensor) and x.is_floating_point():
-        x = x[(None,) * (4 - x.ndim)]
-        if x.ndim == 4 and x.shape[0] == 1 and 0 not in x.shape:
-            return x
-    raise ArgumentError(
-        f"got an image of shape {tuple(image.shape)} and type {image.dtype}; expected an array "
-        "(h, w) or (h, w, c) of uint8, uint16 or floats, or a float tensor (c, h, w)"
-    )
+    plane = isinstance(image, Tensor) and image.ndim == 2
+    x = as_batch(image[None] if plane else image)[0]
+    if x.shape[0] != 1:
+        raise ArgumentError(f"got {x.shape[0]} images in one tensor; pass them one by one")
+    if not x.is_floating_point():
+        x = x.to(torch.float32) / torch.iinfo(x.dtype).max
+    return x.to(torch.float32) if isinstance(image, np.ndarray) else x
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,14 @@
 """Says what in the user's code prevents the capture of a block.
 
 An error of torch is translated by a table: torch's own text reaches the user only where no row
-fits, in quotes. The line is that of the last frame outside torch and glocal.
+fits, in quotes.
 """
 
 import re
-import traceback
-from collections.abc import Iterator
-from pathlib import Path
 
-import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from glocal.scanning.user_code import user_line
 
-__all__ = ["reason_of", "user_line"]
-
-_OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
-_NETWORKS = str(Path(__file__).parents[2] / "networks")
+__all__ = ["reason_of"]
 
 # The first row whose pattern is in "type of the error: its text" says why.
 _REASONS = (
@@ -66,41 +59,3 @@ def reason_of(error: BaseException, frozen_at: str = "") -> str:
     line = (frozen_at if is_frozen else "") or user_line(error)
     at = f" ({line})" if line else ""
     return f"{why}{at}" if why else f'its code fails{at}: "{text[:120]}"'
-
-
-def user_line(error: BaseException) -> str:
-    """Return the user's line that caused an error, "file.py:12"; empty if unknown."""
-    for each in _chain(error):
-        for frame in reversed(traceback.extract_tb(each.__traceback__)):
-            if _is_users(frame.filename):
-                return f"{Path(frame.filename).name}:{frame.lineno}"
-    return next(_guard_lines(error), "")
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes, the cause first."""
-    causes = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
-        causes.append(cause)
-    return reversed(causes)
-
-
-def _is_users(filename: str) -> bool:
-    ours = filename.startswith(_OURS) and not filename.startswith(_NETWORKS)
-    return not (ours or filename.startswith("<") or "site-packages/sympy" in filename)
-
-
-def _guard_lines(error: BaseException) -> Iterator[str]:
-    """Yield the lines that fixed a size, for an error that is raised after the run.
-
-    torch records them with the guards of its shape environment, which a frame of the traceback
-    still refers to.
-    """
-    for each in _chain(error):
-        for frame, _ in traceback.walk_tb(each.__traceback__):
-            for value in list(frame.f_locals.values()):
-                if isinstance(value, FakeTensorMode) and value.shape_env is not None:
-                    for guard in value.shape_env.guards:
-                        place = getattr(guard.sloc, "framework_loc", None)
-                        if isinstance(place, traceback.FrameSummary) and _is_users(place.filename):
-                            yield f"{Path(place.filename).name}:{place.lineno}"

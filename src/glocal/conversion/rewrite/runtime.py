@@ -19,6 +19,7 @@ from torch import Tensor
 from glocal import ops
 from glocal.errors import ConversionError
 from glocal.ops import lazy
+from glocal.ops.numerics import widest_dtype
 from glocal.ops.programs import is_exporting
 from glocal.ops.window_map import full_map, values_like, values_of
 from glocal.ops.windows import Overlap, Precision, Size, Window
@@ -162,7 +163,7 @@ def window_statistic(
 
 def _statistic_of_integers(x: Tensor, kind: str, window: Size, over: Sequence[int]) -> Tensor:
     """Return a sum or extreme of booleans or integers in torch's dtype for it."""
-    wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+    wide = x.to(widest_dtype(x.device))
     made = window_statistic(wide, kind, window, over)
     return made.round().to(torch.int64 if kind == "sum" else x.dtype)
 
@@ -173,7 +174,7 @@ def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
     The shift cancels out in ratios of sums of exponentials. It is the same for all windows,
     because window sums are computed from running sums over the whole map.
     """
-    wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+    wide = x.to(widest_dtype(x.device))
     shift = wide.detach().flatten().amax(0)  # the ONNX exporter has no amax without dim
     return shift, (wide - shift).clamp_min(-700).exp()
 
@@ -262,7 +263,7 @@ def window_moment(
         return window_statistic(first, "var", window, over, 0, precision=precision)
     # The deviations do not change if constants are subtracted. The means of the whole map leave
     # the smallest products.
-    wide = [m.to(torch.float32 if m.device.type == "mps" else torch.float64) for m in maps]
+    wide = [m.to(widest_dtype(m.device)) for m in maps]
     offsets = [m - m.mean((*over, -2, -1), keepdim=True) for m in wide]
     offsets = list(torch.broadcast_tensors(*offsets))
 

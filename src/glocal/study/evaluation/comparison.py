@@ -33,7 +33,6 @@ from glocal.study.evaluation.perceptual import metrics_named
 from glocal.study.evaluation.pictures import TARGET, Pictures, picture, write_picture
 from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
-from glocal.texts import one_line
 
 __all__ = ["evaluate"]
 
@@ -215,7 +214,7 @@ class _Evaluating:
             if folder is not None:
                 _write_pictures(folder, degraded, target)
         except GlocalError as error:
-            yield Failure(sample.name, "", one_line(error))
+            yield Failure.of(sample.name, "", error)
             return
         size = (degraded.shape[0], degraded.shape[1])
         if DEGRADED not in done:
@@ -224,7 +223,7 @@ class _Evaluating:
                 if values := self._values(degraded, own):
                     yield Record(sample.name, DEGRADED, size, values, notes=notes)
             except GlocalError as error:
-                yield Failure(sample.name, DEGRADED, one_line(error))
+                yield Failure.of(sample.name, DEGRADED, error)
         self._warm_up(degraded)
         for method in missing:
             try:
@@ -237,7 +236,7 @@ class _Evaluating:
                     write_picture(picture(folder, method.name), restored)
                 yield Record(sample.name, method.name, size, values, seconds, peak.mib, notes)
             except Exception as error:  # a network may raise anything; the other images count
-                yield Failure(sample.name, method.name, one_line(error))
+                yield Failure.of(sample.name, method.name, error)
 
     def _values(self, restored: Floats, target: Floats | None) -> dict[str, float]:
         """Value of each metric; of those without reference if there is no target."""

@@ -4,11 +4,12 @@ import json
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from glocal.metrics import METRICS
 from glocal.ops.windows import Size
+from glocal.scanning.user_code import failure, full_traceback
 from glocal.study.evaluation.methods import FULL_IMAGE
 from glocal.study.evaluation.perceptual import RELATIVE_ROUNDING
 from glocal.study.intervals import FEWEST, Interval, interval_of, paired
@@ -135,11 +136,22 @@ class Failure:
         image: its name in the data set.
         method: name of the method; empty if the image failed before any method ran.
         error: the reason, in one line.
+        trace: the traceback of the error, as text; no part of reports.
     """
 
     image: str
     method: str
     error: str
+    trace: str = field(default="", repr=False, compare=False)
+
+    @classmethod
+    def of(cls, image: str, method: str, error: BaseException) -> "Failure":
+        """The failure that an exception means."""
+        return cls(image, method, failure(error), full_traceback(error))
+
+    def to_dict(self) -> dict[str, str]:
+        """Return image, method and error."""
+        return {"image": self.image, "method": self.method, "error": self.error}
 
 
 class Wins(NamedTuple):
@@ -265,7 +277,7 @@ class Evaluation:
         data = {
             "protocol": asdict(self.protocol),
             "records": [record.to_dict() for record in self.records],
-            "failures": [asdict(failure) for failure in self.failures],
+            "failures": [each.to_dict() for each in self.failures],
         }
         return json.dumps(data, indent=2, ensure_ascii=False)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glocal.devices import has_float64
 from glocal.scanning.analysis import Global, Traces
 from glocal.scanning.discover import Scan
 from glocal.scanning.trace import Call, Trace
@@ -95,7 +96,7 @@ class OperationStatistic:
 
 def _real(t: Tensor) -> Tensor:
     t = t.detach().abs() if t.is_complex() else t.detach()
-    return t.double() if t.device.type != "mps" else t.cpu().double()
+    return (t if has_float64(t.device) else t.cpu()).double()
 
 
 def _few(values: Tensor) -> Tensor:

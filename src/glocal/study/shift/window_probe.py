@@ -24,6 +24,7 @@ from glocal.scanning.dims import role
 from glocal.scanning.discover import Scan
 from glocal.scanning.modules import ancestors
 from glocal.scanning.sandbox import isolated_copy, track_modules
+from glocal.scanning.user_code import failure
 from glocal.study.shift.probe import Probe
 
 __all__ = ["PIXELS_AN_AXIS", "WindowProbe", "sampled_pixels"]
@@ -125,7 +126,7 @@ class WindowProbe(Probe):
                         raise
                     raise ScanError(
                         f"'{path}' does not run on windows of {window[0]}x{window[1]} pixels: "
-                        f"{' '.join(str(error).split())[:200]}\n"
+                        f"{failure(error)}\n"
                         "Choose another window, or name the module in keep_global."
                     ) from error
                 for index, values in recorder.found.items():
