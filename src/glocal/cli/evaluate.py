@@ -8,9 +8,11 @@ import typer
 
 from glocal.cli.arguments import (
     AllowGlobal,
+    Arch,
     Data,
     Device,
     DType,
+    Entry,
     KeepGlobal,
     Layout,
     Limit,
@@ -58,6 +60,8 @@ def evaluate(
     layout: Layout = "auto",
     noise_sigma: NoiseSigma = None,
     limit: Limit = None,
+    entry: Entry = None,
+    arch: Arch = None,
     train_size: TrainSize = None,
     output: Output = None,
     way: Annotated[
@@ -203,7 +207,7 @@ def evaluate(
             raise ArgumentError(f"{out} is a file; choose a folder for the report")
     found = pairs(data, layout, noise_sigma=noise_sigma)
     chosen_device = device_named(device)
-    loaded = load_model(model)
+    loaded = load_model(model, entry, arch)
     size = train_size_of(loaded, train_size)
     pictures = None if out is None else Pictures(out / "images", picture_count)
     with Bar(str(data), files=min(limit or len(found), len(found))) as bar:

@@ -9,8 +9,10 @@ import typer
 from glocal.cli.arguments import (
     DEFAULT_MODEL,
     AllowGlobal,
+    Arch,
     Device,
     DType,
+    Entry,
     KeepGlobal,
     ModelName,
     Output,
@@ -78,6 +80,8 @@ def restore(
         ),
     ] = None,
     model: ModelName = None,
+    entry: Entry = None,
+    arch: Arch = None,
     train_size: TrainSize = None,
     output: Output = None,
     way: WayOption = None,
@@ -174,7 +178,7 @@ def restore(
         **division,
     )
     chosen_device = device_named(device)
-    loaded = load_model(settings.model or DEFAULT_MODEL)
+    loaded = load_model(settings.model or DEFAULT_MODEL, entry, arch)
     run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}
     if check:
         is_chosen = any((way, settings_file, window, precision != "exact"))
