@@ -1,12 +1,8 @@
-"""spandrel, Hugging Face repositories and factories.
-
-More than 300 lines: tests mirror the modules, one file for each.
-"""
+"""Networks of spandrel."""
 
 import copy
 import pickle
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import oracles
@@ -17,10 +13,9 @@ from torch import nn
 
 import glocal
 from glocal import networks
-from glocal.errors import ArgumentError, CheckpointError
-from glocal.networks.external import INSTALL, Fitted, recognised
-
-# --- spandrel
+from glocal.errors import CheckpointError
+from glocal.networks.external import Fitted, is_spandrel_id, recognised
+from glocal.networks.optional import INSTALL
 
 
 def state_of(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -120,16 +115,44 @@ def test_an_unknown_network_is_none(spandrel):
 
 def test_tensors_that_nearly_fit_are_an_error(spandrel, compact):
     cut = {key: tensor for key, tensor in compact.items() if key != "body.0.bias"}
-    with pytest.raises(CheckpointError, match="that the tensors do not match"):
+    with pytest.raises(CheckpointError, match=r"Compact, .* do not match \(missing: body.0.bias\)"):
         recognised(cut)
 
 
-def test_a_network_with_a_mask_is_refused(spandrel, monkeypatch):
-    found = SimpleNamespace(architecture=SimpleNamespace(name="LaMa"))
-    loader = SimpleNamespace(load_from_state_dict=lambda state_dict: found)
-    monkeypatch.setattr(spandrel, "ModelLoader", lambda *_: loader)
-    with pytest.raises(CheckpointError, match="LaMa, which needs a mask"):
-        recognised({})
+def test_a_named_architecture_need_not_be_recognised(spandrel, compact, tmp_path):
+    torch.save(compact, tmp_path / "w.pth")
+    assert networks.load_checkpoint(tmp_path / "w.pth", arch="compact").architecture == (
+        "RealESRGAN Compact"
+    )
+    with pytest.raises(CheckpointError, match=r"w\.pth: spandrel recognised SwinIR"):
+        networks.load(tmp_path / "w.pth", arch="SwinIR")
+    assert not is_spandrel_id("nonesuch")
+
+
+def test_integers_are_no_weights(compact):
+    quantised = {key: (100 * tensor).to(torch.int8) for key, tensor in compact.items()}
+    with pytest.raises(CheckpointError, match=r"different type: body\.0\.weight"):
+        recognised(quantised)
+
+
+def test_a_network_with_a_mask_takes_image_and_mask(spandrel, monkeypatch):
+    class Masked(nn.Module):
+        def forward(self, image, mask):
+            return image * mask
+
+    descriptor = object.__new__(spandrel.MaskedImageModelDescriptor)
+    monkeypatch.setattr(spandrel.MaskedImageModelDescriptor, "purpose", "Inpainting")
+    descriptor.__dict__ |= {"_model": Masked(), "_architecture": SimpleNamespace(name="LaMa")}
+    descriptor.scale = 1
+    support = SimpleNamespace(
+        detect=lambda state_dict: True,
+        architecture=SimpleNamespace(name="LaMa", load=lambda state_dict: descriptor),
+    )
+    monkeypatch.setattr("glocal.networks.external._supports", lambda named: [support])
+    found = recognised({})
+    assert found.task == "inpainting"
+    x = torch.rand(1, 3, 4, 4)
+    assert torch.equal(found.network(x, x), x * x)
 
 
 def test_a_checkpoint_that_is_none_of_glocals_own_loads(compact, tmp_path):
@@ -248,137 +271,3 @@ def test_the_call_chooses_the_result_and_the_scale_crops_it():
     x = torch.rand(1, 3, 5, 7)
     module = copy.deepcopy(fitted(network, call, multiple=4, scale=2))
     assert torch.equal(module(x), network(x) + 1)
-
-
-# --- the Hugging Face Hub
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A Hub that holds one repository, "me/deblur"; its `files` are to be filled in."""
-    files: list[str] = []
-    weights = networks.NAFNet(3, 4, 1, [1], [1]).state_dict()
-
-    def list_repo_files(repository):
-        if repository != "me/deblur":
-            raise OSError("404 Client Error\nRepository Not Found")
-        return files
-
-    def hf_hub_download(repository, file):
-        if file not in list_repo_files(repository):
-            raise OSError(f"Entry Not Found: {file}")
-        path = tmp_path / "cache" / Path(file).name
-        path.parent.mkdir(exist_ok=True)
-        save_file(weights, path) if path.suffix == ".safetensors" else torch.save(weights, path)
-        return str(path)
-
-    module = SimpleNamespace(list_repo_files=list_repo_files, hf_hub_download=hf_hub_download)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
-    monkeypatch.chdir(tmp_path)
-    return files
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        ["README.md", "gopro.pth"],
-        ["weights/model.pth", "weights/model.safetensors", "config.json"],
-    ],
-)
-def test_the_only_checkpoint_of_a_repository_loads(hub, files):
-    hub += files
-    loaded = networks.load_checkpoint("me/deblur")
-    assert (loaded.architecture, loaded.name) == ("NAFNet", "me/deblur")
-
-
-def test_a_file_of_a_repository_loads(hub):
-    hub += ["gopro.pth", "weights/reds.pth"]
-    assert networks.load_checkpoint("me/deblur:weights/reds.pth").name == (
-        "me/deblur:weights/reds.pth"
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "files", "message"),
-    [
-        ("me/deblur", ["gopro.pth", "reds.pth"], "2 checkpoints, gopro.pth, reds.pth; choose one"),
-        ("me/deblur", ["model.bin"], "has no .pth, .pt, .pk, .ckpt, .safetensors file"),
-        ("me/deblur:reds.pth", ["gopro.pth"], r"OSError: Entry Not Found: reds.pth\)"),
-        ("you/denoise", [], r"Hugging Face Hub \(OSError: 404 Client Error\)"),
-    ],
-)
-def test_what_the_hub_does_not_hold_is_an_error_in_one_line(hub, name, files, message):
-    hub += files
-    with pytest.raises(CheckpointError, match=message) as caught:
-        networks.load(name)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_goes_before_a_repository(hub, tmp_path):
-    hub.append("gopro.pth")
-    (tmp_path / "me").mkdir()
-    (tmp_path / "me" / "deblur").touch()
-    with pytest.raises(CheckpointError, match="files without a suffix"):
-        networks.load("me/deblur")
-    with pytest.raises(CheckpointError, match="no such file"):
-        networks.load("me/gopro.pth")  # a misspelt file is not looked for on the Hub
-
-
-def test_without_huggingface_hub_the_error_says_how_to_install_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError) as caught:
-        networks.load("me/deblur")
-    message = str(caught.value)
-    assert message.startswith("me/deblur: no such file")
-    assert message.endswith(f"huggingface_hub is not installed; {INSTALL}")
-
-
-# --- a Python function
-
-
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    """A folder with a module, whose name is returned."""
-    code = (
-        "from torch import nn\n"
-        "network = nn.Conv2d(3, 3, 1)\n"
-        "class Builders:\n"
-        "    @staticmethod\n"
-        "    def small(): return nn.Conv2d(3, 3, 1)\n"
-        "def number(): return 3\n"
-        "def needs(width): return nn.Conv2d(3, width, 1)\n"
-        "def late():\n"
-        "    import my_late_module\n"
-        "    return my_late_module.network\n"
-    )
-    (tmp_path / "my_module.py").write_text(code)
-    (tmp_path / "my_late_module.py").write_text("from my_module import network\n")
-    monkeypatch.chdir(tmp_path)
-    yield "my_module"
-    for name in ("my_module", "my_late_module"):
-        sys.modules.pop(name, None)
-
-
-@pytest.mark.parametrize("attribute", ["network", "Builders.small", "late"])
-def test_a_factory_or_a_network_is_a_model(module, attribute):
-    path = list(sys.path)
-    loaded = networks.load_checkpoint(f"{module}:{attribute}")
-    assert isinstance(loaded.network, nn.Conv2d)
-    assert not loaded.network.training
-    assert (loaded.name, loaded.architecture) == (f"{module}:{attribute}", "Conv2d")
-    assert sys.path == path
-
-
-@pytest.mark.parametrize(
-    ("attribute", "error", "message"),
-    [
-        ("number", ArgumentError, "returned int; a factory must return a torch.nn.Module"),
-        ("needs", ArgumentError, "without arguments failed: TypeError: .*'width'$"),
-        ("nonesuch", CheckpointError, "cannot be imported .*nonesuch"),
-    ],
-)
-def test_what_is_no_factory_is_an_error_in_one_line(module, attribute, error, message):
-    with pytest.raises(error, match=message) as caught:
-        networks.load(f"{module}:{attribute}")
-    assert "\n" not in str(caught.value)

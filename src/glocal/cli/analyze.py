@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glocal.cli.arguments import (
+    Arch,
     Data,
     Device,
     DType,
+    Entry,
     KeepGlobal,
     Layout,
     Limit,
@@ -67,6 +69,8 @@ def analyze(
             min=0, metavar="N", help="Seed of the crop positions.", rich_help_panel="Data"
         ),
     ] = 0,
+    entry: Entry = None,
+    arch: Arch = None,
     train_size: TrainSize = None,
     output: Output = None,
     window: Window = None,
@@ -126,7 +130,7 @@ def analyze(
     found = _find(data, layout, noise_sigma)
     used = min(limit or len(found), len(found))
     sources = None if crops is None else _plain(crops)
-    loaded = load_model(model)
+    loaded = load_model(model, entry, arch)
     size = train_size_of(loaded, train_size)
     network = loaded.network
     conversion = ConversionOptions(keep_global or (), verify=verify)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from glocal.cli.reporting import say
 from glocal.errors import ArgumentError
+from glocal.texts import few_names
 
 if TYPE_CHECKING:
     from glocal.networks import LoadedNetwork
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MODEL",
     "AllowGlobal",
+    "Arch",
     "DType",
     "Data",
     "Device",
+    "Entry",
     "GreyOption",
     "KeepGlobal",
     "Layout",
@@ -67,6 +71,26 @@ ModelName = Annotated[
         "models[/bold]), owner/name on the Hugging Face Hub, or package.module:factory.  "
         f"[dim]\\[default: {DEFAULT_MODEL}][/dim]",
         rich_help_panel="Network",
+    ),
+]
+Entry = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Where the weights lie in the checkpoint, such as params or state_dict.net.  "
+        "[dim]\\[default: averaged ones (EMA), else the generator's][/dim]",
+        rich_help_panel="Network",
+        show_default=False,
+    ),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Network of the checkpoint: a name (see [bold]glocal models[/bold]), an id of "
+        "spandrel, or package.module:factory.  [dim]\\[default: detected][/dim]",
+        rich_help_panel="Network",
+        show_default=False,
     ),
 ]
 # typer reads the type from the parser; the value is (height, width)
@@ -220,16 +244,30 @@ Model = Annotated[
 ]
 
 
-def load_model(name: str) -> "LoadedNetwork":
+def load_model(name: str, entry: str | None = None, arch: str | None = None) -> "LoadedNetwork":
     """Return the network of a MODEL argument, see `glocal.load`.
+
+    Says which weights are taken if the checkpoint has several that fit.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be read.
-        ArgumentError: the factory fails, or returns no network.
+        ArgumentError: the architecture is unknown, the factory fails or returns no network, or
+            the network needs a mask beside the image.
     """
     from glocal.networks import load_checkpoint
+    from glocal.networks.external import INPAINTING
 
-    return load_checkpoint(name)
+    loaded = load_checkpoint(name, entry=entry, arch=arch)
+    if loaded.task == INPAINTING:
+        raise ArgumentError(
+            f"{loaded.name}: {loaded.architecture} needs a mask beside the image; load it in "
+            "Python with glocal.load, and convert it with glocal.localize(example=)"
+        )
+    if loaded.other_entries and entry is None:
+        listed = few_names(other or "the file itself" for other in loaded.other_entries)
+        taken = loaded.entry or "the file itself"
+        say(f"{loaded.name}: weights of {taken}, not of {listed}", "yellow", "note")
+    return loaded
 
 
 def train_size_of(loaded: "LoadedNetwork", given: tuple[int, int] | None) -> tuple[int, int]:

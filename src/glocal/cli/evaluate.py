@@ -8,9 +8,11 @@ import typer
 
 from glocal.cli.arguments import (
     AllowGlobal,
+    Arch,
     Data,
     Device,
     DType,
+    Entry,
     GreyOption,
     KeepGlobal,
     Layout,
@@ -60,6 +62,8 @@ def evaluate(
     layout: Layout = "auto",
     noise_sigma: NoiseSigma = None,
     limit: Limit = None,
+    entry: Entry = None,
+    arch: Arch = None,
     train_size: TrainSize = None,
     output: Output = None,
     grey: GreyOption = "channels",
@@ -205,7 +209,7 @@ def evaluate(
             raise ArgumentError(f"{out} is a file; choose a folder for the report")
     chosen_device = device_named(device)
     found = _images(data, layout, noise_sigma, metrics, chosen_device)
-    loaded = load_model(model)
+    loaded = load_model(model, entry, arch)
     size = train_size_of(loaded, train_size)
     pictures = None if out is None else Pictures(out / "images", picture_count)
     with Bar(str(data), files=min(limit or len(found), len(found))) as bar:

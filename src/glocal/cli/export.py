@@ -8,6 +8,8 @@ import typer
 
 from glocal.cli.arguments import (
     AllowGlobal,
+    Arch,
+    Entry,
     KeepGlobal,
     Model,
     PrecisionOption,
@@ -41,6 +43,8 @@ def export(
             show_default=False,
         ),
     ],
+    entry: Entry = None,
+    arch: Arch = None,
     train_size: TrainSize = None,
     way: Annotated[
         Converting,
@@ -111,7 +115,7 @@ def export(
         raise ArgumentError("--int8 and --calibrate DIR belong together: give both or neither")
     photographs = None if calibrate is None else _photographs(calibrate)
     started = time.perf_counter()
-    loaded = load_model(model)
+    loaded = load_model(model, entry, arch)
     with console(stderr=True).status("Looking for global operations …"):
         settings = Settings(
             way,

@@ -43,4 +43,7 @@ def models() -> None:
         out.print("No embedded models in this installation.", end="\n\n")
     names = ", ".join(architecture.name for architecture in ARCHITECTURES)
     out.print(f"Architectures of supported checkpoints: {names}")
-    out.print("Any other network: [bold]--model package.module:factory[/bold]")
+    out.print(
+        "Any other network: [bold]--arch package.module:factory[/bold] with its checkpoint, or"
+    )
+    out.print("[bold]--model package.module:factory[/bold] with the weights that the factory loads")

@@ -9,8 +9,10 @@ import typer
 from glocal.cli.arguments import (
     DEFAULT_MODEL,
     AllowGlobal,
+    Arch,
     Device,
     DType,
+    Entry,
     GreyOption,
     KeepGlobal,
     ModelName,
@@ -80,6 +82,8 @@ def restore(
         ),
     ] = None,
     model: ModelName = None,
+    entry: Entry = None,
+    arch: Arch = None,
     train_size: TrainSize = None,
     output: Output = None,
     grey: GreyOption = "channels",
@@ -181,7 +185,7 @@ def restore(
         **division,
     )
     chosen_device = device_named(device)
-    loaded = load_model(settings.model or DEFAULT_MODEL)
+    loaded = load_model(settings.model or DEFAULT_MODEL, entry, arch)
     run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}
     if check and not inputs:
         is_chosen = any((way, settings_file, window, precision != "exact"))

@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from glocal.cli.arguments import (
+    Arch,
+    Entry,
     KeepGlobal,
     Model,
     PrecisionOption,
@@ -23,6 +25,8 @@ __all__ = ["scan"]
 
 def scan(
     model: Model,
+    entry: Entry = None,
+    arch: Arch = None,
     train_size: TrainSize = None,
     way: Annotated[
         Converting,
@@ -48,7 +52,7 @@ def scan(
     from glocal.study.harm import norm_warning, padded_norms
 
     check_options(way, window=window, stride=stride, precision=precision)
-    loaded = load_model(model)
+    loaded = load_model(model, entry, arch)
     settings = Settings(
         way,
         train_size_of(loaded, train_size),

@@ -9,9 +9,11 @@ import typer
 
 from glocal.cli.arguments import (
     AllowGlobal,
+    Arch,
     Data,
     Device,
     DType,
+    Entry,
     KeepGlobal,
     Layout,
     Limit,
@@ -56,6 +58,8 @@ def tune(
             rich_help_panel="Data",
         ),
     ] = None,
+    entry: Entry = None,
+    arch: Arch = None,
     train_size: TrainSize = None,
     output: Output = None,
     per_axis: Annotated[
@@ -141,7 +145,7 @@ def tune(
         raise ArgumentError(f"--save and --out are both {save}; choose two files")
     found = pairs(data, layout, noise_sigma=noise_sigma)
     chosen_device = device_named(device)
-    loaded = load_model(model)
+    loaded = load_model(model, entry, arch)
     size = train_size_of(loaded, train_size)
     with _Stages() as stages:
         tuning = tune_network(

@@ -1,65 +1,85 @@
-"""Read the tensors of checkpoint files, without wrappers of training code.
+"""Read checkpoint files, sharded ones, and folders that have one.
 
-No code in a file is executed: pickles are read with `weights_only=True`.
+The content of a file decides its format, not its name. No code in a file is executed.
 """
 
-import pickle
+import json
 import re
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glocal.errors import CheckpointError
+from glocal.networks.pickles import read_pickle
 from glocal.texts import few_names
 
-__all__ = ["SUFFIXES", "read_checkpoint", "read_metadata"]
+__all__ = ["INDEX", "SUFFIXES", "read_checkpoint", "read_metadata"]
 
-SUFFIXES = (".pth", ".pt", ".pk", ".ckpt", ".safetensors")
-"""Suffixes of checkpoint files."""
+SUFFIXES = (".pth", ".pt", ".pk", ".pkl", ".ckpt", ".bin", ".tar", ".safetensors")
+"""Usual suffixes of checkpoint files."""
+
+INDEX = ".index.json"
+"""End of the name of a file that lists the shards of a checkpoint."""
+
+# The checkpoint of a folder is the first pattern's that any file matches.
+_IN_FOLDERS = (
+    f"*.safetensors{INDEX}",
+    f"*{INDEX}",
+    "model.safetensors",
+    "*.safetensors",
+    "pytorch_model.bin",
+    "mp_rank_00_model_states.pt",
+    "*/mp_rank_00_model_states.pt",
+    "*.ckpt",
+    "*.pth",
+    "*.pt",
+)
+
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 
-def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the unwrapped state dict and the metadata of a checkpoint file.
+def read_checkpoint(path: str | Path) -> tuple[object, dict[str, str]]:
+    """Return the content of a checkpoint and its metadata.
 
-    Wrappers are entries and key prefixes that training code adds: `params_ema`, `params`,
-    `state_dict`, `model`, `net`, `generator`; `module.`, `_orig_mod.`, `net_g.`. Only safetensors
-    files have metadata: the strings `architecture`, `hyperparameters` (JSON), `train_size`
-    ("256" or "256x320"), `name` and `task`, all optional.
+    The content of safetensors files is a mapping of tensors; that of pickles is what was saved.
+    Only safetensors files have metadata: the strings `architecture`, `hyperparameters` (JSON),
+    `train_size` ("256" or "256x320"), `name` and `task`, all optional.
+
+    Args:
+        path: of a file, of an index of shards, of one of several shards, or of a folder that has
+            one checkpoint.
 
     Raises:
-        CheckpointError: the file is missing or unreadable, has no tensors, or has Python objects
-            that cannot be read without running code.
+        CheckpointError: the file is missing or unreadable, or a folder has no or several
+            checkpoints.
     """
     path = Path(path)
+    if path.is_dir():
+        path = _of_folder(path)
     if not path.is_file():
-        what = "is a folder, not a checkpoint file" if path.is_dir() else "no such file"
-        raise CheckpointError(f"{path}: {what}")
-    loaded: object
-    metadata: dict[str, str] = {}
-    if path.suffix == ".safetensors":
-        loaded, metadata = _read_safetensors(path)
-    elif path.suffix in SUFFIXES:
-        loaded = _read_pickle(path)
-    else:
-        raise CheckpointError(
-            f"{path}: checkpoints are {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} files, not "
-            f"{path.suffix or 'files without a suffix'}"
-        )
-    state_dict = _strip_prefixes(_unwrap(loaded))
-    if not state_dict:
-        raise CheckpointError(f"{path}: has no tensors{_describe_entries(loaded)}")
-    return state_dict, metadata
+        raise CheckpointError(f"{path}: no such file")
+    index = _index_of(path)
+    return _read_file(path) if index is None else _read_shards(index)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file. Reads no tensors."""
     return _read_safetensors(path, with_tensors=False)[1]
+
+
+def _read_file(path: Path) -> tuple[object, dict[str, str]]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    # safetensors: the length of a JSON object, which may start with any byte, and the object
+    is_safe = start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    is_named_so = path.suffix == ".safetensors" and not start.startswith((_ZIP, _PICKLE))
+    if is_safe or is_named_so:
+        return _read_safetensors(path)
+    return read_pickle(path), {}
 
 
 def _read_safetensors(
@@ -73,78 +93,47 @@ def _read_safetensors(
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def _read_pickle(path: Path) -> object:
+def _of_folder(folder: Path) -> Path:
+    for pattern in _IN_FOLDERS:
+        files = sorted(folder.glob(pattern))
+        if len(files) > 1:
+            names = few_names((str(file.relative_to(folder)) for file in files), 8)
+            raise CheckpointError(f"{folder}: is a folder with several checkpoints, {names}")
+        if files:
+            return files[0]
+    raise CheckpointError(f"{folder}: is a folder without a checkpoint file")
+
+
+def _index_of(path: Path) -> Path | None:
+    """Return the list of shards that a file is, or is named in; None for a file of its own."""
+    if path.name.endswith(INDEX):
+        return path
+    shard = re.fullmatch(r"(.+)-\d+-of-\d+(\.\w+)", path.name)
+    index = path.with_name(f"{shard[1]}{shard[2]}{INDEX}") if shard else path
+    return index if shard and index.is_file() else None
+
+
+def _read_shards(index: Path) -> tuple[dict[str, object], dict[str, str]]:
+    tensors: dict[str, object] = {}
+    metadata: dict[str, str] = {}
+    for name in _shards(index):
+        file = index.with_name(name)
+        if not file.is_file():
+            raise CheckpointError(f"{index}: the shard {name} is missing")
+        content, stated = _read_file(file)
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{file}: is not a shard of {index.name}; it has no tensors")
+        tensors |= content
+        metadata |= stated
+    return tensors, metadata
+
+
+def _shards(index: Path) -> list[str]:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_numbers()):
-            warnings.simplefilter("ignore")  # the errors below say more
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load does not document its errors
-        text = str(error)
-        forbidden = re.search(r"GLOBAL (\S+)", text)
-        if isinstance(error, pickle.UnpicklingError) and forbidden:
-            raise CheckpointError(
-                f"{path}: has a Python object ({forbidden[1]}) that cannot be read without running "
-                "code from the file;\nif you trust its source, load it yourself and save its "
-                "state_dict() with torch.save"
-            ) from None
-        if "TorchScript" in text:
-            raise CheckpointError(
-                f"{path}: is a TorchScript archive, which contains code; load it with "
-                "torch.jit.load and save its state_dict()"
-            ) from None
-        detail = re.search(r"WeightsUnpickler error:\s*(.+)", text) or re.match(r"(.+)", text)
-        reason = type(error).__name__ + (f": {detail[1][:120]}" if detail else "")
-        raise CheckpointError(
-            f"{path}: not a readable PyTorch checkpoint; it may be truncated or not written by "
-            f"torch.save ({reason})"
-        ) from None
-
-
-def _numbers() -> list[Any]:
-    """Return the globals in pickles of NumPy scalars, which FFA-Net's files contain."""
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
-    names = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]
-    return [np.dtype, *kinds, *((scalar, name) for name in names)]
-
-
-_WRAPPERS = ("params_ema", "params", "state_dict", "model", "net", "generator")
-
-
-def _unwrap(loaded: object) -> dict[str, Tensor]:
-    for _ in range(8):  # wrappers nest; bounded, because a file can contain itself
-        if not isinstance(loaded, Mapping):
-            return {}
-        inner = [loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)]
-        if not inner:
-            break
-        loaded = inner[0]
-    assert isinstance(loaded, Mapping)
-    return {
-        key: value
-        for key, value in loaded.items()
-        if isinstance(key, str) and isinstance(value, Tensor)
-    }
-
-
-def _strip_prefixes(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    state_dict.pop("n_averaged", None)  # the counter of torch.optim.swa_utils.AveragedModel
-    while True:
-        for prefix in ("module.", "_orig_mod.", "net_g."):
-            inside = {
-                key.removeprefix(prefix): value
-                for key, value in state_dict.items()
-                if key.startswith(prefix)
-            }
-            # a generator may be stored beside its critic; the other prefixes wrap all keys
-            if inside and (len(inside) == len(state_dict) or prefix == "net_g."):
-                state_dict = inside
-                break
-        else:
-            return state_dict
-
-
-def _describe_entries(loaded: object) -> str:
-    if not isinstance(loaded, Mapping):
-        return f": it is a {type(loaded).__name__}"
-    return f"; its entries are {few_names(map(str, loaded))}" if loaded else ""
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        names = []
+    # a shard lies beside its index: a path could read any file
+    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
+        raise CheckpointError(f"{index}: is not an index of shards with a weight_map of file names")
+    return names

@@ -1,22 +1,24 @@
 """Detect the network of a state dict, build it, and load the tensors.
 
-Keys and shapes determine the architecture, unless the header of a safetensors file names it, and
-the constructor arguments. Tensors are loaded strictly.
+Keys and shapes determine the architecture, unless the user or the header of a safetensors file
+names it, and the constructor arguments. Tensors are loaded strictly.
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from glocal.errors import CheckpointError
+from glocal.networks.candidates import Candidate
 from glocal.networks.ffanet import FFANet, ffanet_hyperparameters
 from glocal.networks.hinet import HINet, hinet_hyperparameters
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
+from glocal.networks.misfits import Misfit, differences
 from glocal.networks.mprnet import MPRNet, mprnet_hyperparameters
 from glocal.networks.nafnet import (
     Baseline,
@@ -25,9 +27,15 @@ from glocal.networks.nafnet import (
     nafnet_hyperparameters,
 )
 from glocal.networks.restormer import Restormer, restormer_hyperparameters
-from glocal.texts import few_names
 
-__all__ = ["ARCHITECTURES", "Architecture", "NearMissError", "known_network"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Known",
+    "architecture_named",
+    "known_network",
+    "misfits",
+]
 
 
 @dataclass(frozen=True)
@@ -107,71 +115,109 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 """The architectures that can be detected, by name. No two accept the same keys."""
 
 
+def architecture_named(name: str) -> Architecture | None:
+    """Return the known architecture of a name, in any case; None if there is none.
+
+    >>> architecture_named("nafnet").name
+    'NAFNet'
+    """
+    return next((each for each in ARCHITECTURES if each.name.lower() == name.lower()), None)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A known network with its weights, in eval mode on the CPU."""
+
+    network: nn.Module
+    architecture: Architecture
+    hyperparameters: dict[str, object]
+
+
 def known_network(
-    path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
-) -> tuple[nn.Module, Architecture, dict[str, object]]:
-    """Build the network of a state dict and load its tensors.
+    path: Path,
+    candidate: Candidate,
+    metadata: Mapping[str, str],
+    named: Architecture | None = None,
+) -> Known | None:
+    """Build the network of a state dict and load its tensors; None if no network fits them.
 
-    The network is in eval mode, on the CPU.
-
-    Returns:
-        The network, its architecture, and its constructor arguments.
+    Args:
+        path: of the file, for errors.
+        candidate: the state dict.
+        metadata: of the file; it may state architecture and hyperparameters.
+        named: the architecture that the user names, which need not be recognised.
 
     Raises:
-        NearMissError: most tensors match a known network.
-        CheckpointError: the tensors or the metadata match no known network.
+        CheckpointError: the metadata are wrong in themselves, or the tensors have factors for
+            blocks, see `full_precision`.
     """
-    architecture = _architecture(path, state_dict, metadata)
-    hyperparameters = _hyperparameters(path, architecture, state_dict, metadata)
+    state_dict = candidate.weights
+    architecture = named or _stated(path, metadata)
+    if architecture is None:
+        architecture = next((each for each in ARCHITECTURES if each.recognises(state_dict)), None)
+    if architecture is None:
+        return None
+    stated = _stated_hyperparameters(path, metadata)
     try:
-        network = _skeleton(architecture, hyperparameters)
+        arguments = architecture.hyperparameters(state_dict) if stated is None else stated
+        network = _skeleton(architecture, arguments)
     except _UNFIT as error:
+        if stated is None:
+            return None
         raise CheckpointError(
-            f"{path}: {architecture.name} cannot be built with {hyperparameters} ({error})"
+            f"{path}: {architecture.name} cannot be built with {stated} ({error})"
         ) from None
-    if any(_differences(network, state_dict)):
-        raise _misfit(path, architecture.name, network, state_dict)
+    if differences(network, state_dict):
+        return None
     network.to_empty(device="cpu")
     network.load_state_dict(state_dict, strict=False)
-    return network.eval(), architecture, hyperparameters
+    return Known(network.eval(), architecture, arguments)
+
+
+def misfits(
+    path: Path,
+    candidate: Candidate,
+    metadata: Mapping[str, str],
+    named: Architecture | None = None,
+) -> list[Misfit]:
+    """Return how a state dict differs from each known network, or from the named one.
+
+    The arguments are those of `known_network`.
+    """
+    state_dict = candidate.weights
+    only = named or _stated(path, metadata)
+    return [
+        Misfit.of(
+            candidate.entry,
+            each.name,
+            _best_guess(each, state_dict, _stated_hyperparameters(path, metadata)),
+            state_dict,
+        )
+        for each in ([only] if only else ARCHITECTURES)
+    ]
 
 
 # Raised on tensors of another network, when arguments are inferred and the network is built.
 _UNFIT = (KeyError, IndexError, ValueError, TypeError, RuntimeError, ZeroDivisionError)
 
 
-def _architecture(
-    path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]
-) -> Architecture:
-    named = metadata.get("architecture")
+def _stated(path: Path, metadata: Mapping[str, str]) -> Architecture | None:
+    name = metadata.get("architecture")
+    if name is None:
+        return None
     for architecture in ARCHITECTURES:
-        if named == architecture.name or (named is None and architecture.recognises(state_dict)):
+        if architecture.name == name:
             return architecture
-    if named is not None:
-        known = ", ".join(architecture.name for architecture in ARCHITECTURES)
-        raise CheckpointError(
-            f"{path}: unknown architecture {named!r} in the metadata; known are {known}"
-        )
-    raise _unknown(path, state_dict)
+    known = ", ".join(architecture.name for architecture in ARCHITECTURES)
+    raise CheckpointError(
+        f"{path}: unknown architecture {name!r} in the metadata; known are {known}"
+    )
 
 
-def _hyperparameters(
-    path: Path,
-    architecture: Architecture,
-    state_dict: Mapping[str, Tensor],
-    metadata: Mapping[str, str],
-) -> dict[str, object]:
+def _stated_hyperparameters(path: Path, metadata: Mapping[str, str]) -> dict[str, object] | None:
     text = metadata.get("hyperparameters")
     if text is None:
-        try:
-            return architecture.hyperparameters(state_dict)
-        except _UNFIT:
-            if "architecture" not in metadata:
-                raise _unknown(path, state_dict) from None
-            raise CheckpointError(
-                f"{path}: the metadata names {architecture.name}, but the tensors belong to "
-                f"another network; their keys are {few_names(state_dict)}"
-            ) from None
+        return None
     try:
         arguments = json.loads(text)
     except json.JSONDecodeError:
@@ -189,66 +235,15 @@ def _skeleton(architecture: Architecture, hyperparameters: Mapping[str, object])
         return architecture.cls(**hyperparameters)
 
 
-def _differences(
-    network: nn.Module, state_dict: Mapping[str, Tensor]
-) -> tuple[list[str], list[str], list[str]]:
-    """Keys that are missing, that are unexpected, and whose shapes differ.
-
-    A key may be missing if its tensor is shared with a present one: safetensors files store only
-    one name of a shared tensor.
-    """
-    own = network.state_dict(keep_vars=True)
-    present = {id(tensor) for key, tensor in own.items() if key in state_dict}
-    missing = [k for k, tensor in own.items() if k not in state_dict and id(tensor) not in present]
-    unexpected = [key for key in state_dict if key not in own]
-    reshaped = [key for key in own if key in state_dict and own[key].shape != state_dict[key].shape]
-    return missing, unexpected, reshaped
+@cache  # slow to build, and without storage
+def _default(architecture: Architecture) -> nn.Module:
+    return _skeleton(architecture, {})
 
 
-def _share(network: nn.Module, state_dict: Mapping[str, Tensor]) -> float:
-    """Share of common keys among all keys of both sides."""
-    own = network.state_dict().keys()
-    return len(own & state_dict.keys()) / len(own | state_dict.keys())
-
-
-def _unknown(path: Path, state_dict: Mapping[str, Tensor]) -> CheckpointError:
-    """The error for an unknown network; names the closest known one."""
-    candidates = {each.name: _best_guess(each, state_dict) for each in ARCHITECTURES}
-    closest = max(candidates, key=lambda name: _share(candidates[name], state_dict))
-    if _share(candidates[closest], state_dict) > 0:
-        return _misfit(path, closest, candidates[closest], state_dict)
-    return CheckpointError(
-        f"{path}: matches no known network ({', '.join(candidates)});\n"
-        f"its keys are {few_names(state_dict)}"
-    )
-
-
-class NearMissError(CheckpointError):
-    """Most tensors match a known network, so other libraries need not be tried."""
-
-
-def _misfit(
-    path: Path, name: str, network: nn.Module, state_dict: Mapping[str, Tensor]
-) -> CheckpointError:
-    """The error for tensors that do not match a network; lists the differences."""
-    missing, unexpected, reshaped = _differences(network, state_dict)
-    if missing or unexpected:
-        reshaped = []  # one wrong key can falsify the inferred sizes: report keys only
-    differences = {"missing": missing, "unexpected": unexpected, "different shape": reshaped}
-    listed = "; ".join(
-        f"{label}: {few_names(keys, 2)}" for label, keys in differences.items() if keys
-    )
-    share = _share(network, state_dict)
-    percent = math.floor(100 * share)
-    kind = NearMissError if share >= 0.5 else CheckpointError
-    return kind(
-        f"{path}: matches no known network; the closest is {name}, with {percent}% of the keys in "
-        f"common;\n{listed}"
-    )
-
-
-def _best_guess(architecture: Architecture, state_dict: Mapping[str, Tensor]) -> nn.Module:
+def _best_guess(
+    architecture: Architecture, state_dict: Mapping[str, Tensor], stated: dict[str, object] | None
+) -> nn.Module:
     try:
-        return _skeleton(architecture, architecture.hyperparameters(state_dict))
+        return _skeleton(architecture, stated or architecture.hyperparameters(state_dict))
     except _UNFIT:
-        return _skeleton(architecture, {})
+        return _default(architecture)

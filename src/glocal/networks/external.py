@@ -1,39 +1,28 @@
-"""Networks from elsewhere: spandrel, the Hugging Face Hub, Python functions.
+"""Networks that spandrel knows.
 
-The only module that imports spandrel, spandrel_extra_arches and huggingface_hub, which are optional
-and imported on demand. `checkpoint` reads state dicts, never spandrel, so that no code in a file is
-executed.
+The only module that imports spandrel and spandrel_extra_arches, which are optional. `checkpoint`
+reads files, never spandrel, so that no code in a file is executed.
 """
 
-import importlib
-import os
 import re
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from pathlib import Path, PurePosixPath
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glocal.errors import ArgumentError, CheckpointError, GlocalError
-from glocal.networks.checkpoint import SUFFIXES
+from glocal.errors import CheckpointError
+from glocal.networks.misfits import differences_text, has_values
+from glocal.networks.optional import brief, imported
 from glocal.networks.padding import pad_to_multiple
-from glocal.scanning.user_code import failure
-from glocal.texts import few_names
 
-__all__ = ["INSTALL", "External", "Fitted", "download", "is_repository", "made_by", "recognised"]
+__all__ = ["INPAINTING", "External", "Fitted", "is_spandrel_id", "recognised"]
 
-INSTALL = 'pip install "glocal[spandrel]"'
-"""Command that installs the optional packages."""
-
-
-# --- spandrel --------------------------------------------------------------------------------
+INPAINTING = "inpainting"
+"""Task of networks that need a mask beside the image."""
 
 
 class Fitted(nn.Module):
@@ -95,7 +84,8 @@ class Fitted(nn.Module):
 class External:
     """A network that spandrel recognised, in eval mode on the CPU.
 
-    `task` is "restoration", "face restoration", or such as "super-resolution x4".
+    `task` is "restoration", "face restoration", or such as "super-resolution x4". A network whose
+    task is `INPAINTING` takes an image and a mask.
     """
 
     network: nn.Module
@@ -104,42 +94,94 @@ class External:
     task: str
 
 
-def recognised(state_dict: Mapping[str, Tensor]) -> External | None:
+def is_spandrel_id(name: str) -> bool:
+    """True if spandrel knows an architecture of this id or name, in any case.
+
+    Raises:
+        CheckpointError: spandrel cannot be imported.
+    """
+    return bool(_supports(name))
+
+
+def recognised(state_dict: Mapping[str, Tensor], named: str | None = None) -> External | None:
     """Build the network of a state dict with spandrel; None if it is unknown.
 
     Weights are loaded in float32. The global random state is not changed.
 
+    Args:
+        state_dict: tensors by their keys.
+        named: id of the architecture, which need not be recognised.
+
     Raises:
-        CheckpointError: spandrel cannot be imported, the tensors do not match the network that it
-            recognised, or the network needs a mask beside the image.
+        CheckpointError: spandrel cannot be imported, or the tensors do not match the network that
+            it recognised.
     """
-    spandrel = _imported("spandrel")
-    extra = _imported("spandrel_extra_arches")
+    problem = None
+    for support in _supports(named):
+        if named is None and not support.detect(state_dict):
+            continue
+        try:
+            with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = support.architecture.load(dict(state_dict))
+        except Exception as error:  # architectures infer sizes in different ways
+            problem = problem or (support.architecture.name, error)
+            continue
+        return _external(found, state_dict)
+    if problem is None:
+        return None
+    raise CheckpointError(
+        f"spandrel recognised {problem[0]}, which the tensors do not match "
+        f"({_mismatch(problem[1])})"
+    )
+
+
+def _supports(named: str | None) -> Sequence[Any]:
+    """Return spandrel's architectures in the order of detection, or those of an id or name."""
+    spandrel = imported("spandrel")
+    extra = imported("spandrel_extra_arches")
     registry = spandrel.MAIN_REGISTRY.copy()  # the original is global
     registry.add(*extra.EXTRA_REGISTRY, ignore_duplicates=True)
-    try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = spandrel.ModelLoader("cpu", registry).load_from_state_dict(dict(state_dict))
-    except spandrel.UnsupportedModelError:
-        return None
-    except Exception as error:  # architectures infer sizes in different ways
+    supports: list[Any] = registry.architectures("detection")
+    if named is None:
+        return supports
+    return [
+        support
+        for support in supports
+        if named.lower() in (support.architecture.id.lower(), support.architecture.name.lower())
+    ]
+
+
+def _external(found: Any, state_dict: Mapping[str, Tensor]) -> External:
+    own = found.model.state_dict()
+    integers = [k for k, t in state_dict.items() if k in own and not has_values(own[k], t)]
+    if integers:
         raise CheckpointError(
-            f"spandrel recognised a network that the tensors do not match ({_first_line(error)})"
-        ) from None
-    if not isinstance(found, spandrel.ImageModelDescriptor):
-        raise CheckpointError(
-            f"spandrel recognised {found.architecture.name}, which needs a mask beside the image; "
-            "load it with spandrel and call glocal.localize with example="
+            f"spandrel recognised {found.architecture.name}, but "
+            f"{differences_text({'different type': integers})}"
         )
+    masked = isinstance(found, imported("spandrel").MaskedImageModelDescriptor)
+    tasks = {
+        "SR": f"super-resolution x{found.scale}",
+        "FaceSR": "face restoration",
+        "Inpainting": INPAINTING,
+    }
     return External(
-        network=_fitted(found).eval(),
+        network=(found.model.float() if masked else _fitted(found)).eval(),
         architecture=found.architecture.name,
         hyperparameters=dict(getattr(found.model, "hyperparameters", {})),
-        task={"SR": f"super-resolution x{found.scale}", "FaceSR": "face restoration"}.get(
-            found.purpose, "restoration"
-        ),
+        task=tasks.get(found.purpose, "restoration"),
     )
+
+
+def _mismatch(error: Exception) -> str:
+    """Return the keys that torch's error of a strict load names, or its first line."""
+    found = {
+        kind: re.findall(r'"([^"]+)"', line)
+        for kind, pattern in (("missing", "Missing key"), ("unexpected", "Unexpected key"))
+        for line in re.findall(rf"{pattern}.*", str(error))
+    }
+    return differences_text(found) if found else brief(error)
 
 
 def _fitted(found: Any) -> nn.Module:
@@ -160,130 +202,3 @@ def _fitted(found: Any) -> nn.Module:
         square=sizes.square,
         scale=found.scale,
     )
-
-
-# --- the Hugging Face Hub --------------------------------------------------------------------
-
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-def is_repository(name: str) -> bool:
-    """True for the name of a repository or a file in it: "owner/name:file".
-
-    >>> [is_repository(name) for name in ("me/deblur", "me/deblur:gopro.pth", "gopro.pth")]
-    [True, True, False]
-    """
-    repository, colon, file = name.partition(":")
-    return bool(_REPOSITORY.fullmatch(repository)) and bool(file) == bool(colon)
-
-
-def download(name: str) -> Path:
-    """Download a checkpoint from the Hugging Face Hub, or read it from the cache.
-
-    Args:
-        name: "owner/name" of a repository with one checkpoint (in any number of formats), or
-            "owner/name:path/of/file".
-
-    Raises:
-        CheckpointError: huggingface_hub is not installed, the Hub cannot be reached or does not
-            have the file, or the repository has several checkpoints.
-    """
-    hub = _imported("huggingface_hub", f"{name}: no such file, and it cannot be downloaded")
-    repository, _, file = name.partition(":")
-    try:
-        file = file or _only_checkpoint(repository, hub.list_repo_files(repository))
-        return Path(hub.hf_hub_download(repository, file))
-    except CheckpointError:
-        raise
-    except Exception as error:  # errors of the Hub, the connection, the file system
-        raise CheckpointError(
-            f"{name}: no such file, and it cannot be downloaded from the Hugging Face Hub "
-            f"({type(error).__name__}: {_first_line(error)})"
-        ) from None
-
-
-def _only_checkpoint(repository: str, files: Iterable[str]) -> str:
-    checkpoints = [PurePosixPath(file) for file in files if file.endswith(SUFFIXES)]
-    # safetensors files take precedence over the same checkpoint in another format
-    safe = {path.with_suffix("") for path in checkpoints if path.suffix == ".safetensors"}
-    candidates = [
-        str(path)
-        for path in checkpoints
-        if path.suffix == ".safetensors" or path.with_suffix("") not in safe
-    ]
-    if not candidates:
-        raise CheckpointError(f"{repository}: the repository has no {', '.join(SUFFIXES)} file")
-    if len(candidates) > 1:
-        raise CheckpointError(
-            f"{repository}: the repository has {len(candidates)} checkpoints, "
-            f"{few_names(candidates, 8)}; choose one, such as {repository}:{candidates[0]}"
-        )
-    return candidates[0]
-
-
-# --- a Python function -----------------------------------------------------------------------
-
-
-def made_by(name: str) -> nn.Module:
-    """Call "package.module:factory" and return its network in eval mode.
-
-    >>> made_by("torch.nn:Identity")
-    Identity()
-
-    Args:
-        name: of a function or class, called without arguments, or of a network. The current
-            folder is searched for the module first.
-
-    Raises:
-        CheckpointError: it cannot be imported.
-        ArgumentError: the call fails, or does not return a network.
-    """
-    module, attribute = name.split(":")
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        made = reduce(getattr, attribute.split("."), importlib.import_module(module))
-        if callable(made) and not isinstance(made, nn.Module):
-            made = _call(name, made)
-    except (ImportError, AttributeError) as error:
-        raise CheckpointError(f"{name}: cannot be imported ({_first_line(error)})") from error
-    except GlocalError:
-        raise
-    except (Exception, SystemExit) as error:  # the module may do anything
-        raise CheckpointError(f"{name}: its import failed: {failure(error)}") from error
-    finally:
-        sys.path.remove(folder)
-    if not isinstance(made, nn.Module):
-        raise ArgumentError(
-            f"{name}: returned {type(made).__name__}; a factory must return a torch.nn.Module"
-        )
-    return made.eval()
-
-
-def _call(name: str, factory: Callable[[], object]) -> Any:
-    try:
-        return factory()
-    except (Exception, SystemExit) as error:  # a user's function may raise anything
-        raise ArgumentError(
-            f"{name}: the call without arguments failed: {failure(error)}"
-        ) from error
-
-
-# --- common parts ----------------------------------------------------------------------------
-
-
-def _imported(package: str, problem: str = "") -> ModuleType:
-    lead = f"{problem}: " if problem else ""
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise CheckpointError(f"{lead}{error.name} is not installed; {INSTALL}") from None
-    except Exception as error:  # such as torchvision built for another torch
-        raise CheckpointError(
-            f"{lead}{package} is installed but cannot be imported "
-            f"({type(error).__name__}: {_first_line(error)})"
-        ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]

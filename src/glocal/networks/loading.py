@@ -2,18 +2,24 @@
 
 import importlib.resources
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from glocal.conversion.train_size import ATTRIBUTE, carried_train_size
-from glocal.errors import CheckpointError
+from glocal.errors import ArgumentError, CheckpointError, GlocalWarning
+from glocal.networks.candidates import Candidate, candidates, unnamed_averages
 from glocal.networks.checkpoint import SUFFIXES, read_checkpoint, read_metadata
-from glocal.networks.detect import NearMissError, known_network
-from glocal.networks.external import download, is_repository, made_by, recognised
+from glocal.networks.fits import fit
+from glocal.networks.hub import download, is_repository
+from glocal.networks.names import Role
+from glocal.networks.own import Factory, is_function, made_by
+from glocal.texts import few_names
 
 __all__ = ["DEFAULT_MODEL", "LoadedNetwork", "embedded_models", "load", "load_checkpoint"]
 
@@ -32,6 +38,9 @@ class LoadedNetwork:
         train_size: (height, width) of its training crops in pixels; None if unknown.
         name: of the embedded model or of the checkpoint.
         task: what it was trained for, such as "deblurring"; None if unknown.
+        entry: where the weights lie in the checkpoint, such as "params_ema"; empty if it has
+            nothing but weights.
+        other_entries: entries whose weights have the same names and shapes, and were not taken.
     """
 
     network: nn.Module
@@ -40,13 +49,17 @@ class LoadedNetwork:
     train_size: tuple[int, int] | None
     name: str
     task: str | None
+    entry: str = ""
+    other_entries: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.train_size is not None:
             setattr(self.network, ATTRIBUTE, self.train_size)
 
 
-def load(source: str | Path) -> nn.Module:
+def load(
+    source: str | Path, *, entry: str | None = None, arch: str | Factory | None = None
+) -> nn.Module:
     """Return the network of a checkpoint or an embedded model, in eval mode.
 
     The network is on the CPU. It carries its training size as `network.glocal_train_size` where
@@ -59,50 +72,60 @@ def load(source: str | Path) -> nn.Module:
     Args:
         source: one of
 
-            - path of a `.pth`, `.pt`, `.ckpt` or `.safetensors` file;
+            - path of a checkpoint: a file of torch.save or safetensors, an index of shards, or a
+              folder that has one of them;
             - name of an embedded model, see `embedded_models`; it takes precedence over a file
               of that name;
             - "owner/name" or "owner/name:file" on the Hugging Face Hub;
             - "package.module:factory", a Python function that returns the network.
+        entry: where the weights lie in the checkpoint, such as "params" or "state_dict.net". By
+            default the weights that a network fits: averaged ones (EMA), else the generator's,
+            else the first.
+        arch: the network, if it is not to be detected: a name such as "NAFNet", an id of
+            spandrel, a function without arguments that returns the network, or its name
+            "package.module:factory". The weights must fit it exactly.
 
     Raises:
         CheckpointError: the file cannot be read, or matches no known network.
-        ArgumentError: the factory fails, or returns no network.
+        ArgumentError: the architecture is unknown, or the factory fails or returns no network.
     """
-    return load_checkpoint(source).network
+    return load_checkpoint(source, entry=entry, arch=arch).network
 
 
-def load_checkpoint(source: str | Path) -> LoadedNetwork:
+def load_checkpoint(
+    source: str | Path, *, entry: str | None = None, arch: str | Factory | None = None
+) -> LoadedNetwork:
     """Return a network with what is known about it: training size, task, name.
 
     Weights are loaded in float32, whatever the file stores. The global random state is not
-    changed.
+    changed. Warns if the file has several sets of weights that fit and no name prefers one.
 
     Args:
         source: as in `load`.
+        entry: as in `load`.
+        arch: as in `load`.
 
     Raises:
         CheckpointError: the file cannot be read, or matches no known network.
-        ArgumentError: the factory fails, or returns no network.
+        ArgumentError: the architecture is unknown, or the factory fails or returns no network.
     """
+    options: dict[str, Any] = {"entry": entry, "arch": arch}
     embedded = _embedded_files()
     if isinstance(source, str) and source in embedded:
         with importlib.resources.as_file(embedded[source]) as path:
-            return _load_file(path, name=source)
+            return _load_file(path, source, **options)
     path = Path(source)
     if isinstance(source, str) and not path.exists():
-        if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", source):
-            network = made_by(source)
-            size = carried_train_size(network)
-            return LoadedNetwork(network, type(network).__name__, {}, size, source, None)
+        if is_function(source):
+            return _load_function(source, **options)
         if is_repository(source) and (":" in source or path.suffix not in SUFFIXES):
-            return _load_file(download(source), name=source)
+            return _load_file(download(source), source, **options)
     if not path.exists() and not path.suffix:
         known = ", ".join(embedded) or "none"
         raise CheckpointError(
             f"{path}: neither a file nor an embedded model (embedded models: {known})"
         )
-    return _load_file(path, name=path.stem)
+    return _load_file(path, path.stem, **options)
 
 
 def embedded_models() -> dict[str, dict[str, str]]:
@@ -114,38 +137,60 @@ def embedded_models() -> dict[str, dict[str, str]]:
     return models
 
 
-def _load_file(path: Path, name: str) -> LoadedNetwork:
-    state_dict, metadata = read_checkpoint(path)
-    try:
-        network, architecture, hyperparameters = known_network(path, state_dict, metadata)
-    except CheckpointError as mismatch:
-        if metadata.keys() & {"architecture", "hyperparameters"}:  # the file says what it is
-            raise
-        external, why = None, "spandrel does not recognise it either"
-        try:
-            external = recognised(state_dict)
-        except CheckpointError as error:
-            why = str(error)
-        if external is None and isinstance(mismatch, NearMissError):
-            raise
-        if external is None:
-            raise CheckpointError(f"{mismatch}; {why}") from None
-        return LoadedNetwork(
-            network=external.network,
-            architecture=external.architecture,
-            hyperparameters=external.hyperparameters,
-            train_size=_train_size(path, metadata),
-            name=metadata.get("name", name),
-            task=metadata.get("task", external.task),
+def _load_function(source: str, **options: object) -> LoadedNetwork:
+    if any(options.values()):
+        raise ArgumentError(
+            f"{source}: a function returns a network as it is; entry and arch are for checkpoints, "
+            f"so give the checkpoint as the model and --arch {source}"
         )
+    network = made_by(source)
+    size = carried_train_size(network)
+    return LoadedNetwork(network, type(network).__name__, {}, size, source, None)
+
+
+def _load_file(
+    path: Path, name: str, *, entry: str | None, arch: str | Factory | None
+) -> LoadedNetwork:
+    content, metadata = read_checkpoint(path)
+    found = candidates(path, content, entry)
+    fitted = fit(path, found, metadata, arch)
+    chosen = fitted.candidate
+    others = [each for each in found if each is not chosen and each.same_keys(chosen)]
+    _warn_of_doubt(path, content, chosen, others)
     return LoadedNetwork(
-        network=network,
-        architecture=architecture.name,
-        hyperparameters=hyperparameters,
-        train_size=_train_size(path, metadata) or architecture.train_size,
+        network=fitted.network,
+        architecture=fitted.architecture,
+        hyperparameters=fitted.hyperparameters,
+        train_size=_train_size(path, metadata) or fitted.train_size,
         name=metadata.get("name", name),
-        task=metadata.get("task"),
+        task=metadata.get("task", fitted.task),
+        entry=chosen.entry,
+        other_entries=tuple(each.entry for each in others),
     )
+
+
+def _warn_of_doubt(
+    path: Path, content: object, chosen: Candidate, others: Sequence[Candidate]
+) -> None:
+    """Warn if better weights cannot be read, or others differ and nothing prefers the chosen."""
+    unnamed = unnamed_averages(content)
+    if unnamed and chosen.role is not Role.AVERAGED:
+        warnings.warn(
+            f"{path}: the averaged weights in {few_names(unnamed)} have no names; those in "
+            f"{chosen.entry or 'the file itself'} are taken instead",
+            GlocalWarning,
+            stacklevel=2,
+        )
+    equal = [
+        each.entry for each in others if each.role is chosen.role and not each.same_weights(chosen)
+    ]
+    if equal:
+        warnings.warn(
+            f"{path}: the weights in {chosen.entry} are taken; those in {few_names(equal)} differ "
+            "and fit too; choose with --entry (entry=)",
+            GlocalWarning,
+            stacklevel=2,
+        )
 
 
 def _train_size(path: Path, metadata: Mapping[str, str]) -> tuple[int, int] | None:

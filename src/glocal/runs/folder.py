@@ -18,6 +18,7 @@ from glocal.runs import pipeline
 from glocal.runs.batches import Batches
 from glocal.runs.file_stages import file_stages, restore_job
 from glocal.runs.jobs import FileResult, Job, check_distinct, folder_jobs
+from glocal.runs.output_check import OutputCheck
 from glocal.runs.stages import Limits, Outcome, Usage
 from glocal.scanning.user_code import failure, full_traceback
 
