@@ -146,3 +146,15 @@ def test_version_changelog_and_citation_agree():
     latest = re.search(r"^## \[?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M)[1]
     assert version == latest == cited
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        set(re.findall(r"`(\w+/[\w/]+\.py(?:::\w+)?)`", (ROOT / "docs/accepted.md").read_text()))
+    ),
+)
+def test_what_is_accepted_has_a_test(name: str):
+    path, _, function = name.partition("::")
+    code = (ROOT / "tests" / path).read_text()
+    assert f"\ndef {function}" in code

@@ -89,7 +89,8 @@ Halo = Annotated[
         "--halo",
         min=0,
         metavar="PIXELS",
-        help="Pixels around each tile to compute and discard.  [dim]\\[default: measured][/dim]",
+        help="Least pixels around each tile to compute and discard.  "
+        "[dim]\\[default: as measured, which is always the least][/dim]",
         rich_help_panel="Running",
     ),
 ]

@@ -15,8 +15,8 @@ class Tiles:
     """How an image is divided into tiles, see `glocal.restore`.
 
     A fully converted network runs on tiles with a *halo*, which is discarded: the result is that of
-    the whole image. Any other network, and a converted one if `overlap` or
-    `blend` is given, runs on overlapping tiles that are *blended*.
+    the whole image. Any other network, and a converted one if `overlap` or `blend` is given, runs
+    on overlapping tiles that are *blended*.
 
     >>> Tiles(512, halo=64)
     Tiles(size=512, halo=64, overlap=None, blend=None)
@@ -25,8 +25,10 @@ class Tiles:
         size: of a tile in pixels, halo included: a side or (height, width). "auto" is the whole
             image if memory suffices, else the largest tile that fits. None tries the whole image
             first.
-        halo: pixels to discard at each border of a tile. By default it is measured on the image, so
-            that every pixel equals that of the whole image to within 1/255.
+        halo: least pixels to discard at each border of a tile. The halo is measured on the image,
+            so that every pixel equals that of the whole image to within 1/255; it is never
+            narrower than that. Tiles that are too small for it are blended, with a warning. A
+            given halo says that a network is local, converted or not.
         overlap: least overlap of blended tiles, in pixels or, as a float below 1, as a fraction of
             the tile; an eighth of the tile by default.
         blend: "linear" (the default) fades neighbouring tiles into each other, "mean" averages
