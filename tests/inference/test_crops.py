@@ -14,9 +14,10 @@ from glocal.inference.geometry import round_up
 from glocal.inference.measure import measure
 from glocal.inference.options import Tiles
 from glocal.inference.plan import BOUND
-from glocal.inference.restore import local_window, restore
+from glocal.inference.restore import restore
 from glocal.inference.run import TiledImage, with_statistics
 from glocal.inference.runner import ModelRunner
+from glocal.inference.tiling import local_window
 from glocal.networks import HINet, NAFNet, Restormer
 from glocal.ops.crops import CropGrid, Replay, gather, running
 from glocal.runs.batches import restore_together

@@ -16,9 +16,9 @@ from glocal.inference.measure import BYTES_PER_PIXEL, PROBE, _strip, measure, pi
 from glocal.inference.memory import MemoryNeed, Peak
 from glocal.inference.options import Tiles
 from glocal.inference.plan import BOUND, BlendedTiles, TilePlan
-from glocal.inference.restore import measured_plan
 from glocal.inference.run import TiledImage
 from glocal.inference.runner import ModelRunner
+from glocal.inference.tiling import measured_plan
 
 Case = tuple[ModelRunner, TiledImage]
 

@@ -1,7 +1,7 @@
 """`restore`: an image of any size, layout and dtype through a network.
 
 The whole image goes through the network at once if memory suffices. If not, a converted network
-runs on tiles with a halo, whose result is that of the whole image (`measure`, `plan`, `run`); any
+runs on tiles with a halo, whose result is that of the whole image (`tiling`, `run`); any
 other network runs on overlapping tiles that are blended (`blending`). An *unconverted* network in
 tiles of the training size is the crop-and-stitch inference that TLC is compared with.
 """
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glocal.conversion.inside import converted_network, own_plan
 from glocal.engines.runtimes import Runtime
 from glocal.errors import GlocalWarning
 from glocal.inference.blending import (
@@ -28,24 +27,24 @@ from glocal.inference.blending import (
     smaller_sizes,
 )
 from glocal.inference.colours import Grey
-from glocal.inference.geometry import Tile, alignment
+from glocal.inference.geometry import Tile
 from glocal.inference.inputs import InputValue, extras_of, with_maps
-from glocal.inference.measure import blending_error, measure, pixels_that_fit
+from glocal.inference.measure import pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
-from glocal.inference.options import Tiles, TilesLike, as_tiles
+from glocal.inference.options import TilesLike, as_tiles
 from glocal.inference.pillow import is_pillow, restored_pillow
-from glocal.inference.plan import BOUND, BlendedTiles, TilePlan, plan
+from glocal.inference.plan import BlendedTiles
 from glocal.inference.run import Progress, TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner, is_out_of_memory
 from glocal.inference.runtime import model_runner
 from glocal.inference.tensors import AnyImage, as_batch, checked_finite
+from glocal.inference.tiling import local_window, measured_plan
 from glocal.ops.windows import Size, covers
 from glocal.scanning.modules import eval_mode
-from glocal.scanning.plan import Plan
 from glocal.texts import size_text
 
-__all__ = ["FALLBACK_TILES", "local_window", "measured_plan", "restore"]
+__all__ = ["FALLBACK_TILES", "restore"]
 
 
 def restore(
@@ -128,8 +127,9 @@ def restore(
     """
     if is_pillow(image):
         by_array = partial(
-            restore, model, tiles=tiles, memory=memory, dtype=dtype, device=device, output=output,
-            channels=channels, runtime=runtime, progress=progress, report=report,
+            restore, model, tiles=tiles, memory=memory, dtype=dtype, device=device, inputs=inputs,
+            output=output, channels=channels, grey=grey, runtime=runtime, progress=progress,
+            report=report,
         )  # fmt: skip
         return cast("AnyImage", restored_pillow(image, by_array))
     tiles = as_tiles(tiles)
@@ -185,93 +185,6 @@ def restore(
             report(str(found))
         cores = run(found, runner, tiled, progress=progress)
         return _assembled(_parts_of_tiles(cores), tiled, convert)
-
-
-def measured_plan(
-    runner: ModelRunner,
-    image: TiledImage,
-    window: Size,
-    tiles: Tiles,
-    memory: float | None,
-    max_pixels: float = math.inf,
-) -> TilePlan | BlendedTiles:
-    """Measure the network on the image and plan the tiles; warn of inexact results.
-
-    A network is measured on tiles that begin at multiples of its period, and again on `ALIGN` if
-    that does not suffice: it may pad an image to larger multiples.
-
-    Args:
-        runner: of the network.
-        image: the image.
-        window: of the network's local operations, in pixels of the image.
-        tiles: size and halo that the user wants.
-        memory: bytes that the network may use, None if unknown.
-        max_pixels: that the network may read at once, even if more fit into memory.
-
-    Raises:
-        GlocalError: not even the smallest tile fits into memory.
-        ArgumentError: the given tile is too small for the given halo.
-    """
-    network = converted_network(runner.model)
-    plan_of_network = None if network is None else own_plan(network)
-    runner.learn(image.read, image.size)
-    period = 0 if plan_of_network is None else plan_of_network.period
-    aligns = (alignment(each, runner.accepted.multiple) for each in (period, 0))
-    for align in dict.fromkeys(aligns):
-        least = align if plan_of_network and _only_crops(plan_of_network) else max(window)
-        reach = measure(runner, image, window, memory, least, align)
-        if reach.error <= BOUND:
-            break
-    found = plan(
-        image.size,
-        window,
-        reach,
-        tile_size=tiles.given_size,
-        halo=tiles.halo,
-        memory=memory,
-        max_pixels=max_pixels,
-    )
-    if isinstance(found, BlendedTiles):
-        apart = blending_error(runner, image, found, pixels_that_fit(runner, image, memory))
-        measured = (
-            ""
-            if apart is None
-            else f", by up to {255 * apart:.1f}/255 on the part that was compared"
-        )
-        warnings.warn(
-            f"{found.why}: tiles of {size_text(found.tile_size)} that overlap by half are blended, "
-            f"and the result differs from that of the whole image{measured}",
-            GlocalWarning,
-            stacklevel=3,
-        )
-    elif found.doubt and len(found.tiles) > 1:
-        warnings.warn(
-            f"{found.doubt}: the result may differ from that of the whole image",
-            GlocalWarning,
-            stacklevel=3,
-        )
-    return found
-
-
-def local_window(model: nn.Module, halo: int | None = None) -> Size | None:
-    """Return the window of a fully converted network in image pixels, or None.
-
-    If all statistics come from crops, it is the crop.
-
-    Args:
-        model: the network.
-        halo: given by a user who thereby says that a network is local by itself; it then counts
-            as the window.
-    """
-    network = converted_network(model)
-    found = None if network is None else own_plan(network)
-    if found is not None and len(found.with_status("local")) == len(found.rows):
-        return found.train_size if _only_crops(found) else found.window
-    return None if halo is None else (max(1, halo), max(1, halo))
-
-
-def _only_crops(plan: Plan) -> bool:
-    return bool(plan.rows) and all(row.source == "crops" for row in plan.rows)
 
 
 def _whole(runner: ModelRunner, source: Tensor, progress: Progress | None) -> Tensor:

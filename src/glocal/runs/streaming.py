@@ -41,11 +41,11 @@ from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import TilesLike, as_tiles
 from glocal.inference.plan import BlendedTiles, TilePlan
-from glocal.inference.restore import local_window, measured_plan
 from glocal.inference.run import TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner, device_of
 from glocal.inference.runtime import model_runner
 from glocal.inference.tensors import as_batch
+from glocal.inference.tiling import local_window, measured_plan
 from glocal.ops.placement import Resolution
 from glocal.ops.windows import Size
 from glocal.provenance import versions
