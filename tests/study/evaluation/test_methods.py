@@ -109,6 +109,6 @@ def test_a_method_without_tiles_never_uses_tiles(monkeypatch, model: Gate) -> No
     def short(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("glocal.inference.blending._stitch", short)
+    monkeypatch.setattr("glocal.inference.blending._stitched", short)
     with pytest.raises(glocal.GlocalError, match="not enough memory on cpu"):
         methods_of(model, TRAIN)[0].restore(np.zeros((300, 300, 3), np.float32))

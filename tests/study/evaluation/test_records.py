@@ -70,7 +70,7 @@ def test_the_degraded_row_has_no_mean_over_other_images() -> None:
     ("metric", "first", "second", "wins"),
     [
         ("psnr", 30.0, 30.0001, (0, 1, 0)),
-        ("psnr", 30.001, 30.0, (1, 0, 0)),
+        ("psnr", 30.01, 30.0, (1, 0, 0)),
         ("ssim-3d", 0.900001, 0.9, (0, 1, 0)),
         ("ssim-3d", 0.9, 0.9001, (0, 0, 1)),
         ("psnr", math.inf, math.inf, (0, 1, 0)),
