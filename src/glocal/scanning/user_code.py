@@ -22,7 +22,7 @@ _LOADERS = tuple(
     for name in ("checkpoint.py", "detect.py", "external.py", "loading.py")
 )
 _STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-_GENERATED = ("<eval_with_key", "<frozen", "<lambdif")
+_GENERATED = ("<string>", "<eval_with_key", "<frozen", "<lambdif")
 _INSTALLED = ("site-packages", "dist-packages")
 _SYMPY = "site-packages/sympy"
 

@@ -12,6 +12,8 @@ __all__ = ["reason_of"]
 
 # The first row whose pattern is in "type of the error: its text" says why.
 _REASONS = (
+    (r"not a known type|register a pytree", "its code returns an object of a class that torch "
+     "cannot look into"),
     (r"nonzero|UnbackedSymInt|DynamicOutputShape|masked_select|unique", "its code selects values "
      "by a mask or an index list, so that a size depends on the values of tensors"),
     (r"numpy\(\)|to a numpy|__array__|tolist", "its code takes values out of tensors (NumPy)"),
