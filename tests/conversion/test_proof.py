@@ -10,7 +10,7 @@ from torch import nn
 from versions import needs_torch_2_7
 
 import glocal
-from glocal.conversion.proof_runs import near_multiples
+from glocal.conversion.proof_runs import Network, near_multiples
 from glocal.scanning.sandbox import isolated_copy
 
 
@@ -348,3 +348,36 @@ def test_windows_of_bins_cover_maps_of_the_training_size_only():
     torch.manual_seed(0)
     local = glocal.localize(Bins().eval(), (12, 16), window=(18, 24))
     assert [row.status for row in glocal.plan_of(local).rows] == ["local"]
+
+
+class Shrinking(nn.Module):
+    """Its results are so small that only float64 tells rounding from a difference."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(1, 16, 9), nn.ReLU(), nn.Conv2d(16, 8, 1), nn.ReLU())
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1), nn.Sigmoid())
+        self.last = nn.Conv2d(8, 1, 5)
+
+    def forward(self, x):
+        y = self.body(x)
+        return self.last(y * self.gate(y))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_proof_leaves_the_weights_of_the_network_alone(dtype, monkeypatch):
+    network = Shrinking().to(dtype)
+    before = {
+        name: (tensor.data_ptr(), tensor.dtype, tensor.clone())
+        for name, tensor in network.state_dict().items()
+    }
+    widened = []
+    double = Network.double
+    monkeypatch.setattr(Network, "double", lambda self: widened.append(self) or double(self))
+    glocal.localize(network, 33)
+    assert widened or dtype != torch.float32
+    for name, tensor in network.state_dict().items():
+        place, kind, values = before[name]
+        assert (tensor.data_ptr(), tensor.dtype) == (place, kind)
+        assert torch.equal(tensor, values)

@@ -58,11 +58,7 @@ def inputs_named(texts: list[str] | None) -> "dict[str, InputSource]":
 def example_for(
     network: "nn.Module", inputs: "dict[str, InputSource]", source: Path
 ) -> "Example | None":
-    """Return arguments for a scan of a network that takes inputs; None without inputs.
-
-    Raises:
-        ArgumentError: there is no file of an input for the photograph.
-    """
+    """Return arguments for a scan of a network that takes inputs; None without inputs."""
     if not inputs:
         return None
 
@@ -70,8 +66,8 @@ def example_for(
     from glocal.inference.inputs import example_of, extras_of
     from glocal.runs.inputs import read_inputs
 
-    extras = extras_of(network, read_inputs(inputs, source))
     try:
+        extras = extras_of(network, read_inputs(inputs, source))
         channels = read_header(source).channels
     except ImageError:  # the run reports it
         return None

@@ -103,7 +103,7 @@ class Network:
         self._widen = first.device.type == "cpu" and first.dtype in (torch.float16, torch.bfloat16)
         _wake(self.module, nonzero)
         if self._widen:
-            self.module.float()
+            _cast(self.module, torch.float32)
         self._buffers = [
             (module, name, buffer.clone())
             for module in self.module.modules()
@@ -114,7 +114,7 @@ class Network:
 
     def double(self) -> "Network":
         """The network in float64; it is changed itself."""
-        self.module.double()
+        _cast(self.module, torch.float64)
         self._buffers = [
             (module, name, buffer.double() if buffer.is_floating_point() else buffer)
             for module, name, buffer in self._buffers
@@ -149,6 +149,25 @@ class Network:
     def results(self, args: Any, mode: Mode = "inference") -> list[Tensor]:
         """The tensors among the results."""
         return [t for t in tree_leaves(self.run(args, mode)) if isinstance(t, Tensor)]
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Convert a copy that shares parameters with the user's network, which keeps its own.
+
+    `Module.to` would write to the shared parameters.
+    """
+    made: dict[int, nn.Parameter] = {}
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is None or not parameter.is_floating_point():
+                continue
+            if id(parameter) not in made:
+                values = parameter.detach().to(dtype, copy=True)
+                made[id(parameter)] = nn.Parameter(values, parameter.requires_grad)
+            part._parameters[name] = made[id(parameter)]
+        for name, buffer in part._buffers.items():
+            if buffer is not None and buffer.is_floating_point():
+                part._buffers[name] = buffer.to(dtype)
 
 
 def _floating(module: nn.Module) -> Iterator[Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from glocal.errors import ArgumentError
+from glocal.errors import ImageError
 from glocal.images.image_files import SUFFIXES, read
 from glocal.inference.inputs import InputValue
 from glocal.texts import few_names
@@ -24,8 +24,7 @@ def read_inputs(inputs: Mapping[str, InputSource], source: Path) -> dict[str, In
         source: the photograph.
 
     Raises:
-        ArgumentError: a folder has no file for the photograph, or several.
-        ImageError: a file cannot be read.
+        ImageError: a folder has no file for the photograph, or several, or a file cannot be read.
     """
     return {
         name: read(_file_for(name, value, source)).pixels if isinstance(value, Path) else value
@@ -47,5 +46,5 @@ def _file_for(name: str, path: Path, source: Path) -> Path:
             return (same or found)[0]
         if found:
             files = few_names(file.name for file in found)
-            raise ArgumentError(f"input {name!r}: {folder} has several files for {source}: {files}")
-    raise ArgumentError(f"input {name!r}: {path} has no image named {source.stem}")
+            raise ImageError(f"input {name!r}: {folder} has several files for {source}: {files}")
+    raise ImageError(f"input {name!r}: {path} has no image named {source.stem}")

@@ -102,6 +102,7 @@ class Probe:
         self, model: nn.Module, scan: Scan, dtype: torch.dtype | str | None = None
     ) -> None:
         """Prepare a copy of `model`; `dtype` as in `glocal.restore`."""
+        self._model = model
         self.statistics = statistics_of(scan)
         self._recorder = Recorder(self.statistics)
         self._network = isolated_copy(model)
@@ -145,7 +146,7 @@ class Probe:
         return [torch.stack(self._samples(i)).numpy() for i in range(len(self.statistics))]
 
     def _input(self, image: Tensor) -> Tensor:
-        taken = taken_channels(self._network, image.shape[1])
+        taken = taken_channels(self._model, image.shape[1])
         colours = colours_for(image.shape[1], taken, "luma")
         return as_input(image.to(self._runner.device), colours)
 
