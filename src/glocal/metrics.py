@@ -52,8 +52,8 @@ RADIUS, SIGMA = 5, 1.5
 C1, C2 = 0.01**2, 0.03**2
 
 # Noise of 1e-6, the rounding of a network in float32, moves few of the pixels that are rounded to 8
-# bits to another level: at most 1.5e-3 dB on photographs of 48×48 pixels, 5e-4 dB and 1e-5 of SSIM on
-# 480×480 pixels.
+# bits to another level: at most 1.5e-3 dB on photographs of 48×48 pixels, and 5e-4 dB and 1e-5 of
+# SSIM on 480×480 pixels.
 DECIBEL_ROUNDING, SSIM_ROUNDING = 2e-3, 1e-5
 
 TILE = 118

@@ -92,6 +92,23 @@ class Unshuffled(nn.Module):
         return nn.functional.pixel_shuffle(y, 2)
 
 
+class Mixed(nn.Module):
+    """A grey network whose first module takes three channels, those of its second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Conv2d(3, 1, 3, padding=1)
+        self.first = nn.Conv2d(1, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x))
+
+
+def test_modules_may_be_defined_in_any_order() -> None:
+    for channels in (1, 3):
+        assert restore(Mixed(), photo(channels, 20, 24)).shape == (channels, 20, 24)
+
+
 def test_the_first_convolution_need_not_take_the_image() -> None:
     assert restore(Unshuffled(), photo(3, 20, 24)).shape == (3, 20, 24)
     assert restore(Unshuffled(), photo(1, 20, 24)).shape == (1, 20, 24)

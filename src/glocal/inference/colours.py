@@ -64,15 +64,15 @@ _TAKEN: WeakKeyDictionary[nn.Module, dict[int, int | None]] = WeakKeyDictionary(
 def taken_channels(model: nn.Module, image_channels: int) -> int | None:
     """Return the channels that a network takes, by preference those of the image.
 
-    The network runs, without values if possible, unless its convolutions take 3 channels and the
-    image has 3 or 1.
+    The network runs, without values if possible, unless its first convolution takes 3 channels, no
+    convolution takes 1, and the image has 3 or 1.
 
     Returns:
         None if it runs on none of the numbers that are tried.
     """
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
     taken = [m.in_channels for m in convolutions]
-    if 3 in taken and image_channels in (1, 3):
+    if taken[:1] == [3] and 1 not in taken and image_channels in (1, 3):
         return 3
     known = _TAKEN.setdefault(model, {})
     if image_channels not in known:
