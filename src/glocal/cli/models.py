@@ -122,8 +122,11 @@ def _print_lists(found: "list[NamedModel]") -> None:
     from glocal.networks.store import models_folder
 
     out = console()
-    out.print("Models, for [bold]--model NAME[/bold]", end="\n\n")
-    out.print(_table(found))
+    if found:
+        out.print("Models, for [bold]--model NAME[/bold]", end="\n\n")
+        out.print(_table(found))
+    else:
+        out.print("No models yet.")
     names = {model.name for model in found}
     if DEFAULT_MODEL in names:
         out.print(f"\n{DEFAULT_MODEL} is the default and comes with glocal.")
@@ -153,11 +156,11 @@ def _table(found: "list[NamedModel]") -> "Table":
 
     # on narrow terminals words are wrapped: names and numbers must stay readable
     wrapped = ("task", "licence")
-    numbers = ("weights", "size")
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     for head in ("name", "task", "network", "crops", "weights", "size", "licence", "where"):
-        justify = "right" if head in numbers else "left"
-        table.add_column(head, no_wrap=head not in wrapped, justify=justify)
+        table.add_column(head, no_wrap=head not in wrapped)
+    for column in table.columns[4:6]:
+        column.justify = "right"
     for model in found:
         table.add_row(
             escape(model.name),

@@ -33,27 +33,27 @@ _MAXIM = (
     ),
     _maxim(
         "denoising",
-        0,
+        83_029_800,
         "5dPkqYC1b9C8O+7trTjnB/mXf/N7jxI69B2tT97sqPclYQ5cWThAifn7KHXyzyyLeUfuM4lxqbPS/qMMr6p0eA==",
     ),
     _maxim(
         "deraining",
-        0,
+        53_415_066,
         "+nCU/d+8elGa7Vpr6Cer5ILA0lZHNvHcIxuTQCtjjFZIm6d9OiQJqkrQ8QZVh4+83nQNsfjolP7SVADMYUbz9g==",
     ),
     _maxim(
         "dehazing-indoor",
-        0,
+        53_805_182,
         "bNLPXbZ80Kv5MBnbrx2bRiP8W4MkXUsvVWwKtO46o4sAxxMJX3obUrH6YKzeMkwhwIt5CZmilNqrurKcq3wLDA==",
     ),
     _maxim(
         "dehazing-outdoor",
-        0,
+        53_387_173,
         "vOPYJU2vqe3gdBDgwfCu1rO6bpBILrXy6e6uFuC0WdcOOvjyWCIT75m5yZXW+egtC9Z9MSBu9s8+sHCFj0fZnA==",
     ),
     _maxim(
         "enhancement",
-        0,
+        53_844_881,
         "z36ih4TfMMnX/CaMkXYxpAg8Z3IOtYJMX3Z5zdE5dUe392JTAoa3k4AIHEZmHJ/7SY/4NPTA7+go1Soz4q5cQA==",
     ),
 )

@@ -51,13 +51,14 @@ class NamedModel:
         """
         shapes, metadata = read_shapes(path), read_metadata(path)
         known = next((each for each in ARCHITECTURES if each.recognises(shapes)), None)
+        name_of_known, size_of_known = (known.name, known.train_size) if known else (None, None)
         return cls(
             name=name,
             path=path,
             embedded=embedded,
-            architecture=metadata.get("architecture") or (known and known.name),
+            architecture=metadata.get("architecture") or name_of_known,
             task=metadata.get("task"),
-            train_size=stated_train_size(path, metadata) or (known and known.train_size),
+            train_size=stated_train_size(path, metadata) or size_of_known,
             parameters=sum(map(math.prod, shapes.values())),
             file_bytes=path.stat().st_size,
             licence=metadata.get("licence"),
