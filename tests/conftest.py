@@ -16,6 +16,8 @@ import pytest
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
 
+os.environ["GLOCAL_MODELS"] = os.devnull  # models of the person who runs the tests do not count
+
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 

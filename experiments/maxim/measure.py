@@ -66,7 +66,7 @@ WAYS: dict[str, Make] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights", type=Path)
+    parser.add_argument("weights", help="checkpoint, or name of a model")
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", nargs="*", choices=WAYS, help="only these methods, in this order")
     arguments = parser.parse_args()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["few_names", "one_line", "size_text", "text_table"]
+__all__ = ["about_duration", "few_names", "one_line", "size_text", "text_table"]
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -12,6 +12,23 @@ def size_text(size: tuple[int, int]) -> str:
     '384x512'
     """
     return f"{size[0]}x{size[1]}"
+
+
+def about_duration(seconds: float) -> str:
+    """A duration as text, with two digits at most.
+
+    >>> about_duration(0.83), about_duration(103), about_duration(1000), about_duration(12345)
+    ('0.8 s', '100 s', '17 min', '3.4 h')
+    """
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 3 * length:
+            return f"{_two_digits(seconds / length)} {unit}"
+    return f"{_two_digits(seconds)} s"
+
+
+def _two_digits(number: float) -> str:
+    rounded = float(f"{number:.1e}")
+    return f"{rounded:.0f}" if rounded >= 10 else f"{rounded:.1f}"
 
 
 def one_line(error: BaseException) -> str:

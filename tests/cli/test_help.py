@@ -12,6 +12,8 @@ COMMANDS = [
     ["restore"],
     ["scan"],
     ["models"],
+    ["models", "get"],
+    ["models", "remove"],
     ["export"],
     ["degrade"],
     ["evaluate"],

@@ -33,7 +33,7 @@ def test_a_foreign_checkpoint_needs_a_train_size(run, bare_checkpoint: Path) -> 
 def test_unknown_models_are_an_error(run) -> None:
     result = run("scan", "no-such-model")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: no-such-model: neither a file nor an embedded model")
+    assert result.stderr.startswith("error: no-such-model: neither a file nor a model (models: ")
 
 
 def test_options_of_the_conversion_are_passed_on(run, checkpoint: Path) -> None:

@@ -237,11 +237,11 @@ def error_of(source):
 
 def test_unknown_name(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "_weights_folder", lambda: tmp_path)
-    assert error_of("nonesuch") == (
-        "nonesuch: neither a file nor an embedded model (embedded models: none)"
-    )
+    first, second = error_of("nonesuch").splitlines()
+    assert first == "nonesuch: neither a file nor a model (models: none)"
+    assert second.startswith("`glocal models get NAME` fetches maxim-deblurring, ")
     save_file({"a": torch.ones(1)}, tmp_path / "sharp.safetensors")
-    assert error_of("nonesuch").endswith("(embedded models: sharp)")
+    assert error_of("nonesuch").splitlines()[0].endswith("(models: sharp)")
 
 
 def test_nothing_in_common(tmp_path):

@@ -18,7 +18,7 @@ from glocal.cli.doctor import doctor
 from glocal.cli.evaluate import evaluate
 from glocal.cli.export import export
 from glocal.cli.import_ import import_app
-from glocal.cli.models import models
+from glocal.cli.models import models_app
 from glocal.cli.reporting import ReportingGroup
 from glocal.cli.restore import restore
 from glocal.cli.scan import scan
@@ -87,7 +87,7 @@ app.command(
         "glocal scan mypackage.networks:build --train-size 128 --json",
     ),
 )(scan)
-app.command(help=_help(models), epilog=_examples("glocal models"))(models)
+app.add_typer(models_app, name="models")
 app.command(
     help=_help(export),
     epilog=_examples(

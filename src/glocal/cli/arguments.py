@@ -67,7 +67,7 @@ ModelName = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="Checkpoint file (.pth, .safetensors), embedded model (see [bold]glocal "
+        help="Checkpoint file (.pth, .safetensors), name of a model (see [bold]glocal "
         "models[/bold]), owner/name on the Hugging Face Hub, or package.module:factory.  "
         f"[dim]\\[default: {DEFAULT_MODEL}][/dim]",
         rich_help_panel="Network",
@@ -237,7 +237,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="Checkpoint file (.pth, .safetensors), embedded model (see [bold]glocal "
+        help="Checkpoint file (.pth, .safetensors), name of a model (see [bold]glocal "
         "models[/bold]), owner/name on the Hugging Face Hub, or package.module:factory.",
         show_default=False,
     ),

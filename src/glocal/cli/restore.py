@@ -25,6 +25,7 @@ from glocal.cli.arguments import (
     device_named,
     load_model,
 )
+from glocal.cli.estimates import say_estimate, say_second_pass
 from glocal.cli.inputs import InputOption, example_for, inputs_named
 from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import say, say_facts
@@ -187,14 +188,22 @@ def restore(
     chosen_device = device_named(device)
     loaded = load_model(settings.model or DEFAULT_MODEL, entry, arch)
     run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}
+    expected = None
+    if runtime == "torch" and not inputs:
+        sources = [job.source for job in jobs]
+        about = {"memory": memory, "output": settings.output, "grey": grey}
+        expected = say_estimate(loaded, sources, **about, **run)
     if check and not inputs:
         is_chosen = any((way, settings_file, window, precision != "exact"))
-        settings = checked(loaded, settings, jobs[0].source, is_chosen=is_chosen, **run)
+        settings = checked(
+            loaded, settings, jobs[0].source, is_chosen=is_chosen, expected=expected, **run
+        )
     named = inputs_named(inputs)
     example = example_for(loaded.network, named, jobs[0].source)
     network, settings, how = prepared(
         loaded, settings, precision=precision, verify=verify, example=example
     )
+    say_second_pass(network, expected)
     facts = {"network": _describe(loaded, settings), **how}
     facts |= prepared_runtime(
         network, jobs[0].source, runtime, output=settings.output, grey=grey, **run

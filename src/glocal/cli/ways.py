@@ -1,12 +1,14 @@
 """Options for the way to restore images, and what they make of a network."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from glocal.cli.arguments import train_size_of
+from glocal.cli.estimates import say_comparison
 from glocal.cli.reporting import console, say
 from glocal.errors import ArgumentError, GlocalError, ImageError
 from glocal.inference.ways import DEFAULT_WAY, Way, check_way
@@ -15,6 +17,7 @@ from glocal.texts import one_line, size_text
 if TYPE_CHECKING:
     from torch import nn
 
+    from glocal.inference.estimate import Estimate
     from glocal.inference.options import Tiles
     from glocal.inference.settings import Settings
     from glocal.networks import LoadedNetwork
@@ -127,7 +130,13 @@ def tiles_of(
 
 
 def checked(
-    loaded: "LoadedNetwork", settings: "Settings", source: Path, *, is_chosen: bool, **run: Any
+    loaded: "LoadedNetwork",
+    settings: "Settings",
+    source: Path,
+    *,
+    is_chosen: bool,
+    expected: "Estimate | None" = None,
+    **run: Any,
 ) -> "Settings":
     """Return the settings after a look at the first image; prints what may do harm.
 
@@ -138,6 +147,7 @@ def checked(
         settings: that were chosen.
         source: the first image of the run.
         is_chosen: keep the way whatever is found.
+        expected: for a pass over that image, None if it is quick.
         run: options of `RunOptions`.
     """
     from glocal.images.files import cache_folder
@@ -156,7 +166,8 @@ def checked(
             return settings
         with console(stderr=True).status("Comparing windows, crops and full image …"):
             pixels, folder = read(source).pixels, cache_folder("checks")
-            found = check_ways(loaded.network, pixels, settings, RunOptions(**run), folder)
+            options, before = RunOptions(**run), partial(say_comparison, expected)
+            found = check_ways(loaded.network, pixels, settings, options, folder, before)
     except ImageError:  # the run reports it
         return settings
     except GlocalError as error:

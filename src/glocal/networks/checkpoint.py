@@ -14,7 +14,7 @@ from glocal.errors import CheckpointError
 from glocal.networks.pickles import read_pickle
 from glocal.texts import few_names
 
-__all__ = ["INDEX", "SUFFIXES", "read_checkpoint", "read_metadata"]
+__all__ = ["INDEX", "SUFFIXES", "read_checkpoint", "read_metadata", "read_shapes"]
 
 SUFFIXES = (".pth", ".pt", ".pk", ".pkl", ".ckpt", ".bin", ".tar", ".safetensors")
 """Usual suffixes of checkpoint files."""
@@ -68,6 +68,16 @@ def read_metadata(path: Path) -> dict[str, str]:
     return _read_safetensors(path, with_tensors=False)[1]
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors in a safetensors file. Reads no tensors."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            names = file.keys()
+            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
 def _read_file(path: Path) -> tuple[object, dict[str, str]]:
     try:
         with path.open("rb") as file:
@@ -90,7 +100,11 @@ def _read_safetensors(
             names = file.keys() if with_tensors else ()
             return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: not a readable safetensors file ({error})")
 
 
 def _of_folder(folder: Path) -> Path:

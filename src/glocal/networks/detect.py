@@ -45,7 +45,7 @@ class Architecture:
     Attributes:
         name: the authors' name.
         cls: class of the network.
-        recognises: True for a state dict of this architecture.
+        recognises: True for a state dict of this architecture, of which only the keys count.
         hyperparameters: infers the constructor arguments from a state dict.
         train_size: (height, width) of the training crops of all checkpoints of the release, or
             None if they differ. A checkpoint's own metadata takes precedence.
@@ -53,15 +53,15 @@ class Architecture:
 
     name: str
     cls: Callable[..., nn.Module]
-    recognises: Callable[[Mapping[str, Tensor]], bool]
+    recognises: Callable[[Mapping[str, object]], bool]
     hyperparameters: Callable[[Mapping[str, Tensor]], dict[str, object]]
     train_size: tuple[int, int] | None = None
 
 
-def _has(*keys: str, block: str = "") -> Callable[[Mapping[str, Tensor]], bool]:
+def _has(*keys: str, block: str = "") -> Callable[[Mapping[str, object]], bool]:
     """Predicate: all `keys` are in a state dict, and some key contains `block`."""
 
-    def recognises(state_dict: Mapping[str, Tensor]) -> bool:
+    def recognises(state_dict: Mapping[str, object]) -> bool:
         return all(key in state_dict for key in keys) and any(block in key for key in state_dict)
 
     return recognises

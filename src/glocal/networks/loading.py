@@ -14,14 +14,24 @@ from torch import nn
 from glocal.conversion.train_size import ATTRIBUTE, carried_train_size
 from glocal.errors import ArgumentError, CheckpointError, GlocalWarning
 from glocal.networks.candidates import Candidate, candidates, unnamed_averages
+from glocal.networks.catalogue import CATALOGUE
 from glocal.networks.checkpoint import SUFFIXES, read_checkpoint, read_metadata
 from glocal.networks.fits import fit
 from glocal.networks.hub import download, is_repository
 from glocal.networks.names import Role
 from glocal.networks.own import Factory, is_function, made_by
+from glocal.networks.store import stored_models
 from glocal.texts import few_names
 
-__all__ = ["DEFAULT_MODEL", "LoadedNetwork", "embedded_models", "load", "load_checkpoint"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "LoadedNetwork",
+    "embedded_files",
+    "embedded_models",
+    "load",
+    "load_checkpoint",
+    "stated_train_size",
+]
 
 DEFAULT_MODEL = "nafnet-motion-blur"
 """The embedded model that is used by default."""
@@ -74,8 +84,9 @@ def load(
 
             - path of a checkpoint: a file of torch.save or safetensors, an index of shards, or a
               folder that has one of them;
-            - name of an embedded model, see `embedded_models`; it takes precedence over a file
-              of that name;
+            - name of an embedded model, see `embedded_models`, or of one in the user's model
+              folder, which `glocal models get` fills; it takes precedence over a file of that
+              name;
             - "owner/name" or "owner/name:file" on the Hugging Face Hub;
             - "package.module:factory", a Python function that returns the network.
         entry: where the weights lie in the checkpoint, such as "params" or "state_dict.net". By
@@ -110,10 +121,13 @@ def load_checkpoint(
         ArgumentError: the architecture is unknown, or the factory fails or returns no network.
     """
     options: dict[str, Any] = {"entry": entry, "arch": arch}
-    embedded = _embedded_files()
+    embedded = embedded_files()
     if isinstance(source, str) and source in embedded:
         with importlib.resources.as_file(embedded[source]) as path:
             return _load_file(path, source, **options)
+    stored = stored_models()
+    if isinstance(source, str) and source in stored:
+        return _load_file(stored[source], source, **options)
     path = Path(source)
     if isinstance(source, str) and not path.exists():
         if is_function(source):
@@ -121,17 +135,22 @@ def load_checkpoint(
         if is_repository(source) and (":" in source or path.suffix not in SUFFIXES):
             return _load_file(download(source), source, **options)
     if not path.exists() and not path.suffix:
-        known = ", ".join(embedded) or "none"
-        raise CheckpointError(
-            f"{path}: neither a file nor an embedded model (embedded models: {known})"
-        )
+        raise CheckpointError(_no_model(str(source), [*embedded, *stored]))
     return _load_file(path, path.stem, **options)
+
+
+def _no_model(source: str, known: Sequence[str]) -> str:
+    if source in CATALOGUE:
+        return f"{source} is not in your model folder yet; run: glocal models get {source}"
+    missing = [name for name in CATALOGUE if name not in known]
+    more = f"\n`glocal models get NAME` fetches {', '.join(missing)}" if missing else ""
+    return f"{source}: neither a file nor a model (models: {', '.join(known) or 'none'}){more}"
 
 
 def embedded_models() -> dict[str, dict[str, str]]:
     """Return the metadata of the models in the package, by their names."""
     models: dict[str, dict[str, str]] = {}
-    for name, file in _embedded_files().items():
+    for name, file in embedded_files().items():
         with importlib.resources.as_file(file) as path:
             models[name] = read_metadata(path)
     return models
@@ -161,7 +180,7 @@ def _load_file(
         network=fitted.network,
         architecture=fitted.architecture,
         hyperparameters=fitted.hyperparameters,
-        train_size=_train_size(path, metadata) or fitted.train_size,
+        train_size=stated_train_size(path, metadata) or fitted.train_size,
         name=metadata.get("name", name),
         task=metadata.get("task", fitted.task),
         entry=chosen.entry,
@@ -193,7 +212,12 @@ def _warn_of_doubt(
         )
 
 
-def _train_size(path: Path, metadata: Mapping[str, str]) -> tuple[int, int] | None:
+def stated_train_size(path: Path, metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return (height, width) of the training crops in the metadata of a file; None without it.
+
+    Raises:
+        CheckpointError: the text is not one or two integers.
+    """
     text = metadata.get("train_size")
     if text is None:
         return None
@@ -209,7 +233,8 @@ def _weights_folder() -> Traversable:
     return importlib.resources.files("glocal") / "weights"
 
 
-def _embedded_files() -> dict[str, Traversable]:
+def embedded_files() -> dict[str, Traversable]:
+    """Return the files of the models in the package, by their names, sorted."""
     folder = _weights_folder()
     if not folder.is_dir():
         return {}

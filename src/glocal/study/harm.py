@@ -9,7 +9,7 @@ wrong training size do harm as well.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -47,6 +47,9 @@ SHARE = 1 / 6
 
 LEAST, MOST = 2, 8
 """... but no fewer and no more training sizes a side than this."""
+
+RUNS = 6
+"""About so many times the network runs on the part."""
 
 WINDOWS_AN_AXIS = 3
 """Windows that are sampled along each axis of the part."""
@@ -114,10 +117,11 @@ def check_ways(
     settings: Settings,
     run: RunOptions = RunOptions(),
     cache: Path | None = None,
+    before: Callable[[float], None] = lambda passes: None,
 ) -> WayCheck | None:
     """Compare windows, crops and full image on the centre of an image.
 
-    The network runs on the centre about six times: with a sixth of the pixels that takes about
+    The network runs on the centre about `RUNS` times: with a sixth of the pixels that takes about
     as long as a pass over the image, far less for large ones and longer for small ones.
 
     Args:
@@ -127,6 +131,7 @@ def check_ways(
             of operations that this way takes from windows.
         run: device and dtype of the network; the output is that of the settings.
         cache: folder of earlier results, which serve for the same network, options and size.
+        before: called before the network runs with how long that takes, in passes over the image.
 
     Returns:
         None if the image is no larger than a training crop.
@@ -139,11 +144,13 @@ def check_ways(
     x = as_tensor(image)
     if covers(train, (x.shape[-2], x.shape[-1])):
         return None
+    pixels = math.prod(x.shape[-2:])
     x = _centre(x, train)
     known = None if cache is None else cache / f"{_key(model, settings, run, x)}.json"
     if known is not None:
         with suppress(OSError, ValueError, TypeError):
             return WayCheck(**json.loads(known.read_text()))
+    before(RUNS * math.prod(x.shape[-2:]) / pixels)
     found = _checked(model, x, settings, train, run)
     if known is not None:
         with suppress(GlocalError):  # it is measured again
