@@ -74,7 +74,8 @@ def evaluate(
             parser=parse_way,
             metavar="|".join(WAYS),
             help="What to compare: full image, crop-and-stitch, statistics from windows (TLC), "
-            "from crops, or from what suits each kind of operation; may be repeated.  "
+            "from crops, or from what suits each kind of operation; the degraded images have a row "
+            "in any case. May be repeated.  "
             "[dim]\\[default: full, stitch, windows, crops][/dim]",
             rich_help_panel="Ways",
         ),
@@ -317,8 +318,12 @@ def _rich_table(table: "Table") -> "RenderableType":
         side: JustifyMethod = "left" if index < table.texts else "right"
         # on a narrow terminal a number is wrapped, not truncated
         made.add_column(Text(column), justify=side, overflow="fold")
-    for row in table.rows:
-        made.add_row(*map(Text, row))
+    for number, row in enumerate(table.rows):
+        cells = (
+            Text(cell, style="bold" if (number, column) in table.best else "")
+            for column, cell in enumerate(row)
+        )
+        made.add_row(*cells)
     return made
 
 

@@ -130,7 +130,8 @@ def tune(
 
     Compares the original network on the full image with TLC (windows of 0.3 to 3 × the train
     size), statistics from crops, and crop-and-stitch, with the time that each takes. The expected
-    gain is validated on held-out images. If nothing helps, the original network is recommended.
+    gain is validated on held-out images. If nothing helps, the original network is recommended; if
+    nothing beats the degraded images, none.
     Without targets the statistics of global operations decide between windows, as a proxy.
     """
     from glocal.data.datasets import pairs
@@ -185,7 +186,7 @@ def tune(
 
 def _print_result(tuning: "Tuning", words: list[str]) -> None:
     """Print the table, its protocol, the recommendation, and the command for it."""
-    if tuning.trials:
+    if tuning.original:
         console().print(_table(tuning), soft_wrap=False)
         say_facts({"protocol": tuning.protocol})
     notes = {f"note {n}" if n > 1 else "note": text for n, text in enumerate(tuning.notes, 1)}
@@ -242,7 +243,7 @@ def _words(model: str, train_size: tuple[int, int] | None, settings: "Settings")
     if settings.output is not None:
         words += ["--output", str(settings.output)]
     words += ["--way", settings.way]
-    if train_size is not None and settings.way != "full":
+    if train_size is not None and settings.way not in ("full", "degraded"):
         words += ["--train-size", size_text(train_size)]
     if isinstance(settings.window, tuple):
         height, width = settings.window

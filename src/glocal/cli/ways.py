@@ -37,7 +37,8 @@ WayOption = Annotated[
         "--way",
         help="windows (TLC), crops and auto convert the network: its global operations take their "
         "statistics from windows of the map, from crops of the image, or from both. full runs the "
-        "original network on the whole image, stitch on blended tiles of the train size.  "
+        "original network on the whole image, stitch on blended tiles of the train size. degraded "
+        "leaves the photograph as it is.  "
         f"[dim]\\[default: {DEFAULT_WAY}][/dim]",
         rich_help_panel="Local operations (TLC)",
     ),
@@ -188,6 +189,9 @@ def prepared(
     """
     from glocal.conversion.localize import plan_of
 
+    if settings.way == "degraded":
+        text = "degraded: no network runs, the photograph stays as it is"
+        return settings.network(loaded.network), settings, {"way": text}
     if settings.way == "full":
         return loaded.network, settings, {"way": "full: the original network on the whole image"}
     size = train_size_of(loaded, settings.given_train_size)
