@@ -14,8 +14,8 @@ from glocal.images.files import make_folder
 from glocal.images.image_files import Image, enlarge, read, write
 from glocal.images.limits import check_format
 from glocal.images.sample_files import Header, read_header
+from glocal.inference.any_image import restore
 from glocal.inference.memory import allocating
-from glocal.inference.restore import restore
 from glocal.runs.batches import Batches
 from glocal.runs.inputs import InputSource, read_inputs
 from glocal.runs.jobs import FileResult, Job, check_distinct
