@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from glocal.cli.arguments import train_size_of
-from glocal.cli.reporting import console, say
+from glocal.cli.reporting import say, waiting
 from glocal.errors import ArgumentError, GlocalError, ImageError
 from glocal.inference.ways import DEFAULT_WAY, Way, check_way
 from glocal.texts import one_line, size_text
@@ -155,7 +155,7 @@ def checked(
     try:
         if math.prod(read_header(source).size) > STREAMED_PIXELS:
             return settings
-        with console(stderr=True).status("Comparing windows, crops and full image …"):
+        with waiting("Comparing windows, crops and full image"):
             pixels, folder = read(source).pixels, cache_folder("checks")
             found = check_ways(loaded.network, pixels, settings, RunOptions(**run), folder)
     except ImageError:  # the run reports it
@@ -198,7 +198,7 @@ def prepared(
     settings = settings.changed(train_size=size)
     if settings.way == "stitch":
         return loaded.network, settings, {"way": f"stitch: {_stitched(settings)}"}
-    with console(stderr=True).status("Looking for global operations …"):
+    with waiting("Looking for global operations"):
         network = settings.network(loaded.network, **options)
     plan = plan_of(network)
     for text in plan.warnings():

@@ -141,6 +141,8 @@ def restore_job(
         stream = should_stream(model, read_header(job.source), **options)
     if stream:
         given = {name: value for name, value in options.items() if value is not None}
+        if given.pop("ensemble", 1) != 1:
+            raise ArgumentError("flips and turns are not streamed: leave out stream or ensemble")
         size, notes = restore_streamed(model, *job, quality=quality, resume=resume, **given)
         return FileResult(*job, "restored", size, notes=notes)
     image = read(job.source)

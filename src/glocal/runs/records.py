@@ -179,6 +179,5 @@ def _is_unchanged(path: Path, line: Mapping[str, Any]) -> bool:
     about = _stat(path)
     if about["size"] != line.get("size"):
         return False
-    return about["mtime_ns"] == line.get("mtime_ns") or _digest_of(path)["sha256"] == line.get(
-        "sha256"
-    )
+    same_time = about["mtime_ns"] == line.get("mtime_ns")
+    return same_time or bool(_digest_of(path)["sha256"] == line.get("sha256"))
