@@ -30,12 +30,11 @@ from glocal.cli.arguments import (
 )
 from glocal.cli.progress import Bar
 from glocal.cli.reporting import console, say_facts
+from glocal.cli.tables import FittedTable
 from glocal.errors import ArgumentError
 from glocal.texts import size_text
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from glocal.inference.settings import Settings
     from glocal.study.tuning.recommendation import Tuning
 
@@ -223,18 +222,15 @@ class _Stages:
             self._bar.file_done()
 
 
-def _table(tuning: "Tuning") -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for index, head in enumerate(tuning.columns):
-        table.add_column(Text(head), justify="left" if index < 3 else "right")
-    for row in tuning.rows():
-        style = "bold" if row[0].endswith("*") else ""
-        table.add_row(*(Text(cell, style=style) for cell in row))
-    return table
+def _table(tuning: "Tuning") -> FittedTable:
+    rows = tuning.rows()
+    bold = {
+        (number, column)
+        for number, row in enumerate(rows)
+        for column in range(len(row))
+        if row[0].endswith("*")
+    }
+    return FittedTable(tuning.columns, rows, texts=3, bold=bold)
 
 
 def _words(model: str, train_size: tuple[int, int] | None, settings: "Settings") -> list[str]:
