@@ -18,7 +18,7 @@ from glocal.cli.doctor import doctor
 from glocal.cli.evaluate import evaluate
 from glocal.cli.export import export
 from glocal.cli.import_ import import_app
-from glocal.cli.interruption import prompt_interruption
+from glocal.cli.interruption import INTERRUPTED, leave_at_once, prompt_interruption
 from glocal.cli.models import models
 from glocal.cli.reporting import ReportingGroup
 from glocal.cli.restore import restore
@@ -141,4 +141,9 @@ def main() -> None:
     """Run the command line; entry point of the ``glocal`` script."""
     keep_freed_memory()
     with prompt_interruption():
-        app(prog_name="glocal")
+        try:
+            app(prog_name="glocal")
+        except SystemExit as end:
+            if end.code == INTERRUPTED:
+                leave_at_once()
+            raise

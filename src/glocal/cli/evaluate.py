@@ -72,7 +72,7 @@ def evaluate(
         typer.Option(
             "--way",
             parser=parse_way,
-            metavar="|".join(WAYS),
+            metavar="|".join(way for way in WAYS if way != "degraded"),  # has a row in any case
             help="What to compare: full image, crop-and-stitch, statistics from windows (TLC), "
             "from crops, or from what suits each kind of operation; the degraded images have a row "
             "in any case. May be repeated.  "

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from glocal.cli.interruption import INTERRUPTED
 from glocal.errors import GlocalError, GlocalWarning
 
 __all__ = [
@@ -182,7 +183,7 @@ class ReportingGroup(TyperGroup):
                 said = str(interruption) or "nothing half-written was left behind"
                 say(said, "bold red", "interrupted")
                 error: BaseException = interruption
-                code = 130
+                code = INTERRUPTED
             except (Exception, SystemExit) as raised:
                 said, code = _described(raised)
                 say(said, "bold red", "error")

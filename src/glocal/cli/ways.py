@@ -127,12 +127,16 @@ def tiles_of(
     return Tiles("auto" if tile == "auto" else tile, halo, overlap, blend)
 
 
+MOST_PIXELS = 2**25
+"""Larger photographs are not decoded for the comparison of ways."""
+
+
 def checked(
     loaded: "LoadedNetwork", settings: "Settings", source: Path, *, is_chosen: bool, **run: Any
 ) -> "Settings":
     """Return the settings after a look at the first image; prints what may do harm.
 
-    Nothing is looked at if the way converts nothing, or if the image is streamed or unreadable.
+    Nothing is looked at if the way converts nothing, or if the image is very large or unreadable.
 
     Args:
         loaded: the original.
@@ -145,7 +149,6 @@ def checked(
     from glocal.images.image_files import read
     from glocal.images.sample_files import read_header
     from glocal.inference.ways import CONVERTING
-    from glocal.runs.streaming import STREAMED_PIXELS
     from glocal.study.harm import check_ways
     from glocal.study.options import RunOptions
 
@@ -153,7 +156,7 @@ def checked(
         return settings
     settings = settings.changed(train_size=train_size_of(loaded, settings.given_train_size))
     try:
-        if math.prod(read_header(source).size) > STREAMED_PIXELS:
+        if math.prod(read_header(source).size) > MOST_PIXELS:
             return settings
         with waiting("Comparing windows, crops and full image"):
             pixels, folder = read(source).pixels, cache_folder("checks")
