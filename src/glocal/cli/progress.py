@@ -66,6 +66,8 @@ class _Rate(ProgressColumn):
 class _Left(TimeRemainingColumn):
     """The time that is left, as the bar expects it, or by the rate."""
 
+    max_refresh = None  # else the first time comes late
+
     def render(self, task: Task) -> Text:
         """Return the time of a task."""
         left = task.fields.get("left")
