@@ -99,7 +99,7 @@ def chosen(
         say(f"{path} was made for {settings.model}", "yellow", "note")
     stitched = {"tile": None if tile == "auto" else tile, "overlap": overlap, "blend": blend}
     # a converted network takes tiles too, when memory is short, and so does one with a halo
-    others = stitched if way == "full" and halo is None else {}
+    others = stitched if way in ("full", "degraded") and halo is None else {}
     check_options(way, precision=precision, **options, **others)
     if way == "stitch" and halo is not None:
         raise ArgumentError("--halo has no effect with --way stitch, which blends its tiles")
