@@ -71,7 +71,9 @@ class _Left(TimeRemainingColumn):
     def render(self, task: Task) -> Text:
         """Return the time of a task."""
         left = task.fields.get("left")
-        return super().render(task) if left is None else Text(f"{duration_text(left)} left")
+        if left is None:
+            return super().render(task)
+        return Text(f"{duration_text(left)} left" if left > 0 else "writing")
 
 
 LINES_S = 10.0

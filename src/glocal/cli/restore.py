@@ -270,20 +270,20 @@ def restore(
         task = Task(files, suffix, recursive, overwrite, resume, region, dry_run, shown)
         jobs, said = task.check(is_temporary=request.target == PIPE)
         division = {"tile": tile, "halo": halo, "overlap": overlap, "blend": blend}
-        settings = chosen(
-            settings_file,
-            way,
-            precision=precision,
-            model=model,
-            train_size=train_size,
-            output=output,
-            window=window,
-            stride=stride,
-            keep_global=tuple(keep_global) if keep_global else None,
-            allow_global=allow_global or None,
-            **division,
-        )
-        with waiting("loading network", long=task.is_large):
+        with waiting("loading network", long=task.is_large):  # and torch, which takes longer
+            settings = chosen(
+                settings_file,
+                way,
+                precision=precision,
+                model=model,
+                train_size=train_size,
+                output=output,
+                window=window,
+                stride=stride,
+                keep_global=tuple(keep_global) if keep_global else None,
+                allow_global=allow_global or None,
+                **division,
+            )
             chosen_device = device_named(device)
             loaded = load_model(settings.model or DEFAULT_MODEL, entry, arch)
         run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}

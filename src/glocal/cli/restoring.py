@@ -94,14 +94,15 @@ class Task:
         from glocal.images.files import make_folder
         from glocal.images.limits import SUFFIXES, check_format
         from glocal.images.sample_files import read_header
-        from glocal.runs.region import Region, check_region
 
         if target.suffix.lower() not in SUFFIXES:
             raise ArgumentError(f"{target}: the name must end in {', '.join(SUFFIXES)}")
         if target.exists() and target.samefile(source):
             raise ArgumentError(f"{target} is the input file; choose another output name")
         header = read_header(source)
-        if self.region is not None:
+        if self.region is not None:  # imports torch, which takes seconds
+            from glocal.runs.region import Region, check_region
+
             check_region(Region(*self.region), header.size)
         check_format(target, header.size)
         if self.makes_folder and not target.parent.exists():
