@@ -13,7 +13,8 @@ Trained global, run local.
 `load`         return the network of a checkpoint or an embedded model
 `localize`     convert a network; `plan_of` returns the plan of the conversion
 `scan`         list the global operations of a network
-`restore`      run a network on an image
+`restore`      run a network on an image, a file, or a list of them
+`read_image`   read an image file: pixels and metadata; `write_image` writes one
 `export`       write a converted network to ONNX or .pt2
 `evaluate`     compare full image, crop-and-stitch, TLC and crops on a data set
 `analyze`      measure how far statistics shift from training crops to full images
@@ -53,8 +54,11 @@ if TYPE_CHECKING:
     from glocal.data.datasets import Pair, pairs
     from glocal.exporting.export import Exported, export
     from glocal.exporting.int8 import Int8
+    from glocal.images.image_files import Image
+    from glocal.images.image_files import read as read_image
+    from glocal.images.image_files import write as write_image
+    from glocal.inference.any_image import RestoreOptions, restore
     from glocal.inference.options import Tiles
-    from glocal.inference.restore import restore
     from glocal.inference.settings import Settings
     from glocal.networks import LoadedNetwork, load, load_checkpoint
     from glocal.ops.windows import Overlap, Precision
@@ -90,6 +94,7 @@ __all__ = [
     "GlocalError",
     "GlocalWarning",
     "Group",
+    "Image",
     "ImageError",
     "Int8",
     "Interval",
@@ -102,6 +107,7 @@ __all__ = [
     "Precision",
     "Protocol",
     "Record",
+    "RestoreOptions",
     "Row",
     "Rule",
     "RunOptions",
@@ -127,15 +133,18 @@ __all__ = [
     "ops",
     "pairs",
     "plan_of",
+    "read_image",
     "restore",
     "scan",
     "testing",
     "tune",
+    "write_image",
     "write_report",
 ]
 
 _MODULES = ("metrics", "networks", "ops", "testing")
 
+# Module, and the name there if it is another.
 # Imported on first use, so that `import glocal` and `glocal --help` do not import torch.
 _HOMES = {
     "DEFAULT_RULES": "conversion.rules",
@@ -146,6 +155,7 @@ _HOMES = {
     "Exported": "exporting.export",
     "Failure": "study.evaluation.records",
     "Group": "study.tuning.groups",
+    "Image": "images.image_files",
     "Int8": "exporting.int8",
     "Interval": "study.intervals",
     "LoadedNetwork": "networks",
@@ -157,6 +167,7 @@ _HOMES = {
     "Precision": "ops.windows",
     "Protocol": "study.evaluation.records",
     "Record": "study.evaluation.records",
+    "RestoreOptions": "inference.any_image",
     "Row": "scanning.plan",
     "Rule": "conversion.rules",
     "RunOptions": "study.options",
@@ -178,9 +189,11 @@ _HOMES = {
     "localize": "conversion.localize",
     "pairs": "data.datasets",
     "plan_of": "conversion.localize",
-    "restore": "inference.restore",
+    "read_image": "images.image_files:read",
+    "restore": "inference.any_image",
     "scan": "conversion.localize",
     "tune": "study.tuning.search",
+    "write_image": "images.image_files:write",
     "write_report": "study.report",
 }
 
@@ -193,7 +206,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"glocal.{name}")
     if name in _HOMES:
-        return getattr(importlib.import_module(f"glocal.{_HOMES[name]}"), name)
+        home, _, there = _HOMES[name].partition(":")
+        return getattr(importlib.import_module(f"glocal.{home}"), there or name)
     raise AttributeError(f"module 'glocal' has no attribute {name!r}")
 
 

@@ -2,7 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["about_duration", "few_names", "one_line", "size_text", "text_table"]
+__all__ = [
+    "about_duration",
+    "duration_text",
+    "few_names",
+    "memory_text",
+    "one_line",
+    "size_text",
+    "text_table",
+]
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -29,6 +37,29 @@ def about_duration(seconds: float) -> str:
 def _two_digits(number: float) -> str:
     rounded = float(f"{number:.1e}")
     return f"{rounded:.0f}" if rounded >= 10 else f"{rounded:.1f}"
+
+
+def duration_text(seconds: float) -> str:
+    """A time as text, to about two figures.
+
+    >>> duration_text(0.4), duration_text(42.3), duration_text(200), duration_text(7500)
+    ('1 s', '42 s', '3 min 20 s', '2 h 5 min')
+    """
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def memory_text(nbytes: float) -> str:
+    """An amount of memory as text.
+
+    >>> memory_text(2.34e9), memory_text(5e6)
+    ('2.3 GB', '5 MB')
+    """
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{max(1, round(nbytes / 1e6))} MB"
 
 
 def one_line(error: BaseException) -> str:

@@ -69,3 +69,66 @@ def test_a_run_that_is_interrupted_says_what_it_met(capsys: pytest.CaptureFixtur
         "note: it is grey (in 1 of 3 files)",
         "failed: a.png: is damaged",
     ]
+
+
+def test_the_share_of_a_call_and_the_time_left_are_shown() -> None:
+    console = screen(terminal=True)
+    with Bar("photo.jpg", files=1, console=console) as bar:
+        bar.expect(1000.0, 2)
+        bar.step(0, 0.5)  # a measurement before the image
+        bar.tiles(0, 1)
+        bar._progress.refresh()
+        bar.step(1, 0.02)
+        bar._progress.refresh()
+        bar.step(2, 0.5)
+        bar._progress.refresh()
+    shown = console.file.getvalue()
+    assert "16 min 40 s left" in shown
+    assert "1 %" in shown
+    assert "16 min 30 s left" in shown
+    assert "75 %" in shown
+
+
+def test_the_share_of_a_tile_counts_to_the_file() -> None:
+    console = screen(terminal=True)
+    with Bar("photo.jpg", files=1, console=console) as bar:
+        bar.expect(100.0, 2)
+        for done in range(2):
+            bar.tiles(done, 4)
+        bar.step(7, 0.6)
+        bar._progress.refresh()
+    assert "tile 2/4, 40 %" in console.file.getvalue()
+
+
+def test_lines_tell_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glocal.cli.progress.LINES_S", 0.0)
+    with Bar("photo.jpg", files=1, console=screen(terminal=False)) as bar:
+        bar.expect(100.0, 1)
+        bar.tiles(0, 1)
+        bar.step(0, 0.04)
+    assert capsys.readouterr().err.splitlines() == [
+        "photo.jpg: about 1 min 40 s",
+        "photo.jpg: 0 %, 1 min 40 s left",
+        "photo.jpg: 4 %, 1 min 36 s left",
+    ]
+
+
+def test_results_that_were_made_again_and_files_that_were_left_are_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    a, b = Path("a.png"), Path("b.png")
+    results = [
+        FileResult(a, b, "restored", again="with another network"),
+        FileResult(a, b, "restored", again="with another network"),
+        FileResult(a, b, "left", error="b.png exists"),
+        FileResult(a, b, "skipped"),
+    ]
+    bar = Bar("in", files=4, console=screen(terminal=False))
+    statuses = ("restored", "skipped", "left", "failed")
+    assert run_through(results, bar, statuses, 4) == ("2 restored, 1 skipped, 1 left", True)
+    assert capsys.readouterr().err.splitlines() == [
+        "note: 2 done again: made with another network",
+        "left: a.png: b.png exists",
+    ]

@@ -1,10 +1,14 @@
 """Errors on the command line: one or two lines, and all calls if they are asked for."""
 
 import importlib
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
+from glocal.cli.reporting import say, say_facts
 
 DOCTOR = importlib.import_module("glocal.cli.doctor")
 
@@ -146,3 +150,18 @@ def test_a_reader_that_has_gone_is_told_nothing(run, monkeypatch: pytest.MonkeyP
 def test_names_are_printed_as_they_are(run) -> None:
     result = run("scan", "no_such:x", "--train-size", "32")
     assert "no_such:x: cannot be imported" in result.stderr
+
+
+def test_a_terminal_breaks_lines_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), width=40, force_terminal=True, color_system=None)
+    monkeypatch.setattr("glocal.cli.reporting.console", lambda stderr=False: screen)
+    say("the photograph [a] has more pixels than the format of the result can hold", "red", "error")
+    say_facts({"network": "one two three four five six seven eight nine"})
+    lines = screen.file.getvalue().splitlines()
+    assert lines == [
+        "error: the photograph [a] has more",
+        "  pixels than the format of the result",
+        "  can hold",
+        "network      one two three four five six",
+        "             seven eight nine",
+    ]

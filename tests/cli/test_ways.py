@@ -182,3 +182,9 @@ def test_a_folder_takes_a_way(run, photo: Path, checkpoint: Path, tmp_path: Path
         assert np.abs(pixels(tmp_path / "out" / path.name) - expected).max() <= 1
     alike = restore(load(checkpoint), small.pixels).astype(int)
     assert np.abs(pixels(tmp_path / "out/small.png") - alike).max() <= 1
+
+
+def test_tiles_have_no_effect_on_a_photograph_that_stays_as_it_is(run, photo, checkpoint) -> None:
+    result = run("restore", photo, "--model", checkpoint, "--way", "degraded", "--tile", "64")
+    assert result.exit_code == 1
+    assert "--tile has no effect with --way degraded" in result.stderr

@@ -6,8 +6,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from glocal.errors import ArgumentError
+from glocal.inference.any_image import restore
 from glocal.inference.options import Tiles
-from glocal.inference.restore import restore
 
 
 def photo(mode: str, size: tuple[int, int] = (9, 7)) -> Image.Image:

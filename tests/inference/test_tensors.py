@@ -1,6 +1,5 @@
 """Images of every layout and dtype through `restore`, and back."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from glocal.errors import ArgumentError, GlocalWarning
-from glocal.inference.restore import restore
+from glocal.inference.any_image import restore
 
 
 def photo(*size: int) -> Tensor:
@@ -129,10 +128,7 @@ def test_values_that_are_not_finite_give_a_warning(dtype: type) -> None:
         (np.full((8, 8), 1e6, np.float32), "divide by its maximum"),
         (np.full((8, 8), np.nan, np.float32), "float32, and some values are NaN or infinite"),
         (np.full((8, 8), np.inf, np.float16), "some values are NaN or infinite"),
-        ("photo.png", r"path 'photo.png'; restore takes pixels: pass PIL.Image.open"),
-        (Path("photo.png"), r"path 'photo.png'; restore takes pixels"),
-        ([np.zeros((8, 8, 3), np.uint8)], "is a list; expected .* one by one"),
-        (None, r"is a NoneType; expected .* or a Pillow image$"),
+        (None, r"is a NoneType; expected .* a Pillow image, a path, or a list of them$"),
     ],
 )  # fmt: skip
 def test_other_images_are_refused_with_what_to_pass(image: Any, said: str) -> None:

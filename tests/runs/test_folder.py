@@ -144,7 +144,7 @@ def test_images_of_a_folder_beyond_the_format_fail_alone_and_leave_nothing(
     assert [result.status for result in results] == ["failed", "failed", "restored"]
     assert all("at most 16383 pixels" in str(result.error) for result in results[:2])
     assert network.sizes == [(64, 64), (2, 8)]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c.webp"]
+    assert images.list_images(tmp_path / "out") == [tmp_path / "out/c.webp"]
 
 
 def test_notes_are_handed_on(tmp_path: Path) -> None:
@@ -171,10 +171,10 @@ def test_a_run_is_resumed(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     next(restore_folder(Negative(), photos, out, ahead=0))
     assert images.list_images(out, recursive=True) == [out / "a.png"]
-    save(out / "a.png", 77)
+    written = (out / "a.png").stat().st_mtime_ns
     results = list(restore_folder(Negative(), photos, out))
     assert [result.status for result in results] == ["skipped", "restored", "restored"]
-    assert value(out / "a.png") == 77
+    assert (out / "a.png").stat().st_mtime_ns == written
 
 
 def test_existing_outputs_are_replaced_only_when_told(photos: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from glocal.cli.doctor import doctor
 from glocal.cli.evaluate import evaluate
 from glocal.cli.export import export
 from glocal.cli.import_ import import_app
+from glocal.cli.interruption import INTERRUPTED, leave_at_once, prompt_interruption
 from glocal.cli.models import models_app
 from glocal.cli.reporting import ReportingGroup
 from glocal.cli.restore import restore
@@ -74,9 +75,11 @@ app.command(
     epilog=_examples(
         "glocal restore photo.jpg",
         "glocal restore photo.jpg sharp.png --tile 1024",
+        "glocal restore *.jpg out/ --strength 0.7",
         "glocal restore in/ out/ --model NAFNet-GoPro-width32.pth --train-size 256",
-        "glocal restore in/ out/ -m restormer.pth --train-size 128 --dtype bfloat16",
-        "glocal restore thumbnails/ out/ --batch 8",
+        "glocal restore in/ out/ -m restormer.pth --train-size 128 --dry-run",
+        "glocal restore panorama.tif part.png --region 2000,1500,800,600",
+        "curl -s https://example.org/a.jpg | glocal restore - - > a-restored.jpg",
     ),
 )(restore)
 app.command(
@@ -137,4 +140,10 @@ app.command(
 def main() -> None:
     """Run the command line; entry point of the ``glocal`` script."""
     keep_freed_memory()
-    app(prog_name="glocal")
+    with prompt_interruption():
+        try:
+            app(prog_name="glocal")
+        except SystemExit as end:
+            if end.code == INTERRUPTED:
+                leave_at_once()
+            raise

@@ -30,16 +30,16 @@ from glocal.cli.arguments import (
 from glocal.cli.progress import Bar
 from glocal.cli.reporting import console, say, say_facts, say_failure
 from glocal.cli.runtimes import RuntimeOption
+from glocal.cli.tables import FittedTable
 from glocal.cli.tiling import StitchBlend, StitchTile, parse_overlap
 from glocal.errors import ArgumentError
 from glocal.inference.ways import WAYS, Way, takes
 
 if TYPE_CHECKING:
-    from rich.console import JustifyMethod, RenderableType
+    from rich.console import RenderableType
 
     from glocal.data.pairing import Pair
     from glocal.study.evaluation.records import Evaluation
-    from glocal.study.report.tables import Table
 
 __all__ = ["evaluate"]
 
@@ -72,9 +72,10 @@ def evaluate(
         typer.Option(
             "--way",
             parser=parse_way,
-            metavar="|".join(WAYS),
+            metavar="|".join(way for way in WAYS if way != "degraded"),  # has a row in any case
             help="What to compare: full image, crop-and-stitch, statistics from windows (TLC), "
-            "from crops, or from what suits each kind of operation; may be repeated.  "
+            "from crops, or from what suits each kind of operation; the degraded images have a row "
+            "in any case. May be repeated.  "
             "[dim]\\[default: full, stitch, windows, crops][/dim]",
             rich_help_panel="Ways",
         ),
@@ -301,25 +302,8 @@ def printed(evaluation: "Evaluation", *, per_image: bool = False) -> "Iterator[R
     tables = [summary_table(evaluation), comparison_table(evaluation)]
     for table in [image_table(evaluation), *tables] if per_image else tables:
         if table is not None:
-            yield _rich_table(table)
+            yield FittedTable(table.columns, table.rows, table.texts, table.best, table.title)
             yield Padding(protocol, (0, 0, 1, 1))
-
-
-def _rich_table(table: "Table") -> "RenderableType":
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    made = RichTable(
-        title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD
-    )
-    for index, column in enumerate(table.columns):
-        side: JustifyMethod = "left" if index < table.texts else "right"
-        # on a narrow terminal a number is wrapped, not truncated
-        made.add_column(Text(column), justify=side, overflow="fold")
-    for row in table.rows:
-        made.add_row(*map(Text, row))
-    return made
 
 
 def _warnings(evaluation: "Evaluation") -> list[str]:

@@ -1,5 +1,6 @@
-"""A progress bar on stderr; silent if stderr is not a terminal."""
+"""A progress bar on stderr; a few lines, for long work, if stderr is not a terminal."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from glocal.cli.reporting import say, say_failure
+from glocal.cli.reporting import say, say_failure, say_line, voice
+from glocal.texts import duration_text
 
 __all__ = ["Bar", "run_through"]
 
@@ -50,19 +52,43 @@ class Outcome(Protocol):
 
 
 class _Rate(ProgressColumn):
-    """Seconds per step, or steps per second, whichever is above 1."""
+    """Seconds per file, or files per second, whichever is above 1."""
 
     def render(self, task: Task) -> Text:
         """Return the rate of a task, empty before the first step."""
         speed = task.finished_speed or task.speed
         unit = task.fields["unit"]
-        if not speed:
+        if not speed or not unit:
             return Text("")
         return Text(f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit}")
 
 
+class _Left(TimeRemainingColumn):
+    """The time that is left, as the bar expects it, or by the rate."""
+
+    max_refresh = 0.0  # else the first time comes late
+
+    def render(self, task: Task) -> Text:
+        """Return the time of a task."""
+        left = task.fields.get("left")
+        if left is None:
+            return super().render(task)
+        return Text(f"{duration_text(left)} left" if left > 0 else "writing")
+
+
+LINES_S = 10.0
+"""Least seconds between two lines where stderr is no terminal."""
+
+_ENOUGH = 0.05
+"""From this share on, the time that has passed tells the rest better than what was expected."""
+
+
 class Bar:
-    """Shows files done and tiles of the current file; a context manager."""
+    """Shows files done and how far the current file is; a context manager.
+
+    On a terminal it is a bar. Elsewhere lines appear for a file whose time is expected
+    (`expect`), and nothing for others.
+    """
 
     def __init__(self, name: str, files: int, console: Console | None = None) -> None:
         """Count ``files`` files under the label ``name``."""
@@ -74,12 +100,12 @@ class Bar:
             TextColumn("{task.fields[count]}"),
             _Rate(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _Left(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not console.is_terminal or not voice().progress,
         )
-        self._files = files
+        self._files, self._name = files, name
         self._file_task = None
         if files > 1:
             self._file_task = self._progress.add_task(
@@ -89,6 +115,10 @@ class Bar:
         self._tile_task = self._progress.add_task(
             self._tile_name, total=None, unit="tile", count="", visible=files == 1
         )
+        self._done, self._total = 0, 0
+        self._began = self._printed = time.monotonic()
+        self._expected: float | None = None
+        self._calls, self._first_call = 1, -1
 
     def __enter__(self) -> Self:
         """Show the bar, on a terminal."""
@@ -104,9 +134,25 @@ class Bar:
         """Remove the bar from the screen."""
         self._progress.__exit__(kind, error, traceback)
 
+    def expect(self, seconds: float, calls: int) -> None:
+        """Show the progress inside a call of the network, and the time left, from now on.
+
+        Args:
+            seconds: that the file will take, about.
+            calls: of the network for an image that is no tile.
+        """
+        self._expected, self._calls = seconds, calls
+        self._began = self._printed = time.monotonic()
+        self._progress.update(self._tile_task, left=seconds, unit="")
+        if not self._progress.console.is_terminal:
+            say_line(f"{self._name}: about {duration_text(seconds)}")
+
     def tiles(self, done: int, total: int) -> None:
         """Show how many tiles of the current image are done."""
-        if done == 0:
+        self._done, self._total, self._first_call = done, total, -1
+        if self._expected is not None and self._files == 1:
+            self._show(0.0)
+        elif done == 0:
             self._progress.reset(
                 self._tile_task,
                 total=total if total > 1 else None,  # a whole image: no measure of progress
@@ -116,6 +162,36 @@ class Bar:
             )
         elif total > 1:
             self._progress.update(self._tile_task, completed=done, count=f"{done}/{total}")
+
+    def step(self, call: int, share: float) -> None:
+        """Show how far a call of the network has come.
+
+        Args:
+            call: its number in the run; calls before the first tile measure and do not count.
+            share: of its time, 0 to 1.
+        """
+        if self._expected is None or not self._total:
+            return
+        if self._first_call < 0:
+            self._first_call = call
+        calls = self._calls if self._total == 1 else 1
+        self._show(min(0.99, (call - self._first_call + share) / calls))
+
+    def _show(self, within: float) -> None:
+        """Show the share of the file that is done; `within` is that of the current tile."""
+        assert self._expected is not None
+        share = min(1.0, (self._done + within) / self._total)
+        now = time.monotonic()
+        passed = now - self._began
+        left = (1 - share) * (self._expected if share < _ENOUGH else passed / share)
+        tiles = f"tile {min(self._done + 1, self._total)}/{self._total}, " * (self._total > 1)
+        count = f"{tiles}{100 * share:.0f} %"
+        self._progress.update(
+            self._tile_task, total=1.0, completed=share, count=count, left=left, unit=""
+        )
+        if not self._progress.console.is_terminal and now - self._printed >= LINES_S:
+            self._printed = now
+            say_line(f"{self._name}: {count}, {duration_text(left)} left")
 
     def file_done(self, *, skipped: bool = False) -> None:
         """Count a file as done; a skipped one is left out of count and rate."""
@@ -143,23 +219,33 @@ def run_through(
         count: number of files.
 
     Returns:
-        The number of files of each status as text, and True if one failed.
+        The number of files of each status as text, and True if one failed or was left.
     """
     tally, notes, failures = Counter[str](), Counter[str](), []
+    again = Counter[str]()
     try:
         with bar:
             for result in results:
                 tally[result.status] += 1
                 notes.update(result.notes)
-                if result.status == "failed":
+                if why := getattr(result, "again", ""):
+                    again[why] += 1
+                if result.status in _UNDONE:
                     failures.append(result)
+                elif voice().verbose:
+                    say_line(f"{result.status}: {result.source}")
                 bar.file_done(skipped=result.status != statuses[0])
     finally:
+        for why, times in again.items():
+            say(f"{times} done again: made {why}", "yellow", "note")
         for note, times in notes.items():
             say(f"{note} (in {times} of {count} files)", "yellow", "note")
         for failure in failures:
             # most errors start with the path
             text = (failure.error or "").removeprefix(f"{failure.source}: ")
-            say_failure(failure.source, text, failure.trace)
+            say_failure(failure.source, text, failure.trace, failure.status)
     tally_text = ", ".join(f"{tally[status]} {status}" for status in statuses if tally[status])
     return tally_text, bool(failures)
+
+
+_UNDONE = ("failed", "left")

@@ -1,20 +1,34 @@
 """Print errors, warnings, notes and results."""
 
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TextIO
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperGroup
 
+from glocal.cli.interruption import INTERRUPTED
 from glocal.errors import GlocalError, GlocalWarning
 
-__all__ = ["ReportingGroup", "console", "say", "say_facts", "say_failure"]
+__all__ = [
+    "ReportingGroup",
+    "Voice",
+    "console",
+    "say",
+    "say_facts",
+    "say_failure",
+    "say_line",
+    "set_voice",
+    "voice",
+    "waiting",
+]
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -22,24 +36,111 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
+@dataclass(frozen=True)
+class Voice:
+    """What a command prints beside errors and warnings.
+
+    Attributes:
+        facts: where names and values go; None drops them.
+        notes: print notes.
+        progress: print what the user waits for.
+        verbose: print what helps to find a cause, too.
+    """
+
+    facts: Literal["stdout", "stderr"] | None = "stdout"
+    notes: bool = True
+    progress: bool = True
+    verbose: bool = False
+
+
+_PLAIN = Voice()
+_voice = ContextVar("voice", default=_PLAIN)
+
+
+def set_voice(voice: Voice) -> None:
+    """Choose what the rest of the command prints."""
+    _voice.set(voice)
+
+
+def voice() -> Voice:
+    """What this command prints."""
+    return _voice.get()
+
+
 def say(text: str, style: str, label: str) -> None:
     """Print a labelled line to stderr."""
-    console(stderr=True).print(f"[{style}]{label}:[/{style}] {escape(text)}")
+    if label != "note" or voice().notes:
+        _print_words(console(stderr=True), f"{label}: {text}", len(label) + 1, style)
 
 
-def say_failure(what: object, text: str, trace: str) -> None:
+def say_line(text: str) -> None:
+    """Print a plain line to stderr, unless the user asked for none."""
+    if voice().progress:
+        _print_words(console(stderr=True), text, 0, "")
+
+
+@contextmanager
+def waiting(text: str, *, long: bool = False) -> Iterator[None]:
+    """Say what the user waits for in the block: a spinner on a terminal.
+
+    Args:
+        text: without an ellipsis.
+        long: also print it where stderr is no terminal.
+    """
+    out = console(stderr=True)
+    if not voice().progress:
+        yield
+    elif out.is_terminal:
+        with out.status(f"{text} …"):
+            yield
+    else:
+        if long:
+            say_line(f"{text} …")
+        yield
+
+
+def say_failure(what: object, text: str, trace: str, label: str = "failed") -> None:
     """Print what failed, why, and the traceback if the user asked for one."""
-    say(f"{what}: {text}", "bold red", "failed")
+    say(f"{what}: {text}", "bold red", label)
     if trace and _wants_traceback.get():
         typer.echo(trace, err=True)
 
 
 def say_facts(facts: dict[str, str]) -> None:
-    """Print names and values in two columns to stdout."""
+    """Print names and values in two columns."""
+    where = voice().facts
+    if where is None:
+        return
     width = max(len("photographs"), *map(len, facts))  # the same in every part of a report
-    out = console()
+    out = console(stderr=where == "stderr")
     for name, value in facts.items():
-        out.print(f"[bold]{name:<{width}}[/bold]  {escape(value)}")
+        _print_words(out, f"{name:<{width}}  {value}", width, "bold", width + 2)
+
+
+def _print_words(out: Console, text: str, styled: int, style: str, indent: int = 2) -> None:
+    """Print a text whose first characters are styled.
+
+    A terminal would break long lines inside a word, so they are broken between words there;
+    elsewhere a line stays a line, for other programs.
+    """
+    if out.is_terminal:
+        lines = [
+            line
+            for part in text.splitlines()
+            for line in textwrap.wrap(
+                part,
+                max(out.width, indent + 20),
+                subsequent_indent=" " * indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+                replace_whitespace=False,
+                drop_whitespace=True,
+            )
+        ]
+        text = "\n".join(lines) or text
+    shown = Text(text)
+    shown.stylize(style, 0, styled)
+    out.print(shown)
 
 
 INTERNAL_ERROR = 70
@@ -71,6 +172,7 @@ class ReportingGroup(TyperGroup):
         and 130 for Ctrl-C.
         """
         _wants_traceback.set(bool(ctx.params.get("traceback")))
+        set_voice(_PLAIN)
         with _short_warnings():
             try:
                 return super().invoke(ctx)
@@ -81,7 +183,7 @@ class ReportingGroup(TyperGroup):
                 said = str(interruption) or "nothing half-written was left behind"
                 say(said, "bold red", "interrupted")
                 error: BaseException = interruption
-                code = 130
+                code = INTERRUPTED
             except (Exception, SystemExit) as raised:
                 said, code = _described(raised)
                 say(said, "bold red", "error")

@@ -1,7 +1,7 @@
 """``glocal restore``: restore a photograph or a folder of them."""
 
-import time
-from pathlib import Path
+import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -21,15 +21,16 @@ from glocal.cli.arguments import (
     TrainSize,
     Verify,
     Window,
-    check_new_file,
     device_named,
     load_model,
 )
-from glocal.cli.estimates import say_estimate, say_second_pass
+from glocal.cli.estimates import say_estimate
 from glocal.cli.inputs import InputOption, example_for, inputs_named
-from glocal.cli.progress import Bar, run_through
-from glocal.cli.reporting import say, say_facts
+from glocal.cli.pipes import through_files
+from glocal.cli.reporting import Voice, set_voice, waiting
+from glocal.cli.restoring import Task, details
 from glocal.cli.runtimes import RuntimeOption, prepared_runtime
+from glocal.cli.targets import PIPE, requested
 from glocal.cli.tiling import Blend, Halo, Memory, Overlap, Tile
 from glocal.cli.ways import (
     Check,
@@ -45,8 +46,6 @@ from glocal.errors import ArgumentError
 from glocal.texts import size_text
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from glocal.inference.settings import Settings
     from glocal.networks import LoadedNetwork
 
@@ -66,19 +65,55 @@ def parse_batch(text: str) -> int | Literal["auto"]:
     return int(text)
 
 
+def parse_region(text: str) -> tuple[int, int, int, int]:
+    """Return x, y, width and height of "X,Y,W,H".
+
+    >>> parse_region("2000,1500,800,600")
+    (2000, 1500, 800, 600)
+
+    Raises:
+        typer.BadParameter: the text is no region.
+    """
+    match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text)
+    if match is None:
+        raise typer.BadParameter(
+            f"{text!r} is not a region; give X,Y,W,H in pixels, such as 2000,1500,800,600"
+        )
+    x, y, width, height = map(int, match.groups())
+    return x, y, width, height
+
+
+def parse_ensemble(text: str | int) -> int:
+    """Return the number of results to average.
+
+    >>> parse_ensemble("8")
+    8
+    """
+    if str(text) not in ("1", "8"):  # the default is parsed too
+        raise typer.BadParameter(f"{text!r} is not 8, for all flips and turns, or 1, for none")
+    return int(text)
+
+
 def restore(
-    source: Annotated[
-        Path,
+    paths: Annotated[
+        list[str],
         typer.Argument(
-            metavar="SOURCE", help="A photograph or a folder of them.", show_default=False
+            metavar="SOURCE",
+            help="Photographs, or folders of them; - is standard input. The last is the target if "
+            "it ends in / or is a folder (made when absent), or if it is the second of two and "
+            "does not exist; - is standard output.  [dim]\\[default target: NAME-restored beside "
+            "the photograph][/dim]",
+            show_default=False,
         ),
     ],
-    target: Annotated[
-        Path | None,
-        typer.Argument(
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
             metavar="TARGET",
-            help="Output file, whose ending selects the format, or folder. Required if SOURCE is "
-            "a folder.  [dim]\\[default: NAME-restored beside the photograph][/dim]",
+            help="The target: a file, whose ending selects the format, or a folder.",
+            rich_help_panel="Files",
             show_default=False,
         ),
     ] = None,
@@ -89,6 +124,40 @@ def restore(
     output: Output = None,
     grey: GreyOption = "channels",
     inputs: InputOption = None,
+    strength: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="0..1",
+            help="Share of the restored photograph in the result; the rest is the photograph.",
+            rich_help_panel="Result",
+        ),
+    ] = 1.0,
+    ensemble: Annotated[
+        Any,
+        typer.Option(
+            "--ensemble",
+            parser=parse_ensemble,
+            metavar="8",
+            help="Average the results of all flips and turns; takes 8 times as long.  "
+            "[dim]\\[default: one result][/dim]",
+            rich_help_panel="Result",
+            show_default=False,
+        ),
+    ] = 1,
+    region: Annotated[
+        Any,
+        typer.Option(
+            "--region",
+            parser=parse_region,
+            metavar="X,Y,W,H",
+            help="Restore and write this part of a photograph alone, in pixels from the top left, "
+            "to try options on it first.",
+            rich_help_panel="Result",
+            show_default=False,
+        ),
+    ] = None,
     way: WayOption = None,
     window: Window = None,
     stride: Stride = None,
@@ -123,8 +192,8 @@ def restore(
     resume: Annotated[
         bool,
         typer.Option(
-            help="Skip files of a folder whose results exist; continue an interrupted large "
-            "photograph.",
+            help="Skip files whose results in the folder were made alike, and make others of "
+            "glocal again; continue an interrupted large photograph.",
             rich_help_panel="Files",
         ),
     ] = True,
@@ -146,163 +215,119 @@ def restore(
             min=1, max=100, metavar="N", help="Quality of JPEG and WebP.", rich_help_panel="Files"
         ),
     ] = 95,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Write nothing; print what would be done, and about how much time and memory it "
+            "would take.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print errors and warnings alone.", rich_help_panel="Output"
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Print the plan of the conversion, versions, and each file too.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print what was done as JSON, on stdout.", rich_help_panel="Output"
+        ),
+    ] = False,
 ) -> None:
-    """Restore a photograph, or every photograph of a folder.
+    """Restore photographs, or every photograph of folders.
 
     By default the network runs with TLC: its global operations use local windows instead of
     the whole image. Reads and writes PNG, JPEG, TIFF and WebP; keeps bit depth, alpha, colour
     profile and EXIF.
     """
-    folder = source.is_dir()
-    if folder and target is None:
-        raise typer.BadParameter("give an output folder, as SOURCE is one", param_hint="TARGET")
-    target = target or source.with_name(f"{source.stem}-restored{source.suffix}")
-    notes: tuple[str, ...] = ()
-    if not folder:
-        if target.is_dir():
-            target /= source.name
-        notes = _check_file(source, target, overwrite)
-        for note in notes:
-            say(note, "yellow", "note")
-
-    from glocal.runs.jobs import Job, folder_jobs
-
+    request = requested(
+        paths, out, overwrite=overwrite, tag="restored" if region is None else "region"
+    )
+    if quiet and verbose:
+        raise ArgumentError("--quiet and --verbose contradict each other; give one")
+    if as_json and request.target == PIPE:
+        raise ArgumentError("--json needs stdout, which the photograph takes; name an output file")
+    facts: Literal["stdout", "stderr"] | None = "stdout"
+    if quiet or as_json:
+        facts = None
+    elif request.target == PIPE:
+        facts = "stderr"
+    set_voice(Voice(facts, notes=not quiet, progress=not quiet, verbose=verbose))
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
-    jobs = [Job(source, target)]
-    if folder:
-        jobs = folder_jobs(source, target, recursive=recursive, suffix=suffix)
-    division = {"tile": tile, "halo": halo, "overlap": overlap, "blend": blend}
-    settings = chosen(
-        settings_file,
-        way,
-        precision=precision,
-        model=model,
-        train_size=train_size,
-        output=output,
-        window=window,
-        stride=stride,
-        keep_global=tuple(keep_global) if keep_global else None,
-        allow_global=allow_global or None,
-        **division,
-    )
-    chosen_device = device_named(device)
-    loaded = load_model(settings.model or DEFAULT_MODEL, entry, arch)
-    run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}
-    expected = None
-    if runtime == "torch" and not inputs:
-        sources = [job.source for job in jobs]
-        about = {"memory": memory, "output": settings.output, "grey": grey}
-        expected = say_estimate(loaded, sources, **about, **run)
-    if check and not inputs:
-        is_chosen = any((way, settings_file, window, precision != "exact"))
-        settings = checked(
-            loaded, settings, jobs[0].source, is_chosen=is_chosen, expected=expected, **run
+    with through_files(request, suffix) as files:
+        shown = str(request.target) if request.target == PIPE else None
+        task = Task(files, suffix, recursive, overwrite, resume, region, dry_run, shown)
+        jobs, said = task.check(is_temporary=request.target == PIPE)
+        division = {"tile": tile, "halo": halo, "overlap": overlap, "blend": blend}
+        with waiting("loading network", long=task.is_large):  # and torch, which takes longer
+            settings = chosen(
+                settings_file,
+                way,
+                precision=precision,
+                model=model,
+                train_size=train_size,
+                output=output,
+                window=window,
+                stride=stride,
+                keep_global=tuple(keep_global) if keep_global else None,
+                allow_global=allow_global or None,
+                **division,
+            )
+            chosen_device = device_named(device)
+            loaded = load_model(settings.model or DEFAULT_MODEL, entry, arch)
+        run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}
+        expected = None
+        if runtime == "torch" and not inputs and not dry_run:
+            sources = [job.source for job in jobs]
+            about = {"memory": memory, "output": settings.output, "grey": grey}
+            expected = say_estimate(loaded, sources, **about, **run)
+        if check and not inputs:
+            is_chosen = any((way, settings_file, window, precision != "exact"))
+            settings = checked(
+                loaded, settings, jobs[0].source, is_chosen=is_chosen, expected=expected, **run
+            )
+        named = inputs_named(inputs)
+        example = example_for(loaded.network, named, jobs[0].source)
+        network, settings, how = prepared(
+            loaded, settings, precision=precision, verify=verify, example=example
         )
-    named = inputs_named(inputs)
-    example = example_for(loaded.network, named, jobs[0].source)
-    network, settings, how = prepared(
-        loaded, settings, precision=precision, verify=verify, example=example
-    )
-    say_second_pass(network, expected)
-    facts = {"network": _describe(loaded, settings), **how}
-    facts |= prepared_runtime(
-        network, jobs[0].source, runtime, output=settings.output, grey=grey, **run
-    )
-    options: dict[str, Any] = {
-        "tiles": tiles_of(settings, **division),
-        "memory": memory,
-        **run,
-        "output": settings.output,
-        "grey": grey,
-        "runtime": runtime,
-        "quality": quality,
-    }
-    if named:
-        options["inputs"] = named
-    where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
-    if folder:
-        options |= {"recursive": recursive, "suffix": suffix, "batch": batch}
-        options |= {"resume": resume, "overwrite": overwrite}
-        _restore_folder(network, source, target, len(jobs), facts, where, options)
-    else:
-        _restore_file(network, source, target, facts, where, {**options, "resume": resume}, notes)
-
-
-def _restore_file(
-    network: "nn.Module",
-    source: Path,
-    target: Path,
-    facts: dict[str, str],
-    where: str,
-    options: dict[str, Any],
-    said: tuple[str, ...],
-) -> None:
-    from glocal.runs.folder import restore_file
-
-    tiles: list[str] = []
-    with Bar(source.name, files=1) as bar:
-        result = restore_file(
-            network, source, target, progress=bar.tiles, report=tiles.append, **options
+        described = {"network": _describe(loaded, settings), **how}
+        described |= prepared_runtime(
+            network, jobs[0].source, runtime, output=settings.output, grey=grey, **run
         )
-    assert result.size is not None
-    height, width = result.size
-    say_facts(
-        {
-            "photograph": f"{source} ({width} × {height} pixels)",
-            **facts,
-            **({"tiles": tiles[0]} if tiles else {}),
-            "time": f"{result.elapsed_s:.1f} s on {where}",
-            "result": str(target),
+        if verbose:
+            described |= details(network)
+        options: dict[str, Any] = {
+            "tiles": tiles_of(settings, **division),
+            "memory": memory,
+            **run,
+            "output": settings.output,
+            "grey": grey,
+            "runtime": runtime,
+            "strength": strength,
+            "ensemble": ensemble,
+            "quality": quality,
         }
-    )
-    for note in result.notes:
-        if note not in said:
-            say(note, "yellow", "note")
-
-
-def _restore_folder(
-    network: "nn.Module",
-    source: Path,
-    target: Path,
-    count: int,
-    facts: dict[str, str],
-    where: str,
-    options: dict[str, Any],
-) -> None:
-    from glocal.runs.folder import restore_folder
-
-    say_facts({"photographs": f"{count} in {source}", **facts})
-    started = time.perf_counter()
-    bar = Bar(str(source), files=count)
-    with restore_folder(network, source, target, progress=bar.tiles, **options) as run:
-        done, failed = run_through(run, bar, ("restored", "skipped", "failed"), count)
-    elapsed_s = time.perf_counter() - started
-    busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
-    say_facts({"time": f"{elapsed_s:.1f} s on {where}{busy}", "result": f"{target} ({done})"})
-    if failed:
+        if named:
+            options["inputs"] = named
+        where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
+        report = task.run(network, options, {**described}, where, batch, said)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    if report["failed"] or report["left"]:
         raise typer.Exit(1)
-
-
-def _check_file(source: Path, target: Path, overwrite: bool) -> tuple[str, ...]:
-    """Check before the work that the result can be written; say what its format cannot hold.
-
-    Raises:
-        ArgumentError: it cannot.
-        ImageError: the source cannot be read, or is too large for the format of the target.
-    """
-    from glocal.images.limits import SUFFIXES, check_format
-    from glocal.images.sample_files import read_header
-
-    if not source.exists():
-        raise ArgumentError(f"{source}: no such file or folder")
-    if target.suffix.lower() not in SUFFIXES:
-        raise ArgumentError(f"{target}: the name must end in {', '.join(SUFFIXES)}")
-    if target.exists() and target.samefile(source):
-        raise ArgumentError(f"{target} is the input file; choose another output name")
-    check_new_file(target, overwrite)
-    header = read_header(source)
-    check_format(target, header.size)
-    return header.losses(target.suffix.lower())
 
 
 def _describe(loaded: "LoadedNetwork", settings: "Settings") -> str:

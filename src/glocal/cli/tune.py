@@ -30,12 +30,11 @@ from glocal.cli.arguments import (
 )
 from glocal.cli.progress import Bar
 from glocal.cli.reporting import console, say_facts
+from glocal.cli.tables import FittedTable
 from glocal.errors import ArgumentError
 from glocal.texts import size_text
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from glocal.inference.settings import Settings
     from glocal.study.tuning.recommendation import Tuning
 
@@ -130,7 +129,8 @@ def tune(
 
     Compares the original network on the full image with TLC (windows of 0.3 to 3 × the train
     size), statistics from crops, and crop-and-stitch, with the time that each takes. The expected
-    gain is validated on held-out images. If nothing helps, the original network is recommended.
+    gain is validated on held-out images. If nothing helps, the original network is recommended; if
+    nothing beats the degraded images, none.
     Without targets the statistics of global operations decide between windows, as a proxy.
     """
     from glocal.data.datasets import pairs
@@ -185,7 +185,7 @@ def tune(
 
 def _print_result(tuning: "Tuning", words: list[str]) -> None:
     """Print the table, its protocol, the recommendation, and the command for it."""
-    if tuning.trials:
+    if tuning.original:
         console().print(_table(tuning), soft_wrap=False)
         say_facts({"protocol": tuning.protocol})
     notes = {f"note {n}" if n > 1 else "note": text for n, text in enumerate(tuning.notes, 1)}
@@ -222,18 +222,15 @@ class _Stages:
             self._bar.file_done()
 
 
-def _table(tuning: "Tuning") -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for index, head in enumerate(tuning.columns):
-        table.add_column(Text(head), justify="left" if index < 3 else "right")
-    for row in tuning.rows():
-        style = "bold" if row[0].endswith("*") else ""
-        table.add_row(*(Text(cell, style=style) for cell in row))
-    return table
+def _table(tuning: "Tuning") -> FittedTable:
+    rows = tuning.rows()
+    bold = {
+        (number, column)
+        for number, row in enumerate(rows)
+        for column in range(len(row))
+        if row[0].endswith("*")
+    }
+    return FittedTable(tuning.columns, rows, texts=3, bold=bold)
 
 
 def _words(model: str, train_size: tuple[int, int] | None, settings: "Settings") -> list[str]:
@@ -242,7 +239,7 @@ def _words(model: str, train_size: tuple[int, int] | None, settings: "Settings")
     if settings.output is not None:
         words += ["--output", str(settings.output)]
     words += ["--way", settings.way]
-    if train_size is not None and settings.way != "full":
+    if train_size is not None and settings.way not in ("full", "degraded"):
         words += ["--train-size", size_text(train_size)]
     if isinstance(settings.window, tuple):
         height, width = settings.window

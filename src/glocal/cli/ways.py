@@ -9,7 +9,7 @@ import typer
 
 from glocal.cli.arguments import train_size_of
 from glocal.cli.estimates import say_comparison
-from glocal.cli.reporting import console, say
+from glocal.cli.reporting import say, waiting
 from glocal.errors import ArgumentError, GlocalError, ImageError
 from glocal.inference.ways import DEFAULT_WAY, Way, check_way
 from glocal.texts import one_line, size_text
@@ -40,7 +40,8 @@ WayOption = Annotated[
         "--way",
         help="windows (TLC), crops and auto convert the network: its global operations take their "
         "statistics from windows of the map, from crops of the image, or from both. full runs the "
-        "original network on the whole image, stitch on blended tiles of the train size.  "
+        "original network on the whole image, stitch on blended tiles of the train size. degraded "
+        "leaves the photograph as it is.  "
         f"[dim]\\[default: {DEFAULT_WAY}][/dim]",
         rich_help_panel="Local operations (TLC)",
     ),
@@ -101,7 +102,7 @@ def chosen(
         say(f"{path} was made for {settings.model}", "yellow", "note")
     stitched = {"tile": None if tile == "auto" else tile, "overlap": overlap, "blend": blend}
     # a converted network takes tiles too, when memory is short, and so does one with a halo
-    others = stitched if way == "full" and halo is None else {}
+    others = stitched if way in ("full", "degraded") and halo is None else {}
     check_options(way, precision=precision, **options, **others)
     if way == "stitch" and halo is not None:
         raise ArgumentError("--halo has no effect with --way stitch, which blends its tiles")
@@ -129,6 +130,10 @@ def tiles_of(
     return Tiles("auto" if tile == "auto" else tile, halo, overlap, blend)
 
 
+MOST_PIXELS = 2**25
+"""Larger photographs are not decoded for the comparison of ways."""
+
+
 def checked(
     loaded: "LoadedNetwork",
     settings: "Settings",
@@ -140,7 +145,7 @@ def checked(
 ) -> "Settings":
     """Return the settings after a look at the first image; prints what may do harm.
 
-    Nothing is looked at if the way converts nothing, or if the image is streamed or unreadable.
+    Nothing is looked at if the way converts nothing, or if the image is very large or unreadable.
 
     Args:
         loaded: the original.
@@ -154,7 +159,6 @@ def checked(
     from glocal.images.image_files import read
     from glocal.images.sample_files import read_header
     from glocal.inference.ways import CONVERTING
-    from glocal.runs.streaming import STREAMED_PIXELS
     from glocal.study.harm import check_ways
     from glocal.study.options import RunOptions
 
@@ -162,9 +166,9 @@ def checked(
         return settings
     settings = settings.changed(train_size=train_size_of(loaded, settings.given_train_size))
     try:
-        if math.prod(read_header(source).size) > STREAMED_PIXELS:
+        if math.prod(read_header(source).size) > MOST_PIXELS:
             return settings
-        with console(stderr=True).status("Comparing windows, crops and full image …"):
+        with waiting("Comparing windows, crops and full image"):
             pixels, folder = read(source).pixels, cache_folder("checks")
             options, before = RunOptions(**run), partial(say_comparison, expected)
             found = check_ways(loaded.network, pixels, settings, options, folder, before)
@@ -199,13 +203,16 @@ def prepared(
     """
     from glocal.conversion.localize import plan_of
 
+    if settings.way == "degraded":
+        text = "degraded: no network runs, the photograph stays as it is"
+        return settings.network(loaded.network), settings, {"way": text}
     if settings.way == "full":
         return loaded.network, settings, {"way": "full: the original network on the whole image"}
     size = train_size_of(loaded, settings.given_train_size)
     settings = settings.changed(train_size=size)
     if settings.way == "stitch":
         return loaded.network, settings, {"way": f"stitch: {_stitched(settings)}"}
-    with console(stderr=True).status("Looking for global operations …"):
+    with waiting("Looking for global operations"):
         network = settings.network(loaded.network, **options)
     plan = plan_of(network)
     for text in plan.warnings():

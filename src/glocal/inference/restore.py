@@ -9,7 +9,6 @@ tiles of the training size is the crop-and-stitch inference that TLC is compared
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -33,7 +32,6 @@ from glocal.inference.measure import pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import TilesLike, as_tiles
-from glocal.inference.pillow import is_pillow, restored_pillow
 from glocal.inference.plan import BlendedTiles
 from glocal.inference.run import Progress, TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner, is_out_of_memory
@@ -60,85 +58,30 @@ def restore(
     channels: int | None = None,
     grey: Grey = "channels",
     runtime: Runtime = "torch",
+    strength: float = 1.0,
     progress: Progress | None = None,
     report: Callable[[str], None] | None = None,
 ) -> AnyImage:
-    """Restore one image (or a batch of one size) with a network, converted or not.
-
-    >>> import numpy as np
-    >>> from torch import nn
-    >>> photo = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
-    >>> restored = restore(nn.Identity(), photo, tiles=16)
-    >>> restored.dtype, restored.shape, bool((restored == photo).all())
-    (dtype('uint8'), (37, 50, 3), True)
-
-    If the network refuses a size, the image is reflected up to one that it accepts and cropped
-    back: a search below the training size finds the multiples that it needs. An image is reflected
-    at all borders for a network whose convolutions leave out pixels. The scale of a
-    super-resolution network is read from its output. The network runs in eval mode under
-    ``torch.inference_mode``; its training flags are restored afterwards.
+    """Restore the pixels of one image, or of a batch of one size.
 
     Args:
-        model: takes and returns (b, c, h, w) in [0, 1].
-        image: a floating tensor (c, h, w) or (b, c, h, w) in [0, 1], or an array (h, w) or
-            (h, w, c) of uint8, uint16, or floats in [0, 1], or a Pillow image of mode L, RGB or
-            RGBA, whose alpha is kept. Integers are scaled to [0, 1] and back, rounded and
-            clamped. Floats are not clamped: a metric may need the overshoot. Values that are not
-            finite or beyond 8 are refused, and so are channels that seem to be in the wrong
-            place: (3, 400, 600) as an array, (400, 600, 3) as a tensor.
-        tiles: how the image is divided: `Tiles`, or its size in pixels alone, a side or (height,
-            width). "auto" is the whole image if memory suffices, which is measured on parts of
-            large images, and else the largest tiles that fit. None tries the whole image first.
-            If memory runs out, tiles with a halo, "auto" and None continue in smaller tiles, and
-            on the CPU, with a warning.
-        memory: bytes that this process may use on the CPU, or its tensors on another device; by
-            default the free memory. "auto" tiles depend on it.
-        dtype: that the network computes in, by default the dtype of its parameters. A float32
-            network runs in bfloat16 or float16 by autocast.
-        device: where the network runs, any device of torch; "auto" is the first GPU, or the CPU
-            if there is none. The network is moved there and stays there, or on the CPU if the
-            device ran out of memory; the result is on the image's device.
-        inputs: what the network takes beside the image, by name: a number, or a map of the size of
-            the image. A parameter of its `forward` gets the map, or the number as a tensor
-            (b, 1, 1, 1). Any other name is appended to the channels of the image, a number as a
-            constant map: noise levels of DRUNet.
-        output: name or index of the output to take, for networks that return several.
-        channels: channels that the network takes; by default read from its convolutions, or found
-            by running it. A grey image is repeated for a 3-channel network and the result
-            averaged.
-        grey: how a network of one channel restores a colour image, see `Grey`.
-        runtime: what computes the network. "onnxruntime" and "openvino" run its exported file, in
-            float32 on the CPU; the results of torch differ by less than 1e-4. OpenVINO computes in
-            bfloat16 too, if `dtype` says so. "auto" is the fastest one that is installed. File and
-            measurement are made once and kept in the user's cache folder. torch computes what an
-            engine cannot, with a warning that says why.
-        progress: called with (tiles done, total number of tiles), first with 0 done.
-        report: called with one line that describes the tiles, if there are several with a halo,
-            and before work that is done once for a runtime.
+        model: as for `glocal.restore`, like the options.
+        image: a tensor or an array, as for `glocal.restore`.
 
     Returns:
-        The restored image, of the type, layout and dtype of ``image``; a super-resolution network
-        multiplies its height and width by the scale.
+        The restored image, of the type, layout and dtype of ``image``.
 
     Raises:
-        ArgumentError: an argument is invalid, torch cannot use the device, or the network's output
-            is not an image.
-        GlocalError: the smallest tiles do not fit into memory.
+        ArgumentError, GlocalError: as `glocal.restore`.
     """
-    if is_pillow(image):
-        by_array = partial(
-            restore, model, tiles=tiles, memory=memory, dtype=dtype, device=device, inputs=inputs,
-            output=output, channels=channels, grey=grey, runtime=runtime, progress=progress,
-            report=report,
-        )  # fmt: skip
-        return cast("AnyImage", restored_pillow(image, by_array))
     tiles = as_tiles(tiles)
     source, convert = as_batch(image)
     size: Size = (source.shape[-2], source.shape[-1])
     extras = extras_of(model, inputs or {})
     runner = model_runner(
         model, source.shape[1], size, dtype=dtype, device=device, output=output,
-        channels=channels, grey=grey, extras=extras, runtime=runtime, report=report,
+        channels=channels, grey=grey, extras=extras, runtime=runtime, strength=strength,
+        report=report,
     )  # fmt: skip
     if inputs:
         source = with_maps(source, inputs, extras)

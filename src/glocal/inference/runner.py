@@ -63,6 +63,7 @@ class ModelRunner:
         colours: how images become inputs of the network.
         extras: inputs beside the image.
         channels: of the images, without maps of extra inputs.
+        strength: share of the result; the rest is the image itself.
         engine: computes the images that it takes, in place of the network.
         accepted: sizes that images are padded to; searched when the network refuses a size.
         memory_format: of the input. Channels last on a CPU: no convolution is slower, and many run
@@ -77,6 +78,7 @@ class ModelRunner:
     extras: tuple[Extra, ...] = ()
     channels: int = 0
     engine: Engine | None = None
+    strength: float = 1.0
     accepted: Accepted = field(init=False)
     memory_format: torch.memory_format = field(init=False)
 
@@ -148,7 +150,24 @@ class ModelRunner:
         result = result.to(torch.promote_types(result.dtype, torch.float32))
         if self.colours != "same":
             result = as_image(result, self._split(image)[0], self.colours)
-        return result.to(image.device), scale
+        result = result.to(image.device)
+        return (result if self.strength == 1 else self._blended(image, result)), scale
+
+    def _blended(self, image: Tensor, result: Tensor) -> Tensor:
+        """The result, weighted by `strength`, and the image.
+
+        Raises:
+            ArgumentError: they differ in size or channels.
+        """
+        channels = self.channels if self.extras else image.shape[1]
+        own = image[:, :channels]
+        own = own if own.is_floating_point() else own / torch.iinfo(own.dtype).max
+        if own.shape != result.shape:
+            raise ArgumentError(
+                f"strength needs a result of the image's size and channels; the network makes "
+                f"{tuple(result.shape[1:])} of {tuple(own.shape[1:])} (channels, height, width)"
+            )
+        return torch.lerp(own.to(result.dtype), result, self.strength)
 
     def input_of(self, image: Tensor) -> Tensor:
         """The image as the network takes it: floats in [0, 1] and its channels, on the device."""

@@ -19,7 +19,7 @@ from glocal.devices import check_dtype
 from glocal.engines.engine import engine_for
 from glocal.engines.network_files import network_key
 from glocal.engines.runtimes import ENGINES, Runtime, check_installed, installed
-from glocal.errors import GlocalError, GlocalWarning
+from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.images.files import cache_folder, make_folder, write_whole
 from glocal.inference.allocator import kept_memory
 from glocal.inference.colours import Colours, Grey, colours_for, taken_channels
@@ -79,6 +79,7 @@ def model_runner(
     grey: Grey = "channels",
     extras: tuple[Extra, ...] = (),
     runtime: Runtime = "torch",
+    strength: float = 1.0,
     report: Callable[[str], None] | None = None,
 ) -> ModelRunner:
     """Return a runner, with options of `restore`.
@@ -87,14 +88,16 @@ def model_runner(
         model: the network.
         image_channels: of the images.
         size: (height, width) of the images, for which "auto" chooses a runtime.
-        dtype, device, output, channels, grey, runtime: as for `restore`.
+        dtype, device, output, channels, grey, runtime, strength: as for `restore`.
         extras: inputs beside the image.
         report: called with a line about work that is done once for a network.
 
     Raises:
         ArgumentError: torch cannot use the device, the network cannot run in this dtype on it or
-            on these channels, or the runtime is not installed.
+            on these channels, the runtime is not installed, or the strength is not in [0, 1].
     """
+    if not 0 <= strength <= 1:
+        raise ArgumentError(f"strength={strength}; give a share of the result, 0 to 1")
     check_installed(runtime)
     where, computed = device_of(model, device), resolve_dtype(model, dtype)
     check_dtype(where, resolve_dtype(model, None), computed)
@@ -110,6 +113,7 @@ def model_runner(
         colours,
         extras,
         image_channels,
+        strength=strength,
     )
     if runtime == "torch":
         return runner

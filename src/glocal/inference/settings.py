@@ -121,6 +121,8 @@ class Settings:
     def network(self, model: nn.Module, **options: Any) -> nn.Module:
         """The network that runs: `model` itself, or its converted copy.
 
+        For "degraded" it is a network that returns its input.
+
         Args:
             model: the original network.
             options: others of `localize`, such as `verify` and `precision`.
@@ -128,6 +130,8 @@ class Settings:
         Raises:
             GlocalError: as `localize`.
         """
+        if self.way == "degraded":
+            return nn.Identity()
         if self.way == "full" or self.way == "stitch":
             return model
         chosen: dict[str, Any] = {"window": self.window, "stride": self.stride}

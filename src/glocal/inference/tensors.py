@@ -1,6 +1,5 @@
 """Convert images of any layout and dtype to (b, c, h, w) tensors and back."""
 
-import os
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
@@ -102,15 +101,9 @@ def _check_range(image: Tensor) -> None:
 
 def _refuse_object(image: object) -> NoReturn:
     """Raise the error for what is neither an array nor a tensor."""
-    if isinstance(image, str | os.PathLike):
-        raise ArgumentError(
-            f"the image is the path {os.fspath(image)!r}; restore takes pixels: pass "
-            "PIL.Image.open(path), or restore the file by the command glocal restore"
-        )
-    several = isinstance(image, list | tuple)
     raise ArgumentError(
         f"the image is a {type(image).__name__}; expected a tensor (c, h, w), an array (h, w, c) "
-        "or a Pillow image" + (": restore the images one by one" if several else "")
+        "a Pillow image, a path, or a list of them"
     )
 
 

@@ -19,12 +19,13 @@ __all__ = [
     "takes",
 ]
 
-Way: TypeAlias = Literal["full", "windows", "crops", "stitch", "auto"]
+Way: TypeAlias = Literal["full", "windows", "crops", "stitch", "auto", "degraded"]
 """How a network restores an image that is larger than its training crops.
 
 "full" runs the original network on the whole image. "windows", "crops" and "auto" run the converted
 network, with statistics from windows, from crops, or from both (see `localize`). "stitch" runs the
-original network on overlapping, blended tiles of the training size.
+original network on overlapping, blended tiles of the training size. "degraded" runs no network and
+leaves the image as it is: what every other way has to beat.
 """
 
 WAYS: tuple[Way, ...] = get_args(Way)

@@ -12,11 +12,11 @@ from torch import nn
 
 from glocal.engines.runtimes import Runtime
 from glocal.errors import ArgumentError, GlocalWarning
+from glocal.inference.any_image import restore
 from glocal.inference.colours import Grey
 from glocal.inference.measure import BYTES_PER_PIXEL
 from glocal.inference.memory import memory_budget
 from glocal.inference.options import as_tiles
-from glocal.inference.restore import restore
 from glocal.inference.runner import device_of, is_out_of_memory
 from glocal.inference.runtime import model_runner
 from glocal.inference.tensors import as_batch, checked_finite
@@ -43,6 +43,7 @@ def restore_together(
     channels: int | None = None,
     grey: Grey = "channels",
     runtime: Runtime = "torch",
+    strength: float = 1.0,
 ) -> list[np.ndarray]:
     """Restore images of one shape and dtype in one call, without tiles.
 
@@ -56,7 +57,7 @@ def restore_together(
     Args:
         model: maps (b, c, h, w) in [0, 1] to the same range.
         images: (h, w, c) arrays of uint8 or uint16.
-        dtype, device, output, channels, grey, runtime: as for :func:`glocal.restore`.
+        dtype, device, output, channels, grey, runtime, strength: as for :func:`glocal.restore`.
 
     Raises:
         ArgumentError: an argument is invalid, or the network's output is not an image.
@@ -66,7 +67,7 @@ def restore_together(
     size = sources[0].shape[-2], sources[0].shape[-1]
     runner = model_runner(
         model, sources[0].shape[1], size, dtype=dtype, device=device, output=output,
-        channels=channels, grey=grey, runtime=runtime,
+        channels=channels, grey=grey, runtime=runtime, strength=strength,
     )  # fmt: skip
     with eval_mode(model, runner.device), torch.inference_mode():
         restored = checked_finite(runner.restore(torch.cat(sources))[0])
@@ -81,7 +82,7 @@ class Batches:
         model: the network.
         most: maximum number of images per call. "auto" is :data:`AUTO_IMAGES`, on the CPU with at
             most :data:`AUTO_PIXELS_ON_CPU` pixels in total; less if memory may be short.
-        options: those of :func:`glocal.restore`. Images in tiles are not batched.
+        options: those of :func:`glocal.restore`. Images in tiles or turned are not batched.
     """
 
     model: nn.Module
@@ -100,8 +101,11 @@ class Batches:
             raise ArgumentError(f"batch must be at least 1 image or 'auto', got {self.most}")
         device = device_of(self.model, self.options.get("device"))
         tiles = as_tiles(self.options.get("tiles", "auto"))
+        ensemble = self.options.get("ensemble", 1) != 1
         in_tiles = tiles.given_size is not None or tiles.halo is not None or tiles.blended
-        self._images = 1 if in_tiles else AUTO_IMAGES if self.most == "auto" else self.most
+        self._images = (
+            1 if in_tiles or ensemble else AUTO_IMAGES if self.most == "auto" else self.most
+        )
         if self._images > 1:
             budget = memory_budget(device, self.options.get("memory"), 0)
             self._pixels = math.inf if budget is None else budget // BYTES_PER_PIXEL
@@ -126,7 +130,7 @@ class Batches:
         """
         if len(images) == 1:
             return [restore(self.model, images[0], **self.options)]
-        names = ("dtype", "device", "output", "channels", "grey", "runtime")
+        names = ("dtype", "device", "output", "channels", "grey", "runtime", "strength")
         whole = {name: self.options[name] for name in names if name in self.options}
         try:
             return restore_together(self.model, images, **whole)

@@ -14,16 +14,24 @@ from glocal.images.files import make_folder
 from glocal.images.image_files import Image, enlarge, read, write
 from glocal.images.limits import check_format
 from glocal.images.sample_files import Header, read_header
+from glocal.inference.any_image import restore
 from glocal.inference.memory import allocating
-from glocal.inference.restore import restore
 from glocal.runs.batches import Batches
 from glocal.runs.inputs import InputSource, read_inputs
 from glocal.runs.jobs import FileResult, Job, check_distinct
 from glocal.runs.output_check import OutputCheck
+from glocal.runs.records import Found, Records
+from glocal.runs.region import Region, restored_region
 from glocal.runs.stages import Skip, Stages
 from glocal.runs.streaming import restore_streamed, should_stream
 
 __all__ = ["Loaded", "file_stages", "restore_job", "save"]
+
+
+_FOREIGN = (
+    "{} exists, and nothing tells that glocal made it as it is; it stays: overwrite it, or choose "
+    "another folder"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,22 +42,26 @@ class Loaded:
         job: what to read and write.
         header: of the source.
         image: decoded; None if the file will be streamed or has inputs beside it.
+        again: how the result was made that will be replaced; empty if there is none.
     """
 
     job: Job
     header: Header
     image: Image | None = None
+    again: str = ""
 
 
 def file_stages(
-    batches: Batches, quality: int, *, resume: bool, overwrite: bool
+    batches: Batches, quality: int, records: Records, *, resume: bool, overwrite: bool
 ) -> Stages[Job, Loaded, np.ndarray | FileResult, FileResult]:
     """Return the stages of a folder run, for :func:`glocal.runs.pipeline.run`.
 
     Args:
         batches: the network, and which images share a call.
         quality: of JPEG and WebP files, 1 to 100.
-        resume: skip jobs whose destination exists, and continue interrupted streamed jobs.
+        records: of the folder of results; its new results are added.
+        resume: skip jobs whose result exists as this run would make it, make others of glocal
+            again, leave files of the user, and continue interrupted streamed jobs.
         overwrite: replace existing destinations; takes precedence over `resume`.
     """
 
@@ -57,16 +69,19 @@ def file_stages(
     has_inputs = bool(batches.options.get("inputs"))
 
     def load(job: Job) -> Loaded | Skip[FileResult]:
-        if resume and not overwrite and job.destination.exists():
-            return Skip(FileResult(*job, "skipped"))
         check_distinct(job)
+        found = records.find(job) if resume and not overwrite else Found("nothing")
+        if found.kind == "same":
+            return Skip(FileResult(*job, "skipped"))
+        if found.kind == "foreign":
+            return Skip(FileResult(*job, "left", error=_FOREIGN.format(job.destination)))
         header = read_header(job.source)
         check_format(job.destination, header.size)
         make_folder(job.destination.parent, ImageError)
         if has_inputs or should_stream(batches.model, header, **batches.options):
-            return Loaded(job, header)
+            return Loaded(job, header, again=found.why)
         with allocating():
-            return Loaded(job, header, read(job.source))
+            return Loaded(job, header, read(job.source), found.why)
 
     def compute(batch: list[Loaded]) -> list[np.ndarray | FileResult]:
         for each in batch:  # here, because the network runs in this thread only
@@ -81,10 +96,13 @@ def file_stages(
     def finish(job: Job, loaded: Loaded, computed: np.ndarray | FileResult) -> FileResult:
         if loaded.image is None or isinstance(computed, FileResult):
             assert isinstance(computed, FileResult)
-            return computed
-        with allocating():
-            notes = save(job.destination, loaded.image, computed, quality=quality)
-        return FileResult(*job, "restored", loaded.image.size, notes=notes)
+            result = computed
+        else:
+            with allocating():
+                notes = save(job.destination, loaded.image, computed, quality=quality)
+            result = FileResult(*job, "restored", loaded.image.size, notes=notes)
+        records.add(job)
+        return dataclasses.replace(result, again=loaded.again)
 
     def group(loaded: Loaded) -> tuple[Hashable, int]:
         return (loaded, 1) if loaded.image is None else batches.group(loaded.image.pixels)
@@ -106,16 +124,25 @@ def restore_job(
     quality: int = 95,
     stream: bool | None = None,
     resume: bool = True,
+    region: Region | None = None,
     inputs: Mapping[str, InputSource] | None = None,
     **options: Any,
 ) -> FileResult:
-    """Restore a file at once or tile by tile, with the options of `restore_file`."""
+    """Restore a file, or a region, at once or tile by tile, with the options of `restore_file`."""
+    if region is not None:
+        if inputs:
+            raise ArgumentError("a region has no inputs beside it: restore the whole photograph")
+        image, pixels = restored_region(model, read(job.source), region, **options)
+        notes = save(job.destination, image, pixels, quality=quality)
+        return FileResult(*job, "restored", image.size, notes=notes)
     if inputs:
         options["inputs"] = read_inputs(inputs, job.source)
     if stream is None:
         stream = should_stream(model, read_header(job.source), **options)
     if stream:
         given = {name: value for name, value in options.items() if value is not None}
+        if given.pop("ensemble", 1) != 1:
+            raise ArgumentError("flips and turns are not streamed: leave out stream or ensemble")
         size, notes = restore_streamed(model, *job, quality=quality, resume=resume, **given)
         return FileResult(*job, "restored", size, notes=notes)
     image = read(job.source)

@@ -5,7 +5,7 @@ A folder run resumes after an interruption and continues after a file that fails
 import dataclasses
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,10 +19,12 @@ from glocal.runs.batches import Batches
 from glocal.runs.file_stages import file_stages, restore_job
 from glocal.runs.jobs import FileResult, Job, check_distinct, folder_jobs
 from glocal.runs.output_check import OutputCheck
+from glocal.runs.records import Records, how_made
+from glocal.runs.region import Region
 from glocal.runs.stages import Limits, Outcome, Usage
 from glocal.scanning.user_code import failure, full_traceback
 
-__all__ = ["FileResult", "FolderRun", "restore_file", "restore_folder"]
+__all__ = ["FileResult", "FolderRun", "restore_file", "restore_folder", "restore_jobs"]
 
 
 def restore_file(
@@ -33,6 +35,7 @@ def restore_file(
     quality: int = 95,
     stream: bool | None = None,
     resume: bool = True,
+    region: Region | None = None,
     **options: Any,
 ) -> FileResult:
     """Restore one image file; an existing destination is replaced.
@@ -47,6 +50,7 @@ def restore_file(
         stream: read and write tiles on disk, see :mod:`glocal.runs.streaming`; by default as
             :func:`glocal.runs.streaming.should_stream` decides.
         resume: continue an interrupted streamed run of the same file, network and options.
+        region: the part to restore and write, by default all of it. It is never streamed.
         options: those of :func:`glocal.restore`. An input may be a file, or a folder that has a
             file of the same name.
 
@@ -59,7 +63,9 @@ def restore_file(
     job = Job(source, destination)
     check_distinct(job)
     OutputCheck(model, options)(destination, read_header(source))
-    result = restore_job(model, job, quality=quality, stream=stream, resume=resume, **options)
+    result = restore_job(
+        model, job, quality=quality, stream=stream, resume=resume, region=region, **options
+    )
     return dataclasses.replace(result, elapsed_s=time.perf_counter() - started)
 
 
@@ -120,7 +126,9 @@ def restore_folder(
         destination: folder to write; created if missing.
         recursive: include subfolders of `source`.
         suffix: suffix of all written files, such as ".png"; by default that of each source.
-        resume: skip files whose destination exists.
+        resume: skip files whose result exists already: made by glocal with this network, these
+            options and this file, see :mod:`glocal.runs.records`. Results that glocal made
+            otherwise are made again; files that it did not make are left.
         overwrite: replace existing destinations; takes precedence over `resume`.
         quality: of JPEG and WebP files, 1 to 100.
         batch: maximum number of images of one size, channel count and dtype per call. "auto" is
@@ -138,8 +146,38 @@ def restore_folder(
             destination exists, and neither `resume` nor `overwrite` is set.
         ImageError: `source` does not exist or has no images.
     """
-    # not a generator, so that arguments are checked at the call
     jobs = folder_jobs(source, destination, recursive=recursive, suffix=suffix)
+    return restore_jobs(
+        model, jobs, destination, resume=resume, overwrite=overwrite, quality=quality,
+        batch=batch, ahead=ahead, **options,
+    )  # fmt: skip
+
+
+def restore_jobs(
+    model: nn.Module,
+    jobs: Sequence[Job],
+    destination: Path,
+    *,
+    resume: bool = True,
+    overwrite: bool = False,
+    quality: int = 95,
+    batch: int | Literal["auto"] = "auto",
+    ahead: int | None = None,
+    **options: Any,
+) -> FolderRun:
+    """Restore files into one folder, like `restore_folder`, which describes the options.
+
+    Args:
+        model: the network, converted or not.
+        jobs: see `glocal.runs.jobs.jobs_into`.
+        destination: folder that contains all results.
+        resume, overwrite, quality, batch, ahead, options: as for `restore_folder`.
+
+    Raises:
+        ArgumentError: an option is invalid, or a destination exists, and neither `resume` nor
+            `overwrite` is set.
+    """
+    # not a generator, so that arguments are checked at the call
     if not resume and not overwrite:
         existing = [job.destination for job in jobs if job.destination.exists()]
         if existing:
@@ -155,7 +193,8 @@ def restore_folder(
         count=max(4, 2 * batches.images) if ahead is None else ahead,
         workers=min(4, os.cpu_count() or 1),
     )
-    stages = file_stages(batches, quality, resume=resume, overwrite=overwrite)
+    records = Records(destination, how_made(model, options, quality), options.get("inputs"))
+    stages = file_stages(batches, quality, records, resume=resume, overwrite=overwrite)
     usage = Usage()
     return FolderRun(_results(pipeline.run(jobs, stages, limits, usage)), usage)
 
@@ -174,7 +213,7 @@ def _results(
                     error=failure(error),
                     trace=full_traceback(error),
                 )
-            elif outcome.result.status == "skipped":
+            elif outcome.result.status in ("skipped", "left"):
                 yield outcome.result
             else:
                 yield dataclasses.replace(outcome.result, elapsed_s=outcome.elapsed_s)

@@ -9,7 +9,7 @@ from glocal.images.image_files import SUFFIXES, read
 from glocal.inference.inputs import InputValue
 from glocal.texts import few_names
 
-__all__ = ["InputSource", "read_inputs"]
+__all__ = ["InputSource", "input_files", "read_inputs"]
 
 InputSource: TypeAlias = InputValue | Path
 """An input of `glocal.restore`, an image file, or a folder that has a file for each photograph."""
@@ -26,8 +26,21 @@ def read_inputs(inputs: Mapping[str, InputSource], source: Path) -> dict[str, In
     Raises:
         ImageError: a folder has no file for the photograph, or several, or a file cannot be read.
     """
+    found = input_files(inputs, source)
     return {
-        name: read(_file_for(name, value, source)).pixels if isinstance(value, Path) else value
+        name: read(value).pixels if isinstance(value, Path) else value
+        for name, value in found.items()
+    }
+
+
+def input_files(inputs: Mapping[str, InputSource], source: Path) -> dict[str, InputSource]:
+    """Return the inputs for a photograph, a file in place of each folder.
+
+    Raises:
+        ArgumentError: a folder has no file for the photograph, or several.
+    """
+    return {
+        name: _file_for(name, value, source) if isinstance(value, Path) else value
         for name, value in inputs.items()
     }
 

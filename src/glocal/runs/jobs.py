@@ -1,5 +1,6 @@
 """Jobs of a run: source, destination and result of each file."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -7,7 +8,7 @@ from typing import Literal, NamedTuple
 from glocal.errors import ArgumentError, ImageError
 from glocal.images.image_files import SUFFIXES, list_images
 
-__all__ = ["FileResult", "Job", "check_distinct", "folder_jobs", "is_same_file"]
+__all__ = ["FileResult", "Job", "check_distinct", "folder_jobs", "is_same_file", "jobs_into"]
 
 
 class Job(NamedTuple):
@@ -29,23 +30,26 @@ class FileResult:
     Attributes:
         source: file that was read.
         destination: file that was written, or would have been.
-        status: "restored", "skipped" (the destination exists) or "failed".
+        status: "restored"; "skipped" (this run's result exists already); "left" (the destination is
+            a file that glocal did not make, and stays); or "failed".
         size: (height, width) of the source in pixels; None if it was not read.
         elapsed_s: seconds for reading, restoring and writing, without waiting in between. Images
             of a batch have equal shares of its time.
         notes: what the file formats could not hold, one sentence each.
-        error: the reason for status "failed", else None.
+        error: the reason for status "failed" or "left", else None.
         trace: the traceback of that error, as text; empty otherwise.
+        again: how the result was made that this one replaced; empty if there was none.
     """
 
     source: Path
     destination: Path
-    status: Literal["restored", "skipped", "failed"]
+    status: Literal["restored", "skipped", "left", "failed"]
     size: tuple[int, int] | None = None
     elapsed_s: float = 0.0
     notes: tuple[str, ...] = ()
     error: str | None = None
     trace: str = field(default="", repr=False, compare=False)
+    again: str = ""
 
 
 def folder_jobs(
@@ -66,34 +70,68 @@ def folder_jobs(
             with this suffix cannot be written.
         ImageError: `source` does not exist or has no images.
     """
+    if not source.is_dir():
+        raise ImageError(f"{source}: no such folder")
+    return jobs_into([source], destination, recursive=recursive, suffix=suffix)
+
+
+def jobs_into(
+    sources: Iterable[Path],
+    destination: Path,
+    *,
+    recursive: bool = True,
+    suffix: str | None = None,
+) -> list[Job]:
+    """Return the jobs that write files, and the images of folders, into one folder.
+
+    Reads and writes no files. A folder keeps the relative names of its images; a file keeps its
+    own. A file that is named twice is one job.
+
+    Args:
+        sources: files and folders, in the order of the jobs.
+        destination: folder to write. Images in it are no jobs of a folder around it.
+        recursive: include subfolders.
+        suffix: as for `folder_jobs`.
+
+    Raises:
+        ArgumentError: as `folder_jobs`.
+        ImageError: a folder has no images.
+    """
     if suffix is not None and suffix.lower() not in SUFFIXES:
         raise ArgumentError(f"cannot write {suffix!r} files; use one of {', '.join(SUFFIXES)}")
-    if is_same_file(source, destination):
-        raise ArgumentError(f"{destination} is the input folder; choose another output folder")
     if destination.exists() and not destination.is_dir():
         raise ArgumentError(f"{destination} is a file; the output of a folder must be a folder")
-    inside = destination.resolve()
-    sources = [
-        path
-        for path in list_images(source, recursive=recursive)
-        if not path.resolve().is_relative_to(inside) or source.resolve().is_relative_to(inside)
-    ]
-    if not sources:
-        raise ImageError(f"{source} has no images (suffixes: {', '.join(SUFFIXES)})")
-    resolved = {path.resolve() for path in sources}
+    named = [pair for source in sources for pair in _named(source, destination, recursive)]
+    resolved = {path.resolve() for path, _ in named}
     jobs: dict[Path, Job] = {}
-    for path in sources:
-        output = destination / path.relative_to(source)
-        output = output if suffix is None else output.with_suffix(suffix)
+    for path, relative in named:
+        output = destination / (relative if suffix is None else relative.with_suffix(suffix))
         if output.resolve() in resolved:
             raise ArgumentError(f"{output} is an input file; choose another output folder")
-        if output in jobs:
+        if output in jobs and jobs[output].source.resolve() != path.resolve():
             raise ArgumentError(
                 f"{path} and {jobs[output].source} would both be written to {output}; "
                 "rename one of them"
             )
-        jobs[output] = Job(path, output)
+        jobs.setdefault(output, Job(path, output))
     return list(jobs.values())
+
+
+def _named(source: Path, destination: Path, recursive: bool) -> list[tuple[Path, Path]]:
+    """Return the images of a file or folder, and their names below the destination."""
+    if not source.is_dir():
+        return [(source, Path(source.name))]
+    if is_same_file(source, destination):
+        raise ArgumentError(f"{destination} is the input folder; choose another output folder")
+    inside = destination.resolve()
+    found = [
+        path
+        for path in list_images(source, recursive=recursive)
+        if not path.resolve().is_relative_to(inside) or source.resolve().is_relative_to(inside)
+    ]
+    if not found:
+        raise ImageError(f"{source} has no images (suffixes: {', '.join(SUFFIXES)})")
+    return [(path, path.relative_to(source)) for path in found]
 
 
 def check_distinct(job: Job) -> None:

@@ -54,9 +54,9 @@ from glocal.scanning.modules import eval_mode
 
 __all__ = ["STREAMED_PIXELS", "restore_streamed", "should_stream"]
 
-STREAMED_PIXELS = 2**25
-"""Images with more pixels are streamed, in tiles of at most this many: they take minutes, and an
-interrupted run should not lose them."""
+STREAMED_PIXELS = 8_000_000
+"""Images with more pixels are streamed, in tiles of at most this many: they take many seconds, and
+an interrupted run should not lose them. Tiles of this size cost no measurable time."""
 
 STREAMED_SHARE = 1 / 8
 """Share of the available memory. Images that need more, decoded and with their result, are streamed
@@ -73,15 +73,21 @@ def should_stream(
     tiles: TilesLike = "auto",
     memory: int | None = None,
     device: torch.device | str | None = None,
+    ensemble: int = 1,
     **others: Any,
 ) -> bool:
     """True for a large image and a network whose tiles have a halo.
 
     Options are those of `glocal.restore`. Networks with global operations and blended tiles are
-    never streamed.
+    never streamed, nor is an image of which flips and turns are averaged.
     """
     tiles = as_tiles(tiles)
-    if tiles.size is None or tiles.blended or local_window(model, tiles.halo) is None:
+    if (
+        ensemble != 1
+        or tiles.size is None
+        or tiles.blended
+        or local_window(model, tiles.halo) is None
+    ):
         return False
     cpu = torch.device("cpu")  # samples are in CPU memory, wherever the network runs
     budget = memory_budget(cpu, memory if device_of(model, device) == cpu else None, 0)
@@ -105,6 +111,7 @@ def restore_streamed(
     grey: Grey = "channels",
     inputs: Mapping[str, InputValue] | None = None,
     runtime: Runtime = "torch",
+    strength: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> tuple[Size, tuple[str, ...]]:
@@ -118,9 +125,9 @@ def restore_streamed(
         destination: file to write.
         quality: of JPEG and WebP files, 1 to 100.
         resume: continue an interrupted run of the same source, network and options.
-        tiles, memory, dtype, device, output, channels, grey, inputs, runtime, progress, report: as
-            for `glocal.restore`. A resumed run keeps its tiles, whatever memory is available now;
-            blended tiles begin again.
+        tiles, memory, dtype, device, output, channels, grey, inputs, runtime, strength, progress,
+            report: as for `glocal.restore`. A resumed run keeps its tiles, whatever memory is
+            available now; blended tiles begin again.
 
     Returns:
         (height, width) of the source, and what the file formats could not hold.
@@ -146,11 +153,12 @@ def restore_streamed(
     extras = extras_of(model, inputs)
     runner = model_runner(
         model, header.channels, header.size, dtype=dtype, device=device, output=output,
-        channels=channels, grey=grey, extras=extras, runtime=runtime, report=report,
+        channels=channels, grey=grey, extras=extras, runtime=runtime, strength=strength,
+        report=report,
     )  # fmt: skip
     options = {
         "tile": tiles.size, "halo": tiles.halo, "dtype": str(runner.dtype), "output": output,
-        "grey": grey, "inputs": digests(inputs),
+        "grey": grey, "strength": strength, "inputs": digests(inputs),
     }  # fmt: skip
     identity = {**_identity(model, source), **options, "channels": channels}
     work = WorkFolder(work_folder(destination), header, identity, resume=resume)

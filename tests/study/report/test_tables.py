@@ -57,3 +57,21 @@ def test_no_records_give_tables_without_rows() -> None:
     evaluation = replace(constructed(), records=())
     assert summary_table(evaluation).rows == image_table(evaluation).rows == ()
     assert comparison_table(evaluation) is None
+
+
+def test_the_best_of_all_rows_is_marked() -> None:
+    evaluation = constructed()
+    assert summary_table(evaluation).best == {(4, 1), (3, 3), (4, 3)}
+    good = tuple(
+        replace(r, metrics={**r.metrics, "psnr": 50.0}) if r.method == DEGRADED else r
+        for r in evaluation.records
+    )
+    better = replace(evaluation, records=good)
+    assert better.best("psnr") == (DEGRADED,)
+    assert (0, 1) in summary_table(better).best
+
+
+def test_the_best_of_a_metric_that_is_lower_is_the_lowest() -> None:
+    evaluation = constructed()
+    protocol = replace(evaluation.protocol, lower_is_better=("psnr",))
+    assert replace(evaluation, protocol=protocol).best("psnr") == (DEGRADED,)

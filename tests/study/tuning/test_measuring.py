@@ -64,7 +64,8 @@ def test_equal_plans_run_once(dataset, monkeypatch) -> None:
     calls = []
 
     def counting(network, image, **options):
-        if image.shape[:2] != (TRAIN, TRAIN):
+        # the images themselves are scored too, and the first run of a network is not timed
+        if image.shape[:2] != (TRAIN, TRAIN) and type(network) is not nn.Identity:
             calls.append(image.shape)
         return restore(network, image, **options)
 

@@ -214,3 +214,29 @@ def test_json_has_all_of_it():
     assert only["scores"] == pytest.approx([30.4, 25.2, 28.3, 27.3, 29.3])
     assert only["settings"]["window"] == [48, 48]
     assert data["original"] == list(ORIGINAL)
+
+
+@pytest.mark.parametrize("gains", [[STEADY], [(-0.1,) * 5], []])
+def test_images_that_nothing_improves_are_left_alone(gains):
+    found = tuning(*gains, degraded=tuple(score + 1 for score in ORIGINAL))
+    assert (found.verdict, found.leave_alone, found.use_original) == (
+        "degraded is best", True, False,
+    )  # fmt: skip
+    assert found.settings == Settings("degraded", 32)
+    assert found.advice().startswith("Leave the images as they are: no way of running the network")
+    assert [row[0] for row in found.rows()[:2]] == ["degraded *", "full"]
+    assert not any(row[0].endswith("*") for row in found.rows()[1:])
+    assert json.loads(found.to_json())["settings"]["way"] == "degraded"
+
+
+def test_images_that_a_way_improves_are_not_left_alone():
+    found = tuning(STEADY, degraded=tuple(score + 0.1 for score in ORIGINAL))
+    assert found.verdict == "better"
+    assert found.rows()[0] == ("degraded", "-", "-", "27.90", "+0.10 ± 0.00", "-")
+
+
+def test_a_gain_over_the_degraded_images_alone_that_is_overfitted_is_none():
+    gains = (10, -1, -1, -1, -1), (-0.1, 0.1, 0.1, 0.1, 0.1)
+    found = tuning(*gains, degraded=tuple(score + 0.5 for score in ORIGINAL))
+    assert found.leave_alone
+    assert "but nothing on held-out images" in found.advice()

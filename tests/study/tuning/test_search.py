@@ -114,7 +114,8 @@ def test_operations_can_be_left_out_of_the_search(dataset):
 
 
 def test_no_operations_no_effect(dataset):
-    found = tune(nn.Conv2d(3, 3, 3, padding=1), dataset(nn.Identity(), 1), TRAIN)
+    model = nn.Conv2d(3, 3, 3, padding=1)
+    found = tune(model, dataset(model, 1), TRAIN)
     assert found.verdict == "nothing to convert"
     assert found.use_original
     assert found.trials == ()

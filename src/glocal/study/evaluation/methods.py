@@ -19,7 +19,10 @@ from glocal.ops.windows import Size
 from glocal.scanning.plan import Plan
 from glocal.study.options import ConversionOptions, RunOptions
 
-__all__ = ["DEFAULT_WAYS", "FULL_IMAGE", "Method", "Overlap", "method_of", "methods_of"]
+__all__ = ["DEFAULT_WAYS", "DEGRADED", "FULL_IMAGE", "Method", "Overlap", "method_of", "methods_of"]
+
+DEGRADED = "degraded"
+"""Name of the images before restoration, which the methods have to beat."""
 
 FULL_IMAGE = "full image"
 """Name of the method that the others are compared with."""
@@ -98,7 +101,8 @@ def methods_of(
     Args:
         model: the network, not converted.
         train_size: as in `glocal.localize`.
-        ways: names (`Way`), whose options follow, or `Settings`.
+        ways: names (`Way`), whose options follow, or `Settings`. "degraded" adds no method: its
+            row is that of the images before restoration.
         windows: of "windows" and "auto": side or (height, width) in input pixels; None is
             `window_scale` × `train_size`.
         window_scale: for the windows that are None.
@@ -123,6 +127,7 @@ def methods_of(
         method_of(model, each, conversion, run, window_scale)
         for way in ways
         for each in _settings(way, train, windows, strides, tiles, overlaps)
+        if each.way != "degraded"
     ]
     names = [method.name for method in found]
     repeated = [name for name in names if names.count(name) > 1]
@@ -180,6 +185,8 @@ def method_of(
         ArgumentError: a tile is not larger than the overlap, or as in `glocal.localize`.
         ScanError, ConversionError: as in `glocal.localize`.
     """
+    if settings.way == "degraded":
+        return Method(DEGRADED, settings.network(model), settings, "the image as it is")
     train = resolve_train_size(model, settings.train_size)
     if settings.way == "full":
         protocol = "the unconverted network on the whole image"

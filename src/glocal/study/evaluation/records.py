@@ -10,15 +10,12 @@ from typing import Any, NamedTuple
 from glocal.metrics import METRICS
 from glocal.ops.windows import Size
 from glocal.scanning.user_code import failure, full_traceback
-from glocal.study.evaluation.methods import FULL_IMAGE
+from glocal.study.evaluation.methods import DEGRADED, FULL_IMAGE
 from glocal.study.evaluation.perceptual import RELATIVE_ROUNDING
 from glocal.study.intervals import FEWEST, Interval, interval_of, paired
 from glocal.study.options import ScoreOptions
 
 __all__ = ["DEGRADED", "Evaluation", "Failure", "Protocol", "Record", "Wins"]
-
-DEGRADED = "degraded"
-"""Name of the table row of the images before restoration."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +235,19 @@ class Evaluation:
         """Return the mean of a metric with its interval; None without values."""
         values = list(self._values(method, metric).values())
         return interval_of(values) if values else None
+
+    def best(self, metric: str) -> tuple[str, ...]:
+        """Return the rows with the best mean of a metric, the degraded images among them.
+
+        Means within float rounding share the place.
+        """
+        found = {method: self.mean(method, metric) for method in self.methods}
+        means = {method: each.mean for method, each in found.items() if each is not None}
+        if not means:
+            return ()
+        choose = min if metric in self.protocol.lower_is_better else max
+        best = choose(means.values())
+        return tuple(method for method, mean in means.items() if _equal(metric, mean, best))
 
     def paired(self, method: str, metric: str, other: str = FULL_IMAGE) -> Interval | None:
         """Return the mean of method − other with its interval; None without values."""

@@ -53,6 +53,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["bold"] = lambda text: Markup(f"**{escape_markdown(text)}**")
     environment.filters["fenced"] = lambda text: Markup(_fenced(text))
     return environment.get_template(template).render(values)
 

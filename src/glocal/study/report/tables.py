@@ -22,12 +22,14 @@ class Table:
         columns: headings.
         rows: one cell for each column.
         texts: number of columns, from the left, that contain names; the others contain numbers.
+        best: (row, column) of the cells that hold the best value, counted from 0.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     texts: int = 1
+    best: frozenset[tuple[int, int]] = frozenset()
 
 
 def summary_table(evaluation: Evaluation) -> Table:
@@ -51,7 +53,13 @@ def summary_table(evaluation: Evaluation) -> Table:
     count, total = len(evaluation.compared), len(evaluation.images)
     images = f"{count} of {total} images" if count < total else f"{count} images"
     title = "1 image" if count == total == 1 else f"Mean of {images}"
-    return Table(title, ("method", *heads, "seconds", "memory, MiB"), tuple(rows))
+    step = 2 if compared else 1
+    best = frozenset(
+        (evaluation.methods.index(method), 1 + step * index)
+        for index, metric in enumerate(evaluation.metrics)
+        for method in evaluation.best(metric)
+    )
+    return Table(title, ("method", *heads, "seconds", "memory, MiB"), tuple(rows), best=best)
 
 
 def comparison_table(evaluation: Evaluation) -> Table | None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from glocal.inference.settings import Settings
 from glocal.study.intervals import FEWEST, Interval
 from glocal.study.tuning.trials import Trial
 from glocal.texts import size_text
@@ -27,6 +28,8 @@ _CHEAPER = 0.8
 def advice_of(tuning: "Tuning") -> str:
     """Return the recommendation in a few sentences."""
     verdict, best, fitted, gain = tuning.verdict, tuning.best, tuning.fitted_gain, tuning.gain
+    if verdict == "degraded is best":
+        return _left_alone(tuning)
     if verdict == "nothing to convert" and tuning.always_global:
         return "keep_global covers all operations that could be converted; TLC changes nothing."
     if verdict == "nothing to convert":
@@ -65,6 +68,24 @@ def advice_of(tuning: "Tuning") -> str:
             f"may be as good.{after}"
         )
     return use + after
+
+
+def _left_alone(tuning: "Tuning") -> str:
+    """Return the advice not to run the network, and what it loses."""
+    trials = [Trial(Settings("full", tuning.train_size), tuning.original), *tuning.trials]
+    best = max(trials, key=lambda trial: trial.mean)
+    lost = best.gain(tuning.degraded)
+    what = (
+        "changes nothing"
+        if lost.mean == 0
+        else f"{'gains' if lost.mean > 0 else 'loses'} {_size(tuning, lost)}"
+    )
+    why = " on the images that chose it, but nothing on held-out images" if lost.mean > 0 else ""
+    return (
+        "Leave the images as they are: no way of running the network beats them. The highest mean "
+        f"in the table is that of {_name(tuning, best)}, which {what}{why}. Is it the right "
+        "network for this kind of degradation?"
+    )
 
 
 def _name(tuning: "Tuning", trial: Trial) -> str:
@@ -142,5 +163,9 @@ def _loss(tuning: "Tuning", gain: Interval) -> str:
         return "changes nothing"
     if tuning.metric == DISTANCE:
         return f"is {_gain(tuning, gain)}"
-    size = Interval(-gain.mean, gain.half_width, gain.count, gain.level)
-    return f"is worse by {size.text(tuning.digits, sign=False, unit=tuning.unit)}"
+    return f"is worse by {_size(tuning, gain)}"
+
+
+def _size(tuning: "Tuning", gain: Interval) -> str:
+    size = Interval(abs(gain.mean), gain.half_width, gain.count, gain.level)
+    return size.text(tuning.digits, sign=False, unit=tuning.unit)

@@ -160,6 +160,19 @@ class Measuring:
         """The original network on the whole image."""
         return Settings("full", self.train_size)
 
+    @property
+    def degraded(self) -> tuple[float, ...]:
+        """Scores of the images before restoration; empty if a target has another size."""
+        known = self._of(alone := Settings("degraded", self.train_size))
+        method = method_of(self.model, alone)
+        for sample in self.images:
+            if sample.name not in known:
+                degraded, target = self._read(sample)
+                if target is None or target.shape != degraded.shape:
+                    return ()
+                self._note(alone, sample, self.score(method, degraded, target))
+        return tuple(known[sample.name].score for sample in self.images)
+
     def measure(self, candidate: Settings, done: Callable[[], None] = lambda: None) -> Trial | None:
         """Return the scores of each image; None if the conversion fails or has no effect.
 
@@ -234,14 +247,19 @@ class Measuring:
         return method if unconverted <= known else None
 
     def _measure(self, method: Method, sample: Sample, warm: bool) -> Measured:
-        degraded, target, _ = sample.read()
-        if self.crop is not None:
-            degraded, target = _centre(degraded, target, self.crop)
-        self.sizes[sample.name] = (degraded.shape[0], degraded.shape[1])
+        degraded, target = self._read(sample)
         if not warm and isinstance(self.score, Quality):
             # the first run of a network takes longer
             method.restore(degraded[: self.train_size[0], : self.train_size[1]])
         return self.score(method, degraded, target)
+
+    def _read(self, sample: Sample) -> tuple[Floats, Floats | None]:
+        """Return the part of an image and its target that is used."""
+        degraded, target, _ = sample.read()
+        if self.crop is not None:
+            degraded, target = _centre(degraded, target, self.crop)
+        self.sizes[sample.name] = (degraded.shape[0], degraded.shape[1])
+        return degraded, target
 
     def _note(self, candidate: Settings, sample: Sample, measured: Measured) -> None:
         self._of(candidate)[sample.name] = measured

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from glocal.inference.settings import Settings
 from glocal.ops.windows import Size
-from glocal.study.intervals import Interval
+from glocal.study.intervals import Interval, paired
 from glocal.study.tuning.advice import DISTANCE, advice_of
 from glocal.study.tuning.groups import Group
 from glocal.study.tuning.trials import Trial, choose, held_out_gain
@@ -18,9 +18,10 @@ __all__ = ["Tuning", "Verdict"]
 
 Verdict = Literal[
     "better", "not significant", "few images", "single image", "overfitted", "worse",
-    "nothing to convert", "images too small",
+    "nothing to convert", "images too small", "degraded is best",
 ]  # fmt: skip
-"""How certain it is that another way helps; with the last four, the original is recommended.
+"""How certain it is that another way helps; with the last five, the original or no
+network is recommended.
 
 - better: the held-out gain is above 0 with 95 % confidence
 - not significant: the held-out gain is above 0, but its interval includes 0
@@ -30,7 +31,12 @@ Verdict = Literal[
 - worse: no way gains anything
 - nothing to convert: the network has no operation to convert
 - images too small: every window covers every image
+- degraded is best: no way restores the images, they are better as they are
 """
+
+
+_OTHERS: tuple[Verdict, ...] = ("better", "not significant", "few images", "single image")
+"""The verdicts that recommend another way than the original network."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Tuning:
         notes: sentences about what could not be tried.
         protocol: how the scores are computed, as text.
         original_seconds: mean over the images; None if not measured.
+        degraded: scores of the images before restoration; empty without targets of their size.
     """
 
     train_size: Size
@@ -66,6 +73,7 @@ class Tuning:
     notes: tuple[str, ...] = ()
     protocol: str = ""
     original_seconds: float | None = field(default=None, compare=False)
+    degraded: tuple[float, ...] = ()
 
     @property
     def best(self) -> Trial | None:
@@ -90,6 +98,20 @@ class Tuning:
     @property
     def verdict(self) -> Verdict:
         """How certain it is that another way than the original helps, see `Verdict`."""
+        best = self._best_network
+        return best if self._beats_degraded(best) else "degraded is best"
+
+    def _beats_degraded(self, verdict: Verdict) -> bool:
+        """True if what a verdict recommends has a higher mean than the degraded images."""
+        if not self.degraded or not self.original:
+            return True
+        chosen = self.best if verdict in _OTHERS and self.best else None
+        scores = self.original if chosen is None else chosen.scores
+        return math.fsum(scores) > math.fsum(self.degraded)
+
+    @property
+    def _best_network(self) -> Verdict:
+        """The verdict among the ways that run the network."""
         fitted, gain = self.fitted_gain, self.gain
         if fitted is None or gain is None:
             return "images too small" if self.convertible else "nothing to convert"
@@ -104,7 +126,12 @@ class Tuning:
     @property
     def use_original(self) -> bool:
         """True if the original network on the whole image is recommended."""
-        return self.verdict not in ("better", "not significant", "few images", "single image")
+        return not self.leave_alone and self.verdict not in _OTHERS
+
+    @property
+    def leave_alone(self) -> bool:
+        """True if nothing beats the degraded images, so that no network is recommended."""
+        return self.verdict == "degraded is best"
 
     @property
     def settings(self) -> Settings:
@@ -112,6 +139,8 @@ class Tuning:
 
         `glocal.restore(settings.network(model), image, tiles=settings.tiles())` follows it.
         """
+        if self.leave_alone:
+            return Settings("degraded", self.train_size)
         if self.use_original or self.best is None:
             return Settings("full", self.train_size, output=self.output)
         chosen = self.best.settings.changed(output=self.output)
@@ -138,11 +167,21 @@ class Tuning:
         )
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the table as text, without headings: one row for each trial."""
+        """Return the table as text, without headings: one row for each trial.
+
+        A star marks the recommended way.
+        """
         full = sum(self.original) / len(self.original) if self.original else None
         score = "-" if full is None else self._score(full)
         cost = "1.00" if self.original_seconds else "-"
-        rows: list[tuple[str, ...]] = [("full", "-", "all", score, "-", cost)]
+        rows: list[tuple[str, ...]] = []
+        if self.degraded:
+            mean = self._score(math.fsum(self.degraded) / len(self.degraded))
+            gain = paired(self.degraded, self.original).text(self.digits)
+            star = " *" if self.leave_alone else ""
+            rows.append(("degraded" + star, "-", "-", mean, gain, "-"))
+        star = " *" if self.use_original and self.original else ""
+        rows.append(("full" + star, "-", "all", score, "-", cost))
         order = ("windows", "crops", "auto", "stitch")
         for trial in sorted(
             self.trials,
@@ -155,7 +194,7 @@ class Tuning:
         ):
             names = ", ".join(self.group_names(trial.keep_global)) or "-"
             gain, time = trial.gain(self.original).text(self.digits), self.time(trial)
-            star = " *" if trial == self.best else ""
+            star = " *" if self.verdict in _OTHERS and trial == self.best else ""
             cost = "-" if time is None else f"{time:.2f}"
             rows.append(
                 (trial.way + star, self._option(trial), names, self._score(trial.mean), gain, cost)
@@ -193,6 +232,7 @@ class Tuning:
         data: dict[str, Any] = {
             "verdict": self.verdict,
             "use_original": self.use_original,
+            "leave_alone": self.leave_alone,
             "settings": json.loads(self.settings.to_json()),
             "gain": _interval(self.gain),
             "fitted_gain": _interval(self.fitted_gain),

@@ -1,7 +1,7 @@
 """`tune`: choose the way of running a network, and its options, on a few images."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def tune(
     crop-and-stitch. Then it tries to leave one group of operations after the other global. It
     compares the metric of the restored images with that of the original network on the whole
     image. The gain is validated on held-out images by leave-one-out. The original network is
-    recommended if nothing helps.
+    recommended if nothing helps, and none if nothing beats the degraded images.
 
     Without targets `tune` compares windows only, and, as a proxy, how close the statistics of the
     global operations come to those of crops of the training size.
@@ -71,8 +71,8 @@ def tune(
     >>> import numpy as np
     >>> image = np.linspace(0, 1, 80 * 80 * 3).reshape(80, 80, 3)
     >>> tuning = tune(nn.Conv2d(3, 3, 3, padding=1), [(image, image)], 16)
-    >>> tuning.verdict, tuning.use_original
-    ('nothing to convert', True)
+    >>> tuning.verdict, tuning.settings.way
+    ('degraded is best', 'degraded')
 
     Args:
         model: the network, not converted.
@@ -129,7 +129,7 @@ def tune(
         notes=tuple(notes),
         protocol=_protocol(None if proxy else metric, score),
     )
-    if not found.convertible:
+    if proxy and not found.convertible:
         return found
     header = {
         "command": "tune",
@@ -154,7 +154,9 @@ def tune(
         measuring = Measuring(
             model, train, dataset.samples, part, conversion, plan, judge, run, journal
         )
-        ways: tuple[Way, ...] = ("windows",) if proxy else _ways(model, train, conversion)
+        ways: tuple[Way, ...] = ("windows",)
+        if not proxy:
+            ways = _ways(model, train, conversion) if found.convertible else ()
         report = progress or (lambda stage, done, total: None)
         return _search(found, measuring, ways, per_axis, report)
 
@@ -217,16 +219,15 @@ def _search(
     ungrouped = found.convertible > sum(group.count for group in found.groups)
     search = Search(found.train_size, covers_images, ways, found.groups, ungrouped, per_axis)
     steps = search.run()
-    try:
-        batch = next(steps)
-        while True:
+    with suppress(StopIteration):
+        batch = next(steps) if ways else None
+        while batch is not None:
             batch = steps.send(measure(batch))
-    except StopIteration:
-        pass
     return replace(
         found,
         original=original.scores,
         original_seconds=original.seconds,
+        degraded=() if found.metric == DISTANCE else measuring.degraded,
         trials=tuple(search.trials),
         notes=tuple(dict.fromkeys(notes)),
     )

@@ -1,0 +1,183 @@
+"""How each result of a folder was made, so that a later run keeps only what it would make itself.
+
+A hidden file of JSON lines in the folder of results: one line for each result, the last one counts.
+Without it, nothing tells a result from a file of the user, and neither is replaced.
+"""
+
+import json
+import threading
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from glocal.conversion.identity import network_sha256
+from glocal.errors import GlocalError, GlocalWarning
+from glocal.images.files import write_whole
+from glocal.inference.inputs import digests
+from glocal.inference.options import as_tiles
+from glocal.runs.inputs import InputSource, input_files
+from glocal.runs.jobs import Job
+
+__all__ = ["RECORDS", "Found", "Records", "how_made"]
+
+RECORDS = ".glocal.jsonl"
+"""Name of the file."""
+
+_COUNTED = ("dtype", "output", "channels", "grey", "runtime", "strength", "ensemble")
+"""Options of `glocal.restore` that change the result, beside tiles and inputs."""
+
+_SPARE = 100
+"""Lines of replaced results beyond which the file is written afresh."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in the place of a result.
+
+    Attributes:
+        kind: "nothing"; "same", a result that this run would make again; "other", a result of
+            glocal that was made otherwise; "foreign", a file that glocal did not make, or that
+            was changed since.
+        why: how an "other" result was made.
+    """
+
+    kind: Literal["nothing", "same", "other", "foreign"]
+    why: str = ""
+
+
+def how_made(model: nn.Module, options: Mapping[str, Any], quality: int) -> dict[str, Any]:
+    """Return what the results of a run depend on beside the photographs, as JSON values."""
+    given = {name: options.get(name) for name in _COUNTED}
+    defaults = {"grey": "channels", "runtime": "torch", "strength": 1.0, "ensemble": 1}
+    given |= {name: value for name, value in defaults.items() if given[name] is None}
+    made = {name: str(value) for name, value in given.items() if value is not None}
+    made |= {"tiles": str(as_tiles(options.get("tiles", "auto"))), "quality": str(quality)}
+    return {"network": network_sha256(model), "options": made}
+
+
+class Records:
+    """The records of a folder of results; its methods may be called in any thread."""
+
+    def __init__(
+        self, folder: Path, made: Mapping[str, Any], inputs: Mapping[str, InputSource] | None = None
+    ) -> None:
+        """Read the records; write nothing yet.
+
+        Args:
+            folder: of the results.
+            made: by this run, see `how_made`.
+            inputs: beside the photographs, see `read_inputs`.
+        """
+        self.path = folder / RECORDS
+        self._made, self._inputs, self._folder = dict(made), dict(inputs or {}), folder
+        self._lock = threading.Lock()
+        self._lines: dict[str, dict[str, Any]] = {}
+        self._replaced = 0
+        self._writable: bool | None = None  # until the first line
+        with suppress(OSError):
+            for text in self.path.read_bytes().splitlines():
+                with suppress(ValueError, KeyError, TypeError):  # half a line of a killed process
+                    line = json.loads(text)
+                    self._replaced += line["result"] in self._lines
+                    self._lines[line["result"]] = line
+
+    def find(self, job: Job) -> Found:
+        """Compare what is in the place of a result with what this run would make.
+
+        Raises:
+            ArgumentError: there is no file of an input for the photograph.
+        """
+        if not job.destination.exists():
+            return Found("nothing")
+        line = self._lines.get(self._name(job))
+        if line is None or not _is_unchanged(job.destination, line):
+            return Found("foreign")
+        ours = self._described(job)
+        if line.get("source") != ours["source"]:
+            return Found("other", "from another version of the photograph or of its inputs")
+        if line.get("network") != ours["network"]:
+            return Found("other", "with another network")
+        before, now = line.get("options") or {}, ours["options"]
+        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        if changed:
+            return Found("other", f"with other options ({', '.join(changed)})")
+        return Found("same")
+
+    def add(self, job: Job) -> None:
+        """Note how a result was made that has just been written; warns once if it cannot."""
+        line = {"result": self._name(job), **_digest_of(job.destination), **self._described(job)}
+        with self._lock:
+            self._replaced += line["result"] in self._lines
+            self._lines[line["result"]] = line
+            if self._writable is not False:
+                self._write(line)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        try:
+            if self._writable is None and self._replaced > len(self._lines) + _SPARE:
+                write_whole(self.path, "".join(map(_text, self._lines.values())), GlocalError)
+                self._replaced = 0
+            else:
+                with open(self.path, "a+b") as file:
+                    if file.tell() and not self._ends_in_newline():
+                        file.write(b"\n")
+                    file.write(_text(line).encode())
+            self._writable = True
+        except (OSError, GlocalError) as problem:
+            self._writable = False
+            why = problem.strerror if isinstance(problem, OSError) else problem
+            warnings.warn(
+                f"{self.path}: cannot be written ({why}); a later run will not know these results "
+                "for its own",
+                GlocalWarning,
+                stacklevel=4,
+            )
+
+    def _ends_in_newline(self) -> bool:
+        with open(self.path, "rb") as file:
+            file.seek(-1, 2)
+            return file.read(1) == b"\n"
+
+    def _name(self, job: Job) -> str:
+        return job.destination.relative_to(self._folder).as_posix()
+
+    def _described(self, job: Job) -> dict[str, Any]:
+        """What this run makes a result from."""
+        source: dict[str, Any] = _stat(job.source)
+        found = input_files(self._inputs, job.source)
+        values = {name: each for name, each in found.items() if not isinstance(each, Path)}
+        files = {name: _stat(each) for name, each in found.items() if isinstance(each, Path)}
+        if found:
+            source["inputs"] = json.loads(json.dumps({**digests(values), **files}))
+        return {"source": source, **self._made}
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _stat(path: Path) -> dict[str, Any]:
+    about = path.stat()
+    return {"size": about.st_size, "mtime_ns": about.st_mtime_ns}
+
+
+def _digest_of(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        return {**_stat(path), "sha256": file_digest(file, "sha256").hexdigest()}
+
+
+def _is_unchanged(path: Path, line: Mapping[str, Any]) -> bool:
+    """True if a result is as it was written; a copy has another time but the same content."""
+    if not path.is_file():
+        return False
+    about = _stat(path)
+    if about["size"] != line.get("size"):
+        return False
+    same_time = about["mtime_ns"] == line.get("mtime_ns")
+    return same_time or bool(_digest_of(path)["sha256"] == line.get("sha256"))

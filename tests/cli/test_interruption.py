@@ -1,0 +1,48 @@
+"""Ctrl-C ends the process, even in an operation that Python cannot interrupt."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from glocal.cli.interruption import prompt_interruption
+
+
+def test_an_operation_that_does_not_end_is_left() -> None:
+    code = (
+        "import ctypes, os, signal, threading\n"
+        "from glocal.cli import interruption\n"
+        "interruption.GRACE_S = 0.05\n"
+        "lock = ctypes.create_string_buffer(128)\n"  # a mutex of zeros is unlocked
+        "lib = ctypes.CDLL(None)\n"
+        "with interruption.prompt_interruption():\n"
+        "    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    lib.pthread_mutex_lock(lock)\n"
+        "    lib.pthread_mutex_lock(lock)\n"  # waits for ever, outside of Python
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 130
+    assert found.stderr.strip().startswith("interrupted: stopped at once; run the same command")
+
+
+def test_an_interruption_in_python_is_an_exception() -> None:
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), prompt_interruption():
+        signal.raise_signal(signal.SIGINT)
+    assert threading.active_count() == threads
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_another_thread_watches_nothing() -> None:
+    seen: list[bool] = []
+
+    def run() -> None:
+        with prompt_interruption():
+            seen.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [True]
