@@ -1,6 +1,7 @@
 """``glocal restore``: restore a photograph or a folder of them."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -41,7 +42,7 @@ from glocal.cli.ways import (
     tiles_of,
 )
 from glocal.errors import ArgumentError
-from glocal.texts import size_text
+from glocal.texts import few_names, size_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -142,25 +143,39 @@ def restore(
     quality: Annotated[
         int,
         typer.Option(
-            min=1, max=100, metavar="N", help="Quality of JPEG and WebP.", rich_help_panel="Files"
+            min=1,
+            max=100,
+            metavar="N",
+            help="Quality of JPEG, WebP and AVIF.",
+            rich_help_panel="Files",
         ),
     ] = 95,
+    strip: Annotated[
+        Literal["gps", "all"] | None,
+        typer.Option(
+            help="Leave out metadata: gps the place, all everything but colours and resolution.",
+            show_default=False,
+            rich_help_panel="Files",
+        ),
+    ] = None,
 ) -> None:
     """Restore a photograph, or every photograph of a folder.
 
     By default the network runs with TLC: its global operations use local windows instead of
-    the whole image. Reads and writes PNG, JPEG, TIFF and WebP; keeps bit depth, alpha, colour
-    profile and EXIF.
+    the whole image. Reads and writes PNG, JPEG, TIFF, WebP, AVIF, JPEG XL and OpenEXR, reads HEIC,
+    RAW and others; keeps bit depth, alpha, colour profile and metadata.
     """
+    from glocal.images.limits import written_suffix
+
     folder = source.is_dir()
     if folder and target is None:
         raise typer.BadParameter("give an output folder, as SOURCE is one", param_hint="TARGET")
-    target = target or source.with_name(f"{source.stem}-restored{source.suffix}")
+    target = target or source.with_name(f"{source.stem}-restored{written_suffix(source.suffix)}")
     notes: tuple[str, ...] = ()
     if not folder:
         if target.is_dir():
-            target /= source.name
-        notes = _check_file(source, target, overwrite)
+            target /= source.with_suffix(written_suffix(source.suffix)).name
+        notes = _check_file(source, target, overwrite, strip)
         for note in notes:
             say(note, "yellow", "note")
 
@@ -207,6 +222,7 @@ def restore(
         "grey": grey,
         "runtime": runtime,
         "quality": quality,
+        "strip": strip,
     }
     if named:
         options["inputs"] = named
@@ -261,8 +277,10 @@ def _restore_folder(
     options: dict[str, Any],
 ) -> None:
     from glocal.runs.folder import restore_folder
+    from glocal.runs.jobs import unreadable_files
 
     say_facts({"photographs": f"{count} in {source}", **facts})
+    unread = unreadable_files(source, target, recursive=options["recursive"])
     started = time.perf_counter()
     bar = Bar(str(source), files=count)
     with restore_folder(network, source, target, progress=bar.tiles, **options) as run:
@@ -270,30 +288,37 @@ def _restore_folder(
     elapsed_s = time.perf_counter() - started
     busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
     say_facts({"time": f"{elapsed_s:.1f} s on {where}{busy}", "result": f"{target} ({done})"})
+    if unread:
+        named = few_names((str(path.relative_to(source)) for path in unread), 20)
+        say(f"{len(unread)} not read, as nothing reads their formats: {named}", "yellow", "note")
     if failed:
         raise typer.Exit(1)
 
 
-def _check_file(source: Path, target: Path, overwrite: bool) -> tuple[str, ...]:
+def _check_file(
+    source: Path, target: Path, overwrite: bool, strip: Literal["gps", "all"] | None
+) -> tuple[str, ...]:
     """Check before the work that the result can be written; say what its format cannot hold.
 
     Raises:
         ArgumentError: it cannot.
         ImageError: the source cannot be read, or is too large for the format of the target.
     """
-    from glocal.images.limits import SUFFIXES, check_format
+    from glocal.images.limits import WRITTEN, check_format
+    from glocal.images.metadata import stripped
     from glocal.images.sample_files import read_header
 
     if not source.exists():
         raise ArgumentError(f"{source}: no such file or folder")
-    if target.suffix.lower() not in SUFFIXES:
-        raise ArgumentError(f"{target}: the name must end in {', '.join(SUFFIXES)}")
+    if target.suffix.lower() not in WRITTEN:
+        raise ArgumentError(f"{target}: the name must end in {', '.join(WRITTEN)}")
     if target.exists() and target.samefile(source):
         raise ArgumentError(f"{target} is the input file; choose another output name")
     check_new_file(target, overwrite)
     header = read_header(source)
     check_format(target, header.size)
-    return header.losses(target.suffix.lower())
+    header = replace(header, metadata=stripped(header.metadata, strip))
+    return header.metadata.notes + header.losses(target.suffix.lower())
 
 
 def _describe(loaded: "LoadedNetwork", settings: "Settings") -> str:

@@ -155,7 +155,8 @@ def checked(
         if math.prod(read_header(source).size) > STREAMED_PIXELS:
             return settings
         with console(stderr=True).status("Comparing windows, crops and full image …"):
-            pixels, folder = read(source).pixels, cache_folder("checks")
+            image, folder = read(source), cache_folder("checks")
+            pixels = image.colours.seen(image.pixels)
             found = check_ways(loaded.network, pixels, settings, RunOptions(**run), folder)
     except ImageError:  # the run reports it
         return settings

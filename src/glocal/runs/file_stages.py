@@ -1,6 +1,5 @@
 """The stages of a folder run: read, restore and write one image file."""
 
-import dataclasses
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from glocal.errors import ArgumentError, ImageError
 from glocal.images.files import make_folder
 from glocal.images.image_files import Image, enlarge, read, write
 from glocal.images.limits import check_format
+from glocal.images.metadata import Strip, stripped
 from glocal.images.sample_files import Header, read_header
 from glocal.inference.memory import allocating
 from glocal.inference.restore import restore
@@ -42,7 +42,7 @@ class Loaded:
 
 
 def file_stages(
-    batches: Batches, quality: int, *, resume: bool, overwrite: bool
+    batches: Batches, quality: int, *, resume: bool, overwrite: bool, strip: Strip | None = None
 ) -> Stages[Job, Loaded, np.ndarray | FileResult, FileResult]:
     """Return the stages of a folder run, for :func:`glocal.runs.pipeline.run`.
 
@@ -51,6 +51,7 @@ def file_stages(
         quality: of JPEG and WebP files, 1 to 100.
         resume: skip jobs whose destination exists, and continue interrupted streamed jobs.
         overwrite: replace existing destinations; takes precedence over `resume`.
+        strip: metadata that is left out of the results.
     """
 
     check = OutputCheck(batches.model, batches.options)
@@ -71,10 +72,10 @@ def file_stages(
     def compute(batch: list[Loaded]) -> list[np.ndarray | FileResult]:
         for each in batch:  # here, because the network runs in this thread only
             check(each.job.destination, each.header)
-        pixels = [each.image.pixels for each in batch if each.image is not None]
+        pixels = [_seen(each.image) for each in batch if each.image is not None]
         if len(pixels) == len(batch):
             return [*batches.restore(pixels)]
-        options = {**batches.options, "quality": quality, "resume": resume}
+        options = {**batches.options, "quality": quality, "resume": resume, "strip": strip}
         jobs = (each.job for each in batch if each.image is None)
         return [restore_job(batches.model, job, **options) for job in jobs]
 
@@ -83,11 +84,11 @@ def file_stages(
             assert isinstance(computed, FileResult)
             return computed
         with allocating():
-            notes = save(job.destination, loaded.image, computed, quality=quality)
+            notes = save(job.destination, loaded.image, computed, quality=quality, strip=strip)
         return FileResult(*job, "restored", loaded.image.size, notes=notes)
 
     def group(loaded: Loaded) -> tuple[Hashable, int]:
-        return (loaded, 1) if loaded.image is None else batches.group(loaded.image.pixels)
+        return (loaded, 1) if loaded.image is None else batches.group(_seen(loaded.image))
 
     return Stages(
         load,
@@ -107,6 +108,7 @@ def restore_job(
     stream: bool | None = None,
     resume: bool = True,
     inputs: Mapping[str, InputSource] | None = None,
+    strip: Strip | None = None,
     **options: Any,
 ) -> FileResult:
     """Restore a file at once or tile by tile, with the options of `restore_file`."""
@@ -116,16 +118,25 @@ def restore_job(
         stream = should_stream(model, read_header(job.source), **options)
     if stream:
         given = {name: value for name, value in options.items() if value is not None}
-        size, notes = restore_streamed(model, *job, quality=quality, resume=resume, **given)
+        size, notes = restore_streamed(
+            model, *job, quality=quality, resume=resume, strip=strip, **given
+        )
         return FileResult(*job, "restored", size, notes=notes)
     image = read(job.source)
-    pixels = restore(model, image.pixels, **options)
-    notes = save(job.destination, image, pixels, quality=quality)
+    pixels = restore(model, _seen(image), **options)
+    notes = save(job.destination, image, pixels, quality=quality, strip=strip)
     return FileResult(*job, "restored", image.size, notes=notes)
 
 
-def save(destination: Path, image: Image, pixels: np.ndarray, *, quality: int) -> tuple[str, ...]:
-    """Write restored pixels with the metadata and alpha of the source.
+def save(
+    destination: Path,
+    image: Image,
+    pixels: np.ndarray,
+    *,
+    quality: int,
+    strip: Strip | None = None,
+) -> tuple[str, ...]:
+    """Write restored pixels with the metadata, colours and alpha of the source.
 
     Alpha is resized to the size of `pixels`, which super-resolution networks enlarge.
 
@@ -135,8 +146,16 @@ def save(destination: Path, image: Image, pixels: np.ndarray, *, quality: int) -
     alpha, size = image.alpha, (pixels.shape[0], pixels.shape[1])
     if alpha is not None and alpha.shape != size:
         alpha = enlarge(alpha, size)
-    restored = dataclasses.replace(image, pixels=pixels, alpha=alpha)
-    return image.notes + write(destination, restored, quality=quality)
+    colours = image.colours
+    kept = {**vars(stripped(image.metadata, strip)), "alpha": alpha}
+    restored = Image(pixels=colours.carried_back(image.pixels, pixels), **kept)
+    notes = image.notes + write(destination, restored, quality=quality)
+    return tuple(dict.fromkeys(notes))
+
+
+def _seen(image: Image) -> np.ndarray:
+    """The pixels of an image as the network sees them."""
+    return image.colours.seen(image.pixels)
 
 
 def _nbytes(value: Loaded | np.ndarray | FileResult) -> int:

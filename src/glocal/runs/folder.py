@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from glocal.errors import ArgumentError
+from glocal.images.metadata import Strip
 from glocal.images.sample_files import read_header
 from glocal.runs import pipeline
 from glocal.runs.batches import Batches
@@ -33,6 +34,7 @@ def restore_file(
     quality: int = 95,
     stream: bool | None = None,
     resume: bool = True,
+    strip: Strip | None = None,
     **options: Any,
 ) -> FileResult:
     """Restore one image file; an existing destination is replaced.
@@ -47,6 +49,7 @@ def restore_file(
         stream: read and write tiles on disk, see :mod:`glocal.runs.streaming`; by default as
             :func:`glocal.runs.streaming.should_stream` decides.
         resume: continue an interrupted streamed run of the same file, network and options.
+        strip: leave out metadata: "gps" the place, "all" everything but colours and resolution.
         options: those of :func:`glocal.restore`. An input may be a file, or a folder that has a
             file of the same name.
 
@@ -59,7 +62,9 @@ def restore_file(
     job = Job(source, destination)
     check_distinct(job)
     OutputCheck(model, options)(destination, read_header(source))
-    result = restore_job(model, job, quality=quality, stream=stream, resume=resume, **options)
+    result = restore_job(
+        model, job, quality=quality, stream=stream, resume=resume, strip=strip, **options
+    )
     return dataclasses.replace(result, elapsed_s=time.perf_counter() - started)
 
 
@@ -105,6 +110,7 @@ def restore_folder(
     quality: int = 95,
     batch: int | Literal["auto"] = "auto",
     ahead: int | None = None,
+    strip: Strip | None = None,
     **options: Any,
 ) -> FolderRun:
     """Restore every image of a folder into another folder, keeping relative names.
@@ -128,6 +134,7 @@ def restore_folder(
             in tiles are not batched.
         ahead: maximum number of images to read ahead, and to write behind; by default 4, or two
             batches. 0 reads, restores and writes one image at a time, without threads.
+        strip: as for :func:`restore_file`.
         options: those of :func:`glocal.restore`; inputs as for :func:`restore_file`.
 
     Returns:
@@ -155,7 +162,7 @@ def restore_folder(
         count=max(4, 2 * batches.images) if ahead is None else ahead,
         workers=min(4, os.cpu_count() or 1),
     )
-    stages = file_stages(batches, quality, resume=resume, overwrite=overwrite)
+    stages = file_stages(batches, quality, resume=resume, overwrite=overwrite, strip=strip)
     usage = Usage()
     return FolderRun(_results(pipeline.run(jobs, stages, limits, usage)), usage)
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from glocal.errors import ArgumentError, ImageError
-from glocal.images.image_files import SUFFIXES, list_images
+from glocal.images.image_files import SUFFIXES, list_images, list_unreadable
+from glocal.images.limits import WRITTEN, written_suffix
+from glocal.texts import few_names
 
-__all__ = ["FileResult", "Job", "check_distinct", "folder_jobs", "is_same_file"]
+__all__ = ["FileResult", "Job", "check_distinct", "folder_jobs", "is_same_file", "unreadable_files"]
 
 
 class Job(NamedTuple):
@@ -59,15 +61,16 @@ def folder_jobs(
         source: folder to read.
         destination: folder to write.
         recursive: include subfolders of `source`.
-        suffix: suffix of all written files, such as ".png"; by default that of each source.
+        suffix: suffix of all written files, such as ".png"; by default that of each source, or
+            another one if its format is only read.
 
     Raises:
         ArgumentError: a job would overwrite a source, two jobs have one destination, or files
             with this suffix cannot be written.
         ImageError: `source` does not exist or has no images.
     """
-    if suffix is not None and suffix.lower() not in SUFFIXES:
-        raise ArgumentError(f"cannot write {suffix!r} files; use one of {', '.join(SUFFIXES)}")
+    if suffix is not None and suffix.lower() not in WRITTEN:
+        raise ArgumentError(f"cannot write {suffix!r} files; use one of {', '.join(WRITTEN)}")
     if is_same_file(source, destination):
         raise ArgumentError(f"{destination} is the input folder; choose another output folder")
     if destination.exists() and not destination.is_dir():
@@ -79,12 +82,12 @@ def folder_jobs(
         if not path.resolve().is_relative_to(inside) or source.resolve().is_relative_to(inside)
     ]
     if not sources:
-        raise ImageError(f"{source} has no images (suffixes: {', '.join(SUFFIXES)})")
+        raise ImageError(f"{source} has no images (suffixes: {few_names(SUFFIXES, len(WRITTEN))})")
     resolved = {path.resolve() for path in sources}
     jobs: dict[Path, Job] = {}
     for path in sources:
         output = destination / path.relative_to(source)
-        output = output if suffix is None else output.with_suffix(suffix)
+        output = output.with_suffix(suffix or written_suffix(path.suffix))
         if output.resolve() in resolved:
             raise ArgumentError(f"{output} is an input file; choose another output folder")
         if output in jobs:
@@ -94,6 +97,16 @@ def folder_jobs(
             )
         jobs[output] = Job(path, output)
     return list(jobs.values())
+
+
+def unreadable_files(source: Path, destination: Path, *, recursive: bool = True) -> list[Path]:
+    """The pictures that a folder run passes over, because nothing reads their formats."""
+    inside = destination.resolve()
+    return [
+        path
+        for path in list_unreadable(source, recursive=recursive)
+        if not path.resolve().is_relative_to(inside) or source.resolve().is_relative_to(inside)
+    ]
 
 
 def check_distinct(job: Job) -> None:
