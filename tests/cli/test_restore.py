@@ -292,7 +292,7 @@ def test_a_bad_file_is_reported_at_the_end(
     (folder / "bad.png").write_bytes(b"no image")
     result = run("restore", folder, tmp_path / "out", "--model", checkpoint)
     assert result.exit_code == 1
-    assert result.stderr == (f"failed: {folder}/bad.png: is not a PNG, JPEG, TIFF or WebP image\n")
+    assert result.stderr == (f"failed: {folder}/bad.png: is not an image of a format that can be read\n")
     assert result.stdout.splitlines()[-1] == f"result       {tmp_path}/out (2 restored, 1 failed)"
 
 
@@ -427,5 +427,5 @@ def test_a_file_beyond_the_format_or_unreadable_ends_before_the_model_is_loaded(
     (tmp_path / "bad.png").write_bytes(b"no image")
     result = run("restore", tmp_path / "bad.png", tmp_path / "o.png", "--model", "none.pth")
     assert result.stderr.splitlines() == [
-        f"error: {tmp_path / 'bad.png'}: is not a PNG, JPEG, TIFF or WebP image"
+        f"error: {tmp_path / 'bad.png'}: is not an image of a format that can be read"
     ]

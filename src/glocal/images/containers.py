@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _EXIF_PREFIX, _XMP_PREFIX = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+_PHOTOSHOP_PREFIX = b"Photoshop 3.0\0"
 _EXIF_FLAG, _XMP_FLAG, _ALPHA_FLAG = 0x08, 0x04, 0x10
 _COMMENT = "Comment"
 
@@ -97,10 +98,10 @@ def _png(source: BinaryIO, target: BinaryIO, metadata: Metadata, exif: bytes | N
         target.write(_png_chunk(b"eXIf", exif))
     if metadata.xmp is not None:
         target.write(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
-    records = iptc_records(metadata.iptc)
-    if records is not None:  # as ImageMagick and exiftool write it
-        digits = re.sub("(.{72})", r"\1\n", records.hex())
-        profile = f"\niptc\n{len(records):8}\n{digits}\n".encode()
+    if metadata.iptc is not None:  # as ImageMagick and exiftool write it
+        resources = metadata.iptc.removeprefix(_PHOTOSHOP_PREFIX)
+        digits = re.sub("(.{72})", r"\1\n", resources.hex())
+        profile = f"\niptc\n{len(resources):8}\n{digits}\n".encode()
         target.write(_png_chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(profile)))
     for key, text in metadata.texts:
         target.write(_png_text(key, text))
@@ -242,10 +243,10 @@ def is_lossless_webp(file: BinaryIO) -> bool:
 
 def raw_profile(text: str) -> bytes | None:
     """The bytes of a profile that is a text chunk of hexadecimal digits; None if it is no such."""
-    parts = text.split(maxsplit=2)
-    if len(parts) < 3:
+    lines = text.strip().split("\n", maxsplit=2)  # name, length, digits
+    if len(lines) < 3 or not lines[1].strip().isdecimal():
         return None
     try:
-        return bytes.fromhex("".join(parts[2].split()))
+        return bytes.fromhex("".join(lines[2].split()))
     except ValueError:
         return None
