@@ -292,7 +292,9 @@ def test_a_bad_file_is_reported_at_the_end(
     (folder / "bad.png").write_bytes(b"no image")
     result = run("restore", folder, tmp_path / "out", "--model", checkpoint)
     assert result.exit_code == 1
-    assert result.stderr == (f"failed: {folder}/bad.png: is not an image of a format that can be read\n")
+    assert result.stderr == (
+        f"failed: {folder}/bad.png: is not an image of a format that can be read\n"
+    )
     assert result.stdout.splitlines()[-1] == f"result       {tmp_path}/out (2 restored, 1 failed)"
 
 

@@ -27,10 +27,10 @@ __all__ = ["Colours", "colours_of", "lab_to_srgb", "profile_note"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
-_CLOSE = 1e-3
-"""A profile is sRGB if it differs by less: a quarter of a level of 8 bits."""
+_CLOSE = 1 / 255
+"""A profile is sRGB if it differs by less than a level of 8 bits: its numbers are rounded."""
 
-_D50 = np.array([0.9642, 1.0, 0.8249])
+_D50 = SRGB_TO_D50.sum(1)
 _ROWS = 2**20
 """Pixels that are converted at a time, to need little memory beside the image."""
 
@@ -141,10 +141,12 @@ def colours_of(icc: bytes | None, dtype: np.dtype[Any], channels: int) -> Colour
 
 def profile_note(icc: bytes | None, channels: int) -> tuple[str, ...]:
     """Say how far a profile that has no matrix is followed; empty for the others."""
-    if icc is None or matrix_profile(icc) is not None:
+    if icc is None:
         return ()
     if colour_space(icc) != _SPACES[channels]:
         return (f"the colour profile is of {colour_space(icc)} and was not used",)
+    if matrix_profile(icc) is not None:
+        return ()
     if _conversions(icc, channels) == (None, None):
         return ("the colour profile cannot be read and was not used",)
     return ("the colour profile has tables: what the network changed is accurate to 8 bits",)

@@ -24,6 +24,7 @@ __all__ = [
     "is_lossless_webp",
     "jpeg_comments",
     "png_frames",
+    "png_texts",
     "raw_profile",
 ]
 
@@ -31,6 +32,7 @@ _EXIF_PREFIX, _XMP_PREFIX = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _PHOTOSHOP_PREFIX = b"Photoshop 3.0\0"
 _EXIF_FLAG, _XMP_FLAG, _ALPHA_FLAG = 0x08, 0x04, 0x10
 _COMMENT = "Comment"
+_LONGEST_TEXT = 2**24
 
 
 def embed(
@@ -213,6 +215,28 @@ def _text(data: bytes) -> str:
         return data.decode("latin-1")
 
 
+def png_texts(file: BinaryIO) -> tuple[tuple[str, str], ...]:
+    """The texts of a PNG file, by name; XMP is none of them."""
+    found = []
+    for kind, data in _png_chunks(file):
+        if kind not in (b"tEXt", b"zTXt", b"iTXt"):
+            continue
+        key, _, rest = data.partition(b"\0")
+        packed = kind == b"zTXt"
+        if kind == b"iTXt":
+            packed, rest = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
+        elif packed:
+            rest = rest[1:]
+        try:
+            rest = zlib.decompressobj().decompress(rest, _LONGEST_TEXT) if packed else rest
+        except zlib.error:
+            continue  # libvips says whether the file is damaged
+        if key != b"XML:com.adobe.xmp":
+            text = rest.decode("utf-8", "replace") if kind == b"iTXt" else rest.decode("latin-1")
+            found.append((key.decode("latin-1"), text))
+    return tuple(found)
+
+
 def png_frames(file: BinaryIO) -> int:
     """The number of frames of a PNG file; 1 if it is not animated."""
     for kind, data in _png_chunks(file):
@@ -222,11 +246,14 @@ def png_frames(file: BinaryIO) -> int:
 
 
 def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Chunks in front of the pixels."""
+    """Chunks but those of pixels."""
     file.seek(8)
-    while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
         nbytes = struct.unpack(">I", head[:4])[0]
-        yield head[4:], file.read(nbytes)
+        if head[4:] in (b"IDAT", b"fdAT"):
+            file.seek(nbytes, os.SEEK_CUR)
+        else:
+            yield head[4:], file.read(nbytes)
         file.seek(4, os.SEEK_CUR)
 
 

@@ -156,7 +156,7 @@ def without_gps(block: bytes) -> bytes | None:
     body = memoryview(patched)[start:]
     order, first = _start(body)
     place = _pointer(body, order, first, GPS_POINTER)
-    if place is None:
+    if place is None or place + 2 > len(body):
         return block
     for _, kind, count, at in [*_entries(body, order, place)]:
         nbytes = TYPE_SIZES.get(kind, 1) * count
@@ -254,7 +254,7 @@ def used_length(body: bytes) -> int:
 
 def _remove(body: memoryview, order: str, at: int | None, tag: int) -> None:
     """Remove an entry of a directory; those behind it move up."""
-    if at is None:
+    if at is None or at + 2 > len(body):
         return
     number = struct.unpack_from(order + "H", body, at)[0]
     for index in range(number):

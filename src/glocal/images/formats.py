@@ -15,7 +15,13 @@ import pyvips
 
 from glocal.errors import ImageError
 from glocal.images.colour import profile_note
-from glocal.images.containers import is_lossless_webp, jpeg_comments, png_frames, raw_profile
+from glocal.images.containers import (
+    is_lossless_webp,
+    jpeg_comments,
+    png_frames,
+    png_texts,
+    raw_profile,
+)
 from glocal.images.exif import upright
 from glocal.images.kinds import KINDS, kind_of
 from glocal.images.metadata import DENSITY, Metadata, photoshop_block, upright_xmp
@@ -27,8 +33,11 @@ __all__ = ["Opened", "error_text", "libvips_version", "loaders", "with_opened"]
 
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3}
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
+_TEXTS: dict[str, Callable[[BinaryIO], tuple[tuple[str, str], ...]]] = {
+    "jpeg": jpeg_comments,
+    "png": png_texts,
+}
 _LAB = ("lab", "labs", "labq")
-_PNG_TEXT = re.compile(r"png-comment-\d+-(.*)", re.DOTALL)
 
 Result = TypeVar("Result")
 
@@ -190,7 +199,7 @@ def _metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
     found = Metadata(exif=blob("exif-data"), xmp=blob("xmp-data"), iptc=blob("iptc-data"))
     if kind == "tiff":
         found = tiff_metadata(file)
-    texts = jpeg_comments(file) if kind == "jpeg" else _png_texts(vips)
+    texts = _TEXTS.get(kind, lambda _: ())(file)
     profiles = {key: raw_profile(text) for key, text in texts if key.startswith("Raw profile")}
     exif, xmp = found.exif or profiles.get("Raw profile type exif"), found.xmp
     iptc = found.iptc or profiles.get("Raw profile type iptc")
@@ -206,11 +215,6 @@ def _metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
         lossless=kind == "webp" and is_lossless_webp(file),
         notes=found.notes,
     )
-
-
-def _png_texts(vips: pyvips.Image) -> tuple[tuple[str, str], ...]:
-    named = ((_PNG_TEXT.fullmatch(name), name) for name in vips.get_fields())
-    return tuple((match[1], vips.get(name)) for match, name in named if match)
 
 
 def _whole(found: Decoded) -> Opened:

@@ -166,7 +166,9 @@ def primaries_to_d50(primaries: Sequence[float], white: tuple[float, float]) -> 
 
 
 def _to_srgb(to_xyz: Floats) -> Floats:
-    return np.asarray(np.linalg.inv(SRGB_TO_D50) @ to_xyz)
+    # profiles round D50 differently: white stays white
+    gains = SRGB_TO_D50.sum(1) / to_xyz.sum(1)
+    return np.asarray(np.linalg.inv(SRGB_TO_D50) @ (gains[:, None] * to_xyz))
 
 
 def _by_channel(curves: Sequence[Callable[[Floats], Floats]], values: Floats) -> Floats:
