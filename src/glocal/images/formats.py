@@ -199,7 +199,7 @@ def _metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
     found = Metadata(exif=blob("exif-data"), xmp=blob("xmp-data"), iptc=blob("iptc-data"))
     if kind == "tiff":
         found = tiff_metadata(file)
-    texts = _TEXTS.get(kind, lambda _: ())(file)
+    texts = _TEXTS[kind](file) if kind in _TEXTS else ()
     profiles = {key: raw_profile(text) for key, text in texts if key.startswith("Raw profile")}
     exif, xmp = found.exif or profiles.get("Raw profile type exif"), found.xmp
     iptc = found.iptc or profiles.get("Raw profile type iptc")
