@@ -345,3 +345,30 @@ def test_list_images(tmp_path: Path) -> None:
 def test_images_of_other_layouts_are_refused(pixels: np.ndarray, alpha: np.ndarray | None) -> None:
     with pytest.raises(ImageError, match="expected"):
         Image(pixels, alpha)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("with_alpha", [False, True])
+def test_pages_of_tiff_are_written_and_read(tmp_path: Path, dtype: type, with_alpha: bool) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (3, 12, 9, 4)).astype(dtype)
+    pages = [
+        Image(each[..., :3].copy(), each[..., 3].copy() if with_alpha else None, exif=exif())
+        for each in samples
+    ]
+    (note,) = images.write_pages(tmp_path / "a.tif", pages)
+    assert "maker notes" in note
+    for number, page in enumerate(pages):
+        back = images.read(tmp_path / "a.tif", number)
+        np.testing.assert_array_equal(back.pixels, page.pixels)
+        assert b"Maker" in (back.exif or b"")
+    with pytest.raises(ImageError, match="has 3 pages or frames"):
+        images.read(tmp_path / "a.tif")
+
+
+def test_pages_that_no_file_holds_are_refused(tmp_path: Path) -> None:
+    pages = [Image(smooth(3)), Image(smooth(1))]
+    with pytest.raises(ImageError, match="the 2 pages differ in size, samples or colour profile"):
+        images.write_pages(tmp_path / "a.tif", pages)
+    with pytest.raises(ImageError, match="only TIFF files hold several pages"):
+        images.write_pages(tmp_path / "a.png", pages[:1] * 2)
+    assert list(tmp_path.iterdir()) == []

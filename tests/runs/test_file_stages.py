@@ -129,3 +129,16 @@ def test_tiles_of_a_file_with_a_profile_are_those_of_the_whole(
         )
     plain, streamed = ((tmp_path / f"{n}.png").read_bytes() for n in ("plain", "streamed"))
     assert plain == streamed
+
+
+def test_all_pages_of_a_tiff_file_are_restored(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pages = [Image(SAMPLES + np.uint16(n), icc=profile_of("p3")) for n in range(3)]
+    images.write_pages(tmp_path / "in/a.tif", pages)
+    (result,) = restore_folder(nn.Identity(), tmp_path / "in", tmp_path / "out")
+    assert result.notes == ("all pages were restored; metadata is that of the first page",)
+    for number, page in enumerate(pages):
+        back = images.read(tmp_path / "out/a.tif", number)
+        np.testing.assert_array_equal(back.pixels, page.pixels)
+    (failed,) = restore_folder(nn.Identity(), tmp_path / "in", tmp_path / "png", suffix=".png")
+    assert "only TIFF files hold several pages" in (failed.error or "")

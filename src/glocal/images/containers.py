@@ -1,7 +1,7 @@
-"""Write metadata into image files, and read what libvips does not.
+"""Write metadata into image files.
 
 libvips writes pixels, colour profile and resolution. It rewrites EXIF and makes up tags, and knows
-neither the tags of TIFF files nor comments of JPEG files; here blocks are copied as they are.
+no tags of TIFF files; here blocks are copied as they are.
 """
 
 import binascii
@@ -10,7 +10,7 @@ import re
 import shutil
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import BinaryIO
 
 from glocal.images.exif import parsed, used_length, with_size
@@ -18,21 +18,12 @@ from glocal.images.limits import SEGMENT
 from glocal.images.metadata import DENSITY, Metadata, iptc_records, without_records
 from glocal.images.tiff_tags import add_tags
 
-__all__ = [
-    "EMBEDDERS",
-    "embed",
-    "is_lossless_webp",
-    "jpeg_comments",
-    "png_frames",
-    "png_texts",
-    "raw_profile",
-]
+__all__ = ["EMBEDDERS", "embed"]
 
 _EXIF_PREFIX, _XMP_PREFIX = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _PHOTOSHOP_PREFIX = b"Photoshop 3.0\0"
 _EXIF_FLAG, _XMP_FLAG, _ALPHA_FLAG = 0x08, 0x04, 0x10
 _COMMENT = "Comment"
-_LONGEST_TEXT = 2**24
 
 
 def embed(
@@ -194,86 +185,3 @@ EMBEDDERS: dict[str, Callable[[BinaryIO, BinaryIO, Metadata, bytes | None], None
     "avif": _avif,
 }
 """The function that writes metadata into files of a kind."""
-
-
-def jpeg_comments(file: BinaryIO) -> tuple[tuple[str, str], ...]:
-    """The comments of a JPEG file, as texts named Comment."""
-    found: list[tuple[str, str]] = []
-    file.seek(2)
-    while len(head := file.read(4)) == 4 and head[0] == 0xFF and head[1] != 0xDA:
-        nbytes = struct.unpack(">H", head[2:])[0] - 2
-        data = file.read(max(nbytes, 0))
-        if head[1] == 0xFE:
-            found.append((_COMMENT, _text(data.rstrip(b"\0"))))
-    return tuple(found)
-
-
-def _text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
-
-
-def png_texts(file: BinaryIO) -> tuple[tuple[str, str], ...]:
-    """The texts of a PNG file, by name; XMP is none of them."""
-    found = []
-    for kind, data in _png_chunks(file):
-        if kind not in (b"tEXt", b"zTXt", b"iTXt"):
-            continue
-        key, _, rest = data.partition(b"\0")
-        packed = kind == b"zTXt"
-        if kind == b"iTXt":
-            packed, rest = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
-        elif packed:
-            rest = rest[1:]
-        try:
-            rest = zlib.decompressobj().decompress(rest, _LONGEST_TEXT) if packed else rest
-        except zlib.error:
-            continue  # libvips says whether the file is damaged
-        if key != b"XML:com.adobe.xmp":
-            text = rest.decode("utf-8", "replace") if kind == b"iTXt" else rest.decode("latin-1")
-            found.append((key.decode("latin-1"), text))
-    return tuple(found)
-
-
-def png_frames(file: BinaryIO) -> int:
-    """The number of frames of a PNG file; 1 if it is not animated."""
-    for kind, data in _png_chunks(file):
-        if kind == b"acTL" and len(data) >= 4:
-            return int(struct.unpack_from(">I", data)[0])
-    return 1
-
-
-def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Chunks but those of pixels."""
-    file.seek(8)
-    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
-        nbytes = struct.unpack(">I", head[:4])[0]
-        if head[4:] in (b"IDAT", b"fdAT"):
-            file.seek(nbytes, os.SEEK_CUR)
-        else:
-            yield head[4:], file.read(nbytes)
-        file.seek(4, os.SEEK_CUR)
-
-
-def is_lossless_webp(file: BinaryIO) -> bool:
-    """True if the picture of a WebP file was encoded without loss."""
-    file.seek(12)
-    while len(head := file.read(8)) == 8:
-        if head[:4] in (b"VP8L", b"VP8 "):
-            return head[:4] == b"VP8L"
-        nbytes = struct.unpack("<I", head[4:])[0]
-        file.seek(nbytes + nbytes % 2, os.SEEK_CUR)
-    return False
-
-
-def raw_profile(text: str) -> bytes | None:
-    """The bytes of a profile that is a text chunk of hexadecimal digits; None if it is no such."""
-    lines = text.strip().split("\n", maxsplit=2)  # name, length, digits
-    if len(lines) < 3 or not lines[1].strip().isdecimal():
-        return None
-    try:
-        return bytes.fromhex("".join(lines[2].split()))
-    except ValueError:
-        return None

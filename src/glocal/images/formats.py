@@ -15,15 +15,16 @@ import pyvips
 
 from glocal.errors import ImageError
 from glocal.images.colour import profile_note
-from glocal.images.containers import (
+from glocal.images.exif import upright
+from glocal.images.kinds import KINDS, kind_of
+from glocal.images.markers import (
     is_lossless_webp,
     jpeg_comments,
+    nclx_notes,
     png_frames,
     png_texts,
     raw_profile,
 )
-from glocal.images.exif import upright
-from glocal.images.kinds import KINDS, kind_of
 from glocal.images.metadata import DENSITY, Metadata, photoshop_block, upright_xmp
 from glocal.images.optional import is_installed
 from glocal.images.readers import Decoded, decoded, tiff_metadata
@@ -50,12 +51,14 @@ class Opened(NamedTuple):
         channels: of colour, 1 or 3; alpha follows them.
         has_alpha: whether it has alpha.
         metadata: of the file.
+        pages: of the file.
     """
 
     vips: pyvips.Image
     channels: int
     has_alpha: bool
     metadata: Metadata
+    pages: int = 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -89,12 +92,19 @@ def loaders() -> dict[str, tuple[bool, bool]]:
     return found
 
 
-def with_opened(source: bytes | Path, use: Callable[[Opened], Result]) -> Result:
+def with_opened(
+    source: bytes | Path, use: Callable[[Opened], Result], page: int | None = None
+) -> Result:
     """Open an image file, or its bytes, and return what `use` makes of it.
 
     `use` is called again, from the start of the file, if decoding the pixels shows that the file
     is of a form that another reader knows, or has only surplus bytes, which some cameras write.
     Damage to the picture itself is an error.
+
+    Args:
+        source: the file.
+        use: of the opened image.
+        page: number of a page of a TIFF file; without it files of several pages are refused.
 
     Raises:
         ImageError: the file is damaged, or of a format or form that cannot be read.
@@ -110,7 +120,7 @@ def with_opened(source: bytes | Path, use: Callable[[Opened], Result]) -> Result
         # libvips appends to one text of errors, which may hold those of other files
         pyvips.vips_lib.vips_error_clear()
         try:
-            return use(_open(kind, source, error))
+            return use(_open(kind, source, error, page))
         except _UnusualError:
             return use(_whole(decoded(kind, _bytes(source))))
         except pyvips.Error as problem:
@@ -136,7 +146,7 @@ def _laxer(fail_on: str, problem: str) -> str | None:
     return "error" if fail_on == "warning" and not re.search(damaged, problem) else None
 
 
-def _open(kind: str, source: bytes | Path, fail_on: str) -> Opened:
+def _open(kind: str, source: bytes | Path, fail_on: str, page: int | None) -> Opened:
     """Open a file with libvips' loader for its kind.
 
     Names the loader, because libvips would also try PDF, SVG and others. An upright file is
@@ -144,19 +154,20 @@ def _open(kind: str, source: bytes | Path, fail_on: str) -> Opened:
     images to a temporary file.
     """
     loader = KINDS[kind].loader
+    options = {"fail_on": fail_on} | ({"page": page} if page and kind == "tiff" else {})
     if isinstance(source, bytes):
-        vips = getattr(pyvips.Image, f"{loader}load_buffer")(source, fail_on=fail_on)
+        vips = getattr(pyvips.Image, f"{loader}load_buffer")(source, **options)
         with BytesIO(source) as file:
-            return _described(kind, vips, file)
-    open_file = partial(getattr(pyvips.Image, f"{loader}load"), str(source), fail_on=fail_on)
+            return _described(kind, vips, file, page)
+    open_file = partial(getattr(pyvips.Image, f"{loader}load"), str(source), **options)
     # revalidate: libvips caches by path, and the file may have been replaced
     vips = open_file(access="sequential", revalidate=True)
     turned = "orientation" in vips.get_fields() and vips.get("orientation") > 1
     with open(source, "rb") as file:
-        return _described(kind, open_file(revalidate=True) if turned else vips, file)
+        return _described(kind, open_file(revalidate=True) if turned else vips, file, page)
 
 
-def _described(kind: str, vips: pyvips.Image, file: BinaryIO) -> Opened:
+def _described(kind: str, vips: pyvips.Image, file: BinaryIO, page: int | None) -> Opened:
     """Return the upright image with its channels and metadata.
 
     Raises:
@@ -166,7 +177,7 @@ def _described(kind: str, vips: pyvips.Image, file: BinaryIO) -> Opened:
     pages = vips.get("n-pages") if "n-pages" in fields else 1
     if kind == "png":
         pages = png_frames(file)
-    if pages > 1:
+    if pages > 1 and (page is None or kind != "tiff"):
         raise ImageError(f"has {pages} pages or frames; split it into single images first")
     metadata = _metadata(kind, vips, file)
     if vips.interpretation == "cmyk" and not vips.hasalpha():
@@ -183,7 +194,7 @@ def _described(kind: str, vips: pyvips.Image, file: BinaryIO) -> Opened:
             "and CMYK images of 8 and 16 bits or floating point can be read"
         )
     metadata = _noted(metadata, *profile_note(metadata.icc, channels))
-    return Opened(vips.autorot(), channels, has_alpha, metadata)
+    return Opened(vips.autorot(), channels, has_alpha, metadata, pages)
 
 
 def _noted(metadata: Metadata, *notes: str, **changed: Any) -> Metadata:
@@ -203,6 +214,10 @@ def _metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
     profiles = {key: raw_profile(text) for key, text in texts if key.startswith("Raw profile")}
     exif, xmp = found.exif or profiles.get("Raw profile type exif"), found.xmp
     iptc = found.iptc or profiles.get("Raw profile type iptc")
+    notes = found.notes
+    if kind == "avif" and "icc-profile-data" not in fields:
+        file.seek(0)
+        notes = (*notes, *nclx_notes(file.read(2**16)))
     density = (vips.xres, vips.yres)
     return Metadata(
         icc=blob("icc-profile-data"),
@@ -213,7 +228,7 @@ def _metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
         # libvips uses 1.0 for unknown
         density=DENSITY if density == (1.0, 1.0) else density,
         lossless=kind == "webp" and is_lossless_webp(file),
-        notes=found.notes,
+        notes=notes,
     )
 
 

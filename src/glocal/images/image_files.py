@@ -8,9 +8,11 @@ Orientation is applied: :func:`read` rotates the pixels upright and sets the EXI
 orientation tags to 1.
 """
 
+import dataclasses
 import os
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -21,13 +23,14 @@ from glocal.errors import ImageError
 from glocal.images.colour import Colours, colours_of
 from glocal.images.files import write_whole
 from glocal.images.formats import Opened, error_text, with_opened
-from glocal.images.limits import SUFFIXES, UNREADABLE
+from glocal.images.limits import SUFFIXES, UNREADABLE, format_named
 from glocal.images.metadata import DENSITY, Metadata
 from glocal.images.writers import fit_format, resized, saver, write_image
 
 __all__ = [
     "SUFFIXES",
     "Image",
+    "check_pages",
     "decode",
     "encode",
     "enlarge",
@@ -35,6 +38,7 @@ __all__ = [
     "list_unreadable",
     "read",
     "write",
+    "write_pages",
 ]
 
 
@@ -105,8 +109,13 @@ class Image:
         return self.pixels.dtype.itemsize * 8
 
 
-def read(path: str | os.PathLike[str]) -> Image:
+def read(path: str | os.PathLike[str], page: int | None = None) -> Image:
     """Read an image file; its content, not its name, tells the format.
+
+    Args:
+        path: of the file.
+        page: number of a page of a TIFF file, from 0; metadata are those of the first page.
+            Without it files of several pages are refused.
 
     Raises:
         ImageError: the file is missing, damaged or cut short, has several pages or frames, is of
@@ -120,9 +129,52 @@ def read(path: str | os.PathLike[str]) -> Image:
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        return decode(data)
+        return decode(data, page)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
+
+
+def write_pages(
+    path: str | os.PathLike[str], pages: Sequence[Image], *, quality: int = 95
+) -> tuple[str, ...]:
+    """Write images as the pages of a TIFF file, atomically, with the metadata of the first.
+
+    Returns:
+        As :func:`write`.
+
+    Raises:
+        ImageError: as :func:`check_pages`, or the file cannot be written.
+    """
+    path = Path(path)
+    check_pages(path, pages)
+    alphas = [page.alpha for page in pages if page.alpha is not None]
+    whole = dataclasses.replace(
+        pages[0],
+        pixels=np.concatenate([page.pixels for page in pages]),
+        alpha=np.concatenate(alphas) if alphas else None,
+    )
+    try:
+        data, notes = encode(whole, path.suffix, quality=quality, page_height=pages[0].size[0])
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    write_whole(path, data, ImageError)
+    return notes
+
+
+def check_pages(path: Path, pages: Sequence[Image]) -> None:
+    """Check that a file can hold images as its pages.
+
+    Raises:
+        ImageError: it is no TIFF file, or the images are of different sizes, kinds or profiles.
+    """
+    if format_named(path.suffix)[1].kind != "tiff":
+        raise ImageError(f"{path}: only TIFF files hold several pages; write a .tif file")
+    kinds = {(page.pixels.shape, page.pixels.dtype, page.alpha is None, page.icc) for page in pages}
+    if len(kinds) > 1:
+        raise ImageError(
+            f"{path}: the {len(pages)} pages differ in size, samples or colour profile; split them "
+            "into single images first"
+        )
 
 
 def write(path: str | os.PathLike[str], image: Image, *, quality: int = 95) -> tuple[str, ...]:
@@ -178,13 +230,13 @@ def _files(folder: str | os.PathLike[str], suffixes: Container[str], recursive: 
     )
 
 
-def decode(data: bytes) -> Image:
-    """Decode the bytes of an image file.
+def decode(data: bytes, page: int | None = None) -> Image:
+    """Decode the bytes of an image file; `page` as for :func:`read`.
 
     Raises:
         ImageError: as for :func:`read`.
     """
-    return with_opened(data, _image)
+    return with_opened(data, _image, page)
 
 
 def _image(opened: Opened) -> Image:
@@ -197,13 +249,16 @@ def _image(opened: Opened) -> Image:
     )
 
 
-def encode(image: Image, suffix: str, *, quality: int = 95) -> tuple[bytes, tuple[str, ...]]:
+def encode(
+    image: Image, suffix: str, *, quality: int = 95, page_height: int | None = None
+) -> tuple[bytes, tuple[str, ...]]:
     """Encode an image; returns the bytes and notes on what the format could not hold.
 
     ``.png``, ``.tif``/``.tiff`` and ``.jxl`` hold 8 and 16 bits, without loss; TIFF, JPEG XL and
     ``.exr`` hold floating point. ``.jpg``/``.jpeg`` and ``.webp`` (8 bits) and ``.avif`` (12 bits)
     are lossy at ``quality`` (1 to 100), with all colours (4:4:4) in JPEG and AVIF: more bits are
-    rounded. JPEG has no alpha: the image is composited on white.
+    rounded. JPEG has no alpha: the image is composited on white. With `page_height` the image is
+    one of several pages, from top to bottom, of a TIFF file.
 
     >>> import numpy as np
     >>> data, notes = encode(Image(np.full((8, 8, 3), 40000, np.uint16)), ".jpg")
@@ -222,8 +277,9 @@ def encode(image: Image, suffix: str, *, quality: int = 95) -> tuple[bytes, tupl
     opacity = None if alpha is None else pyvips.Image.new_from_array(np.ascontiguousarray(alpha))
     vips, notes = fit_format(colour, opacity, image.metadata, suffix)
     file = BytesIO()
+    save = partial(saver, page_height=page_height) if page_height else saver
     try:
-        write_image(vips, image.metadata, suffix, quality, file, saver)
+        write_image(vips, image.metadata, suffix, quality, file, save)
     except pyvips.Error as error:
         raise ImageError(f"cannot be written as {suffix} ({error_text(error)})") from None
     return file.getvalue(), notes

@@ -16,7 +16,9 @@ from glocal.errors import ImageError
 from glocal.images.colour import lab_to_srgb
 from glocal.images.exif import MAKER_NOTE, built
 from glocal.images.icc import linear_profile, primaries_to_d50
+from glocal.images.markers import nclx_notes
 from glocal.images.metadata import Metadata, photoshop_block
+from glocal.images.netpbm import netpbm_samples
 from glocal.images.optional import library
 from glocal.images.tiff_tags import read_tags
 
@@ -80,25 +82,17 @@ def _heic(data: bytes) -> Decoded:
         raise ImageError(f"has {len(file)} pages or frames; split it into single images first")
     _check_size(*file.size[::-1])
     samples = np.asarray(file)
-    depth, notes = file.info.get("bit_depth", 8), []
+    info, depth = file.info, file.info.get("bit_depth", 8)
     if samples.dtype == np.uint16:
         # pillow-heif shifts samples up to 16 bits; repeat the bits so that white is 65535
         samples = samples | (samples >> depth)
-    if not file.info.get("icc_profile"):
-        transfer = (file.info.get("nclx_profile") or {}).get("transfer_characteristics", 13)
-        if transfer in (16, 18):
-            raise ImageError("has HDR samples (PQ or HLG), which have no place in sRGB")
-        primaries = (file.info.get("nclx_profile") or {}).get("color_primaries", 1)
-        if primaries not in (1, 2, 5, 6):
-            notes.append("the colours were read as sRGB, though the file has other primaries")
-    info = file.info
     return Decoded(
         samples,
         Metadata(
             icc=info.get("icc_profile") or None,
             exif=info.get("exif") or None,
             xmp=info.get("xmp") or None,
-            notes=tuple(notes),
+            notes=() if info.get("icc_profile") else nclx_notes(data),
         ),
     )
 
@@ -208,47 +202,9 @@ def _bmp(data: bytes) -> Decoded:
 
 
 def _netpbm(data: bytes) -> Decoded:
-    """Read PBM, PGM, PPM and PFM files; libraries reduce their 16 bits to 8."""
-    kind, floats = data[:2], data[1:2] in b"Ff"
-    fields: list[bytes] = []
-    at = 2
-    while len(fields) < (2 if kind in (b"P1", b"P4") else 3):
-        while data[at : at + 1].isspace() or data[at : at + 1] == b"#":
-            at = (data.find(b"\n", at) if data[at : at + 1] == b"#" else at) + 1
-        end = at
-        while end < len(data) and not data[end : end + 1].isspace():
-            end += 1
-        if end == at:
-            raise ImageError("is damaged or cut short (its header)")
-        fields.append(data[at:end])
-        at = end
-    width, height = int(fields[0]), int(fields[1])
-    _check_size(height, width)
-    channels = 3 if kind in (b"P3", b"P6", b"PF") else 1
-    number, body = height * width * channels, data[at + 1 :]
-    if floats:
-        values = np.frombuffer(body, "<f4" if float(fields[2]) < 0 else ">f4", number)
-        samples = values.reshape(height, width, channels)[::-1].astype(np.float32)
-        return Decoded(samples, Metadata(icc=linear_profile(channels)))
-    peak = int(fields[2]) if len(fields) > 2 else 1
-    if not 0 < peak < 65536:
-        raise ImageError(f"is damaged: its white is {peak}")
-    if kind == b"P4":
-        rows = np.frombuffer(body, np.uint8, height * ((width + 7) // 8)).reshape(height, -1)
-        plain: NDArray[Any] = 1 - np.unpackbits(rows, axis=1)[:, :width].ravel()
-    elif kind == b"P1":
-        plain = 1 - np.array([*body.replace(b" ", b"").replace(b"\n", b"")[:number]]) + ord("0")
-    elif kind in (b"P2", b"P3"):
-        plain = np.array(body.split()[:number], dtype=np.int64)
-    else:
-        plain = np.frombuffer(body, ">u2" if peak > 255 else np.uint8, number)
-    white = 255 if peak < 256 else 65535
-    if len(plain) != number or (peak != white and int(plain.max()) > peak):
-        raise ImageError("is damaged or cut short")
-    if peak != white:
-        plain = np.rint(plain.astype(float) * (white / peak))
-    kept = np.asarray(plain.astype(np.uint8 if white == 255 else np.uint16))
-    return Decoded(kept.reshape(height, width, channels), Metadata())
+    floats, samples = netpbm_samples(data, _check_size)
+    icc = linear_profile(samples.shape[2]) if floats else None
+    return Decoded(samples, Metadata(icc=icc))
 
 
 def tiff_metadata(file: BinaryIO) -> Metadata:

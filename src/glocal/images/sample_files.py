@@ -37,6 +37,7 @@ class Header:
         has_alpha: whether it has an alpha channel.
         dtype: uint8, uint16 or float32.
         metadata: EXIF, colour profile and others.
+        pages: of the file; the rest is about the first.
     """
 
     size: tuple[int, int]
@@ -44,6 +45,7 @@ class Header:
     has_alpha: bool
     dtype: np.dtype[Any]
     metadata: Metadata
+    pages: int = 1
 
     @property
     def nbytes(self) -> int:
@@ -153,7 +155,7 @@ def read_header(path: Path) -> Header:
     Raises:
         ImageError: as for `glocal.images.image_files.read`, except for damage behind the header.
     """
-    return _reading(path, _header)
+    return _reading(path, _header, page=0)
 
 
 def decode_file(path: Path, colour: SampleFile, alpha: SampleFile | None) -> None:
@@ -219,14 +221,16 @@ def encode_file(
 
 
 def _header(opened: Opened) -> Header:
-    vips, channels, has_alpha, metadata = opened
-    return Header((vips.height, vips.width), channels, has_alpha, opened.dtype, metadata)
+    size = opened.vips.height, opened.vips.width
+    return Header(
+        size, opened.channels, opened.has_alpha, opened.dtype, opened.metadata, opened.pages
+    )
 
 
-def _reading(path: Path, use: Callable[[Opened], Result]) -> Result:
+def _reading(path: Path, use: Callable[[Opened], Result], page: int | None = None) -> Result:
     """Return what `use` makes of an opened file; errors name the file."""
     try:
-        return with_opened(path, use)
+        return with_opened(path, use, page)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:

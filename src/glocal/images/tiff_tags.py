@@ -95,7 +95,7 @@ def add_tags(source: BinaryIO, target: BinaryIO, tags: Tags, blocks: dict[int, b
     """Copy a TIFF file, with a first directory that has more tags.
 
     Args:
-        source: a file of libvips, in which the directory is the only one.
+        source: a file of libvips; directories of other pages stay as they are.
         target: an empty file, readable and writable.
         tags: to add; those of the layout are left out.
         blocks: bytes of further tags, by number.
@@ -189,8 +189,11 @@ class _Reader:
         return Entry(18 if self.big else 4, 1, at.to_bytes(size, self._endian))
 
     def replace_first(self, entries: dict[int, bytes]) -> None:
-        """Append the first directory and point to it."""
-        at = self._append(self._joined(entries))
+        """Append the first directory, and point to it; it points to the next as before."""
+        counted, size = struct.calcsize("=" + self.count), 20 if self.big else 12
+        number = self._unpack(self.count, self._at(self.first, counted), 0)
+        link = self._at(self.first + counted + number * size, struct.calcsize("=" + self.word))
+        at = self._append(self._joined(entries)[: -len(link)] + link)
         self.file.seek(8 if self.big else 4)
         self.file.write(struct.pack(self.order + self.word, at))
 

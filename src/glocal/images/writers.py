@@ -105,9 +105,9 @@ def write_image(
             target.write(source.read())
 
 
-def saver(vips: pyvips.Image, name: str, options: dict[str, Any]) -> BinaryIO:
-    """Run a saver of libvips in memory."""
-    return BytesIO(getattr(vips, f"{name}save_buffer")(**options))
+def saver(vips: pyvips.Image, name: str, options: dict[str, Any], **extra: Any) -> BinaryIO:
+    """Run a saver of libvips in memory, with extra options."""
+    return BytesIO(getattr(vips, f"{name}save_buffer")(**options, **extra))
 
 
 def _within(metadata: Metadata, held: Format) -> Metadata:

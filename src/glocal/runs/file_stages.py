@@ -10,7 +10,7 @@ from torch import nn
 
 from glocal.errors import ArgumentError, ImageError
 from glocal.images.files import make_folder
-from glocal.images.image_files import Image, enlarge, read, write
+from glocal.images.image_files import Image, check_pages, enlarge, read, write, write_pages
 from glocal.images.limits import check_format
 from glocal.images.metadata import Strip, stripped
 from glocal.images.sample_files import Header, read_header
@@ -26,6 +26,9 @@ from glocal.runs.streaming import restore_streamed, should_stream
 __all__ = ["Loaded", "file_stages", "restore_job", "save"]
 
 
+_FIRST_PAGE = "all pages were restored; metadata is that of the first page"
+
+
 @dataclass(frozen=True, eq=False)
 class Loaded:
     """A file on its way through the stages.
@@ -33,12 +36,14 @@ class Loaded:
     Attributes:
         job: what to read and write.
         header: of the source.
-        image: decoded; None if the file will be streamed or has inputs beside it.
+        image: decoded; None if the file will be streamed, or has inputs beside it or pages.
+        seen: its pixels as the network sees them, or None.
     """
 
     job: Job
     header: Header
     image: Image | None = None
+    seen: np.ndarray | None = None
 
 
 def file_stages(
@@ -64,15 +69,20 @@ def file_stages(
         header = read_header(job.source)
         check_format(job.destination, header.size)
         make_folder(job.destination.parent, ImageError)
-        if has_inputs or should_stream(batches.model, header, **batches.options):
+        if (
+            has_inputs
+            or header.pages > 1
+            or should_stream(batches.model, header, **batches.options)
+        ):
             return Loaded(job, header)
         with allocating():
-            return Loaded(job, header, read(job.source))
+            image = read(job.source)
+            return Loaded(job, header, image, _seen(image))
 
     def compute(batch: list[Loaded]) -> list[np.ndarray | FileResult]:
         for each in batch:  # here, because the network runs in this thread only
             check(each.job.destination, each.header)
-        pixels = [_seen(each.image) for each in batch if each.image is not None]
+        pixels = [each.seen for each in batch if each.seen is not None]
         if len(pixels) == len(batch):
             return [*batches.restore(pixels)]
         options = {**batches.options, "quality": quality, "resume": resume, "strip": strip}
@@ -88,7 +98,7 @@ def file_stages(
         return FileResult(*job, "restored", loaded.image.size, notes=notes)
 
     def group(loaded: Loaded) -> tuple[Hashable, int]:
-        return (loaded, 1) if loaded.image is None else batches.group(_seen(loaded.image))
+        return (loaded, 1) if loaded.seen is None else batches.group(loaded.seen)
 
     return Stages(
         load,
@@ -114,8 +124,12 @@ def restore_job(
     """Restore a file at once or tile by tile, with the options of `restore_file`."""
     if inputs:
         options["inputs"] = read_inputs(inputs, job.source)
+    header = read_header(job.source)
+    if header.pages > 1 and not stream:
+        notes = _restore_pages(model, job, header.pages, quality, strip, options)
+        return FileResult(*job, "restored", header.size, notes=notes)
     if stream is None:
-        stream = should_stream(model, read_header(job.source), **options)
+        stream = should_stream(model, header, **options)
     if stream:
         given = {name: value for name, value in options.items() if value is not None}
         size, notes = restore_streamed(
@@ -143,14 +157,34 @@ def save(
     Returns:
         Notes from reading the source and from writing the result.
     """
+    notes = image.notes + write(destination, _restored(image, pixels, strip), quality=quality)
+    return tuple(dict.fromkeys(notes))
+
+
+def _restore_pages(
+    model: nn.Module,
+    job: Job,
+    number: int,
+    quality: int,
+    strip: Strip | None,
+    options: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """Restore the pages of a TIFF file one by one."""
+    pages = [read(job.source, page) for page in range(number)]
+    check_pages(job.destination, pages)
+    restored = [_restored(page, restore(model, _seen(page), **options), strip) for page in pages]
+    notes = [note for page in pages for note in page.notes]
+    notes += [*write_pages(job.destination, restored, quality=quality), _FIRST_PAGE]
+    return tuple(dict.fromkeys(notes))
+
+
+def _restored(image: Image, pixels: np.ndarray, strip: Strip | None) -> Image:
+    """Restored pixels in the colours of their source, with its metadata and alpha."""
     alpha, size = image.alpha, (pixels.shape[0], pixels.shape[1])
     if alpha is not None and alpha.shape != size:
         alpha = enlarge(alpha, size)
-    colours = image.colours
     kept = {**vars(stripped(image.metadata, strip)), "alpha": alpha}
-    restored = Image(pixels=colours.carried_back(image.pixels, pixels), **kept)
-    notes = image.notes + write(destination, restored, quality=quality)
-    return tuple(dict.fromkeys(notes))
+    return Image(pixels=image.colours.carried_back(image.pixels, pixels), **kept)
 
 
 def _seen(image: Image) -> np.ndarray:
@@ -162,6 +196,11 @@ def _nbytes(value: Loaded | np.ndarray | FileResult) -> int:
     if isinstance(value, np.ndarray):
         return value.nbytes
     if isinstance(value, Loaded) and value.image is not None:
-        alpha = value.image.alpha
-        return value.image.pixels.nbytes + (0 if alpha is None else alpha.nbytes)
+        alpha, pixels = value.image.alpha, value.image.pixels
+        own = value.seen is not None and value.seen is not pixels
+        return (
+            pixels.nbytes
+            + (0 if alpha is None else alpha.nbytes)
+            + (value.seen.nbytes if own and value.seen is not None else 0)
+        )
     return 0
