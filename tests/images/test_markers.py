@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from glocal.errors import ImageError
-from glocal.images.markers import jpeg_comments, nclx_notes, png_texts, raw_profile
+from glocal.images.markers import jpeg_comments, jpeg_notes, nclx_notes, png_texts, raw_profile
 
 
 def box(primaries: int, transfer: int) -> bytes:
@@ -41,3 +41,10 @@ def test_raw_profiles_are_told_from_other_texts() -> None:
 def test_cut_files_have_fewer_texts(end: int) -> None:
     chunk = struct.pack(">I", 9) + b"tEXtTitle\0abc" + bytes(4)
     png_texts(io.BytesIO((bytes(8) + chunk)[:end]))
+
+
+def test_xmp_that_goes_on_in_other_segments_is_said() -> None:
+    data = b"http://ns.adobe.com/xmp/extension/\0" + bytes(40)
+    segment = b"\xff\xe1" + struct.pack(">H", len(data) + 2) + data
+    assert "extended XMP" in jpeg_notes(io.BytesIO(b"\xff\xd8" + segment))[0]
+    assert jpeg_notes(io.BytesIO(b"\xff\xd8\xff\xda\0\x02")) == ()

@@ -20,6 +20,7 @@ from glocal.images.kinds import KINDS, kind_of
 from glocal.images.markers import (
     is_lossless_webp,
     jpeg_comments,
+    jpeg_notes,
     nclx_notes,
     png_frames,
     png_texts,
@@ -214,7 +215,7 @@ def _metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
     profiles = {key: raw_profile(text) for key, text in texts if key.startswith("Raw profile")}
     exif, xmp = found.exif or profiles.get("Raw profile type exif"), found.xmp
     iptc = found.iptc or profiles.get("Raw profile type iptc")
-    notes = found.notes
+    notes = jpeg_notes(file) if kind == "jpeg" else found.notes
     if kind == "avif" and "icc-profile-data" not in fields:
         file.seek(0)
         notes = (*notes, *nclx_notes(file.read(2**16)))

@@ -11,6 +11,7 @@ from glocal.errors import ImageError
 __all__ = [
     "is_lossless_webp",
     "jpeg_comments",
+    "jpeg_notes",
     "nclx_notes",
     "png_frames",
     "png_texts",
@@ -23,14 +24,27 @@ _HDR, _SRGB_PRIMARIES = (16, 18), (1, 2, 5, 6)  # of ITU-T H.273
 
 def jpeg_comments(file: BinaryIO) -> tuple[tuple[str, str], ...]:
     """The comments of a JPEG file, as texts named Comment."""
-    found: list[tuple[str, str]] = []
+    return tuple(
+        ("Comment", _text(data.rstrip(b"\0")))
+        for marker, data in _jpeg_segments(file)
+        if marker == 0xFE
+    )
+
+
+def jpeg_notes(file: BinaryIO) -> tuple[str, ...]:
+    """Say that XMP of a JPEG file goes on in segments that are not read."""
+    continued = b"http://ns.adobe.com/xmp/extension/\0"
+    if any(marker == 0xE1 and d.startswith(continued) for marker, d in _jpeg_segments(file)):
+        return ("XMP beyond the first 64 kB (extended XMP) was dropped: it is not read",)
+    return ()
+
+
+def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Markers and data of the segments in front of the pixels."""
     file.seek(2)
     while len(head := file.read(4)) == 4 and head[0] == 0xFF and head[1] != 0xDA:
         nbytes = struct.unpack(">H", head[2:])[0] - 2
-        data = file.read(max(nbytes, 0))
-        if head[1] == 0xFE:
-            found.append(("Comment", _text(data.rstrip(b"\0"))))
-    return tuple(found)
+        yield head[1], file.read(max(nbytes, 0))
 
 
 def _text(data: bytes) -> str:
