@@ -55,7 +55,7 @@ def decoded(kind: str, data: bytes) -> Decoded:
         raise
     except Exception as error:  # each library has errors of its own
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"cannot be decoded as {kind} ({reason[:200]})") from None
+        raise ImageError(f"is damaged, or of a form that is not read ({reason[:200]})") from None
     samples = found.samples if found.samples.ndim == 3 else found.samples[..., None]
     if samples.ndim != 3 or samples.dtype not in (np.uint8, np.uint16, np.float32):
         raise ImageError(
@@ -168,6 +168,8 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _exr(data: bytes) -> Decoded:
     openexr = library("OpenEXR", "OpenEXR files need OpenEXR")
     file = openexr.File(BytesIO(data), separate_channels=True)
+    if not file.parts:  # the library prints why, and goes on without pixels
+        raise ImageError("is damaged or cut short")
     if len(file.parts) > 1:
         raise ImageError(f"has {len(file.parts)} parts; split it into single images first")
     header, channels = file.header(), file.channels()
