@@ -29,7 +29,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,openvino,plots,spandrel]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,formats,openvino,plots,spandrel]"
 	@$(BIN)/glocal doctor
 	@touch $(BUILT) $(READY)
 

@@ -292,7 +292,9 @@ def test_a_bad_file_is_reported_at_the_end(
     (folder / "bad.png").write_bytes(b"no image")
     result = run("restore", folder, tmp_path / "out", "--model", checkpoint)
     assert result.exit_code == 1
-    assert result.stderr == (f"failed: {folder}/bad.png: is not a PNG, JPEG, TIFF or WebP image\n")
+    assert result.stderr == (
+        f"failed: {folder}/bad.png: is not an image of a format that can be read\n"
+    )
     assert result.stdout.splitlines()[-1] == f"result       {tmp_path}/out (2 restored, 1 failed)"
 
 
@@ -427,5 +429,31 @@ def test_a_file_beyond_the_format_or_unreadable_ends_before_the_model_is_loaded(
     (tmp_path / "bad.png").write_bytes(b"no image")
     result = run("restore", tmp_path / "bad.png", tmp_path / "o.png", "--model", "none.pth")
     assert result.stderr.splitlines() == [
-        f"error: {tmp_path / 'bad.png'}: is not a PNG, JPEG, TIFF or WebP image"
+        f"error: {tmp_path / 'bad.png'}: is not an image of a format that can be read"
     ]
+
+
+def test_metadata_is_stripped_and_unreadable_pictures_are_named(
+    run, photo: Path, bare_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image = images.read(photo)
+    images.write(folder / "a.png", Image(image.pixels, texts=(("Comment", "a"),)))
+    (folder / "b.psd").touch()
+    options = ("--model", bare_checkpoint, "--way", "full")
+    result = run("restore", folder, tmp_path / "out", *options, "--strip", "all")
+    assert result.exit_code == 0, result.output
+    assert "1 not read, as nothing reads their formats: b.psd" in result.stderr
+    assert images.read(tmp_path / "out/a.png").texts == ()
+    run("restore", folder / "a.png", tmp_path / "b.png", *options, "--strip", "gps")
+    assert images.read(tmp_path / "b.png").texts == (("Comment", "a"),)
+
+
+def test_a_file_that_is_only_read_gets_a_name_that_can_be_written(
+    run, bare_checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P6 16 16 255\n" + bytes(768))
+    result = run("restore", tmp_path / "a.ppm", "--model", bare_checkpoint, "--way", "full")
+    assert result.exit_code == 0, result.output
+    assert pixels(tmp_path / "a-restored.png").shape == (16, 16, 3)

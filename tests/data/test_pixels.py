@@ -10,7 +10,8 @@ from glocal.data.pairing import Pair
 from glocal.data.pixels import ALPHA, CROPPED, GREY_DEGRADED, GREY_TARGET, matched, read_pair
 from glocal.errors import ArgumentError
 from glocal.images import image_files as images
-from glocal.images.image_files import SUFFIXES, Image
+from glocal.images.image_files import Image
+from glocal.images.limits import WRITTEN
 
 
 def picture(path: Path, height: int = 6, width: int = 8, channels: int = 3, bits: int = 8) -> Path:
@@ -130,7 +131,7 @@ def test_alpha_is_left_out(opacity, notes, tmp_path):
     assert found.notes == notes
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN)
 def test_every_format_is_paired_and_read(suffix, tmp_path):
     for name in ("input", "target"):
         (tmp_path / name).mkdir()

@@ -51,6 +51,6 @@ def through_files(request: Request, suffix: str | None) -> Iterator[Request]:
 
 
 def _suffix_of(data: bytes) -> str:
-    from glocal.images.formats import format_of
+    from glocal.images.kinds import kind_of
 
-    return {"jpeg": ".jpg", "tiff": ".tif"}.get(kind := format_of(data[:12]), f".{kind}")
+    return {"jpeg": ".jpg", "tiff": ".tif"}.get(kind := kind_of(data), f".{kind}")

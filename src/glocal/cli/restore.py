@@ -212,9 +212,21 @@ def restore(
     quality: Annotated[
         int,
         typer.Option(
-            min=1, max=100, metavar="N", help="Quality of JPEG and WebP.", rich_help_panel="Files"
+            min=1,
+            max=100,
+            metavar="N",
+            help="Quality of JPEG, WebP and AVIF.",
+            rich_help_panel="Files",
         ),
     ] = 95,
+    strip: Annotated[
+        Literal["gps", "all"] | None,
+        typer.Option(
+            help="Leave out metadata: gps the place, all everything but colours and resolution.",
+            show_default=False,
+            rich_help_panel="Files",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -249,8 +261,8 @@ def restore(
     """Restore photographs, or every photograph of folders.
 
     By default the network runs with TLC: its global operations use local windows instead of
-    the whole image. Reads and writes PNG, JPEG, TIFF and WebP; keeps bit depth, alpha, colour
-    profile and EXIF.
+    the whole image. Reads and writes PNG, JPEG, TIFF, WebP, AVIF, JPEG XL and OpenEXR, reads HEIC,
+    RAW and others; keeps bit depth, alpha, colour profile and metadata.
     """
     request = requested(
         paths, out, overwrite=overwrite, tag="restored" if region is None else "region"
@@ -268,7 +280,7 @@ def restore(
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
     with through_files(request, suffix) as files:
         shown = str(request.target) if request.target == PIPE else None
-        task = Task(files, suffix, recursive, overwrite, resume, region, dry_run, shown)
+        task = Task(files, suffix, recursive, overwrite, resume, region, dry_run, strip, shown)
         jobs, said = task.check(is_temporary=request.target == PIPE)
         division = {"tile": tile, "halo": halo, "overlap": overlap, "blend": blend}
         with waiting("loading network", long=task.is_large):  # and torch, which takes longer
@@ -319,6 +331,7 @@ def restore(
             "strength": strength,
             "ensemble": ensemble,
             "quality": quality,
+            "strip": strip,
         }
         if named:
             options["inputs"] = named

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from glocal.cli.arguments import check_new_file
 from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import say, say_facts, voice
-from glocal.cli.targets import Request
+from glocal.cli.targets import Request, result_name
 from glocal.errors import ArgumentError, GlocalError, ImageError
 from glocal.texts import duration_text, few_names, memory_text
 
@@ -42,6 +42,7 @@ class Task:
         resume: continue interrupted runs.
         region: part of the photograph, or None.
         dry_run: write nothing.
+        strip: metadata that is left out.
         shown: name of the target in reports, by default its path.
         jobs: found by `check`.
         is_large: the first photograph takes long.
@@ -54,6 +55,7 @@ class Task:
     resume: bool
     region: tuple[int, int, int, int] | None
     dry_run: bool
+    strip: Literal["gps", "all"] | None = None
     shown: str | None = None
     jobs: "Sequence[Job]" = ()
     is_large: bool = False
@@ -92,11 +94,12 @@ class Task:
     def _check_file(self, source: Path, target: Path) -> tuple[str, ...]:
         """Check that the result can be written; return what its format cannot hold."""
         from glocal.images.files import make_folder
-        from glocal.images.limits import SUFFIXES, check_format
+        from glocal.images.limits import WRITTEN, check_format
+        from glocal.images.metadata import stripped
         from glocal.images.sample_files import read_header
 
-        if target.suffix.lower() not in SUFFIXES:
-            raise ArgumentError(f"{target}: the name must end in {', '.join(SUFFIXES)}")
+        if target.suffix.lower() not in WRITTEN:
+            raise ArgumentError(f"{target}: the name must end in {', '.join(WRITTEN)}")
         if target.exists() and target.samefile(source):
             raise ArgumentError(f"{target} is the input file; choose another output name")
         header = read_header(source)
@@ -110,12 +113,13 @@ class Task:
                 make_folder(target.parent, ArgumentError)
         else:
             check_new_file(target, self.overwrite)
-        return header.losses(target.suffix.lower())
+        header = replace(header, metadata=stripped(header.metadata, self.strip))
+        return header.metadata.notes + header.losses(target.suffix.lower())
 
     @property
     def makes_folder(self) -> bool:
         """True if the folder of a single result is made when absent: the target named it alone."""
-        return self.request.target.name == self.request.sources[0].name
+        return self.request.target.name == result_name(self.request.sources[0]).name
 
     def _largest(self) -> int:
         """Pixels of the first photograph, 0 if it cannot be read: the run reports that."""
@@ -201,6 +205,7 @@ class Task:
         estimate: "Estimate | None",
     ) -> Report:
         from glocal.runs.folder import restore_jobs
+        from glocal.runs.jobs import unreadable_files
 
         sources, target = self.request.sources, self.request.target
         count, name = len(self.jobs), few_names(map(str, sources))
@@ -216,7 +221,18 @@ class Task:
         elapsed_s = time.perf_counter() - started
         busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
         say_facts({"time": f"{elapsed_s:.1f} s on {where}{busy}", "result": f"{target} ({done})"})
-        return _report(results) | {"seconds": elapsed_s}
+        folders = (path for path in sources if path.is_dir())
+        unread = [
+            path
+            for folder in folders
+            for path in unreadable_files(folder, target, recursive=self.recursive)
+        ]
+        if unread:
+            named = few_names(map(str, unread), 20)
+            say(
+                f"{len(unread)} not read, as nothing reads their formats: {named}", "yellow", "note"
+            )
+        return _report(results) | {"seconds": elapsed_s, "unread": [str(path) for path in unread]}
 
     def _measured(self, network: "nn.Module", options: dict[str, Any]) -> "Estimate | None":
         """Return what the first photograph tells of the rest; None if the network fails."""
@@ -224,10 +240,12 @@ class Task:
         from glocal.inference.tiling import local_window
         from glocal.runs.estimate import estimate
 
-        once = {name: each for name, each in options.items() if name not in ("quality", "ensemble")}
+        once = {name: options[name] for name in options.keys() - {"quality", "ensemble", "strip"}}
         tiled = local_window(network, options["tiles"].halo) is not None
         try:
-            return estimate(network, read(self.jobs[0].source).pixels, is_tiled=tiled, **once)
+            image = read(self.jobs[0].source)
+            seen = image.colours.seen(image.pixels)
+            return estimate(network, seen, is_tiled=tiled, **once)
         except GlocalError:  # the run reports it
             return None
 

@@ -9,7 +9,7 @@ import typer
 
 from glocal.errors import ArgumentError
 
-__all__ = ["PIPE", "Request", "requested"]
+__all__ = ["PIPE", "Request", "requested", "result_name"]
 
 PIPE = Path("-")
 """Standard input as a source, standard output as a target."""
@@ -68,12 +68,20 @@ def requested(words: Sequence[str], out: str | None, *, overwrite: bool, tag: st
                 f"glocal restore {paths[0]} out/",
                 param_hint="TARGET",
             )
-        return Request(paths, paths[0].with_name(f"{paths[0].stem}-{tag}{paths[0].suffix}"), False)
+        name = result_name(paths[0])
+        return Request(paths, name.with_name(f"{name.stem}-{tag}{name.suffix}"), False)
     if several and Path(target) == PIPE:
         raise ArgumentError("standard output takes one photograph alone; give an output folder")
     if not several and _is_folder(target):
-        return Request(paths, Path(target) / paths[0].name, False)
+        return Request(paths, Path(target) / result_name(paths[0]).name, False)
     return Request(paths, Path(target), several)
+
+
+def result_name(source: Path) -> Path:
+    """Return the name of a result in the folder of its photograph, in a format that is written."""
+    from glocal.images.limits import written_suffix
+
+    return source.with_suffix(written_suffix(source.suffix))
 
 
 def _divided(words: Sequence[str], overwrite: bool) -> tuple[list[str], str | None]:

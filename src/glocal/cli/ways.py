@@ -169,7 +169,8 @@ def checked(
         if math.prod(read_header(source).size) > MOST_PIXELS:
             return settings
         with waiting("Comparing windows, crops and full image"):
-            pixels, folder = read(source).pixels, cache_folder("checks")
+            image, folder = read(source), cache_folder("checks")
+            pixels = image.colours.seen(image.pixels)
             options, before = RunOptions(**run), partial(say_comparison, expected)
             found = check_ways(loaded.network, pixels, settings, options, folder, before)
     except ImageError:  # the run reports it

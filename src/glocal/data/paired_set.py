@@ -173,9 +173,11 @@ def _run(
 
 def _make(each: SetEntry, kind: str, strength: float) -> SetEntry:
     image = read(each.source)
-    peak = np.iinfo(image.pixels.dtype).max
+    is_float = image.pixels.dtype.kind == "f"
+    peak = 1 if is_float else np.iinfo(image.pixels.dtype).max
     degraded = degrade(image.pixels / np.float64(peak), kind, strength, each.seed)
-    samples = np.rint(degraded.astype(np.float64).clip(0, 1) * peak).astype(image.pixels.dtype)
+    levels = degraded.astype(np.float64).clip(0, 1) * peak
+    samples = (levels if is_float else np.rint(levels)).astype(image.pixels.dtype)
     notes = image.notes
     for path, pixels in ((each.target, image.pixels), (each.degraded, samples)):
         make_folder(path.parent, ImageError)

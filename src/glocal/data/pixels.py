@@ -1,7 +1,7 @@
 """Read the pixels of a pair, and make a target comparable with its restored image."""
 
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,10 +126,14 @@ def _is_multiple(target: tuple[int, ...], size: tuple[int, ...]) -> bool:
 
 def _pixels(path: Path) -> tuple[Floats, tuple[str, ...]]:
     image = read(path)
-    peak = np.iinfo(image.pixels.dtype).max
-    translucent = image.alpha is not None and bool((image.alpha < peak).any())
-    pixels = (image.pixels / np.float32(peak)).astype(np.float32)
+    seen = image.colours.seen(image.pixels)
+    translucent = image.alpha is not None and bool((image.alpha < _white(image.alpha)).any())
+    pixels = (seen / np.float32(_white(seen))).astype(np.float32)
     return pixels, (ALPHA,) if translucent else ()
+
+
+def _white(samples: NDArray[Any]) -> int:
+    return 1 if samples.dtype.kind == "f" else int(np.iinfo(samples.dtype).max)
 
 
 def _centre(target: Floats, size: tuple[int, ...]) -> Floats:

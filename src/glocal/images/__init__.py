@@ -1,4 +1,4 @@
 """Image files: pixels, metadata, formats. The only room that uses pyvips.
 
-Imports `errors` only.
+Imports `errors` and `arrays` only.
 """

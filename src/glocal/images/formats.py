@@ -1,61 +1,74 @@
-"""Metadata of image files, and what formats hold, for libvips images.
+"""Open image files of any kind as libvips images, with their metadata.
 
 Orientation is applied: pixels are rotated upright and the EXIF and XMP orientation tags set to 1.
 """
 
 import re
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
+import numpy as np
 import pyvips
 
 from glocal.errors import ImageError
-from glocal.images.limits import format_named, losses
+from glocal.images.colour import profile_note
+from glocal.images.exif import upright
+from glocal.images.kinds import KINDS, kind_of
+from glocal.images.markers import (
+    is_lossless_webp,
+    jpeg_comments,
+    jpeg_notes,
+    nclx_notes,
+    png_frames,
+    png_texts,
+    raw_profile,
+)
+from glocal.images.metadata import DENSITY, Metadata, photoshop_block, upright_xmp
+from glocal.images.optional import is_installed
+from glocal.images.readers import Decoded, decoded, tiff_metadata
+from glocal.images.tiff_tags import read_tags
 
-__all__ = [
-    "DENSITY",
-    "Metadata",
-    "describe",
-    "error_text",
-    "fit_format",
-    "format_of",
-    "is_tolerable",
-    "libvips_version",
-    "loaders",
-    "open_image",
-    "resized",
-    "save_options",
-    "with_metadata",
-]
+__all__ = ["Opened", "error_text", "libvips_version", "loaders", "with_opened"]
 
-DENSITY = (72 / 25.4, 72 / 25.4)
-"""Pixels per millimetre of a file that does not state its resolution: 72 dpi."""
-
-_MAGIC = {
-    b"\x89PNG\r\n\x1a\n": "png",
-    b"\xff\xd8\xff": "jpeg",
-    b"II*\0": "tiff",
-    b"MM\0*": "tiff",
-    b"II+\0": "tiff",
-    b"MM\0+": "tiff",
+_COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3}
+_DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
+_TEXTS: dict[str, Callable[[BinaryIO], tuple[tuple[str, str], ...]]] = {
+    "jpeg": jpeg_comments,
+    "png": png_texts,
 }
-_COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3}
+_LAB = ("lab", "labs", "labq")
+
+Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Metadata:
-    """Metadata of an image file, as in `glocal.images.image_files.Image`."""
+class Opened(NamedTuple):
+    """An image file whose header was read.
 
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    iptc: bytes | None = None
-    density: tuple[float, float] = DENSITY
-    notes: tuple[str, ...] = ()
+    Attributes:
+        vips: the upright image; its pixels are decoded when they are read.
+        channels: of colour, 1 or 3; alpha follows them.
+        has_alpha: whether it has alpha.
+        metadata: of the file.
+        pages: of the file.
+    """
+
+    vips: pyvips.Image
+    channels: int
+    has_alpha: bool
+    metadata: Metadata
+    pages: int = 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8, uint16 or float32."""
+        return np.dtype(_DTYPES[self.vips.format])
+
+
+class _UnusualError(Exception):
+    """A TIFF file is valid, but of a form that libvips does not know."""
 
 
 def libvips_version() -> str:
@@ -64,174 +77,183 @@ def libvips_version() -> str:
 
 
 def loaders() -> dict[str, tuple[bool, bool]]:
-    """Whether this libvips can read, and write, each format that glocal handles."""
+    """Whether each format can be read, and written, with what is installed."""
 
     def has(base: str, operation: str) -> bool:
         return bool(pyvips.type_find(base, operation))
 
-    kinds = (*dict.fromkeys(_MAGIC.values()), "webp")
-    return {
-        kind: (has("VipsForeignLoad", f"{kind}load"), has("VipsForeignSave", f"{kind}save"))
-        for kind in kinds
-    }
+    found = {}
+    for name, kind in KINDS.items():
+        if kind.loader:
+            writes = name != "gif" and has("VipsForeignSave", f"{kind.loader}save")
+            found[name] = has("VipsForeignLoad", f"{kind.loader}load"), writes
+        else:
+            installed = not kind.library or is_installed(kind.library)
+            found[name] = installed, installed and name in ("jxl", "exr")
+    return found
 
 
-def format_of(start: bytes) -> str:
-    """The format of a file, from its first 12 bytes.
+def with_opened(
+    source: bytes | Path, use: Callable[[Opened], Result], page: int | None = None
+) -> Result:
+    """Open an image file, or its bytes, and return what `use` makes of it.
+
+    `use` is called again, from the start of the file, if decoding the pixels shows that the file
+    is of a form that another reader knows, or has only surplus bytes, which some cameras write.
+    Damage to the picture itself is an error.
+
+    Args:
+        source: the file.
+        use: of the opened image.
+        page: number of a page of a TIFF file; without it files of several pages are refused.
 
     Raises:
-        ImageError: the format is not supported.
+        ImageError: the file is damaged, or of a format or form that cannot be read.
+        OSError: it cannot be read.
     """
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "webp"
-    kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
-    if kind is None:
-        raise ImageError("is not a PNG, JPEG, TIFF or WebP image")
-    return kind
+    kind = kind_of(source)
+    if not KINDS[kind].loader:
+        return use(_whole(decoded(kind, _bytes(source))))
+    if kind == "tiff" and not _tiff_is_whole(source):
+        raise ImageError("is damaged or cut short (samples lie beyond the end of the file)")
+    error = "warning"
+    while True:
+        # libvips appends to one text of errors, which may hold those of other files
+        pyvips.vips_lib.vips_error_clear()
+        try:
+            return use(_open(kind, source, error, page))
+        except _UnusualError:
+            return use(_whole(decoded(kind, _bytes(source))))
+        except pyvips.Error as problem:
+            if kind == "tiff" and _UNUSUAL.search(str(problem)):
+                return use(_whole(decoded(kind, _bytes(source))))
+            laxer = _laxer(error, str(problem))
+            if laxer is None:
+                raise ImageError(f"is damaged or cut short ({error_text(problem)})") from None
+            error = laxer
 
 
-def open_image(kind: str, source: bytes | Path, fail_on: str = "warning") -> pyvips.Image:
-    """Open an image file, or its bytes, without decoding pixels.
+_UNUSUAL = re.compile(
+    "not supported|not configured|not implemented|samples out of range|bad labq|unsupported"
+)
+"""Errors of libvips about TIFF files that it does not know, though they may be valid."""
+
+
+def _laxer(fail_on: str, problem: str) -> str | None:
+    """What to tolerate instead of `fail_on`; None if the problem concerns the picture."""
+    if 'Bad value 0 for "Orientation"' in problem and fail_on != "none":
+        return "none"
+    damaged = "premature end|Huffman|instead of RST|arithmetic|Invalid SOS|SOS parameters"
+    return "error" if fail_on == "warning" and not re.search(damaged, problem) else None
+
+
+def _open(kind: str, source: bytes | Path, fail_on: str, page: int | None) -> Opened:
+    """Open a file with libvips' loader for its kind.
 
     Names the loader, because libvips would also try PDF, SVG and others. An upright file is
     decoded once, row by row. A rotated one needs random access, for which libvips decodes large
     images to a temporary file.
     """
+    loader = KINDS[kind].loader
+    options = {"fail_on": fail_on} | ({"page": page} if page and kind == "tiff" else {})
     if isinstance(source, bytes):
-        return getattr(pyvips.Image, f"{kind}load_buffer")(source, fail_on=fail_on)
-    open_file = partial(getattr(pyvips.Image, f"{kind}load"), str(source), fail_on=fail_on)
+        vips = getattr(pyvips.Image, f"{loader}load_buffer")(source, **options)
+        with BytesIO(source) as file:
+            return _described(kind, vips, file, page)
+    open_file = partial(getattr(pyvips.Image, f"{loader}load"), str(source), **options)
     # revalidate: libvips caches by path, and the file may have been replaced
     vips = open_file(access="sequential", revalidate=True)
     turned = "orientation" in vips.get_fields() and vips.get("orientation") > 1
-    return open_file(revalidate=True) if turned else vips
+    with open(source, "rb") as file:
+        return _described(kind, open_file(revalidate=True) if turned else vips, file, page)
 
 
-def is_tolerable(error: pyvips.Error) -> bool:
-    """True if a loader's warning may concern surplus bytes, which some cameras write.
-
-    Damage to the picture itself remains an error.
-    """
-    return not re.search("premature end|Huffman|instead of RST|arithmetic", str(error))
-
-
-def describe(vips: pyvips.Image) -> tuple[pyvips.Image, int, bool, Metadata]:
-    """Return the upright image, its colour channels, alpha flag and metadata.
+def _described(kind: str, vips: pyvips.Image, file: BinaryIO, page: int | None) -> Opened:
+    """Return the upright image with its channels and metadata.
 
     Raises:
         ImageError: the image has several pages, or its sample format is not supported.
     """
     fields = set(vips.get_fields())
     pages = vips.get("n-pages") if "n-pages" in fields else 1
-    if pages > 1:
+    if kind == "png":
+        pages = png_frames(file)
+    if pages > 1 and (page is None or kind != "tiff"):
         raise ImageError(f"has {pages} pages or frames; split it into single images first")
-    notes: list[str] = []
-    has_alpha = vips.hasalpha()
-    if vips.interpretation == "cmyk" and not has_alpha:
+    metadata = _metadata(kind, vips, file)
+    if vips.interpretation == "cmyk" and not vips.hasalpha():
         depth = 16 if vips.format == "ushort" else 8
         vips = vips.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
-        notes.append("CMYK was converted to sRGB")
-    bands = _COLOURS.get(vips.interpretation)
-    if vips.format not in ("uchar", "ushort") or bands is None or vips.bands != bands + has_alpha:
+        said = "CMYK was converted to sRGB, whose colours differ slightly"
+        metadata = _noted(metadata, said, icc=None)
+    has_alpha, channels = vips.hasalpha(), _COLOURS.get(vips.interpretation)
+    if kind == "tiff" and vips.interpretation in _LAB:
+        raise _UnusualError
+    if vips.format not in _DTYPES or channels is None or vips.bands != channels + has_alpha:
         raise ImageError(
-            f"has {vips.bands} channels of {vips.format}, {vips.interpretation}; only 8- and "
-            "16-bit grey, RGB and CMYK images can be read"
+            f"has {vips.bands} channels of {vips.format}, {vips.interpretation}; only grey, RGB "
+            "and CMYK images of 8 and 16 bits or floating point can be read"
         )
+    metadata = _noted(metadata, *profile_note(metadata.icc, channels))
+    return Opened(vips.autorot(), channels, has_alpha, metadata, pages)
+
+
+def _noted(metadata: Metadata, *notes: str, **changed: Any) -> Metadata:
+    return Metadata(**{**vars(metadata), **changed, "notes": (*metadata.notes, *notes)})
+
+
+def _metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
+    fields = set(vips.get_fields())
 
     def blob(name: str) -> bytes | None:
         return bytes(vips.get(name)) if name in fields else None
 
-    icc, exif, xmp = blob("icc-profile-data"), blob("exif-data"), blob("xmp-data")
+    found = Metadata(exif=blob("exif-data"), xmp=blob("xmp-data"), iptc=blob("iptc-data"))
+    if kind == "tiff":
+        found = tiff_metadata(file)
+    texts = _TEXTS[kind](file) if kind in _TEXTS else ()
+    profiles = {key: raw_profile(text) for key, text in texts if key.startswith("Raw profile")}
+    exif, xmp = found.exif or profiles.get("Raw profile type exif"), found.xmp
+    iptc = found.iptc or profiles.get("Raw profile type iptc")
+    notes = jpeg_notes(file) if kind == "jpeg" else found.notes
+    if kind == "avif" and "icc-profile-data" not in fields:
+        file.seek(0)
+        notes = (*notes, *nclx_notes(file.read(2**16)))
     density = (vips.xres, vips.yres)
-    metadata = Metadata(
-        icc=None if notes else icc,
-        exif=None if exif is None else _upright_exif(exif),
-        xmp=None if xmp is None else re.sub(rb'(tiff:Orientation(?:="|>))[1-8]', rb"\g<1>1", xmp),
-        iptc=blob("iptc-data"),
+    return Metadata(
+        icc=blob("icc-profile-data"),
+        exif=None if exif is None else upright(exif),
+        xmp=None if xmp is None else upright_xmp(xmp),
+        iptc=None if iptc is None else photoshop_block(iptc),
+        texts=tuple(text for text in texts if text[0] not in profiles),
         # libvips uses 1.0 for unknown
         density=DENSITY if density == (1.0, 1.0) else density,
-        notes=tuple(notes),
+        lossless=kind == "webp" and is_lossless_webp(file),
+        notes=notes,
     )
-    return vips.autorot(), bands, has_alpha, metadata
 
 
-def with_metadata(
-    colour: pyvips.Image, alpha: pyvips.Image | None, metadata: Metadata
-) -> pyvips.Image:
-    """Join colour samples with alpha and attach the metadata."""
-    grey, wide = colour.bands == 1, colour.format == "ushort"
-    kind = ("grey16" if wide else "b-w") if grey else ("rgb16" if wide else "srgb")
-    vips = colour if alpha is None else colour.bandjoin(alpha)
-    xres, yres = metadata.density
-    vips = vips.copy(interpretation=kind, xres=xres, yres=yres)
-    for name, value in (
-        ("icc-profile-data", metadata.icc),
-        ("exif-data", metadata.exif),
-        ("xmp-data", metadata.xmp),
-        ("iptc-data", metadata.iptc),
-    ):
-        if value is not None:
-            vips.set_type(pyvips.GValue.blob_type, name, value)
-    for name in vips.get_fields():
-        # the embedded thumbnail shows the unrestored image
-        if name == "jpeg-thumbnail-data" or name.startswith("exif-ifd1-"):
-            vips.remove(name)
-    return vips
-
-
-def fit_format(
-    colour: pyvips.Image, alpha: pyvips.Image | None, metadata: Metadata, suffix: str
-) -> tuple[pyvips.Image, tuple[str, ...]]:
-    """Convert an image to what a format can hold; return it with notes on losses.
-
-    Raises:
-        ImageError: no format has this suffix.
-    """
-    held, wide = format_named(suffix)[1], colour.format == "ushort"
-    notes = losses(
-        suffix,
-        bits=16 if wide else 8,
-        has_alpha=alpha is not None,
-        has_exif=metadata.exif is not None,
-    )
-    if wide and held.bits == 8:
-        colour, alpha = _to_8_bits(colour), None if alpha is None else _to_8_bits(alpha)
-    if alpha is not None and not held.alpha:
-        opacity = alpha / 255
-        colour = (colour * opacity + (1 - opacity) * 255).rint().cast("uchar")
-        alpha = None
-    return with_metadata(colour, alpha, metadata), notes
-
-
-def resized(vips: pyvips.Image, size: tuple[int, int]) -> pyvips.Image:
-    """Resize an image to (height, width), bilinearly."""
-    height, width = size
-    if (vips.height, vips.width) == size:
-        return vips
-    wide = vips.resize(width / vips.width, vscale=height / vips.height, kernel="linear")
-    return wide.crop(0, 0, width, height).cast(vips.format)
-
-
-def save_options(
-    suffix: str, vips: pyvips.Image, metadata: Metadata, quality: int
-) -> dict[str, Any]:
-    """Options of the libvips saver for a format."""
-    sample, pixels = 2 if vips.format == "ushort" else 1, vips.width * vips.height
-    save: dict[str, dict[str, Any]] = {
-        ".png": {"compression": 6},
-        ".webp": {"Q": quality, "smart_subsample": True, "alpha_q": 100},
-        # holds all coefficients: 12 bytes a pixel, for a file a few per cent smaller
-        ".jpg": {"Q": quality, "subsample_mode": "off", "optimize_coding": pixels <= 2**24},
-        # classic TIFF has 32-bit offsets: 4 GiB at most
-        ".tif": {
-            "compression": "deflate",
-            "predictor": "horizontal",
-            "bigtiff": pixels * vips.bands * sample > 2**31,
-        },
+def _whole(found: Decoded) -> Opened:
+    """An image that was decoded whole, as a libvips image."""
+    samples, metadata = found.samples, found.metadata
+    channels, has_alpha = 3 if samples.shape[2] > 2 else 1, samples.shape[2] % 2 == 0
+    notes = (*metadata.notes, *profile_note(metadata.icc, channels))
+    changed = {
+        "exif": None if metadata.exif is None else upright(metadata.exif),
+        "xmp": None if metadata.xmp is None else upright_xmp(metadata.xmp),
+        "notes": notes,
     }
-    # libvips creates an EXIF block if there is none; in a JPEG only that block stores the density
-    bare = metadata.exif is None and metadata.density == DENSITY
-    keep = pyvips.enums.ForeignKeep.ALL & ~(pyvips.enums.ForeignKeep.EXIF if bare else 0)
-    return {"keep": keep, **save[format_named(suffix)[0]]}
+    vips = pyvips.Image.new_from_array(samples)
+    return Opened(vips, channels, has_alpha, Metadata(**{**vars(metadata), **changed}))
+
+
+def _tiff_is_whole(source: bytes | Path) -> bool:
+    with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        return read_tags(file).is_whole
+
+
+def _bytes(source: bytes | Path) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
 
 
 def error_text(error: pyvips.Error) -> str:
@@ -239,32 +261,3 @@ def error_text(error: pyvips.Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     informative = [line for line in lines if not re.search("unable to|load error", line)]
     return (informative or lines or ["no reason given"])[-1]
-
-
-def _to_8_bits(vips: pyvips.Image) -> pyvips.Image:
-    """Round 16 bits to the nearest of 256 levels.
-
-    65535 = 255 · 257 and 257 is odd, so there are no ties.
-    """
-    return (vips / 257).rint().cast("uchar")
-
-
-def _upright_exif(exif: bytes) -> bytes:
-    """Set the orientation tag (0x0112 of the first directory) of an EXIF block to 1."""
-    patched = bytearray(exif)
-    for offset, order in _orientation_values(exif):
-        struct.pack_into(order + "H", patched, offset, 1)
-    return bytes(patched)
-
-
-def _orientation_values(exif: bytes) -> Iterator[tuple[int, str]]:
-    start = 6 if exif.startswith(b"Exif\0\0") else 0
-    order = "<" if exif[start : start + 2] == b"II" else ">"
-    try:
-        first = start + struct.unpack_from(order + "I", exif, start + 4)[0]
-        for entry in range(struct.unpack_from(order + "H", exif, first)[0]):
-            at = first + 2 + 12 * entry
-            if struct.unpack_from(order + "H", exif, at)[0] == 0x0112 and at + 10 <= len(exif):
-                yield at + 8, order
-    except struct.error:  # truncated before the tag
-        return

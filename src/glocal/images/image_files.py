@@ -1,37 +1,45 @@
 """Image files: pixels and metadata in, pixels and metadata out.
 
-Reads and writes PNG, JPEG, TIFF and WebP through libvips, which preserves 16-bit samples, ICC
-profiles and EXIF; other libraries drop them silently. `glocal.images.sample_files` does the same
-for images that may exceed memory.
+Reads and writes the common formats through libvips, which preserves 16-bit samples and ICC
+profiles, and others through the libraries of the extra "formats". `glocal.images.sample_files`
+does the same for images that may exceed memory.
 
 Orientation is applied: :func:`read` rotates the pixels upright and sets the EXIF and XMP
 orientation tags to 1.
 """
 
+import dataclasses
 import os
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pyvips
 
 from glocal.errors import ImageError
+from glocal.images.colour import Colours, colours_of
 from glocal.images.files import write_whole
-from glocal.images.formats import (
-    DENSITY,
-    Metadata,
-    describe,
-    error_text,
-    fit_format,
-    format_of,
-    is_tolerable,
-    open_image,
-    resized,
-    save_options,
-)
-from glocal.images.limits import SUFFIXES, format_named
+from glocal.images.formats import Opened, error_text, with_opened
+from glocal.images.limits import SUFFIXES, UNREADABLE, format_named
+from glocal.images.metadata import DENSITY, Metadata
+from glocal.images.writers import fit_format, resized, saver, write_image
 
-__all__ = ["SUFFIXES", "Image", "decode", "encode", "enlarge", "list_images", "read", "write"]
+__all__ = [
+    "SUFFIXES",
+    "Image",
+    "check_pages",
+    "decode",
+    "encode",
+    "enlarge",
+    "list_images",
+    "list_unreadable",
+    "read",
+    "write",
+    "write_pages",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +47,16 @@ class Image:
     """An upright image with the metadata of its file.
 
     Attributes:
-        pixels: (h, w, 1) grey or (h, w, 3) colour, uint8 or uint16, in the colour space that
-            ``icc`` describes; sRGB without a profile.
+        pixels: (h, w, 1) grey or (h, w, 3) colour, uint8, uint16 or float32 (white is 1), in the
+            colour space that ``icc`` describes; sRGB without a profile.
         alpha: (h, w) opacity of the same dtype, not premultiplied, or None.
         icc: the ICC profile, or None.
-        exif: the EXIF block (orientation 1), or None. It is neither read from nor written to TIFF.
+        exif: the EXIF block (orientation 1), or None; the descriptive tags of a TIFF file.
         xmp: the XMP packet (orientation 1), or None.
-        iptc: the IPTC block (captions, copyright), or None.
+        iptc: the Photoshop block with IPTC records (captions, copyright), or None.
+        texts: text chunks of PNG files, comments of JPEG files: name and text.
         density: pixels per millimetre, (horizontal, vertical).
+        lossless: whether a WebP file was encoded without loss; its results are, too.
         notes: what was converted on reading, one sentence each; usually empty.
     """
 
@@ -56,20 +66,22 @@ class Image:
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
+    texts: tuple[tuple[str, str], ...] = ()
     density: tuple[float, float] = DENSITY
+    lossless: bool = False
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check shapes and dtypes.
 
         Raises:
-            ImageError: none of the four formats can hold such an image.
+            ImageError: no format can hold such an image.
         """
         pixels, alpha = self.pixels, self.alpha
         if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.size == 0:
             raise ImageError(f"pixels have shape {pixels.shape}; expected (h, w, 1) or (h, w, 3)")
-        if pixels.dtype not in (np.uint8, np.uint16):
-            raise ImageError(f"pixels are {pixels.dtype}; expected uint8 or uint16")
+        if pixels.dtype not in (np.uint8, np.uint16, np.float32):
+            raise ImageError(f"pixels are {pixels.dtype}; expected uint8, uint16 or float32")
         if alpha is not None and (alpha.shape != pixels.shape[:2] or alpha.dtype != pixels.dtype):
             raise ImageError(
                 f"alpha is {alpha.dtype} {alpha.shape}; expected {pixels.dtype} {pixels.shape[:2]}"
@@ -82,17 +94,32 @@ class Image:
         return height, width
 
     @property
+    def metadata(self) -> Metadata:
+        """All but pixels and alpha."""
+        return Metadata(**{name: getattr(self, name) for name in Metadata.__dataclass_fields__})
+
+    @property
+    def colours(self) -> Colours:
+        """How a network sees the pixels."""
+        return colours_of(self.icc, self.pixels.dtype, self.pixels.shape[2])
+
+    @property
     def bits(self) -> int:
-        """Bits per sample, 8 or 16."""
+        """Bits per sample, 8 or 16; 32 if they are floating-point."""
         return self.pixels.dtype.itemsize * 8
 
 
-def read(path: str | os.PathLike[str]) -> Image:
-    """Read a PNG, JPEG, TIFF or WebP file; its content, not its name, tells which.
+def read(path: str | os.PathLike[str], page: int | None = None) -> Image:
+    """Read an image file; its content, not its name, tells the format.
+
+    Args:
+        path: of the file.
+        page: number of a page of a TIFF file, from 0; metadata are those of the first page.
+            Without it files of several pages are refused.
 
     Raises:
-        ImageError: the file is missing, damaged or cut short, has several pages or frames, or
-            has samples other than 8- or 16-bit unsigned integers.
+        ImageError: the file is missing, damaged or cut short, has several pages or frames, is of
+            a format or form that cannot be read, or needs a library that is not installed.
     """
     path = Path(path)
     try:
@@ -102,9 +129,52 @@ def read(path: str | os.PathLike[str]) -> Image:
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        return decode(data)
+        return decode(data, page)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
+
+
+def write_pages(
+    path: str | os.PathLike[str], pages: Sequence[Image], *, quality: int = 95
+) -> tuple[str, ...]:
+    """Write images as the pages of a TIFF file, atomically, with the metadata of the first.
+
+    Returns:
+        As :func:`write`.
+
+    Raises:
+        ImageError: as :func:`check_pages`, or the file cannot be written.
+    """
+    path = Path(path)
+    check_pages(path, pages)
+    alphas = [page.alpha for page in pages if page.alpha is not None]
+    whole = dataclasses.replace(
+        pages[0],
+        pixels=np.concatenate([page.pixels for page in pages]),
+        alpha=np.concatenate(alphas) if alphas else None,
+    )
+    try:
+        data, notes = encode(whole, path.suffix, quality=quality, page_height=pages[0].size[0])
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    write_whole(path, data, ImageError)
+    return notes
+
+
+def check_pages(path: Path, pages: Sequence[Image]) -> None:
+    """Check that a file can hold images as its pages.
+
+    Raises:
+        ImageError: it is no TIFF file, or the images are of different sizes, kinds or profiles.
+    """
+    if format_named(path.suffix)[1].kind != "tiff":
+        raise ImageError(f"{path}: only TIFF files hold several pages; write a .tif file")
+    kinds = {(page.pixels.shape, page.pixels.dtype, page.alpha is None, page.icc) for page in pages}
+    if len(kinds) > 1:
+        raise ImageError(
+            f"{path}: the {len(pages)} pages differ in size, samples or colour profile; split them "
+            "into single images first"
+        )
 
 
 def write(path: str | os.PathLike[str], image: Image, *, quality: int = 95) -> tuple[str, ...]:
@@ -134,6 +204,19 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
     Raises:
         ImageError: the folder does not exist.
     """
+    return _files(folder, SUFFIXES, recursive)
+
+
+def list_unreadable(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[Path]:
+    """The pictures in a folder whose formats cannot be read, sorted; as :func:`list_images`.
+
+    Raises:
+        ImageError: the folder does not exist.
+    """
+    return _files(folder, UNREADABLE, recursive)
+
+
+def _files(folder: str | os.PathLike[str], suffixes: Container[str], recursive: bool) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise ImageError(f"{root}: no such folder")
@@ -141,43 +224,41 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
     return sorted(
         path
         for path in found
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and path.is_file()
     )
 
 
-def decode(data: bytes) -> Image:
-    """Decode the bytes of a PNG, JPEG, TIFF or WebP file.
+def decode(data: bytes, page: int | None = None) -> Image:
+    """Decode the bytes of an image file; `page` as for :func:`read`.
 
     Raises:
         ImageError: as for :func:`read`.
     """
-    kind = format_of(data[:12])
-    try:
-        try:
-            vips = open_image(kind, data).copy_memory()
-        except pyvips.Error as error:
-            if not is_tolerable(error):
-                raise
-            vips = open_image(kind, data, fail_on="error").copy_memory()
-        upright, bands, has_alpha, metadata = describe(vips)
-        samples = upright.numpy().reshape(upright.height, upright.width, upright.bands)
-    except pyvips.Error as error:
-        raise ImageError(f"is damaged or cut short ({error_text(error)})") from None
+    return with_opened(data, _image, page)
+
+
+def _image(opened: Opened) -> Image:
+    vips, channels = opened.vips.copy_memory(), opened.channels
+    samples = vips.numpy().reshape(vips.height, vips.width, vips.bands)
     return Image(
-        pixels=np.ascontiguousarray(samples[..., :bands]),
-        alpha=np.ascontiguousarray(samples[..., bands]) if has_alpha else None,
-        **vars(metadata),
+        pixels=np.ascontiguousarray(samples[..., :channels]),
+        alpha=np.ascontiguousarray(samples[..., channels]) if opened.has_alpha else None,
+        **vars(opened.metadata),
     )
 
 
-def encode(image: Image, suffix: str, *, quality: int = 95) -> tuple[bytes, tuple[str, ...]]:
+def encode(
+    image: Image, suffix: str, *, quality: int = 95, page_height: int | None = None
+) -> tuple[bytes, tuple[str, ...]]:
     """Encode an image; returns the bytes and notes on what the format could not hold.
 
-    ``.png`` and ``.tif``/``.tiff`` hold 8 and 16 bits, without loss. ``.jpg``/``.jpeg`` (4:4:4)
-    and ``.webp`` are lossy at ``quality`` (1 to 100) and hold 8 bits: 16-bit samples are rounded
-    to the nearest of the 256 levels. JPEG has no alpha: the image is composited on white.
+    ``.png``, ``.tif``/``.tiff`` and ``.jxl`` hold 8 and 16 bits, without loss; TIFF, JPEG XL and
+    ``.exr`` hold floating point. ``.jpg``/``.jpeg`` and ``.webp`` (8 bits) and ``.avif`` (12 bits)
+    are lossy at ``quality`` (1 to 100), with all colours (4:4:4) in JPEG and AVIF: more bits are
+    rounded. JPEG has no alpha: the image is composited on white. With `page_height` the image is
+    one of several pages, from top to bottom, of a TIFF file.
 
     >>> import numpy as np
     >>> data, notes = encode(Image(np.full((8, 8, 3), 40000, np.uint16)), ".jpg")
@@ -187,21 +268,21 @@ def encode(image: Image, suffix: str, *, quality: int = 95) -> tuple[bytes, tupl
     array([156, 156, 156], dtype=uint8)
 
     Raises:
-        ImageError: no format has this suffix, or the format cannot hold the size.
+        ImageError: no format has this suffix, the format cannot hold the size, or a library is not
+            installed.
     """
     suffix = suffix.lower()
-    metadata = Metadata(image.icc, image.exif, image.xmp, image.iptc, image.density)
     colour = pyvips.Image.new_from_array(np.ascontiguousarray(image.pixels))
     alpha = image.alpha
     opacity = None if alpha is None else pyvips.Image.new_from_array(np.ascontiguousarray(alpha))
-    vips, notes = fit_format(colour, opacity, metadata, suffix)
+    vips, notes = fit_format(colour, opacity, image.metadata, suffix)
+    file = BytesIO()
+    save = partial(saver, page_height=page_height) if page_height else saver
     try:
-        data = vips.write_to_buffer(
-            format_named(suffix)[0], **save_options(suffix, vips, metadata, quality)
-        )
+        write_image(vips, image.metadata, suffix, quality, file, save)
     except pyvips.Error as error:
         raise ImageError(f"cannot be written as {suffix} ({error_text(error)})") from None
-    return bytes(data), notes
+    return file.getvalue(), notes
 
 
 def enlarge(alpha: np.ndarray, size: tuple[int, int]) -> np.ndarray:

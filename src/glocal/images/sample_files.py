@@ -8,29 +8,23 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import numpy as np
 import pyvips
 
 from glocal.errors import ImageError
-from glocal.images.formats import (
-    Metadata,
-    describe,
-    error_text,
-    fit_format,
-    format_of,
-    is_tolerable,
-    open_image,
-    resized,
-    save_options,
-)
-from glocal.images.limits import format_named, losses
+from glocal.images.colour import Colours, colours_of
+from glocal.images.formats import Opened, error_text, with_opened
+from glocal.images.limits import losses
+from glocal.images.metadata import Metadata
+from glocal.images.writers import fit_format, resized, write_image
 
 __all__ = ["Header", "SampleFile", "decode_file", "encode_file", "read_header"]
 
-_VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort"}
-_WRITERS = {".png": "png", ".jpg": "jpeg", ".tif": "tiff", ".webp": "webp"}
+_VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -41,8 +35,9 @@ class Header:
         size: (height, width) of the upright image.
         channels: colour channels, 1 or 3.
         has_alpha: whether it has an alpha channel.
-        dtype: uint8 or uint16.
+        dtype: uint8, uint16 or float32.
         metadata: EXIF, colour profile and others.
+        pages: of the file; the rest is about the first.
     """
 
     size: tuple[int, int]
@@ -50,6 +45,7 @@ class Header:
     has_alpha: bool
     dtype: np.dtype[Any]
     metadata: Metadata
+    pages: int = 1
 
     @property
     def nbytes(self) -> int:
@@ -63,9 +59,13 @@ class Header:
         Raises:
             ImageError: no format has this suffix.
         """
-        has_exif = self.metadata.exif is not None
         bits = 8 * self.dtype.itemsize
-        return losses(suffix, bits=bits, has_alpha=self.has_alpha, has_exif=has_exif)
+        return losses(suffix, bits=bits, has_alpha=self.has_alpha, metadata=self.metadata)
+
+    @property
+    def colours(self) -> Colours:
+        """How a network sees the samples."""
+        return colours_of(self.metadata.icc, self.dtype, self.channels)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def read_header(path: Path) -> Header:
     Raises:
         ImageError: as for `glocal.images.image_files.read`, except for damage behind the header.
     """
-    return _with_tolerance(path, lambda fail_on: _open(path, fail_on)[1])
+    return _reading(path, _header, page=0)
 
 
 def decode_file(path: Path, colour: SampleFile, alpha: SampleFile | None) -> None:
@@ -168,17 +168,9 @@ def decode_file(path: Path, colour: SampleFile, alpha: SampleFile | None) -> Non
     sample_files = [file for file in (colour, alpha) if file is not None]
     for file in sample_files:
         file.create()  # up front, because libvips reports a full disk as a damaged file
-
-    def decode(fail_on: str) -> Header:
-        upright, header = _open(path, fail_on)
-        if alpha is not None:
-            alpha.fill(upright[header.channels])
-            upright, _ = _open(path, fail_on)  # sequential access: readable only once
-            upright = upright.extract_band(0, n=header.channels)
-        colour.fill(upright)
-        return header
-
-    _with_tolerance(path, decode)
+    if alpha is not None:  # sequential access: readable only once
+        _reading(path, lambda opened: alpha.fill(opened.vips[opened.channels]))
+    _reading(path, lambda opened: colour.fill(opened.vips.extract_band(0, n=opened.channels)))
     for file in sample_files:
         file.sync()
 
@@ -202,13 +194,18 @@ def encode_file(
     """
     suffix = path.suffix.lower()
     opacity = None if alpha is None else resized(alpha.vips(), colour.size)
-    # beside the samples, so that it is deleted with their folder if the process is killed
-    partial = colour.path.with_name(f"encoded{suffix}")
+    # beside the samples, so that they are deleted with their folder if the process is killed
+    partial, bare = (colour.path.with_name(f"{name}{suffix}") for name in ("encoded", "bare"))
+
+    def save(vips: pyvips.Image, name: str, options: dict[str, Any]) -> BinaryIO:
+        getattr(vips, f"{name}save")(str(bare), **options)
+        return open(bare, "rb")
+
     try:
         vips, notes = fit_format(colour.vips(), opacity, metadata, suffix)
-        write = getattr(vips, f"{_WRITERS[format_named(suffix)[0]]}save")
-        write(str(partial), **save_options(suffix, vips, metadata, quality))
-        with open(partial, "rb+") as file:
+        with open(partial, "wb+") as file:
+            write_image(vips, metadata, suffix, quality, file, save)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except ImageError as error:
@@ -219,31 +216,24 @@ def encode_file(
         raise ImageError(f"{path}: cannot be written ({problem.strerror})") from None
     finally:
         partial.unlink(missing_ok=True)
+        bare.unlink(missing_ok=True)
     return notes
 
 
-def _open(path: Path, fail_on: str) -> tuple[pyvips.Image, Header]:
-    with open(path, "rb") as file:
-        start = file.read(12)
-    upright, channels, has_alpha, metadata = describe(open_image(format_of(start), path, fail_on))
-    dtype: np.dtype[Any] = np.dtype(np.uint16 if upright.format == "ushort" else np.uint8)
-    return upright, Header((upright.height, upright.width), channels, has_alpha, dtype, metadata)
+def _header(opened: Opened) -> Header:
+    size = opened.vips.height, opened.vips.width
+    return Header(
+        size, opened.channels, opened.has_alpha, opened.dtype, opened.metadata, opened.pages
+    )
 
 
-def _with_tolerance(path: Path, read: Callable[[str], Header]) -> Header:
-    """Call `read` strictly, then tolerating surplus bytes; raise ImageError."""
+def _reading(path: Path, use: Callable[[Opened], Result], page: int | None = None) -> Result:
+    """Return what `use` makes of an opened file; errors name the file."""
     try:
-        try:
-            return read("warning")
-        except pyvips.Error as error:
-            if not is_tolerable(error):
-                raise
-            return read("error")
+        return with_opened(path, use, page)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
-    except pyvips.Error as error:
-        raise ImageError(f"{path}: is damaged or cut short ({error_text(error)})") from None

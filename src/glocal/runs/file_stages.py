@@ -11,8 +11,9 @@ from torch import nn
 
 from glocal.errors import ArgumentError, ImageError
 from glocal.images.files import make_folder
-from glocal.images.image_files import Image, enlarge, read, write
+from glocal.images.image_files import Image, check_pages, enlarge, read, write, write_pages
 from glocal.images.limits import check_format
+from glocal.images.metadata import Strip, stripped
 from glocal.images.sample_files import Header, read_header
 from glocal.inference.any_image import restore
 from glocal.inference.memory import allocating
@@ -28,6 +29,7 @@ from glocal.runs.streaming import restore_streamed, should_stream
 __all__ = ["Loaded", "file_stages", "restore_job", "save"]
 
 
+_FIRST_PAGE = "all pages were restored; metadata is that of the first page"
 _FOREIGN = (
     "{} exists, and nothing tells that glocal made it as it is; it stays: overwrite it, or choose "
     "another folder"
@@ -41,18 +43,26 @@ class Loaded:
     Attributes:
         job: what to read and write.
         header: of the source.
-        image: decoded; None if the file will be streamed or has inputs beside it.
+        image: decoded; None if the file will be streamed, or has inputs beside it or pages.
+        seen: its pixels as the network sees them, or None.
         again: how the result was made that will be replaced; empty if there is none.
     """
 
     job: Job
     header: Header
     image: Image | None = None
+    seen: np.ndarray | None = None
     again: str = ""
 
 
 def file_stages(
-    batches: Batches, quality: int, records: Records, *, resume: bool, overwrite: bool
+    batches: Batches,
+    quality: int,
+    records: Records,
+    *,
+    resume: bool,
+    overwrite: bool,
+    strip: Strip | None = None,
 ) -> Stages[Job, Loaded, np.ndarray | FileResult, FileResult]:
     """Return the stages of a folder run, for :func:`glocal.runs.pipeline.run`.
 
@@ -63,6 +73,7 @@ def file_stages(
         resume: skip jobs whose result exists as this run would make it, make others of glocal
             again, leave files of the user, and continue interrupted streamed jobs.
         overwrite: replace existing destinations; takes precedence over `resume`.
+        strip: metadata that is left out of the results.
     """
 
     check = OutputCheck(batches.model, batches.options)
@@ -78,18 +89,23 @@ def file_stages(
         header = read_header(job.source)
         check_format(job.destination, header.size)
         make_folder(job.destination.parent, ImageError)
-        if has_inputs or should_stream(batches.model, header, **batches.options):
+        if (
+            has_inputs
+            or header.pages > 1
+            or should_stream(batches.model, header, **batches.options)
+        ):
             return Loaded(job, header, again=found.why)
         with allocating():
-            return Loaded(job, header, read(job.source), found.why)
+            image = read(job.source)
+            return Loaded(job, header, image, _seen(image), found.why)
 
     def compute(batch: list[Loaded]) -> list[np.ndarray | FileResult]:
         for each in batch:  # here, because the network runs in this thread only
             check(each.job.destination, each.header)
-        pixels = [each.image.pixels for each in batch if each.image is not None]
+        pixels = [each.seen for each in batch if each.seen is not None]
         if len(pixels) == len(batch):
             return [*batches.restore(pixels)]
-        options = {**batches.options, "quality": quality, "resume": resume}
+        options = {**batches.options, "quality": quality, "resume": resume, "strip": strip}
         jobs = (each.job for each in batch if each.image is None)
         return [restore_job(batches.model, job, **options) for job in jobs]
 
@@ -99,13 +115,13 @@ def file_stages(
             result = computed
         else:
             with allocating():
-                notes = save(job.destination, loaded.image, computed, quality=quality)
+                notes = save(job.destination, loaded.image, computed, quality=quality, strip=strip)
             result = FileResult(*job, "restored", loaded.image.size, notes=notes)
         records.add(job)
         return dataclasses.replace(result, again=loaded.again)
 
     def group(loaded: Loaded) -> tuple[Hashable, int]:
-        return (loaded, 1) if loaded.image is None else batches.group(loaded.image.pixels)
+        return (loaded, 1) if loaded.seen is None else batches.group(loaded.seen)
 
     return Stages(
         load,
@@ -126,6 +142,7 @@ def restore_job(
     resume: bool = True,
     region: Region | None = None,
     inputs: Mapping[str, InputSource] | None = None,
+    strip: Strip | None = None,
     **options: Any,
 ) -> FileResult:
     """Restore a file, or a region, at once or tile by tile, with the options of `restore_file`."""
@@ -133,43 +150,89 @@ def restore_job(
         if inputs:
             raise ArgumentError("a region has no inputs beside it: restore the whole photograph")
         image, pixels = restored_region(model, read(job.source), region, **options)
-        notes = save(job.destination, image, pixels, quality=quality)
+        notes = save(job.destination, image, pixels, quality=quality, strip=strip)
         return FileResult(*job, "restored", image.size, notes=notes)
     if inputs:
         options["inputs"] = read_inputs(inputs, job.source)
+    header = read_header(job.source)
+    if header.pages > 1 and not stream:
+        notes = _restore_pages(model, job, header.pages, quality, strip, options)
+        return FileResult(*job, "restored", header.size, notes=notes)
     if stream is None:
-        stream = should_stream(model, read_header(job.source), **options)
+        stream = should_stream(model, header, **options)
     if stream:
         given = {name: value for name, value in options.items() if value is not None}
         if given.pop("ensemble", 1) != 1:
             raise ArgumentError("flips and turns are not streamed: leave out stream or ensemble")
-        size, notes = restore_streamed(model, *job, quality=quality, resume=resume, **given)
+        size, notes = restore_streamed(
+            model, *job, quality=quality, resume=resume, strip=strip, **given
+        )
         return FileResult(*job, "restored", size, notes=notes)
     image = read(job.source)
-    pixels = restore(model, image.pixels, **options)
-    notes = save(job.destination, image, pixels, quality=quality)
+    pixels = restore(model, _seen(image), **options)
+    notes = save(job.destination, image, pixels, quality=quality, strip=strip)
     return FileResult(*job, "restored", image.size, notes=notes)
 
 
-def save(destination: Path, image: Image, pixels: np.ndarray, *, quality: int) -> tuple[str, ...]:
-    """Write restored pixels with the metadata and alpha of the source.
+def save(
+    destination: Path,
+    image: Image,
+    pixels: np.ndarray,
+    *,
+    quality: int,
+    strip: Strip | None = None,
+) -> tuple[str, ...]:
+    """Write restored pixels with the metadata, colours and alpha of the source.
 
     Alpha is resized to the size of `pixels`, which super-resolution networks enlarge.
 
     Returns:
         Notes from reading the source and from writing the result.
     """
+    notes = image.notes + write(destination, _restored(image, pixels, strip), quality=quality)
+    return tuple(dict.fromkeys(notes))
+
+
+def _restore_pages(
+    model: nn.Module,
+    job: Job,
+    number: int,
+    quality: int,
+    strip: Strip | None,
+    options: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """Restore the pages of a TIFF file one by one."""
+    pages = [read(job.source, page) for page in range(number)]
+    check_pages(job.destination, pages)
+    restored = [_restored(page, restore(model, _seen(page), **options), strip) for page in pages]
+    notes = [note for page in pages for note in page.notes]
+    notes += [*write_pages(job.destination, restored, quality=quality), _FIRST_PAGE]
+    return tuple(dict.fromkeys(notes))
+
+
+def _restored(image: Image, pixels: np.ndarray, strip: Strip | None) -> Image:
+    """Restored pixels in the colours of their source, with its metadata and alpha."""
     alpha, size = image.alpha, (pixels.shape[0], pixels.shape[1])
     if alpha is not None and alpha.shape != size:
         alpha = enlarge(alpha, size)
-    restored = dataclasses.replace(image, pixels=pixels, alpha=alpha)
-    return image.notes + write(destination, restored, quality=quality)
+    kept = {**vars(stripped(image.metadata, strip)), "alpha": alpha}
+    return Image(pixels=image.colours.carried_back(image.pixels, pixels), **kept)
+
+
+def _seen(image: Image) -> np.ndarray:
+    """The pixels of an image as the network sees them."""
+    return image.colours.seen(image.pixels)
 
 
 def _nbytes(value: Loaded | np.ndarray | FileResult) -> int:
     if isinstance(value, np.ndarray):
         return value.nbytes
     if isinstance(value, Loaded) and value.image is not None:
-        alpha = value.image.alpha
-        return value.image.pixels.nbytes + (0 if alpha is None else alpha.nbytes)
+        alpha, pixels = value.image.alpha, value.image.pixels
+        own = value.seen is not None and value.seen is not pixels
+        return (
+            pixels.nbytes
+            + (0 if alpha is None else alpha.nbytes)
+            + (value.seen.nbytes if own and value.seen is not None else 0)
+        )
     return 0

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from glocal.errors import ArgumentError
+from glocal.images.metadata import Strip
 from glocal.images.sample_files import read_header
 from glocal.runs import pipeline
 from glocal.runs.batches import Batches
@@ -36,6 +37,7 @@ def restore_file(
     stream: bool | None = None,
     resume: bool = True,
     region: Region | None = None,
+    strip: Strip | None = None,
     **options: Any,
 ) -> FileResult:
     """Restore one image file; an existing destination is replaced.
@@ -51,6 +53,7 @@ def restore_file(
             :func:`glocal.runs.streaming.should_stream` decides.
         resume: continue an interrupted streamed run of the same file, network and options.
         region: the part to restore and write, by default all of it. It is never streamed.
+        strip: leave out metadata: "gps" the place, "all" everything but colours and resolution.
         options: those of :func:`glocal.restore`. An input may be a file, or a folder that has a
             file of the same name.
 
@@ -64,7 +67,14 @@ def restore_file(
     check_distinct(job)
     OutputCheck(model, options)(destination, read_header(source))
     result = restore_job(
-        model, job, quality=quality, stream=stream, resume=resume, region=region, **options
+        model,
+        job,
+        quality=quality,
+        stream=stream,
+        resume=resume,
+        region=region,
+        strip=strip,
+        **options,
     )
     return dataclasses.replace(result, elapsed_s=time.perf_counter() - started)
 
@@ -111,6 +121,7 @@ def restore_folder(
     quality: int = 95,
     batch: int | Literal["auto"] = "auto",
     ahead: int | None = None,
+    strip: Strip | None = None,
     **options: Any,
 ) -> FolderRun:
     """Restore every image of a folder into another folder, keeping relative names.
@@ -136,6 +147,7 @@ def restore_folder(
             in tiles are not batched.
         ahead: maximum number of images to read ahead, and to write behind; by default 4, or two
             batches. 0 reads, restores and writes one image at a time, without threads.
+        strip: as for :func:`restore_file`.
         options: those of :func:`glocal.restore`; inputs as for :func:`restore_file`.
 
     Returns:
@@ -149,7 +161,7 @@ def restore_folder(
     jobs = folder_jobs(source, destination, recursive=recursive, suffix=suffix)
     return restore_jobs(
         model, jobs, destination, resume=resume, overwrite=overwrite, quality=quality,
-        batch=batch, ahead=ahead, **options,
+        batch=batch, ahead=ahead, strip=strip, **options,
     )  # fmt: skip
 
 
@@ -163,6 +175,7 @@ def restore_jobs(
     quality: int = 95,
     batch: int | Literal["auto"] = "auto",
     ahead: int | None = None,
+    strip: Strip | None = None,
     **options: Any,
 ) -> FolderRun:
     """Restore files into one folder, like `restore_folder`, which describes the options.
@@ -171,7 +184,7 @@ def restore_jobs(
         model: the network, converted or not.
         jobs: see `glocal.runs.jobs.jobs_into`.
         destination: folder that contains all results.
-        resume, overwrite, quality, batch, ahead, options: as for `restore_folder`.
+        resume, overwrite, quality, batch, ahead, strip, options: as for `restore_folder`.
 
     Raises:
         ArgumentError: an option is invalid, or a destination exists, and neither `resume` nor
@@ -193,8 +206,9 @@ def restore_jobs(
         count=max(4, 2 * batches.images) if ahead is None else ahead,
         workers=min(4, os.cpu_count() or 1),
     )
-    records = Records(destination, how_made(model, options, quality), options.get("inputs"))
-    stages = file_stages(batches, quality, records, resume=resume, overwrite=overwrite)
+    made = how_made(model, {**options, "strip": strip}, quality)
+    records = Records(destination, made, options.get("inputs"))
+    stages = file_stages(batches, quality, records, resume=resume, overwrite=overwrite, strip=strip)
     usage = Usage()
     return FolderRun(_results(pipeline.run(jobs, stages, limits, usage)), usage)
 

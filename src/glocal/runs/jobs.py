@@ -6,9 +6,19 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from glocal.errors import ArgumentError, ImageError
-from glocal.images.image_files import SUFFIXES, list_images
+from glocal.images.image_files import SUFFIXES, list_images, list_unreadable
+from glocal.images.limits import WRITTEN, written_suffix
+from glocal.texts import few_names
 
-__all__ = ["FileResult", "Job", "check_distinct", "folder_jobs", "is_same_file", "jobs_into"]
+__all__ = [
+    "FileResult",
+    "Job",
+    "check_distinct",
+    "folder_jobs",
+    "is_same_file",
+    "jobs_into",
+    "unreadable_files",
+]
 
 
 class Job(NamedTuple):
@@ -63,7 +73,8 @@ def folder_jobs(
         source: folder to read.
         destination: folder to write.
         recursive: include subfolders of `source`.
-        suffix: suffix of all written files, such as ".png"; by default that of each source.
+        suffix: suffix of all written files, such as ".png"; by default that of each source, or
+            another one if its format is only read.
 
     Raises:
         ArgumentError: a job would overwrite a source, two jobs have one destination, or files
@@ -97,15 +108,15 @@ def jobs_into(
         ArgumentError: as `folder_jobs`.
         ImageError: a folder has no images.
     """
-    if suffix is not None and suffix.lower() not in SUFFIXES:
-        raise ArgumentError(f"cannot write {suffix!r} files; use one of {', '.join(SUFFIXES)}")
+    if suffix is not None and suffix.lower() not in WRITTEN:
+        raise ArgumentError(f"cannot write {suffix!r} files; use one of {', '.join(WRITTEN)}")
     if destination.exists() and not destination.is_dir():
         raise ArgumentError(f"{destination} is a file; the output of a folder must be a folder")
     named = [pair for source in sources for pair in _named(source, destination, recursive)]
     resolved = {path.resolve() for path, _ in named}
     jobs: dict[Path, Job] = {}
     for path, relative in named:
-        output = destination / (relative if suffix is None else relative.with_suffix(suffix))
+        output = destination / relative.with_suffix(suffix or written_suffix(path.suffix))
         if output.resolve() in resolved:
             raise ArgumentError(f"{output} is an input file; choose another output folder")
         if output in jobs and jobs[output].source.resolve() != path.resolve():
@@ -123,15 +134,23 @@ def _named(source: Path, destination: Path, recursive: bool) -> list[tuple[Path,
         return [(source, Path(source.name))]
     if is_same_file(source, destination):
         raise ArgumentError(f"{destination} is the input folder; choose another output folder")
-    inside = destination.resolve()
-    found = [
-        path
-        for path in list_images(source, recursive=recursive)
-        if not path.resolve().is_relative_to(inside) or source.resolve().is_relative_to(inside)
-    ]
+    found = _outside(destination, source, list_images(source, recursive=recursive))
     if not found:
-        raise ImageError(f"{source} has no images (suffixes: {', '.join(SUFFIXES)})")
+        raise ImageError(f"{source} has no images (suffixes: {few_names(SUFFIXES, len(WRITTEN))})")
     return [(path, path.relative_to(source)) for path in found]
+
+
+def unreadable_files(source: Path, destination: Path, *, recursive: bool = True) -> list[Path]:
+    """The pictures that a folder run passes over, because nothing reads their formats."""
+    return _outside(destination, source, list_unreadable(source, recursive=recursive))
+
+
+def _outside(destination: Path, source: Path, paths: Iterable[Path]) -> list[Path]:
+    """The files that are not results of an earlier run in a folder inside the source."""
+    inside = destination.resolve()
+    if source.resolve().is_relative_to(inside):
+        return list(paths)
+    return [path for path in paths if not path.resolve().is_relative_to(inside)]
 
 
 def check_distinct(job: Job) -> None:

@@ -73,7 +73,7 @@ def restored_region(
     around = local_window(model) or (0, 0)
     own = slice(region.y, region.y + region.height), slice(region.x, region.x + region.width)
     rows, columns = map(_seen, own, around, image.size)
-    seen = np.ascontiguousarray(image.pixels[rows, columns])
+    seen = np.ascontiguousarray(image.colours.seen(image.pixels)[rows, columns])
     pixels = restore(model, seen, **options)
     scale = pixels.shape[0] // seen.shape[0]
     inner = (

@@ -20,6 +20,7 @@ from glocal.conversion.identity import network_sha256
 from glocal.engines.runtimes import Runtime
 from glocal.errors import ArgumentError
 from glocal.images.limits import check_format
+from glocal.images.metadata import Strip, stripped
 from glocal.images.sample_files import (
     Header,
     decode_file,
@@ -102,6 +103,7 @@ def restore_streamed(
     *,
     quality: int = 95,
     resume: bool = True,
+    strip: Strip | None = None,
     tiles: TilesLike = "auto",
     memory: int | None = None,
     dtype: torch.dtype | str | None = None,
@@ -125,6 +127,7 @@ def restore_streamed(
         destination: file to write.
         quality: of JPEG and WebP files, 1 to 100.
         resume: continue an interrupted run of the same source, network and options.
+        strip: metadata that is left out of the result.
         tiles, memory, dtype, device, output, channels, grey, inputs, runtime, strength, progress,
             report: as for `glocal.restore`. A resumed run keeps its tiles, whatever memory is
             available now; blended tiles begin again.
@@ -168,8 +171,10 @@ def restore_streamed(
             if not work.is_decoded:
                 decode_file(source, work.colour, work.alpha)
                 work.journal.append({"decoded": True})
-            back = as_batch(work.colour.read(slice(0, 1), slice(0, 1)))[1]
-            image = TiledImage(_reader(work, inputs, extras), header.size, back)
+            seen = header.colours.seen(work.colour.read(slice(0, 1), slice(0, 1)))
+            back = as_batch(seen)[1]
+            image = TiledImage(_reader(work, header, inputs, extras), header.size, back)
+            write = _writer(work, header, back)
             bound = memory_limit(runner.device, memory)
             with eval_mode(model, runner.device), torch.inference_mode(), bound:
                 budget = memory_budget(runner.device, memory, 0)
@@ -181,7 +186,7 @@ def restore_streamed(
                     within = replace(tiles, size=_within(tiles.given_size, header.size))
                     plan = measured_plan(runner, image, window, within, budget, STREAMED_PIXELS)
                 if isinstance(plan, BlendedTiles):
-                    _run_blended(plan, runner, image, back, work, destination, progress)
+                    _run_blended(plan, runner, image, write, work, destination, progress)
                 else:
                     if not work.done:
                         work.journal.append(_line_of(plan))
@@ -189,9 +194,9 @@ def restore_streamed(
                         before = f", {len(work.done)} of them done before" if work.done else ""
                         report(f"{plan}{before}")
                     work.total = len(plan.tiles)
-                    _run(plan, runner, image, back, work, destination, progress)
+                    _run(plan, runner, image, write, work, destination, progress)
         assert work.result is not None
-        metadata = header.metadata
+        metadata = stripped(header.metadata, strip)
         notes = encode_file(destination, work.result, work.alpha, metadata, quality=quality)
         finished = True
     except KeyboardInterrupt:
@@ -206,26 +211,46 @@ def restore_streamed(
     finally:
         if finished or not work.done:
             work.remove()
-    return header.size, metadata.notes + notes
+    return header.size, tuple(dict.fromkeys(metadata.notes + notes))
 
 
 def _reader(
-    work: WorkFolder, inputs: Mapping[str, InputValue], extras: tuple[Extra, ...]
+    work: WorkFolder,
+    header: Header,
+    inputs: Mapping[str, InputValue],
+    extras: tuple[Extra, ...],
 ) -> Callable[[slice, slice], Tensor]:
     """Reads a rectangle of the source, and of maps beside it, as (1, c, h, w)."""
+    colours = header.colours
 
     def read(rows: slice, columns: slice) -> Tensor:
-        part = as_batch(work.colour.read(rows, columns))[0]
+        part = as_batch(colours.seen(work.colour.read(rows, columns)))[0]
         return with_maps(part, parts_of(inputs, rows, columns), extras) if inputs else part
 
     return read
+
+
+def _writer(
+    work: WorkFolder, header: Header, back: Callable[[Tensor], np.ndarray]
+) -> Callable[[slice, slice, Tensor, int], None]:
+    """Writes restored pixels (1, c, h·s, w·s) to a rectangle of the result of scale s."""
+    colours = header.colours
+
+    def write(rows: slice, columns: slice, restored: Tensor, scale: int) -> None:
+        pixels = back(restored)
+        if not colours.are_plain:
+            own = (slice(side.start // scale, side.stop // scale) for side in (rows, columns))
+            pixels = colours.carried_back(work.colour.read(*own), pixels)
+        work.create_result(scale, restored.shape[1]).write(rows, columns, pixels)
+
+    return write
 
 
 def _run_blended(
     plan: BlendedTiles,
     runner: ModelRunner,
     image: TiledImage,
-    back: Callable[[Tensor], np.ndarray],
+    write: Callable[[slice, slice, Tensor, int], None],
     work: WorkFolder,
     destination: Path,
     progress: Callable[[int, int], None] | None,
@@ -236,23 +261,23 @@ def _run_blended(
     for top, band, scale in bands:
         check_format(destination, (image.size[0] * scale, image.size[1] * scale))
         rows, columns = slice(top, top + band.shape[-2]), slice(0, image.size[1] * scale)
-        work.create_result(scale, band.shape[1]).write(rows, columns, back(band))
+        write(rows, columns, band, scale)
 
 
 def _run(
     plan: TilePlan,
     runner: ModelRunner,
     image: TiledImage,
-    back: Callable[[Tensor], np.ndarray],
+    write: Callable[[slice, slice, Tensor, int], None],
     work: WorkFolder,
     destination: Path,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Restore the tiles that are not done yet; `back` converts one to samples."""
+    """Restore the tiles that are not done yet; `write` writes one."""
     done = frozenset(work.done)
     for number, tile, core, scale in run(plan, runner, image, done=done, progress=progress):
         check_format(destination, (image.size[0] * scale, image.size[1] * scale))
-        work.create_result(scale, core.shape[1]).write(*tile.core(scale), back(core))
+        write(*tile.core(scale), core, scale)
         work.journal.append({"tile": number})
         work.done.add(number)
 
