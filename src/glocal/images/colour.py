@@ -25,7 +25,7 @@ from glocal.images.icc import (
 
 __all__ = ["Colours", "colours_of", "lab_to_srgb", "profile_note"]
 
-Floats: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.floating[Any]]
 
 _CLOSE = 1 / 255
 """A profile is sRGB if it differs by less than a level of 8 bits: its numbers are rounded."""
@@ -88,7 +88,7 @@ class Colours:
 
     def _back(self, samples: NDArray[Any], restored: NDArray[Any], scale: int) -> NDArray[Any]:
         viewed = self.viewed(samples)
-        wanted = np.clip(np.nan_to_num(restored.astype(float)), 0, 1)
+        wanted = np.clip(np.nan_to_num(restored.astype(np.float32)), 0, 1)
         comparable = samples.shape[2] == restored.shape[2]
         if comparable:
             beyond = viewed - np.clip(viewed, 0, 1)
@@ -101,17 +101,18 @@ class Colours:
         if comparable and scale == 1:
             # exact where nothing changed, however the conversion rounds
             seen = np.clip(viewed, 0, 1).astype(np.float32) + (viewed - np.clip(viewed, 0, 1))
-            values += self._floats(samples) - self.back(seen)
+            own, same = self._floats(samples), (wanted == seen).all(-1, keepdims=True)
+            values = np.where(same, own, own + (values - self.back(seen)))
         return self._samples(values)
 
     def viewed(self, samples: NDArray[Any]) -> Floats:
         """Return samples in encoded sRGB, with colours outside of it."""
         values = self._floats(samples)
-        return values if self.view is None else self.view(values)
+        return values if self.view is None else np.ascontiguousarray(self.view(values), np.float32)
 
     def _floats(self, samples: NDArray[Any]) -> Floats:
         peak = np.iinfo(self.dtype).max if self.dtype.kind == "u" else 1
-        return np.asarray(samples.astype(float) / peak)
+        return np.asarray(samples.astype(np.float32) / np.float32(peak))
 
     def _samples(self, values: Floats) -> NDArray[Any]:
         if self.dtype.kind == "u":

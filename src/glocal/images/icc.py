@@ -1,4 +1,4 @@
-"""ICC profiles of grey and RGB by matrix and curves: parsed, evaluated in float64, and built.
+"""ICC profiles of grey and RGB by matrix and curves: parsed, evaluated, and built.
 
 Values may lie outside [0, 1]: curves continue there, odd below 0, so that no colour is lost.
 """
@@ -6,7 +6,7 @@ Values may lie outside [0, 1]: curves continue there, odd below 0, so that no co
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ __all__ = [
 ]
 __all__ += ["SRGB_TO_D50", "matrix_profile", "primaries_to_d50", "srgb_decoded", "srgb_encoded"]
 
-Floats: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.floating[Any]]
 
 SRGB_TO_D50 = np.array(
     [
@@ -56,12 +56,12 @@ class MatrixProfile:
     def linear_srgb(self, values: Floats) -> Floats:
         """Device values (..., channels) to linear sRGB; grey stays one channel."""
         light = _by_channel([curve.decode for curve in self.curves], values)
-        return light if self.to_xyz is None else light @ _to_srgb(self.to_xyz).T
+        return light if self.to_xyz is None else light @ _to_srgb(self.to_xyz).T.astype(light.dtype)
 
     def device(self, light: Floats) -> Floats:
         """The inverse of `linear_srgb`."""
         if self.to_xyz is not None:
-            light = light @ np.linalg.inv(_to_srgb(self.to_xyz)).T
+            light = light @ np.linalg.inv(_to_srgb(self.to_xyz)).T.astype(light.dtype)
         return _by_channel([curve.encode for curve in self.curves], light)
 
 
@@ -205,7 +205,7 @@ def _curve(data: bytes) -> Curve:
         return Curve(np.asarray, np.asarray)
     values = np.frombuffer(data, ">u2", number, 12).astype(float)
     if number == 1:
-        return _power(values[0] / 256, 1, 0, 0, 0, 0, 0)
+        return _power(float(values[0]) / 256, 1, 0, 0, 0, 0, 0)
     return _table(values / 65535)
 
 
