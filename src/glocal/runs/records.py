@@ -29,8 +29,8 @@ __all__ = ["RECORDS", "Found", "Records", "how_made"]
 RECORDS = ".glocal.jsonl"
 """Name of the file."""
 
-_COUNTED = ("dtype", "output", "channels", "grey", "runtime", "strength", "ensemble")
-"""Options of `glocal.restore` that change the result, beside tiles and inputs."""
+_COUNTED = ("dtype", "output", "channels", "grey", "runtime", "strength", "ensemble", "strip")
+"""Options that change the result, beside tiles, inputs and quality."""
 
 _SPARE = 100
 """Lines of replaced results beyond which the file is written afresh."""
