@@ -46,9 +46,20 @@ def test_impossible_tiles_are_refused(size: int, tile: int, overlap: int) -> Non
         tile_starts(size, tile, overlap)
 
 
-@given(st.integers(1, 300), st.integers(2, 90), st.integers(1, 4), st.sampled_from(BLENDS))
-def test_weights_add_up_to_one(size: int, tile: int, scale: int, blend: Blend) -> None:
-    (axis, _) = overlapping_tiles((size, size), (tile, tile), None)
+@given(
+    st.integers(1, 300),
+    st.integers(2, 90),
+    st.integers(1, 4),
+    st.sampled_from(BLENDS),
+    st.sampled_from([(None, 1), (0.5, 1), (0.5, 16), (0.5, 12), (0.5, 70)]),
+)
+def test_weights_add_up_to_one(
+    size: int, tile: int, scale: int, blend: Blend, how: tuple[float | None, int]
+) -> None:
+    overlap, align = how
+    (axis, _) = overlapping_tiles((size, size), (tile, tile), overlap, align)
+    assert axis.length <= tile
+    assert tile < 3 * align or all(start % align == 0 for start in axis.starts)
     total = torch.zeros(size * scale, dtype=torch.float64)
     for start, weight in zip(axis.starts, axis.weights(scale, blend), strict=True):
         total[start * scale :][: len(weight)] += weight

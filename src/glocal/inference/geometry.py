@@ -125,6 +125,7 @@ def overlapping_tiles(
     """Overlapping tiles along both axes, which begin at multiples of an alignment.
 
     Tiles are up to ``align - 1`` pixels shorter than ``tile_size``, and overlap by as much less.
+    Tiles of fewer than three alignments begin anywhere.
 
     >>> rows, _ = overlapping_tiles((203, 341), (192, 256), 64, align=16)
     >>> rows
@@ -137,13 +138,15 @@ def overlapping_tiles(
         align: in pixels.
     """
     rows, columns = (
-        AxisTiles(s, s, [0]) if s <= t else _aligned(s, t - (t - s) % align, overlap, align)
+        AxisTiles(s, s, [0]) if s <= t else _aligned(s, t, overlap, align)
         for s, t in zip(size, tile_size, strict=True)
     )
     return rows, columns
 
 
 def _aligned(size: int, tile: int, overlap: int | float | None, align: int) -> AxisTiles:
+    align = align if tile >= 3 * align else 1
+    tile -= (tile - size) % align
     starts = tile_starts(size, tile, overlap_pixels(overlap, tile))
     return AxisTiles(size, tile, list(dict.fromkeys(n // align * align for n in starts)))
 
