@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from glocal.conversion.copies import Copies
 from glocal.conversion.rounding import agree, differs, same_values, scale_of
 from glocal.ops.window_map import WindowMap
 
@@ -149,6 +150,7 @@ class _Watch:
         self.found: list[Suspect] = []
         self.called: set[str] = set()
         self.judged_root = False
+        self._copies = Copies()
         self._saved: dict[tuple[str, int], tuple[list[Tensor], list[Tensor]]] = {}
         self._counts: tuple[dict[str, int], dict[str, int]] = ({}, {})
         self._inputs: list[list[Tensor]] = []
@@ -202,7 +204,7 @@ class _Watch:
         self.called.add(path)
         inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         if not self.second:
-            self._inputs.append([self._far(t).clone() for t in inputs])
+            self._inputs.append([self._far_copy(t) for t in inputs])
             return
         saved = self._saved.get((path, count[path]))
         wanted = saved[0] if saved else []
@@ -217,7 +219,10 @@ class _Watch:
         tensors = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         number = self._counts[self.second][path]
         if not self.second:
-            self._saved[path, number] = (self._inputs.pop(), [t.clone() for t in tensors])
+            self._saved[path, number] = (
+                self._inputs.pop(),
+                [self._copies.of(t) for t in tensors],
+            )
             return None
         clean = self._saved.pop((path, number), ([], []))[1]
         storages = self._storages.pop()
@@ -236,7 +241,7 @@ class _Watch:
             inner = next((p for p in self._odd if not path or p.startswith(path + ".")), path)
             self.found.append(Suspect(path, inner, distance))
         back = {
-            id(b): self.changed_band(a)
+            id(b): self.changed_band(a) if a.is_floating_point() else a.clone()
             for a, b, dim in zip(clean, tensors, dims, strict=True)
             if dim is not None
         }
@@ -256,6 +261,11 @@ class _Watch:
         if dim is None:
             return t
         return t.narrow(dim, *_narrow(self.strip.far(t.shape[dim], self.strip.band)))
+
+    def _far_copy(self, t: Tensor) -> Tensor:
+        """A copy of the far pixels, part of that of the whole if there is one."""
+        whole = self._copies.known(t)
+        return self._copies.of(self._far(t)) if whole is None else self._far(whole)
 
     def _distance(self, path: str, clean: Tensor, changed: Tensor, dim: int) -> int:
         """Return the distance from the band to the farthest forbidden change, or 0."""
