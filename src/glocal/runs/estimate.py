@@ -72,7 +72,7 @@ def estimate(model: nn.Module, pixels: np.ndarray, *, is_tiled: bool, **options:
     """
     left_out = ("tiles", "inputs", "progress", "report", "memory")
     given = {name: value for name, value in options.items() if name not in left_out}
-    steps, points, seconds = Steps(model), [], 0.0
+    steps, points, seconds = Steps(model), list[tuple[int, float]](), 0.0
     device = device_of(model, options.get("device"))
     for side in (SIDE // 2, SIDE):
         part = _centre(pixels, side)
