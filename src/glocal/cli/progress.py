@@ -138,19 +138,23 @@ class Bar:
         """Show the progress inside a call of the network, and the time left, from now on.
 
         Args:
-            seconds: that the file will take, about.
+            seconds: that the file will take, about, or the first of several.
             calls: of the network for an image that is no tile.
         """
         self._expected, self._calls = seconds, calls
         self._began = self._printed = time.monotonic()
         self._progress.update(self._tile_task, left=seconds, unit="")
         if not self._progress.console.is_terminal:
-            say_line(f"{self._name}: about {duration_text(seconds)}")
+            each = " for the first photograph" if self._files > 1 else ""
+            say_line(f"{self._name}: about {duration_text(seconds)}{each}")
 
     def tiles(self, done: int, total: int) -> None:
         """Show how many tiles of the current image are done."""
         self._done, self._total, self._first_call = done, total, -1
-        if self._expected is not None and self._files == 1:
+        if self._expected is not None:
+            if done == 0 and self._files > 1:
+                self._began = time.monotonic()
+                self._progress.update(self._tile_task, visible=True)
             self._show(0.0)
         elif done == 0:
             self._progress.reset(
@@ -189,7 +193,8 @@ class Bar:
         self._progress.update(
             self._tile_task, total=1.0, completed=share, count=count, left=left, unit=""
         )
-        if not self._progress.console.is_terminal and now - self._printed >= LINES_S:
+        is_line = self._files == 1 and not self._progress.console.is_terminal
+        if is_line and now - self._printed >= LINES_S:
             self._printed = now
             say_line(f"{self._name}: {count}, {duration_text(left)} left")
 

@@ -28,7 +28,8 @@ from glocal.cli.estimates import say_estimate
 from glocal.cli.inputs import InputOption, example_for, inputs_named
 from glocal.cli.pipes import through_files
 from glocal.cli.reporting import Voice, set_voice, waiting
-from glocal.cli.restoring import Task, details
+from glocal.cli.restore_report import details
+from glocal.cli.restoring import Task
 from glocal.cli.runtimes import RuntimeOption, prepared_runtime
 from glocal.cli.targets import PIPE, requested
 from glocal.cli.tiling import Blend, Halo, Memory, Overlap, Tile

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from glocal.cli.arguments import check_new_file
 from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import say, say_facts, voice
+from glocal.cli.restore_report import STATUSES, Report, json_report
 from glocal.cli.targets import Request, result_name
 from glocal.errors import ArgumentError, GlocalError, ImageError
 from glocal.texts import duration_text, few_names, memory_text
@@ -20,14 +21,10 @@ if TYPE_CHECKING:
     from glocal.runs.estimate import Estimate
     from glocal.runs.jobs import FileResult, Job
 
-__all__ = ["LARGE_PIXELS", "Task", "details"]
+__all__ = ["LARGE_PIXELS", "Task"]
 
 LARGE_PIXELS = 2_000_000
 """A photograph with more pixels takes long enough to tell how far it is."""
-
-_STATUSES = ("restored", "skipped", "left", "failed")
-
-Report = dict[str, Any]
 
 
 @dataclass
@@ -194,7 +191,7 @@ class Task:
         for note in result.notes:
             if note not in said:
                 say(note, "yellow", "note")
-        return _report([result]) | ({"tiles": tiles[0]} if tiles else {})
+        return json_report([result]) | ({"tiles": tiles[0]} if tiles else {})
 
     def _run_folder(
         self,
@@ -212,12 +209,15 @@ class Task:
         say_facts({"photographs": f"{count} in {name}" if sources[0].is_dir() else name, **facts})
         started, results = time.perf_counter(), list["FileResult"]()
         bar = Bar(name, files=count)
+        first = self._size(self.jobs[0].source)
+        if estimate is not None and first is not None:
+            bar.expect(options["ensemble"] * estimate.seconds([first]), estimate.steps.calls)
         with (
             restore_jobs(network, self.jobs, target, progress=bar.tiles, **options) as run,
             _followed(bar, estimate),
         ):
             kept = (results.append(each) or each for each in run)  # type: ignore[func-returns-value]
-            done, _ = run_through(kept, bar, _STATUSES, count)
+            done, _ = run_through(kept, bar, STATUSES, count)
         elapsed_s = time.perf_counter() - started
         busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
         say_facts({"time": f"{elapsed_s:.1f} s on {where}{busy}", "result": f"{target} ({done})"})
@@ -229,10 +229,10 @@ class Task:
         ]
         if unread:
             named = few_names(map(str, unread), 20)
-            say(
-                f"{len(unread)} not read, as nothing reads their formats: {named}", "yellow", "note"
-            )
-        return _report(results) | {"seconds": elapsed_s, "unread": [str(path) for path in unread]}
+            text = f"{len(unread)} not read, as nothing reads their formats: {named}"
+            say(text, "yellow", "note")
+        unread_names = [str(path) for path in unread]
+        return json_report(results) | {"seconds": elapsed_s, "unread": unread_names}
 
     def _measured(self, network: "nn.Module", options: dict[str, Any]) -> "Estimate | None":
         """Return what the first photograph tells of the rest; None if the network fails."""
@@ -296,42 +296,6 @@ class Task:
         return report
 
 
-def details(network: "nn.Module") -> dict[str, str]:
-    """What `--verbose` prints of a network and the machine."""
-    import torch
-
-    from glocal.conversion.inside import converted_network, own_plan
-    from glocal.provenance import machine_name, versions
-
-    found = converted_network(network)
-    plan = None if found is None else own_plan(found)
-    facts = {"versions": ", ".join(f"{name} {each}" for name, each in versions().items())}
-    machine = machine_name(torch.device("cpu"))
-    facts["machine"] = f"{machine}, {torch.get_num_threads()} threads"
-    return facts if plan is None else facts | {"plan": str(plan)}
-
-
 def _followed(bar: Bar, estimate: "Estimate | None") -> Any:
     """Let the bar follow the modules of the network, if they were timed."""
     return nullcontext() if estimate is None else estimate.steps.watching(bar.step)
-
-
-def _report(results: "Sequence[FileResult]") -> Report:
-    """Results as JSON values."""
-    statuses = [str(each.status) for each in results]
-    return {
-        **{status: statuses.count(status) for status in _STATUSES},
-        "photographs": [
-            {
-                "source": str(each.source),
-                "result": str(each.destination),
-                "status": each.status,
-                "size": each.size,
-                "seconds": each.elapsed_s,
-                "notes": each.notes,
-                "error": each.error,
-                "made_before": each.again or None,
-            }
-            for each in results
-        ],
-    }
