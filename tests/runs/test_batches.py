@@ -162,7 +162,7 @@ def test_no_images_are_refused(batch: int) -> None:
 )
 def test_later_batches_are_smaller_where_memory_was_short(error: Exception) -> None:
     sizes: list[int] = []
-    batches = Batches(recorder(sizes, error), 8)
+    batches = Batches(recorder(sizes, error), 8, {"channels": 3})
     images = photos((16, 20, 3), count=8)
     with (
         pytest.warns(GlocalWarning, match="not enough memory for a batch of 8 images of 16x20"),

@@ -337,12 +337,14 @@ def test_images_of_one_size_share_calls(tmp_path: Path) -> None:
 
     for index, width in enumerate([9, 8, 9, 9, 8, 9]):
         save(tmp_path / f"in/{index}.png", size=(8, width))
-    results = list(restore_folder(Recorder(), tmp_path / "in", tmp_path / "out", batch=3))
+    results = list(
+        restore_folder(Recorder(), tmp_path / "in", tmp_path / "out", batch=3, channels=3)
+    )
     assert [result.destination.stem for result in results] == list("012345")
     assert calls == [(3, 3, 8, 9), (2, 3, 8, 8), (1, 3, 8, 9)]
     calls.clear()
-    list(restore_folder(Recorder(), tmp_path / "in", tmp_path / "alone", batch=1))
-    list(restore_folder(Recorder(), tmp_path / "in", tmp_path / "in turn", ahead=0))
+    list(restore_folder(Recorder(), tmp_path / "in", tmp_path / "alone", batch=1, channels=3))
+    list(restore_folder(Recorder(), tmp_path / "in", tmp_path / "in turn", ahead=0, channels=3))
     assert [count for count, *_ in calls] == [1] * 12
 
 

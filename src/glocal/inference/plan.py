@@ -135,7 +135,7 @@ def plan(
 
     >>> reach = Reach(halo=64, need=MemoryNeed(fixed=0, per_pixel=1000))
     >>> print(plan((700, 900), (64, 64), reach, memory=300e6))
-    4 of up to 512x576 with a halo of 64, 1.6 × the pixels of the image, off by 0.00/255 as measured
+    4 of up to 512x576 with a halo of 64, 1.4 × the pixels of the image, off by 0.00/255 as measured
 
     Args:
         size: (height, width) of the image.
