@@ -308,6 +308,7 @@ def test_attention_to_an_all_zero_channel_is_finite():
 # networks
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_network_gives_the_published_numbers(name):
     for key, changes in ((name, {}), (f"{name} global", {"base": None})):

@@ -64,6 +64,7 @@ def tables(text):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_case_is_kept_with_seconds_and_where_they_were_measured(folder):
     kept = results(folder)

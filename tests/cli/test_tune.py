@@ -158,6 +158,7 @@ def test_the_original_is_recommended(run, data: Path, gate: nn.Module) -> None:
     assert f"glocal restore photo.jpg --model {MODEL} --way full\n" in result.stdout
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_options_are_passed_on(run, data: Path, gate: nn.Module, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
@@ -192,6 +193,7 @@ def test_a_refused_file_loses_nothing(run, data: Path, tmp_path: Path) -> None:
     assert "cannot be written" in result.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_images_without_targets(run, data: Path) -> None:
     words = ("--data", data / "degraded", "--layout", "dnd", "--limit", "1", "--train-size", 32)

@@ -88,6 +88,7 @@ def test_converted_network_equals_the_reference(name, label):
         assert effect > 100 * TOLERANCE, "the input does not tell local from global"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "multiple"),

@@ -137,6 +137,7 @@ def largest(path, size):
     return max(made.nbytes for made in session.run(None, {"image": x}))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["exact", "fast"])
 @pytest.mark.parametrize(
     "name",

@@ -190,6 +190,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "suffix"),

@@ -77,6 +77,7 @@ def tiled(x: Tensor) -> TiledImage:
     return TiledImage(lambda y, z: x[..., y, z], (x.shape[-2], x.shape[-1]))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_halo_is_narrower_than_a_window(name: str) -> None:

@@ -221,6 +221,7 @@ def test_a_square_tile_of_a_wide_image_has_two_grids() -> None:
     torch.testing.assert_close(core, whole[..., *square.core(1)], rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_shipped_photograph_in_small_tiles_is_that_of_the_whole(example: np.ndarray) -> None:
     local = glocal.localize(glocal.load("nafnet-motion-blur"), 64)

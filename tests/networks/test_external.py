@@ -75,6 +75,7 @@ def test_sizes_and_ranges_are_as_spandrel_says(spandrel, mixdehazenet):
     assert found.network(small).shape == small.shape
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_wrapped_network_is_converted_and_restores(spandrel, mixdehazenet):
     network = recognised(mixdehazenet).network

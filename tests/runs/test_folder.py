@@ -348,6 +348,7 @@ def test_images_of_one_size_share_calls(tmp_path: Path) -> None:
     assert [count for count, *_ in calls] == [1] * 12
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_large_images_are_streamed(
     tmp_path: Path, plain: tuple[nn.Module, Path, list[FileResult]], monkeypatch: pytest.MonkeyPatch

@@ -241,6 +241,7 @@ def test_no_windows_are_the_full_image(net: Net) -> None:
     assert found.full > 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_embedded_network() -> None:
     model = glocal.load("nafnet-motion-blur")
