@@ -15,6 +15,7 @@ def test_an_operation_that_does_not_end_is_left() -> None:
         "import ctypes, os, signal, threading\n"
         "from glocal.cli import interruption\n"
         "interruption.GRACE_S = 0.05\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's & ignores it
         "lock = ctypes.create_string_buffer(128)\n"  # a mutex of zeros is unlocked
         "lib = ctypes.CDLL(None)\n"
         "with interruption.prompt_interruption():\n"
@@ -22,15 +23,19 @@ def test_an_operation_that_does_not_end_is_left() -> None:
         "    lib.pthread_mutex_lock(lock)\n"
         "    lib.pthread_mutex_lock(lock)\n"  # waits for ever, outside of Python
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert found.returncode == 130
     assert found.stderr.strip().startswith("interrupted: stopped at once; run the same command")
 
 
 def test_an_interruption_in_python_is_an_exception() -> None:
     threads = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), prompt_interruption():
-        signal.raise_signal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt), prompt_interruption():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert threading.active_count() == threads
     assert signal.set_wakeup_fd(-1) == -1
 

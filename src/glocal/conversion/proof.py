@@ -6,6 +6,7 @@ map; does it run on a larger image; and is it local, so that no module depends o
 (`locality`). The values of zero-initialised parameters are random in the copies.
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 
@@ -23,7 +24,8 @@ from glocal.texts import size_text
 __all__ = ["Converted", "Miss", "prove"]
 
 STRIP_PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 47, 53, 61, 71, 83, 97, 113, 127, 149, 173)
-"""A strip is one of these times 32, 64 or the training size long: few numbers of channels are."""
+"""A strip is one of these times 32, 64, the period of the network or the training size long: few
+numbers of channels are."""
 
 
 def prove(converted: Converted) -> Miss | None:
@@ -95,7 +97,9 @@ def _on_strip(
     local, converted = pair.local, pair.converted
     limit = max(1 << 16, 2 * converted.train_size[0] * converted.train_size[1])
     other = converted.scan.size[-3 - wanted.axis]
-    for unit in dict.fromkeys((32, 64, converted.train_size[wanted.axis])):
+    # first a length that the network need not pad: padded maps are in no simple proportion to it
+    whole = math.lcm(32, converted.scan.period or 32)
+    for unit in dict.fromkeys((whole, 32, 64, converted.train_size[wanted.axis])):
         length = next((p * unit for p in STRIP_PRIMES if p * unit >= wanted.length), None)
         for side in sorted({16, 32, 64, 128, other}):
             if length is None or side * length > limit:
