@@ -54,9 +54,11 @@ if TYPE_CHECKING:
     from glocal.data.datasets import Pair, pairs
     from glocal.exporting.export import Exported, export
     from glocal.exporting.int8 import Int8
+    from glocal.images.colour import Colours
     from glocal.images.image_files import Image
     from glocal.images.image_files import read as read_image
     from glocal.images.image_files import write as write_image
+    from glocal.images.metadata import Metadata
     from glocal.inference.any_image import RestoreOptions, restore
     from glocal.inference.options import Tiles
     from glocal.inference.settings import Settings
@@ -84,6 +86,7 @@ __all__ = [
     "DEFAULT_RULES",
     "ArgumentError",
     "CheckpointError",
+    "Colours",
     "ConversionError",
     "ConversionOptions",
     "Data",
@@ -100,6 +103,7 @@ __all__ = [
     "Interval",
     "LoadedNetwork",
     "Local",
+    "Metadata",
     "Overlap",
     "Pair",
     "Pictures",
@@ -148,6 +152,7 @@ _MODULES = ("metrics", "networks", "ops", "testing")
 # Imported on first use, so that `import glocal` and `glocal --help` do not import torch.
 _HOMES = {
     "DEFAULT_RULES": "conversion.rules",
+    "Colours": "images.colour",
     "ConversionOptions": "study.options",
     "Data": "study.dataset",
     "Evaluation": "study.evaluation.records",
@@ -160,6 +165,7 @@ _HOMES = {
     "Interval": "study.intervals",
     "LoadedNetwork": "networks",
     "Local": "conversion.rules",
+    "Metadata": "images.metadata",
     "Overlap": "ops.windows",
     "Pair": "data.datasets",
     "Pictures": "study.evaluation.pictures",

@@ -91,7 +91,7 @@ def test_a_bad_file_is_named_and_the_others_are_made(run, folder: Path, tmp_path
     result = run("degrade", folder, tmp_path / "set", "--kind", "noise")
     assert result.exit_code == 1
     assert "(2 made, 1 failed; settings in" in result.stdout
-    assert result.stderr.startswith(f"failed: {folder / 'c.png'}: is not a PNG")
+    assert result.stderr.startswith(f"failed: {folder / 'c.png'}: is not an image")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from glocal.conversion.localize import plan_of
 from glocal.errors import ArgumentError
 from glocal.inference.options import Tiles
 from glocal.inference.settings import Settings
-from glocal.inference.ways import WAYS
+from glocal.inference.ways import CONVERTING, WAYS
 
 
 def gate() -> nn.Sequential:
@@ -37,7 +37,10 @@ def test_settings_are_read_as_they_were_written(settings: Settings, tmp_path: Pa
     ("content", "message"),
     [
         ({"train_size": 64, "sharpness": 3}, "unknown key 'sharpness'; known are way, train_size"),
-        ({"way": "best"}, "way must be one of full, windows, crops, stitch, auto, got 'best'"),
+        (
+            {"way": "best"},
+            "way must be one of full, windows, crops, stitch, auto, degraded, got 'best'",
+        ),
         ({"train_size": "64"}, r"train_size must be a side or \[height, width\] .* got '64'"),
         ({"train_size": True}, "train_size must be a side"),
         ({"train_size": [64, 0]}, "train_size must be a positive int"),
@@ -75,7 +78,10 @@ def test_files_of_another_kind_are_refused(text: str, tmp_path: Path) -> None:
 def test_a_way_makes_a_network_and_its_tiles(way: Any) -> None:
     model, settings = gate(), Settings(way, 32)
     network = settings.network(model, verify=False)
-    assert (network is model) == (way in ("full", "stitch"))
+    if way == "degraded":
+        assert isinstance(network, nn.Identity)
+        return
+    assert (network is model) == (way not in CONVERTING)
     assert (settings.tiles() == Tiles()) == (way != "stitch")
     if network is not model:
         (row,) = plan_of(network).rows

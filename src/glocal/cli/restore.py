@@ -24,7 +24,7 @@ from glocal.cli.arguments import (
     device_named,
     load_model,
 )
-from glocal.cli.estimates import say_estimate
+from glocal.cli.estimates import say_estimate, say_second_pass
 from glocal.cli.inputs import InputOption, example_for, inputs_named
 from glocal.cli.pipes import through_files
 from glocal.cli.reporting import Voice, set_voice, waiting
@@ -316,6 +316,7 @@ def restore(
         network, settings, how = prepared(
             loaded, settings, precision=precision, verify=verify, example=example
         )
+        say_second_pass(network, expected)
         described = {"network": _describe(loaded, settings), **how}
         described |= prepared_runtime(
             network, jobs[0].source, runtime, output=settings.output, grey=grey, **run

@@ -221,18 +221,17 @@ class Task:
         elapsed_s = time.perf_counter() - started
         busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
         say_facts({"time": f"{elapsed_s:.1f} s on {where}{busy}", "result": f"{target} ({done})"})
-        folders = (path for path in sources if path.is_dir())
         unread = [
-            path
-            for folder in folders
+            str(path.relative_to(folder))
+            for folder in sources
+            if folder.is_dir()
             for path in unreadable_files(folder, target, recursive=self.recursive)
         ]
         if unread:
-            named = few_names(map(str, unread), 20)
+            named = few_names(unread, 20)
             text = f"{len(unread)} not read, as nothing reads their formats: {named}"
             say(text, "yellow", "note")
-        unread_names = [str(path) for path in unread]
-        return json_report(results) | {"seconds": elapsed_s, "unread": unread_names}
+        return json_report(results) | {"seconds": elapsed_s, "unread": unread}
 
     def _measured(self, network: "nn.Module", options: dict[str, Any]) -> "Estimate | None":
         """Return what the first photograph tells of the rest; None if the network fails."""

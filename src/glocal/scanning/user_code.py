@@ -18,9 +18,12 @@ _OURS = (str(Path(torch.__file__).parent), str(_GLOCAL))
 # Networks of glocal count as the user's code; what loads networks does not.
 _NETWORKS = str(_GLOCAL / "networks")
 _LOADERS = tuple(
-    str(_GLOCAL / "networks" / name)
-    for name in ("checkpoint.py", "detect.py", "external.py", "loading.py")
-)
+    str(_GLOCAL / "networks" / f"{name}.py")
+    for name in (
+        "candidates", "checkpoint", "detect", "external", "fits", "hub", "loading", "misfits",
+        "optional", "own", "pickles", "precision", "store",
+    )
+)  # fmt: skip
 _STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 _GENERATED = ("<string>", "<eval_with_key", "<frozen", "<lambdif")
 _INSTALLED = ("site-packages", "dist-packages")

@@ -194,7 +194,7 @@ def test_a_bad_image_is_a_failure_and_the_others_are_measured(model: Gate, data:
     evaluation = measured(model, data, TRAIN)
     (failure,) = evaluation.failures
     assert (failure.image, failure.method) == ("a", "")
-    assert "is not a PNG" in failure.error
+    assert "is not an image" in failure.error
     assert evaluation.images == ("a", "b")
     assert evaluation.compared == ("b",)
 

@@ -278,7 +278,7 @@ def test_wrong_arguments_are_refused(net: Net) -> None:
         analyze(net, [photo(24, 24)], 16, crops=[])
     with pytest.raises(ArgumentError, match="at least 1, got 0"):
         analyze(net, [photo(24, 24)], 16, crops_per_image=0)
-    with pytest.raises(ArgumentError, match=r"shape \(2, 3, 24, 24\)"):
+    with pytest.raises(ArgumentError, match="got 2 images in one tensor"):
         analyze(net, [torch.zeros(2, 3, 24, 24)], 16)
     with pytest.raises(ArgumentError, match="window"):
         window_shifts(net, [photo(24, 24)], 16, windows=[(0, 3)])
