@@ -68,8 +68,10 @@ def taken_channels(model: nn.Module, image_channels: int) -> int | None:
     convolution takes 1, and the image has 3 or 1.
 
     Returns:
-        None if it runs on none of the numbers that are tried.
+        None if it has no convolutions, or runs on none of the numbers that are tried.
     """
+    if not any(hasattr(m, "in_channels") for m in model.modules()):
+        return None
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
     taken = [m.in_channels for m in convolutions]
     if taken[:1] == [3] and 1 not in taken and image_channels in (1, 3):

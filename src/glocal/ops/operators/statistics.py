@@ -164,7 +164,7 @@ def instance_norm(
 
 def _moments_like(x: Tensor, window: Sequence[int], groups: int) -> tuple[Tensor, Tensor]:
     shape = (x.shape[0], groups, *x.shape[2:])
-    return tuple(x.new_empty(shape, dtype=widest_dtype(x)) for _ in range(2))  # type: ignore
+    return tuple(x.new_empty(shape, dtype=widest_dtype(x.device)) for _ in range(2))  # type: ignore
 
 
 window_sums.register_fake(like_first)
