@@ -409,3 +409,11 @@ def test_missing_packages_are_named(pair, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(glocal.GlocalError, match=r'pip install "glocal\[onnx\]"'):
         export(pair[1], tmp_path / "net.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrap", [nn.DataParallel, nn.Sequential])
+def test_a_wrapped_network_is_exported(wrap, small, tmp_path):
+    _, local = small
+    exported = glocal.export(wrap(local), tmp_path / "network.pt2", size=(40, 48))
+    assert exported.difference < 1e-5
