@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from glocal.conversion.inside import unwrapped
 from glocal.errors import ArgumentError
-from glocal.inference.tensors import as_batch
+from glocal.inference.tensors import as_batch, as_floats
 from glocal.scanning.example import Example
 from glocal.texts import size_text
 
@@ -87,7 +87,7 @@ def with_maps(image: Tensor, inputs: Mapping[str, InputValue], extras: tuple[Ext
         ArgumentError: a map has another size than the image.
     """
     size = image.shape[-2:]
-    parts = [_floats(image)]
+    parts = [as_floats(image)]
     for (name, value), extra in zip(inputs.items(), extras, strict=True):
         if not extra.channels:
             continue
@@ -180,15 +180,9 @@ def _parameters(model: nn.Module) -> tuple[str, ...]:
 
 def _map(value: InputValue) -> Tensor | None:
     """A map as (b, c, h, w) in floats; None for a number."""
-    if isinstance(value, np.ndarray) and value.ndim >= 2:
-        return _floats(as_batch(value)[0])
-    if isinstance(value, Tensor) and value.ndim >= 2:
-        return _floats(as_batch(value)[0])
+    if isinstance(value, np.ndarray | Tensor) and value.ndim >= 2:
+        return as_floats(as_batch(value)[0])
     return None
-
-
-def _floats(x: Tensor) -> Tensor:
-    return x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
 
 
 def _kind(value: object) -> str:

@@ -24,6 +24,7 @@ from glocal.inference.accepted import Accepted, Law, Padding, accepted_sizes
 from glocal.inference.colours import Colours, as_image, as_input
 from glocal.inference.inputs import Extra, arguments
 from glocal.inference.outputs import chosen_output
+from glocal.inference.tensors import as_floats
 from glocal.ops import crops
 from glocal.ops.windows import Size, covers
 from glocal.scanning.user_code import failure
@@ -160,8 +161,7 @@ class ModelRunner:
             ArgumentError: they differ in size or channels.
         """
         channels = self.channels if self.extras else image.shape[1]
-        own = image[:, :channels]
-        own = own if own.is_floating_point() else own / torch.iinfo(own.dtype).max
+        own = as_floats(image[:, :channels])
         if own.shape != result.shape:
             raise ArgumentError(
                 f"strength needs a result of the image's size and channels; the network makes "

@@ -14,7 +14,7 @@ from glocal.errors import ArgumentError, GlocalWarning
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["AnyImage", "as_batch", "checked_finite", "reflected", "warn_not_finite"]
+__all__ = ["AnyImage", "as_batch", "as_floats", "checked_finite", "reflected", "warn_not_finite"]
 
 AnyImage = TypeVar("AnyImage", bound="Tensor | np.ndarray[Any, Any] | Image")
 
@@ -105,6 +105,11 @@ def _refuse_object(image: object) -> NoReturn:
         f"the image is a {type(image).__name__}; expected a tensor (c, h, w), an array (h, w, c) "
         "a Pillow image, a path, or a list of them"
     )
+
+
+def as_floats(x: Tensor) -> Tensor:
+    """The tensor itself, or unsigned integers scaled to [0, 1] in float32."""
+    return x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
 
 
 def checked_finite(x: Tensor) -> Tensor:

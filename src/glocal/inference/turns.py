@@ -14,7 +14,7 @@ from torch import Tensor
 from glocal.errors import ArgumentError
 from glocal.inference.inputs import InputValue
 from glocal.inference.run import Progress
-from glocal.inference.tensors import AnyImage, as_batch
+from glocal.inference.tensors import AnyImage, as_batch, as_floats
 
 __all__ = ["TURNS", "Ensemble", "check_ensemble", "mean_over_turns"]
 
@@ -55,8 +55,7 @@ def mean_over_turns(
         run: the restoration.
     """
     source, convert = as_batch(image)
-    if not source.is_floating_point():
-        source = source.to(torch.float32) / torch.iinfo(source.dtype).max
+    source = as_floats(source)
     total = torch.zeros(())
     for number, turn in enumerate(TURNS):
         turned = {name: _turned_map(value, turn) for name, value in inputs.items()}
