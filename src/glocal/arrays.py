@@ -1,4 +1,4 @@
-"""What an array of pixels that is given by a user may look like by mistake."""
+"""Detect common mistakes in the layout and range of pixel arrays."""
 
 import math
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ __all__ = ["through_files"]
 
 @contextmanager
 def through_files(request: Request, suffix: str | None) -> Iterator[Request]:
-    """Let files stand for standard input and output; write the result at the end of the block.
+    """Copy standard input to a file, and the result file to standard output at the end.
 
     The files are in a temporary folder, so that everything that takes files serves pipes too.
 

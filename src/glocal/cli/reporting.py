@@ -38,7 +38,7 @@ def console(*, stderr: bool = False) -> Console:
 
 @dataclass(frozen=True)
 class Voice:
-    """What a command prints beside errors and warnings.
+    """Where a command prints results, notes and progress.
 
     Attributes:
         facts: where names and values go; None drops them.
@@ -63,7 +63,7 @@ def set_voice(voice: Voice) -> None:
 
 
 def voice() -> Voice:
-    """What this command prints."""
+    """The output settings of this command."""
     return _voice.get()
 
 

@@ -29,7 +29,7 @@ LARGE_PIXELS = 2_000_000
 
 @dataclass
 class Task:
-    """What a command line asks for.
+    """The options of one run of ``glocal restore``.
 
     Attributes:
         request: sources and target.
