@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from glocal.images import image_files as images
+from glocal.networks.fetching.tfjs import Graph, Node, find_model, parameters, read_graph
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
-from glocal.networks.tfjs import Graph, Node, find_model, parameters, read_graph
 
 PHOTOGRAPH = Path(__file__).resolve().parents[2] / "examples" / "handshake.jpg"
 # In float64 the graph's own constants (epsilon, slope, those of GELU) still hold float32 roundings.

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from glocal.errors import CheckpointError
 from glocal.networks import MAXIM, load_checkpoint
-from glocal.networks.checkpoint import read_checkpoint
-from glocal.networks.tfjs import find_model, parameters, read_graph
+from glocal.networks.checkpoints.files import read_checkpoint
+from glocal.networks.fetching.tfjs import find_model, parameters, read_graph
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import torch
 from maxim_packages import ARGUMENTS, pack, write_package
 
 from glocal.networks import MAXIM, load_checkpoint
-from glocal.networks.catalogue import CATALOGUE
-from glocal.networks.checkpoint import read_checkpoint, read_metadata
+from glocal.networks.checkpoints.files import read_checkpoint, read_metadata
+from glocal.networks.fetching.catalogue import CATALOGUE
 
 NAME = "maxim-dehazing-indoor"
 

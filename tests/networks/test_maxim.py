@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from glocal.networks.detect import ARCHITECTURES
+from glocal.networks.checkpoints.detect import ARCHITECTURES
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
 from glocal.networks.maxim_blocks import (
     BlockMixing,

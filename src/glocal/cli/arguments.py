@@ -255,7 +255,7 @@ def load_model(name: str, entry: str | None = None, arch: str | None = None) -> 
             the network needs a mask beside the image.
     """
     from glocal.networks import load_checkpoint
-    from glocal.networks.external import INPAINTING
+    from glocal.networks.checkpoints.external import INPAINTING
 
     loaded = load_checkpoint(name, entry=entry, arch=arch)
     if loaded.task == INPAINTING:

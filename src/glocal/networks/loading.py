@@ -13,14 +13,14 @@ from torch import nn
 
 from glocal.conversion.train_size import ATTRIBUTE, carried_train_size
 from glocal.errors import ArgumentError, CheckpointError, GlocalWarning
-from glocal.networks.candidates import Candidate, candidates, unnamed_averages
-from glocal.networks.catalogue import CATALOGUE
-from glocal.networks.checkpoint import SUFFIXES, read_checkpoint, read_metadata
-from glocal.networks.fits import fit
-from glocal.networks.hub import download, is_repository
-from glocal.networks.names import Role
-from glocal.networks.own import Factory, is_function, made_by
-from glocal.networks.store import stored_models
+from glocal.networks.checkpoints.candidates import Candidate, candidates, unnamed_averages
+from glocal.networks.checkpoints.files import SUFFIXES, read_checkpoint, read_metadata
+from glocal.networks.checkpoints.fits import fit
+from glocal.networks.checkpoints.names import Role
+from glocal.networks.checkpoints.own import Factory, is_function, made_by
+from glocal.networks.fetching.catalogue import CATALOGUE
+from glocal.networks.fetching.hub import download, is_repository
+from glocal.networks.fetching.store import stored_models
 from glocal.texts import few_names
 
 __all__ = [

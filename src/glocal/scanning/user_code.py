@@ -18,12 +18,8 @@ _OURS = (str(Path(torch.__file__).parent), str(_GLOCAL))
 # Networks of glocal count as the user's code; what loads networks does not.
 _NETWORKS = str(_GLOCAL / "networks")
 _LOADERS = tuple(
-    str(_GLOCAL / "networks" / f"{name}.py")
-    for name in (
-        "candidates", "checkpoint", "detect", "external", "fits", "hub", "loading", "misfits",
-        "optional", "own", "pickles", "precision", "store",
-    )
-)  # fmt: skip
+    str(_GLOCAL / "networks" / name) for name in ("checkpoints", "fetching", "loading.py")
+)
 _STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 _GENERATED = ("<string>", "<eval_with_key", "<frozen", "<lambdif")
 _INSTALLED = ("site-packages", "dist-packages")
@@ -86,7 +82,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def _is_users(filename: str) -> bool:
     if filename.startswith(_NETWORKS):
-        return filename not in _LOADERS
+        return not filename.startswith(_LOADERS)
     is_installed = any(name in filename for name in _INSTALLED)
     return not (
         filename.startswith(_OURS + _GENERATED)

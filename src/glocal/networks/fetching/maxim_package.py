@@ -10,8 +10,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from glocal.errors import CheckpointError
+from glocal.networks.fetching.tfjs import find_model, parameters, read_graph
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
-from glocal.networks.tfjs import find_model, parameters, read_graph
 from glocal.texts import few_names
 
 __all__ = ["MaximPackage", "read_maxim", "stated_by_package"]

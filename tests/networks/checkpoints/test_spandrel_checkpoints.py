@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from glocal import networks
-from glocal.networks.external import Fitted
+from glocal.networks.checkpoints.external import Fitted
 
-CASES_FILE = Path(__file__).parents[2] / "experiments" / "architectures" / "cases.py"
+CASES_FILE = Path(__file__).parents[3] / "experiments" / "architectures" / "cases.py"
 PLENTY = 4096
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from glocal import networks
 from glocal.errors import CheckpointError
 from glocal.networks import load_checkpoint
-from glocal.networks.checkpoint import read_checkpoint
+from glocal.networks.checkpoints.files import read_checkpoint
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from safetensors.torch import save_file, save_model
 from glocal import networks
 from glocal.errors import CheckpointError
 from glocal.networks import load, load_checkpoint, loading
-from glocal.networks.checkpoint import read_checkpoint
-from glocal.networks.detect import ARCHITECTURES
+from glocal.networks.checkpoints.detect import ARCHITECTURES
+from glocal.networks.checkpoints.files import read_checkpoint
 
 SMALL = {
     "Baseline": {

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from glocal import networks
 from glocal.errors import CheckpointError
-from glocal.networks.optional import INSTALL
+from glocal.networks.checkpoints.optional import INSTALL
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from glocal.errors import CheckpointError
-from glocal.networks.names import INFIXES, Role, is_counter, is_passed_over, role_of
-from glocal.networks.pickles import Placeholder
-from glocal.networks.precision import full_precision, is_float8
+from glocal.networks.checkpoints.names import INFIXES, Role, is_counter, is_passed_over, role_of
+from glocal.networks.checkpoints.pickles import Placeholder
+from glocal.networks.checkpoints.precision import full_precision, is_float8
 from glocal.texts import few_names
 
 __all__ = ["Candidate", "candidates", "parts", "unnamed_averages", "without_counters"]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from glocal.networks.npm import NpmPackage
+from glocal.networks.fetching.npm import NpmPackage
 
 __all__ = ["CATALOGUE", "Published"]
 

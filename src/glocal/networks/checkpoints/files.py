@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glocal.errors import CheckpointError
-from glocal.networks.pickles import read_pickle
+from glocal.networks.checkpoints.pickles import read_pickle
 from glocal.texts import few_names
 
 __all__ = ["INDEX", "SUFFIXES", "read_checkpoint", "read_metadata", "read_shapes"]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glocal.errors import CheckpointError
-from glocal.networks.misfits import differences_text, has_values
-from glocal.networks.optional import brief, imported
+from glocal.networks.checkpoints.misfits import differences_text, has_values
+from glocal.networks.checkpoints.optional import brief, imported
 from glocal.networks.padding import pad_to_multiple
 
 __all__ = ["INPAINTING", "External", "Fitted", "is_spandrel_id", "recognised"]

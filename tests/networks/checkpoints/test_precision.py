@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glocal.errors import CheckpointError
-from glocal.networks.precision import full_precision
+from glocal.networks.checkpoints.precision import full_precision
 
 PATH = Path("w.pth")
 E4M3 = torch.float8_e4m3fn

@@ -9,18 +9,18 @@ from torch import nn
 
 from glocal.conversion.train_size import carried_train_size
 from glocal.errors import ArgumentError, CheckpointError
-from glocal.networks.candidates import Candidate, parts, without_counters
-from glocal.networks.detect import (
+from glocal.networks.checkpoints.candidates import Candidate, parts, without_counters
+from glocal.networks.checkpoints.detect import (
     ARCHITECTURES,
     Architecture,
     architecture_named,
     known_network,
     misfits,
 )
-from glocal.networks.external import is_spandrel_id, recognised
-from glocal.networks.misfits import Misfit, closest_text, differences
-from glocal.networks.own import Factory, built_by, is_function
-from glocal.networks.precision import full_precision
+from glocal.networks.checkpoints.external import is_spandrel_id, recognised
+from glocal.networks.checkpoints.misfits import Misfit, closest_text, differences
+from glocal.networks.checkpoints.own import Factory, built_by, is_function
+from glocal.networks.checkpoints.precision import full_precision
 from glocal.texts import few_names
 
 __all__ = ["Fit", "fit"]

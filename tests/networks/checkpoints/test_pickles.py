@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from glocal.errors import CheckpointError
-from glocal.networks.pickles import Placeholder, read_pickle
+from glocal.networks.checkpoints.pickles import Placeholder, read_pickle
 
 
 class Dictionary(dict):

@@ -9,8 +9,9 @@ from safetensors.torch import save, save_file
 
 from glocal import networks
 from glocal.errors import CheckpointError
-from glocal.networks import inventory, loading, store
-from glocal.networks.store import models_folder, remove_model, store_model, stored_models
+from glocal.networks import inventory, loading
+from glocal.networks.fetching import store
+from glocal.networks.fetching.store import models_folder, remove_model, store_model, stored_models
 
 
 @pytest.fixture

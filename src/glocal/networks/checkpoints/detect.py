@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from glocal.errors import CheckpointError
-from glocal.networks.candidates import Candidate
+from glocal.networks.checkpoints.candidates import Candidate
+from glocal.networks.checkpoints.misfits import Misfit, differences
 from glocal.networks.ffanet import FFANet, ffanet_hyperparameters
 from glocal.networks.hinet import HINet, hinet_hyperparameters
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
-from glocal.networks.misfits import Misfit, differences
 from glocal.networks.mprnet import MPRNet, mprnet_hyperparameters
 from glocal.networks.nafnet import (
     Baseline,

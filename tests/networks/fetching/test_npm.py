@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glocal.errors import CheckpointError
-from glocal.networks.npm import NpmPackage, fetch, unpack
+from glocal.networks.fetching.npm import NpmPackage, fetch, unpack
 
 DIGEST_OF_NOTHING = f"sha512-{b64encode(sha512().digest()).decode()}"
 PACKAGE = NpmPackage("@some/thing", "0.1.0", DIGEST_OF_NOTHING)

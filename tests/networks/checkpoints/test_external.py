@@ -14,8 +14,8 @@ from torch import nn
 import glocal
 from glocal import networks
 from glocal.errors import CheckpointError
-from glocal.networks.external import Fitted, is_spandrel_id, recognised
-from glocal.networks.optional import INSTALL
+from glocal.networks.checkpoints.external import Fitted, is_spandrel_id, recognised
+from glocal.networks.checkpoints.optional import INSTALL
 
 
 def state_of(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -149,7 +149,7 @@ def test_a_network_with_a_mask_takes_image_and_mask(spandrel, monkeypatch):
         detect=lambda state_dict: True,
         architecture=SimpleNamespace(name="LaMa", load=lambda state_dict: descriptor),
     )
-    monkeypatch.setattr("glocal.networks.external._supports", lambda named: [support])
+    monkeypatch.setattr("glocal.networks.checkpoints.external._supports", lambda named: [support])
     found = recognised({})
     assert found.task == "inpainting"
     x = torch.rand(1, 3, 4, 4)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from glocal.errors import ArgumentError, CheckpointError, GlocalError
-from glocal.networks.optional import brief
+from glocal.networks.checkpoints.optional import brief
 from glocal.scanning.user_code import failure
 
 __all__ = ["Factory", "built_by", "is_function", "made_by"]

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from glocal.errors import CheckpointError
-from glocal.networks.checkpoint import INDEX, SUFFIXES
-from glocal.networks.optional import brief, imported
+from glocal.networks.checkpoints.files import INDEX, SUFFIXES
+from glocal.networks.checkpoints.optional import brief, imported
 from glocal.texts import few_names
 
 __all__ = ["download", "is_repository"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from glocal.errors import CheckpointError
-from glocal.networks.names import FP8_EXTRAS, FP8_SCALES
+from glocal.networks.checkpoints.names import FP8_EXTRAS, FP8_SCALES
 
 __all__ = ["full_precision", "is_float8"]
 
