@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 __all__ = [
-    "about_duration",
     "duration_text",
     "few_names",
     "memory_text",
@@ -22,10 +21,10 @@ def size_text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def about_duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A duration as text, with two digits at most.
 
-    >>> about_duration(0.83), about_duration(103), about_duration(1000), about_duration(12345)
+    >>> duration_text(0.83), duration_text(103), duration_text(1000), duration_text(12345)
     ('0.8 s', '100 s', '17 min', '3.4 h')
     """
     for unit, length in (("h", 3600), ("min", 60)):
@@ -37,20 +36,6 @@ def about_duration(seconds: float) -> str:
 def _two_digits(number: float) -> str:
     rounded = float(f"{number:.1e}")
     return f"{rounded:.0f}" if rounded >= 10 else f"{rounded:.1f}"
-
-
-def duration_text(seconds: float) -> str:
-    """A time as text, to about two figures.
-
-    >>> duration_text(0.4), duration_text(42.3), duration_text(200), duration_text(7500)
-    ('1 s', '42 s', '3 min 20 s', '2 h 5 min')
-    """
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def memory_text(nbytes: float) -> str:

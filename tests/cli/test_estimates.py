@@ -4,22 +4,27 @@ import shutil
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from glocal.inference.estimate import Estimate
+from glocal.inference.memory import MemoryNeed
+from glocal.inference.steps import Steps
 
-LONG = Estimate(103, 5.63e9)
+PIXELS = 90 * 70
+LONG = Estimate(103 / PIXELS, MemoryNeed(5.63e9, 0.0), None, 0, Steps(nn.Identity()))
 
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch, unproven: None) -> list:
     """What is estimated, set by a test; then the arguments."""
     results: list = []
+    monkeypatch.setattr("glocal.cli.estimates.SIDE", 64)
 
     def estimate(*given: object, **options: object) -> object:
         results.append((given, options))
         return results[0]
 
-    monkeypatch.setattr("glocal.inference.estimate.estimated", estimate)
+    monkeypatch.setattr("glocal.inference.estimate.estimate", estimate)
     return results
 
 
@@ -28,8 +33,8 @@ def test_a_long_run_says_time_and_memory(run, photo: Path, checkpoint: Path, fou
     result = run("restore", photo, "-m", checkpoint, "--way", "full", "--memory", "8GB")
     assert result.exit_code == 0, result.output
     assert result.stderr == ("estimate: about 100 s and 5.6 GB for photo.png (90 × 70 pixels)\n")
-    (_, *about), options = found[1]
-    assert about == [3, (70, 90)]
+    (_, image), options = found[1]
+    assert image.shape[-1] == 3
     assert options["memory"] == 8_000_000_000
 
 

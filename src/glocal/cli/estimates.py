@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from glocal.cli.reporting import console, say
 from glocal.errors import ImageError
-from glocal.texts import about_duration
+from glocal.texts import duration_text, memory_text
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from glocal.inference.estimate import Estimate
     from glocal.networks import LoadedNetwork
 
 __all__ = ["say_comparison", "say_estimate", "say_second_pass"]
@@ -20,50 +19,68 @@ WORTH_SAYING_S = 10
 """Shorter runs begin without an estimate."""
 
 
-def say_estimate(
-    loaded: "LoadedNetwork", sources: Sequence[Path], **options: Any
-) -> "Estimate | None":
+SIDE = 256
+"""Pixels a side of the part that is timed: some networks take seconds for more. The first run has
+a quarter of its pixels; images of no more than that are quick."""
+
+
+def say_estimate(loaded: "LoadedNetwork", sources: Sequence[Path], **options: Any) -> float | None:
     """Print what a pass of the network over the first photograph takes, if it is long.
 
     Args:
         loaded: the original network.
         sources: the photographs.
-        options: those of `estimated`.
+        options: those of `glocal.restore`.
 
     Returns:
-        The estimate; None if the photograph is quick or cannot be read, which the run reports.
+        The seconds of the pass; None if the photograph is quick, or cannot be read, which the run
+        reports.
     """
+    import numpy as np
+
     from glocal.images.sample_files import read_header
-    from glocal.inference.estimate import estimated
+    from glocal.inference.estimate import estimate
+    from glocal.scanning.sandbox import isolated_copy
 
     try:
         header = read_header(sources[0])
     except ImageError:
         return None
+    height, width = header.size
+    if height * width <= (SIDE // 2) ** 2:
+        return None
     with console(stderr=True).status("Estimating …"):
-        found = estimated(
-            loaded.network, header.channels, header.size, least_s=WORTH_SAYING_S, **options
+        found = estimate(
+            isolated_copy(loaded.network),
+            np.random.default_rng(0).random((SIDE, SIDE, header.channels), np.float32),
+            side=SIDE,
+            is_quick=lambda per_pixel_s: per_pixel_s * height * width < WORTH_SAYING_S,
+            **options,
         )
-    if found is not None:
-        height, width = header.size
-        others = f", the first of {len(sources)}" if len(sources) > 1 else ""
-        _say(f"{found} for {sources[0].name} ({width} × {height} pixels){others}")
-    return found
+    if found is None:
+        return None
+    expected_s = found.seconds([header.size])
+    about = duration_text(expected_s)
+    if found.need is not None:
+        about += f" and {memory_text(found.nbytes([header.size]))}"
+    others = f", the first of {len(sources)}" if len(sources) > 1 else ""
+    _say(f"about {about} for {sources[0].name} ({width} × {height} pixels){others}")
+    return expected_s
 
 
-def say_comparison(expected: "Estimate | None", passes: float) -> None:
+def say_comparison(expected_s: float | None, passes: float) -> None:
     """Print how long a comparison of the ways takes, given in passes, if it is long."""
-    if expected is not None:
-        duration = about_duration(passes * expected.seconds)
+    if expected_s is not None:
+        duration = duration_text(passes * expected_s)
         _say(f"about {duration} more to compare the ways first, once; --no-check skips that")
 
 
-def say_second_pass(network: "nn.Module", expected: "Estimate | None") -> None:
+def say_second_pass(network: "nn.Module", expected_s: float | None) -> None:
     """Print what two passes take, if a converted network needs them and they are long."""
     from glocal.conversion.two_passes import two_passes_of
 
-    if expected is not None and two_passes_of(network) is not None:
-        both = about_duration(2 * expected.seconds)
+    if expected_s is not None and two_passes_of(network) is not None:
+        both = duration_text(2 * expected_s)
         _say(f"about {both} in all, as statistics from crops take a second pass")
 
 

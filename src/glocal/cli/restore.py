@@ -301,22 +301,22 @@ def restore(
             chosen_device = device_named(device)
             loaded = load_model(settings.model or DEFAULT_MODEL, entry, arch)
         run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}
-        expected = None
+        expected_s = None
         if runtime == "torch" and not inputs and not dry_run:
             sources = [job.source for job in jobs]
             about = {"memory": memory, "output": settings.output, "grey": grey}
-            expected = say_estimate(loaded, sources, **about, **run)
+            expected_s = say_estimate(loaded, sources, **about, **run)
         if check and not inputs:
             is_chosen = any((way, settings_file, window, precision != "exact"))
             settings = checked(
-                loaded, settings, jobs[0].source, is_chosen=is_chosen, expected=expected, **run
+                loaded, settings, jobs[0].source, is_chosen=is_chosen, expected_s=expected_s, **run
             )
         named = inputs_named(inputs)
         example = example_for(loaded.network, named, jobs[0].source)
         network, settings, how = prepared(
             loaded, settings, precision=precision, verify=verify, example=example
         )
-        say_second_pass(network, expected)
+        say_second_pass(network, expected_s)
         described = {"network": _describe(loaded, settings), **how}
         described |= prepared_runtime(
             network, jobs[0].source, runtime, output=settings.output, grey=grey, **run

@@ -12,13 +12,13 @@ from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import say, say_facts, voice
 from glocal.cli.restore_report import STATUSES, Report, json_report
 from glocal.cli.targets import Request, result_name
-from glocal.errors import ArgumentError, GlocalError, ImageError
+from glocal.errors import ArgumentError, ImageError
 from glocal.texts import duration_text, few_names, memory_text
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from glocal.runs.estimate import Estimate
+    from glocal.inference.estimate import Estimate
     from glocal.runs.jobs import FileResult, Job
 
 __all__ = ["LARGE_PIXELS", "Task"]
@@ -236,17 +236,18 @@ class Task:
     def _measured(self, network: "nn.Module", options: dict[str, Any]) -> "Estimate | None":
         """Return what the first photograph tells of the rest; None if the network fails."""
         from glocal.images.image_files import read
+        from glocal.inference.estimate import estimate
         from glocal.inference.tiling import local_window
-        from glocal.runs.estimate import estimate
+        from glocal.runs.streaming import STREAMED_PIXELS
 
         once = {name: options[name] for name in options.keys() - {"quality", "ensemble", "strip"}}
-        tiled = local_window(network, options["tiles"].halo) is not None
+        is_tiled = local_window(network, options["tiles"].halo) is not None
         try:
             image = read(self.jobs[0].source)
-            seen = image.colours.seen(image.pixels)
-            return estimate(network, seen, is_tiled=tiled, **once)
-        except GlocalError:  # the run reports it
+        except ImageError:  # the run reports it
             return None
+        seen = image.colours.seen(image.pixels)
+        return estimate(network, seen, most_pixels=STREAMED_PIXELS if is_tiled else None, **once)
 
     def _estimated(
         self, network: "nn.Module", options: dict[str, Any], facts: dict[str, str]

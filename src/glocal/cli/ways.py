@@ -17,7 +17,6 @@ from glocal.texts import one_line, size_text
 if TYPE_CHECKING:
     from torch import nn
 
-    from glocal.inference.estimate import Estimate
     from glocal.inference.options import Tiles
     from glocal.inference.settings import Settings
     from glocal.networks import LoadedNetwork
@@ -140,7 +139,7 @@ def checked(
     source: Path,
     *,
     is_chosen: bool,
-    expected: "Estimate | None" = None,
+    expected_s: float | None = None,
     **run: Any,
 ) -> "Settings":
     """Return the settings after a look at the first image; prints what may do harm.
@@ -152,7 +151,7 @@ def checked(
         settings: that were chosen.
         source: the first image of the run.
         is_chosen: keep the way whatever is found.
-        expected: for a pass over that image, None if it is quick.
+        expected_s: seconds of a pass over that image, None if it is quick.
         run: options of `RunOptions`.
     """
     from glocal.images.files import cache_folder
@@ -171,7 +170,7 @@ def checked(
         with waiting("Comparing windows, crops and full image"):
             image, folder = read(source), cache_folder("checks")
             pixels = image.colours.seen(image.pixels)
-            options, before = RunOptions(**run), partial(say_comparison, expected)
+            options, before = RunOptions(**run), partial(say_comparison, expected_s)
             found = check_ways(loaded.network, pixels, settings, options, folder, before)
     except ImageError:  # the run reports it
         return settings

@@ -1,115 +1,119 @@
-"""Estimate time and memory of a network on an image before it runs, from runs on small parts."""
+"""Estimate time and memory of a network on images before it runs, from runs on small parts."""
 
 import math
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from glocal.errors import GlocalError
-from glocal.inference.colours import Grey
+from glocal.inference.measure import BYTES_PER_PIXEL
 from glocal.inference.memory import MemoryNeed, memory_budget, peak_memory, process_size
-from glocal.inference.runner import ModelRunner, is_out_of_memory
-from glocal.inference.runtime import model_runner
+from glocal.inference.restore import restore
+from glocal.inference.runner import device_of, is_out_of_memory
+from glocal.inference.steps import Steps
 from glocal.ops.windows import Size
-from glocal.scanning.modules import eval_mode
-from glocal.scanning.sandbox import isolated_copy, keep_random_state
-from glocal.texts import about_duration
+from glocal.scanning.sandbox import keep_random_state
 
-__all__ = ["Estimate", "estimated"]
+__all__ = ["Estimate", "estimate"]
 
-SIDES = (128, 256)
-"""Sides of the parts. The first run also pays for what is done once, so that its time is too long:
-it only shows which images are quick."""
+SIDE = 384
+"""Side of the part that is timed; a quarter of its pixels gives a second point. On smaller ones,
+starting operations takes a share of the time that large images do not see."""
+
+_COPIES = 3
+"""Images in memory beside the network: decoded, restored, and encoded."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an image will take.
+    """What images will take, about, if other work on the machine stays as it is.
 
     Attributes:
-        seconds: for one pass of the network over the image, if other work on the machine stays
-            as it is.
-        memory_bytes: of the process on a CPU, of tensors on another device; None if unknown.
+        per_pixel_s: seconds for each pixel.
+        need: memory of the network; None if it cannot be measured.
+        budget: bytes that it may use, None if unknown; tiles are chosen to fit.
+        process: bytes that the process has already, on a CPU.
+        steps: how a call of the network passes through its modules.
+        most_pixels: that the network reads at once; None if that has no bound.
     """
 
-    seconds: float
-    memory_bytes: float | None
+    per_pixel_s: float
+    need: MemoryNeed | None
+    budget: float | None
+    process: int
+    steps: Steps
+    most_pixels: int | None = None
 
-    def __str__(self) -> str:
-        """Time and memory in words.
+    def seconds(self, sizes: Iterable[Size]) -> float:
+        """The time for images of these sizes (height, width)."""
+        return self.per_pixel_s * sum(map(math.prod, sizes))
 
-        >>> str(Estimate(103, 5.63e9)), str(Estimate(12, None))
-        ('about 100 s and 5.6 GB', 'about 12 s')
-        """
-        memory = "" if self.memory_bytes is None else f" and {self.memory_bytes / 1e9:.1f} GB"
-        return f"about {about_duration(self.seconds)}{memory}"
+    def nbytes(self, sizes: Iterable[Size]) -> float:
+        """The largest memory for one of these images."""
+        pixels = max(map(math.prod, sizes))
+        need = self.need or MemoryNeed(0, BYTES_PER_PIXEL)
+        network = need.fixed + need.per_pixel * min(pixels, self.most_pixels or pixels)
+        copies = _COPIES * 3 * pixels
+        return self.process + min(network, self.budget or math.inf) + copies
 
 
-def estimated(
+def estimate(
     model: nn.Module,
-    channels: int,
-    size: Size,
+    image: np.ndarray,
     *,
-    least_s: float,
-    memory: int | None = None,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | str | None = None,
-    output: int | str | None = None,
-    grey: Grey = "channels",
+    side: int = SIDE,
+    is_quick: Callable[[float], bool] = lambda per_pixel_s: False,
+    most_pixels: int | None = None,
+    **options: Any,
 ) -> Estimate | None:
-    """Return an estimate for an image, in proportion to its pixels; None if it is quick.
+    """Measure a network on the centre of an image, twice; None if it does not run there.
 
-    The network runs on noise of `SIDES` pixels squared. A copy runs: `model` stays as it is.
+    A network that does not run fails in the run itself too, which says why.
 
     Args:
-        model: the original network.
-        channels: of the image.
-        size: (height, width) of the image in pixels.
-        least_s: images that take fewer seconds are quick, and so are those of 128×128 pixels.
-        memory: limit as for `restore`.
-        device, dtype, output, grey: as for `restore`.
-
-    Returns:
-        None as well if the network does not run on the parts; the run itself says why.
+        model: the network, converted or not. It stays as it is, and so does the random state.
+        image: (h, w, c) pixels.
+        side: of the larger part that runs, in pixels; the smaller one has a quarter of its pixels.
+        is_quick: called with the seconds for each pixel in the first run, which also pays for what
+            is done once; if it returns True, the rest is not measured and None is returned.
+        most_pixels: as for `Estimate`.
+        options: those of `glocal.restore`; tiles, inputs and reports are left out.
     """
-    pixels = math.prod(size)
-    if pixels <= SIDES[0] ** 2:
-        return None
-    found: Estimate | None = None
+    left_out = ("tiles", "inputs", "progress", "report", "memory")
+    given = {name: value for name, value in options.items() if name not in left_out}
+    device = device_of(model, options.get("device"))
+    steps, points = Steps(model), dict[int, float]()
+    per_pixel_s = 0.0
     try:
-        runner = model_runner(
-            isolated_copy(model), channels, size,
-            dtype=dtype, device=device, output=output, grey=grey,
-        )  # fmt: skip
-        with keep_random_state(), eval_mode(runner.model, runner.device), torch.inference_mode():
-            for side in SIDES:
-                part = torch.rand(1, channels, side, side)
-                found = _scaled(runner, part, pixels, memory)
-                if found.seconds < least_s:
+        process = _process_bytes(device)
+        budget = memory_budget(device, options.get("memory"), 0)
+        with keep_random_state():
+            parts = [_centre(image, side // 2), _centre(image, side)]
+            for part in (parts[0], *parts):
+                pixels = math.prod(part.shape[:2])
+                with peak_memory(device) as peak, steps.learning():
+                    started = time.perf_counter()
+                    restore(model, part, tiles=None, **given)
+                    is_first, per_pixel_s = not per_pixel_s, _elapsed_s(started) / pixels
+                if is_first and is_quick(per_pixel_s):
                     return None
+                points[pixels] = (peak.mib or 0.0) * 2**20
     except (GlocalError, MemoryError, RuntimeError) as error:
         if not isinstance(error, GlocalError) and not is_out_of_memory(error):
             raise
         return None
-    return found
+    # a small image has one size, and nothing is measured outside Linux
+    need = MemoryNeed.through(*points.items()) if max(points.values()) else None
+    return Estimate(per_pixel_s, need, budget, process, steps, most_pixels)
 
 
-def _scaled(runner: ModelRunner, part: Tensor, pixels: int, limit: int | None) -> Estimate:
-    """Run the network on a part; return what so many pixels take."""
-    used = _process_bytes(runner.device)
-    budget = memory_budget(runner.device, limit, 0)  # larger images run in tiles
-    with peak_memory(runner.device) as peak:
-        started = time.perf_counter()
-        runner.restore(part)[0].cpu()  # waits for a GPU
-        elapsed_s = time.perf_counter() - started
-    area = math.prod(part.shape[-2:])
-    memory = None
-    if peak.mib:
-        need = MemoryNeed.through((area, peak.mib * 2**20))
-        memory = used + min(need.per_pixel * pixels, math.inf if budget is None else budget)
-    return Estimate(elapsed_s * pixels / area, memory)
+def _elapsed_s(started: float) -> float:
+    return time.perf_counter() - started
 
 
 def _process_bytes(device: torch.device) -> int:
@@ -117,3 +121,10 @@ def _process_bytes(device: torch.device) -> int:
         return process_size() if device.type == "cpu" else 0
     except OSError:  # not Linux, where the peak is not measured either
         return 0
+
+
+def _centre(image: np.ndarray, side: int) -> np.ndarray:
+    rows, columns = (
+        slice((n - min(n, side)) // 2, (n + min(n, side)) // 2) for n in image.shape[:2]
+    )
+    return np.ascontiguousarray(image[rows, columns])
