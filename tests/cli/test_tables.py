@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import pytest
 from evaluations import constructed
@@ -46,3 +47,14 @@ def test_the_tables_of_an_evaluation_break_no_word_at_80_columns() -> None:
     assert max(map(len, out.getvalue().splitlines())) <= 80
     for word in ("crop-and-stitch", "+0.417", "ssim-3d", "memory,", "0.9033"):
         assert word in out.getvalue().split()
+
+
+def test_the_table_of_a_scan_breaks_no_word_at_80_columns(
+    run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setenv("TERM", "dumb")  # of 80 columns, without colours
+    text = run("scan", checkpoint).stdout
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("encoders.0.0.sca.0", "adaptive_avg_pool2d", "local:", "32x32"):
+        assert word in text.split()

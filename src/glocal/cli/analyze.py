@@ -26,14 +26,13 @@ from glocal.cli.arguments import (
     train_size_of,
 )
 from glocal.cli.progress import Bar
-from glocal.cli.reporting import console, say, say_facts
+from glocal.cli.reporting import console, print_words, say, say_facts
+from glocal.cli.tables import FittedTable
 from glocal.cli.ways import Stride
 from glocal.errors import ArgumentError
-from glocal.texts import size_text
+from glocal.texts import size_text, text_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from glocal.data.pairing import Pair
     from glocal.study.shift.folder import Seams
     from glocal.study.shift.report import StatisticsShift
@@ -180,8 +179,8 @@ def analyze(
             }
         )
         if shifts.shifts:
-            console().print(_table(shifts), soft_wrap=False)
-        console().print(f"[bold]{shifts.verdict()}[/bold]")
+            _print_table(shifts)
+        print_words(shifts.verdict(), "bold")
     # last, so that nothing is lost if a file cannot be written
     if seams is not None and out is not None:
         write_analysis(out, shifts, seams, layer or [], name)
@@ -230,20 +229,17 @@ def _check_layers(network: Any, size: tuple[int, int], layers: list[str]) -> Non
             )
 
 
-def _table(shifts: "StatisticsShift") -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("module", overflow="fold")
-    table.add_column("operation", overflow="fold")
-    for head in ("distance\nfull", "\nTLC", "\ncrops", "mean shift\nfull", "\nTLC", "\ncrops"):
-        table.add_column(head, justify="right")
+def _print_table(shifts: "StatisticsShift") -> None:
+    out = console()
+    if not out.is_terminal:  # other programs read it: a line for each operation
+        typer.echo(text_table(shifts.rows()))
+        return
+    rows = []
     for path, operation, *numbers, statistic in shifts.rows()[1:]:
         suffix = " (global)" if statistic.endswith("(global)") else ""
-        table.add_row(*map(Text, (path, operation + suffix, *numbers)))
-    return table
+        rows.append((f"{path}\n  {operation}{suffix}", *numbers))
+    heads = ("distance\nfull", "\nTLC", "\ncrops", "mean shift\nfull", "\nTLC", "\ncrops")
+    out.print(FittedTable(("module and operation", *heads), rows), soft_wrap=False)
 
 
 def _json(shifts: "StatisticsShift", seams: "Seams | None") -> dict[str, Any]:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glocal.cli.reporting import console, say, say_facts
+from glocal.cli.reporting import console, print_words, say, say_facts
+from glocal.cli.tables import FittedTable
 from glocal.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from glocal.networks.inventory import NamedModel
 
 __all__ = ["models_app"]
@@ -114,62 +113,47 @@ def _json_of(model: "NamedModel") -> dict[str, Any]:
 
 
 def _print_lists(found: "list[NamedModel]") -> None:
-    from rich.markup import escape
-
     from glocal.networks import DEFAULT_MODEL
     from glocal.networks.checkpoints.detect import ARCHITECTURES
     from glocal.networks.fetching.catalogue import CATALOGUE
     from glocal.networks.fetching.store import models_folder
 
-    out = console()
     if found:
-        out.print("Models, for [bold]--model NAME[/bold]", end="\n\n")
-        out.print(_table(found))
+        print_words("Models, for --model NAME", "bold")
+        console().print(_table(found), soft_wrap=False)
     else:
-        out.print("No models yet.")
+        print_words("No models yet.")
     names = {model.name for model in found}
     if DEFAULT_MODEL in names:
-        out.print(f"\n{DEFAULT_MODEL} is the default and comes with glocal.")
-    out.print(f"Your model folder: {escape(str(models_folder()))}")
+        print_words(f"{DEFAULT_MODEL} is the default and comes with glocal.")
+    print_words(f"Your model folder: {models_folder()}")
     missing = [
-        f"{name} ({published.download_bytes / 1e6:.0f} MB)"
+        f"  {name} ({published.download_bytes / 1e6:.0f} MB)"
         for name, published in CATALOGUE.items()
         if name not in names
     ]
     if missing:
-        out.print("\n[bold]glocal models get NAME[/bold] fetches")
-        for text in missing:
-            out.print(f"  {text}")
+        print_words("\n".join(["\nglocal models get NAME fetches", *missing]))
     names_of = ", ".join(architecture.name for architecture in ARCHITECTURES)
-    out.print(f"\nArchitectures of supported checkpoints: {names_of}")
-    out.print(
-        "Any other network: [bold]--arch package.module:factory[/bold] with its checkpoint, or"
+    print_words(
+        f"\nArchitectures of supported checkpoints: {names_of}\n"
+        "Any other network: --arch package.module:factory with its checkpoint, or --model "
+        "package.module:factory with the weights that the factory loads"
     )
-    out.print("[bold]--model package.module:factory[/bold] with the weights that the factory loads")
 
 
-def _table(found: "list[NamedModel]") -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
+def _table(found: "list[NamedModel]") -> FittedTable:
     from glocal.texts import size_text
 
-    # on narrow terminals words are wrapped: names and numbers must stay readable
-    wrapped = ("task", "licence")
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
-    for head in ("name", "task", "network", "crops", "weights", "size", "licence", "where"):
-        table.add_column(head, no_wrap=head not in wrapped)
-    for column in table.columns[4:6]:
-        column.justify = "right"
-    for model in found:
-        table.add_row(
-            escape(model.name),
-            escape(model.task or "-"),
-            escape(model.architecture or "-"),
+    rows = [
+        (
+            model.name,
+            model.task or "-",
+            model.architecture or "-",
             size_text(model.train_size) if model.train_size else "-",
-            f"{model.parameters / 1e6:.2f} M",
-            f"{model.file_bytes / 1e6:.1f} MB",
-            escape(model.licence or "-"),
-            "glocal" if model.embedded else "folder",
+            model.licence or "-",
+            f"{model.parameters / 1e6:.2f} M\n{model.file_bytes / 1e6:.1f} MB",
         )
-    return table
+        for model in found
+    ]
+    return FittedTable(("name", "task", "network", "crops", "licence", "weights"), rows, texts=5)

@@ -21,6 +21,7 @@ __all__ = [
     "ReportingGroup",
     "Voice",
     "console",
+    "print_words",
     "say",
     "say_facts",
     "say_failure",
@@ -77,6 +78,11 @@ def say_line(text: str) -> None:
     """Print a plain line to stderr, unless the user asked for none."""
     if voice().progress:
         _print_words(console(stderr=True), text, 0, "")
+
+
+def print_words(text: str, style: str = "") -> None:
+    """Print a text to stdout; on a terminal, lines end between words."""
+    _print_words(console(), text, len(text), style, 0)
 
 
 @contextmanager

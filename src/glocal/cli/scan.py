@@ -1,6 +1,6 @@
 """``glocal scan``: list the global operations of a network."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,9 +16,13 @@ from glocal.cli.arguments import (
     load_model,
     train_size_of,
 )
-from glocal.cli.reporting import say
+from glocal.cli.reporting import console, print_words, say
+from glocal.cli.tables import FittedTable
 from glocal.cli.ways import Stride, check_options
 from glocal.inference.ways import DEFAULT_WAY, Converting
+
+if TYPE_CHECKING:
+    from glocal.scanning.plan import Plan
 
 __all__ = ["scan"]
 
@@ -66,7 +70,21 @@ def scan(
     warned = [] if norms is None else [norm_warning(*norms)]
     for text in warned if as_json else ():
         say(text, "yellow", "warning")
-    # plain text: the table is wider than most terminals, and users pipe and compare it
-    typer.echo(
-        plan.to_json() if as_json else "\n".join([str(plan), *(f"warning: {t}" for t in warned)])
-    )
+    if as_json:
+        typer.echo(plan.to_json())
+        return
+    out = console()
+    if out.is_terminal:
+        print_words(plan.heading())
+        if plan.rows:
+            out.print(_table(plan), soft_wrap=False)
+        print_words("\n".join(plan.closing()))
+    else:  # other programs read and compare it: as wide as it is
+        typer.echo(str(plan))
+    for text in warned:
+        print_words(f"warning: {text}")
+
+
+def _table(plan: "Plan") -> FittedTable:
+    rows = [(f"{path}\n  {operation}", *rest) for path, operation, *rest in plan.table_rows()]
+    return FittedTable(("module and operation", *plan.columns[2:]), rows, texts=5)

@@ -97,7 +97,8 @@ def _blocks(table: FittedTable) -> "RenderableType":
     width = max(map(len, heads[1:]), default=0)
     for number, row in enumerate(table.rows):
         styles = ["bold" if (number, index) in table.bold else "" for index in range(len(row))]
-        text.append(f"\n {row[0]}\n", style=styles[0])
+        name = row[0].replace("\n", "\n ")
+        text.append(f"\n {name}\n", style=styles[0])
         for head, cell, style in zip(heads[1:], row[1:], styles[1:], strict=True):
             text.append(f"   {head:<{width}}  ")
             text.append(f"{cell}\n", style=style)

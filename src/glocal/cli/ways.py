@@ -37,6 +37,7 @@ WayOption = Annotated[
     Way | None,
     typer.Option(
         "--way",
+        metavar="WAY",
         help="windows (TLC), crops and auto convert the network: its global operations take their "
         "statistics from windows of the map, from crops of the image, or from both. full runs the "
         "original network on the whole image, stitch on blended tiles of the train size. degraded "

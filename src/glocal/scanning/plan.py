@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from glocal.errors import ArgumentError
 from glocal.ops.windows import Precision, Size
@@ -130,29 +130,41 @@ class Plan:
             ) from None
 
     def __str__(self) -> str:
-        head = (
+        table = [text_table([self.columns, *self.table_rows()])] if self.rows else []
+        return "\n".join([self.heading(), *table, *self.closing()])
+
+    columns: ClassVar[tuple[str, ...]] = ("module", "operation", "line", "map", "window", "how")
+    """Headings of `table_rows`."""
+
+    def heading(self) -> str:
+        """The line above the table: the options."""
+        return (
             f"training size {_text(self.train_size)}, window {_text(self.window)} (input pixels)"
             + (", fast statistics" if self.precision == "fast" else "")
-            + (f", crops at most {self._stride_text()} apart\n" if self.takes_crops else "\n")
+            + (f", crops at most {self._stride_text()} apart" if self.takes_crops else "")
         )
-        if not self.rows:
-            return head + "no global operations: nothing to convert"
-        table = [("module", "operation", "line", "map", "window", "how")]
-        for row in self.rows:
-            how = {"local": "local: ", "kept": "kept global: ", "global": "GLOBAL: "}[row.status]
-            table.append(
-                (
-                    row.path or "(the network)",
-                    row.operation,
-                    row.line,
-                    _text(row.feature),
-                    "crops" if row.source == "crops" else _text(row.window),
-                    how + row.how,
-                )
+
+    def table_rows(self) -> list[tuple[str, ...]]:
+        """The operations as text."""
+        how = {"local": "local: ", "kept": "kept global: ", "global": "GLOBAL: "}
+        return [
+            (
+                row.path or "(the network)",
+                row.operation,
+                row.line,
+                _text(row.feature),
+                "crops" if row.source == "crops" else _text(row.window),
+                how[row.status] + row.how,
             )
-        warned = (f"warning: {text}" for text in self.warnings())
+            for row in self.rows
+        ]
+
+    def closing(self) -> list[str]:
+        """The lines below the table: numbers, what is not proven, warnings."""
+        if not self.rows:
+            return ["no global operations: nothing to convert"]
         doubt = [f"not proven: {self.unproven}"] if self.unproven else []
-        return head + "\n".join([text_table(table), self.summary(), *doubt, *warned])
+        return [self.summary(), *doubt, *(f"warning: {text}" for text in self.warnings())]
 
     def _stride_text(self) -> str:
         rows, columns = (max(1, round(n * self.stride)) for n in self.train_size)
