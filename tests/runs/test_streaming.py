@@ -444,6 +444,7 @@ def test_a_large_image_has_tiles_however_much_memory_there_is(
     local: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "STREAMED_PIXELS", 200 * 256)
+    monkeypatch.setattr(streaming, "TILE_PIXELS", 200 * 256)
     images.write(tmp_path / "in.tif", Image(smooth()))
     said: list[str] = []
     restored = restore_file(local, tmp_path / "in.tif", tmp_path / "out.tif", report=said.append)

@@ -53,11 +53,14 @@ from glocal.provenance import versions
 from glocal.runs.work_folder import WorkFolder, work_folder
 from glocal.scanning.modules import eval_mode
 
-__all__ = ["STREAMED_PIXELS", "restore_streamed", "should_stream"]
+__all__ = ["STREAMED_PIXELS", "TILE_PIXELS", "restore_streamed", "should_stream"]
 
 STREAMED_PIXELS = 8_000_000
-"""Images with more pixels are streamed, in tiles of at most this many: they take many seconds, and
-an interrupted run should not lose them. Tiles of this size cost no measurable time."""
+"""Images with more pixels are streamed: they take many seconds, and an interrupted run should not
+lose them."""
+
+TILE_PIXELS = STREAMED_PIXELS // 2
+"""Most pixels of their tiles, so that one tile of several is finished early."""
 
 STREAMED_SHARE = 1 / 8
 """Share of the available memory. Images that need more, decoded and with their result, are streamed
@@ -178,13 +181,13 @@ def restore_streamed(
             bound = memory_limit(runner.device, memory)
             with eval_mode(model, runner.device), torch.inference_mode(), bound:
                 budget = memory_budget(runner.device, memory, 0)
-                fitting = min(pixels_that_fit(runner, image, budget), STREAMED_PIXELS)
+                fitting = min(pixels_that_fit(runner, image, budget), TILE_PIXELS)
                 given = tiles.given_size
                 image = with_statistics(image, runner, math.prod(given) if given else fitting)
                 plan: TilePlan | BlendedTiles | None = _resumed_plan(work, header.size)
                 if plan is None:
                     within = replace(tiles, size=_within(tiles.given_size, header.size))
-                    plan = measured_plan(runner, image, window, within, budget, STREAMED_PIXELS)
+                    plan = measured_plan(runner, image, window, within, budget, TILE_PIXELS)
                 if isinstance(plan, BlendedTiles):
                     _run_blended(plan, runner, image, write, work, destination, progress)
                 else:
