@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from glocal.inference.estimate import Estimate
     from glocal.networks import LoadedNetwork
 
-__all__ = ["say_comparison", "say_estimate", "say_second_pass"]
+__all__ = ["say_comparison", "say_estimate", "say_passes"]
 
 WORTH_SAYING_S = 10
 """Shorter runs begin without an estimate."""
@@ -58,13 +58,26 @@ def say_comparison(expected: "Estimate | None", passes: float) -> None:
         _say(f"about {duration} more to compare the ways first, once; --no-check skips that")
 
 
-def say_second_pass(network: "nn.Module", expected: "Estimate | None") -> None:
-    """Print what two passes take, if a converted network needs them and they are long."""
+def say_passes(network: "nn.Module", expected: "Estimate | None", *, falls_back: bool) -> None:
+    """Print what all passes over the first photograph take, if there are several and long ones.
+
+    Args:
+        network: the converted network.
+        expected: for one pass, None if it is quick.
+        falls_back: the original network runs as well.
+    """
     from glocal.conversion.two_passes import two_passes_of
 
-    if expected is not None and two_passes_of(network) is not None:
-        both = about_duration(2 * expected.seconds)
-        _say(f"about {both} in all, as statistics from crops take a second pass")
+    if expected is None:
+        return
+    reasons = []
+    if two_passes_of(network) is not None:
+        reasons.append("statistics from crops take a second pass")
+    if falls_back:
+        reasons.append("the full-image result, to fall back on, takes another")
+    if reasons:
+        duration = about_duration((1 + len(reasons)) * expected.seconds)
+        _say(f"about {duration} in all, as {' and '.join(reasons)}")
 
 
 def _say(text: str) -> None:
