@@ -95,7 +95,9 @@ def test_a_batch_is_its_images() -> None:
     local[1, :, 48:112, 64:128] += mosaic(64, 64)[0]
     local[2] += 0.1
     together = parting_areas(local, full, full)
-    one_by_one = [parting_areas(*(each[i : i + 1] for each in (local, full, full))) for i in (0, 1, 2)]
+    one_by_one = [
+        parting_areas(*(each[i : i + 1] for each in (local, full, full))) for i in (0, 1, 2)
+    ]
     assert [each.weight.max() > 0 for each in one_by_one] == [False, True, False]
     torch.testing.assert_close(together.weight, torch.cat([each.weight for each in one_by_one]))
     assert together.difference == pytest.approx(max(each.difference for each in one_by_one))

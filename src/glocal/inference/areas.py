@@ -126,6 +126,8 @@ def _unexplained(apart: Tensor, full: Tensor, image: Tensor) -> Tensor:
 def _by_cells(x: Tensor) -> Tensor:
     """Means over cells; those at the far borders may be smaller."""
     padding = [0, -x.shape[-1] % CELL, 0, -x.shape[-2] % CELL]
+    if not any(padding):
+        return F.avg_pool2d(x, CELL)
     inside = F.pad(torch.ones_like(x[:1, :1]), padding)
     return F.avg_pool2d(F.pad(x, padding), CELL) / F.avg_pool2d(inside, CELL)
 

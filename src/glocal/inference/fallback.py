@@ -22,7 +22,7 @@ __all__ = ["Fallback", "FallbackLike", "fallback_text", "restored_with_fallback"
 
 @dataclass(frozen=True)
 class Fallback:
-    """What an image falls back on.
+    """What an image falls back on, and who is told; see `glocal.restore`.
 
     Attributes:
         network: the original network, which makes the full-image result.
