@@ -63,7 +63,8 @@ def test_areas_are_taken_from_the_full_image(run, model: str, flat: Path, monkey
     ran = run("restore", flat, "-m", model, "--way", "windows")
     assert ran.exit_code == 0, ran.output
     assert ran.stderr == (
-        "note: in 2.0 % of the part compared, local results have structure that the full-image "
+        "note: in 2.0 % of the part compared, with a flat dark corner, local results have structure "
+        "that the full-image "
         "result has not, such as colour mosaics and checkerboards; such areas are taken from the "
         "full-image result, unless --fallback never is given\n"
     )
@@ -104,7 +105,9 @@ def test_the_option_decides(
 def test_never_says_what_was_found(run, model: str, flat: Path, monkeypatch) -> None:
     found(monkeypatch, MOSAIC)
     ran = run("restore", flat, "-m", model, "--way", "crops", "--fallback", "never")
-    assert ran.stderr.startswith("note: in 3.0 % of the part compared, local results have struct")
+    assert ran.stderr.startswith(
+        "note: in 3.0 % of the part compared, with a flat dark corner, local "
+    )
     assert ran.stderr.endswith(
         "; leave out --fallback never to take such areas from the full-image result\n"
     )

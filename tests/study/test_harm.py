@@ -111,15 +111,23 @@ def test_areas_of_amplified_noise_are_found() -> None:
     assert found.areas_of("windows") == found.areas
     assert "have structure that the full-image result has not" in found.mosaic("windows")
     assert found.mosaic("windows").startswith(f"in {100 * found.areas:.1f} % of the part compared")
-    without = check_ways(Amplifying(), photo(), Settings("windows", 32))
-    assert without is not None
-    assert (without.areas, without.areas_of_crops) == (0, 0)
+
+
+def test_a_network_without_areas_has_none() -> None:
+    found = check_ways(Gate(), flat_photo(), Settings("windows", 32))
+    assert found is not None
+    assert (found.areas, found.areas_of_crops) == (0, 0)
+
+
+def test_a_photograph_without_flat_parts_shows_areas_as_well() -> None:
+    pixels = np.random.default_rng(0).normal(128, 25, (360, 360, 3)).clip(0, 255).astype(np.uint8)
+    found = check_ways(Amplifying(), pixels, Settings("windows", 32))
+    assert found is not None
+    assert found.areas > 0.1
+    assert found.areas_of_crops == 0
 
 
 def test_areas_are_those_of_the_way_that_is_taken() -> None:
-    found = check_ways(Amplifying(), flat_photo(), Settings("crops", 32))
-    assert found is not None
-    assert found.areas == found.areas_of_crops == found.areas_of("crops")
     assert WayCheck(1, 1, 0.1, 0.2, 0.3).areas_of("crops") == 0.3
     assert WayCheck(1, 1, 0.1, 0.2, 0.3).areas_of("auto") == 0.2
 

@@ -52,7 +52,7 @@ SHARE = 1 / 6
 LEAST, MOST = 2, 8
 """... but no fewer and no more training sizes a side than this."""
 
-RUNS = 7
+RUNS = 8
 """About so many times the network runs on the part."""
 
 WINDOWS_AN_AXIS = 3
@@ -68,6 +68,13 @@ PARTING = 1 / 3
 """Share of a network's change of an image by which crops and full image may differ. It is 0.2 to
 0.8 for the replication's HINets and its dehazing Restormer, 0.2 for its deblurring one."""
 
+FLAT_LEVEL, FLAT_NOISE = 10 / 255, 0.6 / 255
+"""Brightness and noise of a flat corner in which areas are looked for. Whether a photograph has
+such a part is chance, and the result is kept for others, which may have one."""
+
+FLAT_CORE = 48
+"""Least side in pixels of what has windows in the corner alone."""
+
 NORMS_PER_CONVOLUTION = 0.5
 """From so many norms for each padded convolution on, a network has norms in nearly every block."""
 
@@ -82,9 +89,10 @@ class WayCheck:
         windows: the same for windows; nan if no statistic comes from windows.
         parting: root mean square difference of the results with statistics from crops and of the
             full image, as a share of that between the former and the image.
-        areas: share of the image in which the result of the way parts from that of the full image
-            far more than elsewhere, see `glocal.inference.areas`.
-        areas_of_crops: the same for the result with statistics from crops.
+        areas: share of the image, with a flat dark corner, in which the result of the way parts
+            from that of the full image far more than elsewhere, see `glocal.inference.areas`.
+        areas_of_crops: the same for statistics from crops; without the corner if that is not the
+            way.
     """
 
     full: float
@@ -126,9 +134,9 @@ class WayCheck:
     def mosaic(self, way: Way) -> str:
         """What `areas_of` means, in words."""
         return (
-            f"in {share_text(self.areas_of(way))} of the part compared, local results have "
-            "structure that the full-image result has not, such as colour mosaics and "
-            "checkerboards"
+            f"in {share_text(self.areas_of(way))} of the part compared, with a flat dark corner, "
+            "local results have structure that the full-image result has not, such as colour "
+            "mosaics and checkerboards"
         )
 
 
@@ -218,6 +226,18 @@ def _centre(x: Tensor, train: Size) -> Tensor:
     return x
 
 
+def _with_flat_corner(x: Tensor, window: Size, train: Size) -> Tensor:
+    """The image with a flat dark corner, which windows fit into; itself if it is too small."""
+    height, width = (w + max(t // 4, FLAT_CORE) for w, t in zip(window, train, strict=True))
+    if height > 0.9 * x.shape[-2] or width > 0.9 * x.shape[-1]:
+        return x
+    noise = torch.randn(x.shape[1], height, width, generator=torch.Generator().manual_seed(0))
+    corner = (255 * (FLAT_LEVEL + FLAT_NOISE * noise)).round() / 255
+    x = x.clone()
+    x[..., :height, :width] = corner.to(x)
+    return x
+
+
 def _key(model: nn.Module, settings: Settings, run: RunOptions, x: Tensor) -> str:
     options = {**asdict(settings), "model": None, "dtype": str(run.dtype)}
     names = [each.name for each in fields(WayCheck)]  # a result of older code may have fewer
@@ -256,8 +276,11 @@ def _checked(
     of_full, of_windows = (_mean([pair[i] for pair in pairs]) for i in (0, 1))
     arguments = {**run.arguments(), "output": settings.output}
     a, b = (restore(each, x, tiles=None, **arguments) for each in (on_crops, network))
-    of_way = a if settings.way == "crops" else restore(chosen, x, tiles=None, **arguments)
-    areas = (parting_areas(each, b, x).share for each in (of_way, a))
+    flat = _with_flat_corner(x, plan.window, train)
+    of_way, of_full_image = (
+        restore(each, flat, tiles=None, **arguments) for each in (chosen, network)
+    )
+    areas = parting_areas(of_way, of_full_image, flat).share, parting_areas(a, b, x).share
     return WayCheck(of_full, of_windows, _parting(a, b, x), *areas)
 
 
