@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from glocal.images.image_files import write as write_image
     from glocal.images.metadata import Metadata
     from glocal.inference.any_image import RestoreOptions, restore
+    from glocal.inference.areas import Areas
+    from glocal.inference.fallback import Fallback
     from glocal.inference.options import Tiles
     from glocal.inference.settings import Settings
     from glocal.networks import LoadedNetwork, load, load_checkpoint
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_RULES",
+    "Areas",
     "ArgumentError",
     "CheckpointError",
     "Colours",
@@ -94,6 +97,7 @@ __all__ = [
     "Example",
     "Exported",
     "Failure",
+    "Fallback",
     "GlocalError",
     "GlocalWarning",
     "Group",
@@ -152,6 +156,7 @@ _MODULES = ("metrics", "networks", "ops", "testing")
 # Imported on first use, so that `import glocal` and `glocal --help` do not import torch.
 _HOMES = {
     "DEFAULT_RULES": "conversion.rules",
+    "Areas": "inference.areas",
     "Colours": "images.colour",
     "ConversionOptions": "study.options",
     "Data": "study.dataset",
@@ -159,6 +164,7 @@ _HOMES = {
     "Example": "scanning.example",
     "Exported": "exporting.export",
     "Failure": "study.evaluation.records",
+    "Fallback": "inference.fallback",
     "Group": "study.tuning.groups",
     "Image": "images.image_files",
     "Int8": "exporting.int8",

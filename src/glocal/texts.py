@@ -7,6 +7,7 @@ __all__ = [
     "few_names",
     "memory_text",
     "one_line",
+    "share_text",
     "size_text",
     "text_table",
 ]
@@ -45,6 +46,15 @@ def memory_text(nbytes: float) -> str:
     ('2.3 GB', '5 MB')
     """
     return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{max(1, round(nbytes / 1e6))} MB"
+
+
+def share_text(share: float) -> str:
+    """A share as text.
+
+    >>> share_text(0.0004), share_text(0.013), share_text(0.25)
+    ('less than 0.1 %', '1.3 %', '25.0 %')
+    """
+    return f"{100 * share:.1f} %" if share >= 0.001 else "less than 0.1 %"
 
 
 def one_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from glocal.images import image_files as images
 from glocal.images.exif import parsed
 from glocal.images.icc import linear_profile
 from glocal.images.image_files import Image
+from glocal.inference.fallback import NOT_LOOKED
 from glocal.inference.options import Tiles
 from glocal.runs.folder import restore_file, restore_folder
 
@@ -23,6 +24,15 @@ TILES = Tiles(halo=0)
 class Brighter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 0.5 + 0.3
+
+
+class Mosaic(nn.Module):
+    """Adds coloured noise to a square."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        colours = np.random.default_rng(0).uniform(-0.4, 0.4, (3, 48, 48))
+        added = np.pad(colours, ((0, 0), (48, 96), (48, 96)))
+        return (x + x.new_tensor(added)).clamp(0, 1)
 
 
 class Twice(nn.Module):
@@ -142,3 +152,36 @@ def test_all_pages_of_a_tiff_file_are_restored(tmp_path: Path) -> None:
         np.testing.assert_array_equal(back.pixels, page.pixels)
     (failed,) = restore_folder(nn.Identity(), tmp_path / "in", tmp_path / "png", suffix=".png")
     assert "only TIFF files hold several pages" in (failed.error or "")
+
+
+GREY = Image(np.random.default_rng(0).integers(110, 140, (192, 192, 3), np.uint8))
+
+
+def test_a_file_falls_back_on_the_full_image_result(tmp_path: Path) -> None:
+    images.write(tmp_path / "in.png", GREY)
+    paths = tmp_path / "in.png", tmp_path / "out.png"
+    result = restore_file(Mosaic(), *paths, fallback=nn.Identity())
+    assert " % of the image as the full-image result" in result.fallback
+    assert result.notes == ()
+    np.testing.assert_array_equal(images.read(paths[1]).pixels, GREY.pixels)
+    assert restore_file(Mosaic(), *paths).fallback == ""
+    assert not np.array_equal(images.read(paths[1]).pixels, GREY.pixels)
+
+
+def test_a_streamed_file_has_nothing_to_fall_back_on(tmp_path: Path) -> None:
+    images.write(tmp_path / "in.png", GREY)
+    result = restore_file(
+        Brighter(), tmp_path / "in.png", tmp_path / "out.png", stream=True, tiles=TILES,
+        fallback=nn.Identity(),
+    )  # fmt: skip
+    assert (result.notes, result.fallback) == ((NOT_LOOKED,), "")
+
+
+def test_every_page_falls_back(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    images.write_pages(tmp_path / "in/a.tif", [GREY, GREY])
+    options = {"fallback": nn.Identity()}
+    (result,) = restore_folder(Mosaic(), tmp_path / "in", tmp_path / "out", **options)
+    assert result.fallback.startswith("page 1: ")
+    assert "; page 2: " in result.fallback
+    np.testing.assert_array_equal(images.read(tmp_path / "out/a.tif", 1).pixels, GREY.pixels)

@@ -438,6 +438,9 @@ def test_large_images_are_streamed(local: nn.Module, monkeypatch: pytest.MonkeyP
     assert not should_stream(local, header_of(8400, 12000), tiles=Tiles(blend="linear"))
     assert not should_stream(Gate(), header_of(8400, 12000))
     assert should_stream(local, header_of(720, 1920), memory=10**7)
+    # a streamed image has no full-image result to fall back on
+    assert not should_stream(local, header_of(8400, 12000), fallback=Gate())
+    assert should_stream(local, header_of(720, 1920), memory=10**7, fallback=Gate())
 
 
 def test_a_large_image_has_tiles_however_much_memory_there_is(

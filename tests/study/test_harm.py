@@ -84,6 +84,54 @@ def test_results_that_hang_on_the_training_size_are_in_doubt() -> None:
     assert found.parting == pytest.approx(float(parting), rel=1e-3)
 
 
+class Amplifying(nn.Module):
+    """A norm of fine structure: in a window of a flat part it amplifies the noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.InstanceNorm2d(3, eps=1e-12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+        return x + 0.1 * self.norm(x - mean)
+
+
+def flat_photo() -> np.ndarray:
+    """Texture, and a flat square of slight noise in the centre, which is looked at."""
+    generator = np.random.default_rng(0)
+    pixels = generator.normal(128, 25, (360, 360, 3))
+    pixels[140:220, 140:220] = generator.normal(20, 0.6, (80, 80, 3))
+    return np.rint(pixels).clip(0, 255).astype(np.uint8)
+
+
+def test_areas_of_amplified_noise_are_found() -> None:
+    found = check_ways(Amplifying(), flat_photo(), Settings("windows", 32))
+    assert found is not None
+    assert 0.1 < found.areas < 0.9
+    assert found.areas_of("windows") == found.areas
+    assert "have structure that the full-image result has not" in found.mosaic("windows")
+    assert found.mosaic("windows").startswith(f"in {100 * found.areas:.1f} % of the part compared")
+
+
+def test_a_network_without_areas_has_none() -> None:
+    found = check_ways(Gate(), flat_photo(), Settings("windows", 32))
+    assert found is not None
+    assert (found.areas, found.areas_of_crops) == (0, 0)
+
+
+def test_a_photograph_without_flat_parts_shows_areas_as_well() -> None:
+    pixels = np.random.default_rng(0).normal(128, 25, (360, 360, 3)).clip(0, 255).astype(np.uint8)
+    found = check_ways(Amplifying(), pixels, Settings("windows", 32))
+    assert found is not None
+    assert found.areas > 0.1
+    assert found.areas_of_crops == 0
+
+
+def test_areas_are_those_of_the_way_that_is_taken() -> None:
+    assert WayCheck(1, 1, 0.1, 0.2, 0.3).areas_of("crops") == 0.3
+    assert WayCheck(1, 1, 0.1, 0.2, 0.3).areas_of("auto") == 0.2
+
+
 def test_an_image_of_the_training_size_is_not_checked() -> None:
     assert check_ways(Gate(), photo(32, 30), Settings("windows", 32)) is None
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from glocal.networks import LoadedNetwork
 
-__all__ = ["say_comparison", "say_estimate", "say_second_pass"]
+__all__ = ["say_comparison", "say_estimate", "say_passes"]
 
 WORTH_SAYING_S = 10
 """Shorter runs begin without an estimate."""
@@ -75,13 +75,26 @@ def say_comparison(expected_s: float | None, passes: float) -> None:
         _say(f"about {duration} more to compare the ways first, once; --no-check skips that")
 
 
-def say_second_pass(network: "nn.Module", expected_s: float | None) -> None:
-    """Print what two passes take, if a converted network needs them and they are long."""
+def say_passes(network: "nn.Module", expected_s: float | None, *, falls_back: bool) -> None:
+    """Print what all passes over the first photograph take, if there are several and long ones.
+
+    Args:
+        network: the converted network.
+        expected_s: of one pass, None if it is quick.
+        falls_back: the original network runs as well.
+    """
     from glocal.conversion.two_passes import two_passes_of
 
-    if expected_s is not None and two_passes_of(network) is not None:
-        both = duration_text(2 * expected_s)
-        _say(f"about {both} in all, as statistics from crops take a second pass")
+    if expected_s is None:
+        return
+    reasons = []
+    if two_passes_of(network) is not None:
+        reasons.append("statistics from crops take a second pass")
+    if falls_back:
+        reasons.append("the full-image result, to fall back on, takes another")
+    if reasons:
+        duration = duration_text((1 + len(reasons)) * expected_s)
+        _say(f"about {duration} in all, as {' and '.join(reasons)}")
 
 
 def _say(text: str) -> None:

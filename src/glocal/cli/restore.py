@@ -24,7 +24,7 @@ from glocal.cli.arguments import (
     device_named,
     load_model,
 )
-from glocal.cli.estimates import say_estimate, say_second_pass
+from glocal.cli.estimates import say_estimate, say_passes
 from glocal.cli.inputs import InputOption, example_for, inputs_named
 from glocal.cli.pipes import through_files
 from glocal.cli.reporting import Voice, set_voice, waiting
@@ -35,11 +35,13 @@ from glocal.cli.targets import PIPE, requested
 from glocal.cli.tiling import Blend, Halo, Memory, Overlap, Tile
 from glocal.cli.ways import (
     Check,
+    FallbackOption,
     SettingsFile,
     Stride,
     WayOption,
     checked,
     chosen,
+    fallback_of,
     prepared,
     tiles_of,
 )
@@ -167,6 +169,7 @@ def restore(
     allow_global: AllowGlobal = False,
     verify: Verify = True,
     check: Check = True,
+    fallback: FallbackOption = "auto",
     tile: Tile = "auto",
     memory: Memory = None,
     halo: Halo = None,
@@ -289,6 +292,7 @@ def restore(
                 settings_file,
                 way,
                 precision=precision,
+                fallback=fallback,
                 model=model,
                 train_size=train_size,
                 output=output,
@@ -306,17 +310,20 @@ def restore(
             sources = [job.source for job in jobs]
             about = {"memory": memory, "output": settings.output, "grey": grey}
             expected_s = say_estimate(loaded, sources, **about, **run)
+        has_areas = False
         if check and not inputs:
             is_chosen = any((way, settings_file, window, precision != "exact"))
-            settings = checked(
-                loaded, settings, jobs[0].source, is_chosen=is_chosen, expected_s=expected_s, **run
-            )
+            settings, has_areas = checked(
+                loaded, settings, jobs[0].source, is_chosen=is_chosen, fallback=fallback,
+                expected_s=expected_s, **run,
+            )  # fmt: skip
         named = inputs_named(inputs)
         example = example_for(loaded.network, named, jobs[0].source)
         network, settings, how = prepared(
             loaded, settings, precision=precision, verify=verify, example=example
         )
-        say_second_pass(network, expected_s)
+        original = fallback_of(fallback, loaded, network, has_areas=has_areas)
+        say_passes(network, expected_s, falls_back=original is not None)
         described = {"network": _describe(loaded, settings), **how}
         described |= prepared_runtime(
             network, jobs[0].source, runtime, output=settings.output, grey=grey, **run
@@ -337,6 +344,8 @@ def restore(
         }
         if named:
             options["inputs"] = named
+        if original is not None:
+            options["fallback"] = original
         where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
         report = task.run(network, options, {**described}, where, batch, said)
     if as_json:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from glocal.texts import few_names
+
 if TYPE_CHECKING:
     from torch import nn
 
     from glocal.runs.jobs import FileResult
 
-__all__ = ["STATUSES", "Report", "details", "json_report"]
+__all__ = ["STATUSES", "Report", "details", "fallback_facts", "json_report"]
 
 STATUSES = ("restored", "skipped", "left", "failed")
 """Statuses of files, in the order to print."""
@@ -47,7 +49,19 @@ def json_report(results: "Sequence[FileResult]") -> Report:
                 "notes": each.notes,
                 "error": each.error,
                 "made_before": each.again or None,
+                "fallback": each.fallback or None,
             }
             for each in results
         ],
     }
+
+
+def fallback_facts(results: "Sequence[FileResult]") -> dict[str, str]:
+    """What to print of the areas that are as the full-image result; nothing without areas."""
+    found = [each for each in results if each.fallback]
+    if not found:
+        return {}
+    if len(results) == 1:
+        return {"fall-back": found[0].fallback}
+    names = few_names(each.source.name for each in found)
+    return {"fall-back": f"areas of {len(found)} photographs as the full-image result: {names}"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from glocal.cli.arguments import check_new_file
 from glocal.cli.progress import Bar, run_through
 from glocal.cli.reporting import say, say_facts, voice
-from glocal.cli.restore_report import STATUSES, Report, json_report
+from glocal.cli.restore_report import STATUSES, Report, fallback_facts, json_report
 from glocal.cli.targets import Request, result_name
 from glocal.errors import ArgumentError, ImageError
 from glocal.texts import duration_text, few_names, memory_text
@@ -184,6 +184,7 @@ class Task:
                 what: f"{source} ({width} × {height} pixels)",
                 **facts,
                 **({"tiles": tiles[0]} if tiles else {}),
+                **fallback_facts([result]),
                 "time": f"{result.elapsed_s:.1f} s on {where}",
                 "result": self.shown or str(target),
             }
@@ -220,7 +221,8 @@ class Task:
             done, _ = run_through(kept, bar, STATUSES, count)
         elapsed_s = time.perf_counter() - started
         busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
-        say_facts({"time": f"{elapsed_s:.1f} s on {where}{busy}", "result": f"{target} ({done})"})
+        time_fact = {"time": f"{elapsed_s:.1f} s on {where}{busy}"}
+        say_facts({**fallback_facts(results), **time_fact, "result": f"{target} ({done})"})
         unread = [
             str(path.relative_to(folder))
             for folder in sources

@@ -1,9 +1,10 @@
 """Options for the way to restore images, and what they make of a network."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
+    "FallbackChoice",
+    "FallbackOption",
     "SettingsFile",
     "Stride",
     "WayOption",
     "check_options",
     "checked",
     "chosen",
+    "fallback_of",
     "prepared",
     "tiles_of",
 ]
@@ -65,6 +69,17 @@ Check = Annotated[
         rich_help_panel="Local operations (TLC)",
     ),
 ]
+FallbackChoice: TypeAlias = Literal["auto", "always", "never"]
+FallbackOption = Annotated[
+    FallbackChoice,
+    typer.Option(
+        "--fallback",
+        help="Run the original network on each whole photograph too, and take areas from its "
+        "result where local ones have colour mosaics or checkerboards. auto does so if the check "
+        "finds such areas.",
+        rich_help_panel="Local operations (TLC)",
+    ),
+]
 SettingsFile = Annotated[
     Path | None,
     typer.Option(
@@ -83,6 +98,7 @@ def chosen(
     way: Way | None,
     *,
     precision: Literal["exact", "fast"],
+    fallback: FallbackChoice,
     tile: Any,
     halo: int | None,
     overlap: int | float | None,
@@ -104,6 +120,7 @@ def chosen(
     # a converted network takes tiles too, when memory is short, and so does one with a halo
     others = stitched if way in ("full", "degraded") and halo is None else {}
     check_options(way, precision=precision, **options, **others)
+    check_way(way, {"fallback": None if fallback == "auto" else fallback}, command_line=True)
     if way == "stitch" and halo is not None:
         raise ArgumentError("--halo has no effect with --way stitch, which blends its tiles")
     return settings.changed(way=way, **options, **(stitched if way == "stitch" else {}))
@@ -140,10 +157,13 @@ def checked(
     source: Path,
     *,
     is_chosen: bool,
+    fallback: FallbackChoice,
     expected_s: float | None = None,
     **run: Any,
-) -> "Settings":
-    """Return the settings after a look at the first image; prints what may do harm.
+) -> tuple["Settings", bool]:
+    """Return the settings after a look at the first image, and True if it calls for a fallback.
+
+    Prints what may do harm.
 
     Nothing is looked at if the way converts nothing, or if the image is very large or unreadable.
 
@@ -152,6 +172,7 @@ def checked(
         settings: that were chosen.
         source: the first image of the run.
         is_chosen: keep the way whatever is found.
+        fallback: what was chosen; it selects the words alone.
         expected_s: seconds of a pass over that image, None if it is quick.
         run: options of `RunOptions`.
     """
@@ -163,30 +184,60 @@ def checked(
     from glocal.study.options import RunOptions
 
     if settings.way not in CONVERTING:
-        return settings
+        return settings, False
     settings = settings.changed(train_size=train_size_of(loaded, settings.given_train_size))
     try:
         if math.prod(read_header(source).size) > MOST_PIXELS:
-            return settings
+            return settings, False
         with waiting("Comparing windows, crops and full image"):
             image, folder = read(source), cache_folder("checks")
             pixels = image.colours.seen(image.pixels)
             options, before = RunOptions(**run), partial(say_comparison, expected_s)
             found = check_ways(loaded.network, pixels, settings, options, folder, before)
     except ImageError:  # the run reports it
-        return settings
+        return settings, False
     except GlocalError as error:
         say(f"the ways were not compared: {one_line(error)}", "yellow", "note")
-        return settings
+        return settings, False
     if found is None:
-        return settings
+        return settings, False
     if found.windows_do_harm:
         then = "compare with --way crops" if is_chosen else "taking --way crops"
         say(f"{found.harm()}; {then}", "yellow", "warning")
         settings = settings if is_chosen else settings.changed(way="crops")
     if found.hangs_on_train_size:
         say(found.doubt(), "yellow", "note")
-    return settings
+    has_areas = found.areas_of(settings.way) > 0
+    if has_areas:
+        say(f"{found.mosaic(settings.way)}; {_REMEDIES[fallback]}", "yellow", "note")
+    return settings, has_areas
+
+
+_REMEDIES: Mapping[FallbackChoice, str] = {
+    "auto": "such areas are taken from the full-image result, unless --fallback never is given",
+    "always": "such areas are taken from the full-image result",
+    "never": "leave out --fallback never to take such areas from the full-image result",
+}
+
+
+def fallback_of(
+    fallback: FallbackChoice, loaded: "LoadedNetwork", network: "nn.Module", *, has_areas: bool
+) -> "nn.Module | None":
+    """Return the network whose full-image result serves as fallback, or None.
+
+    Args:
+        fallback: what was chosen.
+        loaded: the original.
+        network: the network to run. One in which nothing is local has no use for a fallback.
+        has_areas: as `checked` found.
+    """
+    from glocal.conversion.inside import converted_network, own_plan
+
+    if fallback == "never" or (fallback == "auto" and not has_areas):
+        return None
+    found = converted_network(network)
+    plan = None if found is None else own_plan(found)
+    return loaded.network if plan is not None and plan.with_status("local") else None
 
 
 def prepared(

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from glocal.engines.runtimes import Runtime
 from glocal.images.image_files import read
 from glocal.inference.colours import Grey
+from glocal.inference.fallback import Fallback, FallbackLike, restored_with_fallback
 from glocal.inference.inputs import InputValue
-from glocal.inference.options import TilesLike
+from glocal.inference.options import TilesLike, as_tiles
 from glocal.inference.pillow import is_pillow, restored_pillow
 from glocal.inference.restore import restore as restore_pixels
 from glocal.inference.run import Progress
@@ -50,6 +51,7 @@ def restore(  # type: ignore[overload-overlap]  # a str is a sequence of str
     image: PathLike,
     *,
     ensemble: Ensemble = 1,
+    fallback: FallbackLike | None = None,
     **options: Unpack[RestoreOptions],
 ) -> np.ndarray: ...
 
@@ -60,6 +62,7 @@ def restore(
     image: Sequence[PathLike],
     *,
     ensemble: Ensemble = 1,
+    fallback: FallbackLike | None = None,
     **options: Unpack[RestoreOptions],
 ) -> list[np.ndarray]: ...
 
@@ -70,6 +73,7 @@ def restore(
     image: Sequence[AnyImage],
     *,
     ensemble: Ensemble = 1,
+    fallback: FallbackLike | None = None,
     **options: Unpack[RestoreOptions],
 ) -> list[AnyImage]: ...
 
@@ -80,6 +84,7 @@ def restore(
     image: AnyImage,
     *,
     ensemble: Ensemble = 1,
+    fallback: FallbackLike | None = None,
     **options: Unpack[RestoreOptions],
 ) -> AnyImage: ...
 
@@ -89,6 +94,7 @@ def restore(
     image: Any,
     *,
     ensemble: Ensemble = 1,
+    fallback: FallbackLike | None = None,
     **options: Unpack[RestoreOptions],
 ) -> Any:
     """Restore an image, a file, or a list of them with a network, converted or not.
@@ -120,6 +126,11 @@ def restore(
             one by one.
         ensemble: 8 averages the results on the flipped and turned image, which takes 8 times as
             long and usually gains a little; see `glocal.inference.turns`.
+        fallback: the original of a converted network. It restores the whole image too, and the
+            result fades into its result in areas where the local one has structure of its own,
+            such as colour mosaics and checkerboards in flat parts; see `glocal.inference.areas`.
+            `report` gets a line that describes them. An image that needs tiles has no full-image
+            result and does not fall back, with a warning.
         tiles: how the image is divided: `Tiles`, or its size in pixels alone, a side or (height,
             width). "auto" is the whole image if memory suffices, which is measured on parts of
             large images, and else the largest tiles that fit. None tries the whole image first.
@@ -163,13 +174,15 @@ def restore(
         GlocalError: the smallest tiles do not fit into memory.
     """
     check_ensemble(ensemble)
-    again = partial(restore, model, ensemble=ensemble, **options)
+    again = partial(restore, model, ensemble=ensemble, fallback=fallback, **options)
     if isinstance(image, list | tuple):
         return [again(each) for each in image]
     if isinstance(image, str | os.PathLike):
         return again(read(image).pixels)
     if is_pillow(image):
         return restored_pillow(image, again)
+    if fallback is not None:
+        return _with_fallback(model, image, fallback, ensemble, options)
     if ensemble == 1:
         return restore_pixels(model, image, **options)
 
@@ -178,3 +191,28 @@ def restore(
         return restore_pixels(model, turned, **here)
 
     return mean_over_turns(image, options.get("inputs") or {}, options.get("progress"), run)
+
+
+def _with_fallback(
+    model: nn.Module,
+    image: AnyImage,
+    fallback: FallbackLike,
+    ensemble: Ensemble,
+    options: RestoreOptions,
+) -> AnyImage:
+    """Restore an image by the network and by its original, and blend the results."""
+    chosen = Fallback.of(fallback, options.get("report"))
+
+    def run_local(source: Tensor, progress: Progress) -> Tensor:
+        given: RestoreOptions = {**options, "progress": progress}
+        return restore(model, source, ensemble=ensemble, **given)
+
+    def run_full(source: Tensor, progress: Progress) -> Tensor:
+        # halo and overlap are those of a local network; a runtime would export the original too
+        given: RestoreOptions = {**options, "progress": progress, "runtime": "torch"}
+        given |= {"tiles": as_tiles(options.get("tiles", "auto")).size, "report": None}
+        return restore(chosen.network, source, ensemble=ensemble, **given)
+
+    return restored_with_fallback(
+        image, chosen, ensemble, options.get("progress"), run_full, run_local
+    )

@@ -82,7 +82,8 @@ class Batches:
         model: the network.
         most: maximum number of images per call. "auto" is :data:`AUTO_IMAGES`, on the CPU with at
             most :data:`AUTO_PIXELS_ON_CPU` pixels in total; less if memory may be short.
-        options: those of :func:`glocal.restore`. Images in tiles or turned are not batched.
+        options: those of :func:`glocal.restore`. Images in tiles or turned are not batched,
+            nor are those that fall back on a full-image result.
     """
 
     model: nn.Module
@@ -101,11 +102,9 @@ class Batches:
             raise ArgumentError(f"batch must be at least 1 image or 'auto', got {self.most}")
         device = device_of(self.model, self.options.get("device"))
         tiles = as_tiles(self.options.get("tiles", "auto"))
-        ensemble = self.options.get("ensemble", 1) != 1
+        twice = self.options.get("ensemble", 1) != 1 or self.options.get("fallback") is not None
         in_tiles = tiles.given_size is not None or tiles.halo is not None or tiles.blended
-        self._images = (
-            1 if in_tiles or ensemble else AUTO_IMAGES if self.most == "auto" else self.most
-        )
+        self._images = 1 if in_tiles or twice else AUTO_IMAGES if self.most == "auto" else self.most
         if self._images > 1:
             budget = memory_budget(device, self.options.get("memory"), 0)
             self._pixels = math.inf if budget is None else budget // BYTES_PER_PIXEL

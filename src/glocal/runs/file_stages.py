@@ -16,6 +16,8 @@ from glocal.images.limits import check_format
 from glocal.images.metadata import Strip, stripped
 from glocal.images.sample_files import Header, read_header
 from glocal.inference.any_image import restore
+from glocal.inference.areas import Areas
+from glocal.inference.fallback import Fallback, fallback_text
 from glocal.inference.memory import allocating
 from glocal.runs.batches import Batches
 from glocal.runs.inputs import InputSource, read_inputs
@@ -43,7 +45,8 @@ class Loaded:
     Attributes:
         job: what to read and write.
         header: of the source.
-        image: decoded; None if the file will be streamed, or has inputs beside it or pages.
+        image: decoded; None if the file will be streamed, has inputs beside it or pages, or falls
+            back on a full-image result.
         seen: its pixels as the network sees them, or None.
         again: how the result was made that will be replaced; empty if there is none.
     """
@@ -77,7 +80,7 @@ def file_stages(
     """
 
     check = OutputCheck(batches.model, batches.options)
-    has_inputs = bool(batches.options.get("inputs"))
+    is_alone = bool(batches.options.get("inputs")) or batches.options.get("fallback") is not None
 
     def load(job: Job) -> Loaded | Skip[FileResult]:
         check_distinct(job)
@@ -89,11 +92,7 @@ def file_stages(
         header = read_header(job.source)
         check_format(job.destination, header.size)
         make_folder(job.destination.parent, ImageError)
-        if (
-            has_inputs
-            or header.pages > 1
-            or should_stream(batches.model, header, **batches.options)
-        ):
+        if is_alone or header.pages > 1 or should_stream(batches.model, header, **batches.options):
             return Loaded(job, header, again=found.why)
         with allocating():
             image = read(job.source)
@@ -134,6 +133,21 @@ def file_stages(
 
 
 def restore_job(
+    model: nn.Module, job: Job, *, fallback: nn.Module | None = None, **options: Any
+) -> FileResult:
+    """Restore a file, or a region, at once or tile by tile, with the options of `restore_file`."""
+    if fallback is None:
+        return _restore_job(model, job, **options)
+    found: list[Areas | None] = []  # one for each page
+    result = _restore_job(model, job, fallback=Fallback(fallback, found.append), **options)
+    missing = (fallback_text(None),) if None in found else ()
+    texts = {n: fallback_text(areas) for n, areas in enumerate(found, 1) if areas is not None}
+    said = [f"page {n}: {text}" if len(found) > 1 else text for n, text in texts.items() if text]
+    notes = result.notes + missing
+    return dataclasses.replace(result, notes=notes, fallback="; ".join(said))
+
+
+def _restore_job(
     model: nn.Module,
     job: Job,
     *,
@@ -143,10 +157,12 @@ def restore_job(
     region: Region | None = None,
     inputs: Mapping[str, InputSource] | None = None,
     strip: Strip | None = None,
+    fallback: Fallback | None = None,
     **options: Any,
 ) -> FileResult:
-    """Restore a file, or a region, at once or tile by tile, with the options of `restore_file`."""
     if region is not None:
+        if fallback is not None:
+            fallback.found(None)
         if inputs:
             raise ArgumentError("a region has no inputs beside it: restore the whole photograph")
         image, pixels = restored_region(model, read(job.source), region, **options)
@@ -155,12 +171,15 @@ def restore_job(
     if inputs:
         options["inputs"] = read_inputs(inputs, job.source)
     header = read_header(job.source)
+    whole = {**options, "fallback": fallback}
     if header.pages > 1 and not stream:
-        notes = _restore_pages(model, job, header.pages, quality, strip, options)
+        notes = _restore_pages(model, job, header.pages, quality, strip, whole)
         return FileResult(*job, "restored", header.size, notes=notes)
     if stream is None:
-        stream = should_stream(model, header, **options)
+        stream = should_stream(model, header, **whole)
     if stream:
+        if fallback is not None:
+            fallback.found(None)
         given = {name: value for name, value in options.items() if value is not None}
         if given.pop("ensemble", 1) != 1:
             raise ArgumentError("flips and turns are not streamed: leave out stream or ensemble")
@@ -169,7 +188,7 @@ def restore_job(
         )
         return FileResult(*job, "restored", size, notes=notes)
     image = read(job.source)
-    pixels = restore(model, _seen(image), **options)
+    pixels = restore(model, _seen(image), **whole)
     notes = save(job.destination, image, pixels, quality=quality, strip=strip)
     return FileResult(*job, "restored", image.size, notes=notes)
 

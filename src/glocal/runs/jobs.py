@@ -49,6 +49,7 @@ class FileResult:
         error: the reason for status "failed" or "left", else None.
         trace: the traceback of that error, as text; empty otherwise.
         again: how the result was made that this one replaced; empty if there was none.
+        fallback: the areas that are as the full-image result, in words; empty if there are none.
     """
 
     source: Path
@@ -60,6 +61,7 @@ class FileResult:
     error: str | None = None
     trace: str = field(default="", repr=False, compare=False)
     again: str = ""
+    fallback: str = ""
 
 
 def folder_jobs(

@@ -57,6 +57,8 @@ def how_made(model: nn.Module, options: Mapping[str, Any], quality: int) -> dict
     defaults = {"grey": "channels", "runtime": "torch", "strength": 1.0, "ensemble": 1}
     given |= {name: value for name, value in defaults.items() if given[name] is None}
     made = {name: str(value) for name, value in given.items() if value is not None}
+    if options.get("fallback") is not None:  # the network of `model` before its conversion
+        made["fallback"] = "full image"
     made |= {"tiles": str(as_tiles(options.get("tiles", "auto"))), "quality": str(quality)}
     return {"network": network_sha256(model), "options": made}
 

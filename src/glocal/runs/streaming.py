@@ -29,6 +29,7 @@ from glocal.images.sample_files import (
 )
 from glocal.inference.blending import BLENDED_OVERLAP, blended, smaller_sizes
 from glocal.inference.colours import Grey
+from glocal.inference.fallback import FallbackLike
 from glocal.inference.inputs import (
     Extra,
     InputValue,
@@ -78,12 +79,14 @@ def should_stream(
     memory: int | None = None,
     device: torch.device | str | None = None,
     ensemble: int = 1,
+    fallback: FallbackLike | None = None,
     **others: Any,
 ) -> bool:
     """True for a large image and a network whose tiles have a halo.
 
     Options are those of `glocal.restore`. Networks with global operations and blended tiles are
-    never streamed, nor is an image of which flips and turns are averaged.
+    never streamed, nor is an image of which flips and turns are averaged. With a fallback, an
+    image is streamed only if memory is short: a streamed one has no full-image result.
     """
     tiles = as_tiles(tiles)
     if (
@@ -96,7 +99,8 @@ def should_stream(
     cpu = torch.device("cpu")  # samples are in CPU memory, wherever the network runs
     budget = memory_budget(cpu, memory if device_of(model, device) == cpu else None, 0)
     is_large = budget is not None and 2 * header.nbytes > STREAMED_SHARE * budget
-    return is_large or header.size[0] * header.size[1] > STREAMED_PIXELS
+    has_many = header.size[0] * header.size[1] > STREAMED_PIXELS
+    return is_large or (has_many and fallback is None)
 
 
 def restore_streamed(

@@ -4,14 +4,15 @@ Windows of the whole image's features have no zero padding along their border, t
 A network whose norms learned that padding gets other statistics from windows than from the whole
 image, and worse ones. Where windows lie farther from crops than the full image does, crops serve
 better. Whether crops serve better than the full image cannot be seen without targets: crops of a
-wrong training size do harm as well.
+wrong training size do harm as well. Where a local result has structure of its own, such as colour
+mosaics, the full-image result serves better.
 """
 
 import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from glocal.conversion.localize import plan_of
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import GlocalError
 from glocal.images.files import make_folder, write_whole
+from glocal.inference.areas import parting_areas
 from glocal.inference.restore import restore
 from glocal.inference.runner import device_of
 from glocal.inference.settings import Settings
+from glocal.inference.ways import Way
 from glocal.ops.windows import Size, covers
 from glocal.provenance import versions
 from glocal.scanning.example import scan_network
@@ -39,6 +42,7 @@ from glocal.study.options import RunOptions
 from glocal.study.shift.distances import Values, distance
 from glocal.study.shift.probe import Probe
 from glocal.study.shift.window_probe import WindowProbe
+from glocal.texts import share_text
 
 __all__ = ["WayCheck", "check_ways", "norm_warning", "padded_norms"]
 
@@ -48,7 +52,7 @@ SHARE = 1 / 6
 LEAST, MOST = 2, 8
 """... but no fewer and no more training sizes a side than this."""
 
-RUNS = 6
+RUNS = 8
 """About so many times the network runs on the part."""
 
 WINDOWS_AN_AXIS = 3
@@ -64,6 +68,13 @@ PARTING = 1 / 3
 """Share of a network's change of an image by which crops and full image may differ. It is 0.2 to
 0.8 for the replication's HINets and its dehazing Restormer, 0.2 for its deblurring one."""
 
+FLAT_LEVEL, FLAT_NOISE = 10 / 255, 0.6 / 255
+"""Brightness and noise of a flat corner in which areas are looked for. Whether a photograph has
+such a part is chance, and the result is kept for others, which may have one."""
+
+FLAT_CORE = 48
+"""Least side in pixels of what has windows in the corner alone."""
+
 NORMS_PER_CONVOLUTION = 0.5
 """From so many norms for each padded convolution on, a network has norms in nearly every block."""
 
@@ -78,11 +89,17 @@ class WayCheck:
         windows: the same for windows; nan if no statistic comes from windows.
         parting: root mean square difference of the results with statistics from crops and of the
             full image, as a share of that between the former and the image.
+        areas: share of the image, with a flat dark corner, in which the result of the way parts
+            from that of the full image far more than elsewhere, see `glocal.inference.areas`.
+        areas_of_crops: the same for statistics from crops; without the corner if that is not the
+            way.
     """
 
     full: float
     windows: float
     parting: float
+    areas: float = 0.0
+    areas_of_crops: float = 0.0
 
     @property
     def windows_do_harm(self) -> bool:
@@ -93,6 +110,10 @@ class WayCheck:
     def hangs_on_train_size(self) -> bool:
         """True if crops and full image give results that differ a lot."""
         return self.parting > PARTING
+
+    def areas_of(self, way: Way) -> float:
+        """The share of areas, if this way is taken in the end: the one compared, or crops."""
+        return self.areas_of_crops if way == "crops" else self.areas
 
     def harm(self) -> str:
         """What `windows_do_harm` means, in words."""
@@ -108,6 +129,14 @@ class WayCheck:
             f"results with statistics from crops and of the full image differ by "
             f"{100 * self.parting:.0f} % of what the network changes: all hangs on the training "
             "size; `glocal tune` finds on pairs of images which is right"
+        )
+
+    def mosaic(self, way: Way) -> str:
+        """What `areas_of` means, in words."""
+        return (
+            f"in {share_text(self.areas_of(way))} of the part compared, with a flat dark corner, "
+            "local results have structure that the full-image result has not, such as colour "
+            "mosaics and checkerboards"
         )
 
 
@@ -197,9 +226,22 @@ def _centre(x: Tensor, train: Size) -> Tensor:
     return x
 
 
+def _with_flat_corner(x: Tensor, window: Size, train: Size) -> Tensor:
+    """The image with a flat dark corner, which windows fit into; itself if it is too small."""
+    height, width = (w + max(t // 4, FLAT_CORE) for w, t in zip(window, train, strict=True))
+    if height > 0.9 * x.shape[-2] or width > 0.9 * x.shape[-1]:
+        return x
+    noise = torch.randn(x.shape[1], height, width, generator=torch.Generator().manual_seed(0))
+    corner = (255 * (FLAT_LEVEL + FLAT_NOISE * noise)).round() / 255
+    x = x.clone()
+    x[..., :height, :width] = corner.to(x)
+    return x
+
+
 def _key(model: nn.Module, settings: Settings, run: RunOptions, x: Tensor) -> str:
     options = {**asdict(settings), "model": None, "dtype": str(run.dtype)}
-    parts = network_sha256(model), options, tuple(x.shape), versions()["glocal"]
+    names = [each.name for each in fields(WayCheck)]  # a result of older code may have fewer
+    parts = network_sha256(model), options, tuple(x.shape), versions()["glocal"], names
     return sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -214,7 +256,8 @@ def _checked(
     crops = _joined([probe(crop) for crop in _crops(x, train)])
     full = probe(x)
     windows: Sequence[Values | None] = [None] * len(full)
-    plan = plan_of(replace(settings, **options).network(network, verify=False))
+    chosen = replace(settings, **options).network(network, verify=False)
+    plan = plan_of(chosen)
     if any(row.source == "windows" for row in plan.with_status("local")):
         changed = replace(settings, way="windows", stride=None, **options)
         local = changed.network(network, verify=False)
@@ -233,7 +276,12 @@ def _checked(
     of_full, of_windows = (_mean([pair[i] for pair in pairs]) for i in (0, 1))
     arguments = {**run.arguments(), "output": settings.output}
     a, b = (restore(each, x, tiles=None, **arguments) for each in (on_crops, network))
-    return WayCheck(of_full, of_windows, _parting(a, b, x))
+    flat = _with_flat_corner(x, plan.window, train)
+    of_way, of_full_image = (
+        restore(each, flat, tiles=None, **arguments) for each in (chosen, network)
+    )
+    areas = parting_areas(of_way, of_full_image, flat).share, parting_areas(a, b, x).share
+    return WayCheck(of_full, of_windows, _parting(a, b, x), *areas)
 
 
 def _crops(x: Tensor, crop: Size) -> list[Tensor]:
