@@ -1,5 +1,6 @@
 """`glocal restore --fallback`: areas of the full-image result in local ones."""
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -165,7 +166,8 @@ def test_a_folder_counts_photographs_and_keeps_their_results(
 def test_the_full_image_result_is_part_of_the_estimate(
     run, photo: Path, checkpoint: Path, monkeypatch, unproven: None
 ) -> None:
-    monkeypatch.setattr("glocal.cli.restore.say_estimate", lambda *given, **about: 103.0)
+    command = importlib.import_module("glocal.cli.restore")
+    monkeypatch.setattr(command, "say_estimate", lambda *given, **about: 103.0)
     words = ("restore", photo, "-m", checkpoint, "--fallback", "always", "--overwrite")
     said = run(*words, "--way", "windows").stderr.splitlines()
     assert said[0] == (
