@@ -64,9 +64,8 @@ def test_areas_are_taken_from_the_full_image(run, model: str, flat: Path, monkey
     assert ran.exit_code == 0, ran.output
     assert ran.stderr == (
         "note: in 2.0 % of the part compared, with a flat dark corner, local results have "
-        "structure that the full-image "
-        "result has not, such as colour mosaics and checkerboards; such areas are taken from the "
-        "full-image result, unless --fallback never is given\n"
+        "structure that the full-image result has not, such as colour mosaics and checkerboards; "
+        "such areas are taken from the full-image result, unless --fallback never is given\n"
     )
     assert "\nfall-back    " in ran.stdout
     assert " % of the image as the full-image result, from which the local one parts" in ran.stdout

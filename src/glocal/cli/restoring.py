@@ -221,8 +221,8 @@ class Task:
             done, _ = run_through(kept, bar, STATUSES, count)
         elapsed_s = time.perf_counter() - started
         busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
-        time_fact = {"time": f"{elapsed_s:.1f} s on {where}{busy}"}
-        say_facts({**fallback_facts(results), **time_fact, "result": f"{target} ({done})"})
+        what = {"time": f"{elapsed_s:.1f} s on {where}{busy}", "result": f"{target} ({done})"}
+        say_facts(fallback_facts(results) | what)
         unread = [
             str(path.relative_to(folder))
             for folder in sources

@@ -38,6 +38,7 @@ from glocal.scanning.modules import ancestors
 from glocal.scanning.plan import Plan
 from glocal.scanning.sandbox import isolated_copy
 from glocal.study.dataset import AnyImage, as_tensor
+from glocal.study.flat_corner import with_flat_corner
 from glocal.study.options import RunOptions
 from glocal.study.shift.distances import Values, distance
 from glocal.study.shift.probe import Probe
@@ -67,13 +68,6 @@ and 1.1 and less for its dehazing NAFNet and its Restormers, which gain or do no
 PARTING = 1 / 3
 """Share of a network's change of an image by which crops and full image may differ. It is 0.2 to
 0.8 for the replication's HINets and its dehazing Restormer, 0.2 for its deblurring one."""
-
-FLAT_LEVEL, FLAT_NOISE = 10 / 255, 0.6 / 255
-"""Brightness and noise of a flat corner in which areas are looked for. Whether a photograph has
-such a part is chance, and the result is kept for others, which may have one."""
-
-FLAT_CORE = 48
-"""Least side in pixels of what has windows in the corner alone."""
 
 NORMS_PER_CONVOLUTION = 0.5
 """From so many norms for each padded convolution on, a network has norms in nearly every block."""
@@ -226,18 +220,6 @@ def _centre(x: Tensor, train: Size) -> Tensor:
     return x
 
 
-def _with_flat_corner(x: Tensor, window: Size, train: Size) -> Tensor:
-    """The image with a flat dark corner, which windows fit into; itself if it is too small."""
-    height, width = (w + max(t // 4, FLAT_CORE) for w, t in zip(window, train, strict=True))
-    if height > 0.9 * x.shape[-2] or width > 0.9 * x.shape[-1]:
-        return x
-    noise = torch.randn(x.shape[1], height, width, generator=torch.Generator().manual_seed(0))
-    corner = (255 * (FLAT_LEVEL + FLAT_NOISE * noise)).round() / 255
-    x = x.clone()
-    x[..., :height, :width] = corner.to(x)
-    return x
-
-
 def _key(model: nn.Module, settings: Settings, run: RunOptions, x: Tensor) -> str:
     options = {**asdict(settings), "model": None, "dtype": str(run.dtype)}
     names = [each.name for each in fields(WayCheck)]  # a result of older code may have fewer
@@ -276,7 +258,7 @@ def _checked(
     of_full, of_windows = (_mean([pair[i] for pair in pairs]) for i in (0, 1))
     arguments = {**run.arguments(), "output": settings.output}
     a, b = (restore(each, x, tiles=None, **arguments) for each in (on_crops, network))
-    flat = _with_flat_corner(x, plan.window, train)
+    flat = with_flat_corner(x, plan.window, train)
     of_way, of_full_image = (
         restore(each, flat, tiles=None, **arguments) for each in (chosen, network)
     )
