@@ -29,7 +29,8 @@ from glocal.cli.inputs import InputOption, example_for, inputs_named
 from glocal.cli.pipes import through_files
 from glocal.cli.reporting import Voice, set_voice, waiting
 from glocal.cli.restore_report import details
-from glocal.cli.restoring import Task
+from glocal.cli.restore_run import Run
+from glocal.cli.restore_task import Task
 from glocal.cli.runtimes import RuntimeOption, prepared_runtime
 from glocal.cli.targets import PIPE, requested
 from glocal.cli.tiling import Blend, Halo, Memory, Overlap, Tile
@@ -347,7 +348,7 @@ def restore(
         if original is not None:
             options["fallback"] = original
         where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
-        report = task.run(network, options, {**described}, where, batch, said)
+        report = Run(task, network, options, {**described}, where).report(batch, said)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     if report["failed"] or report["left"]:

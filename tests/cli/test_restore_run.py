@@ -147,7 +147,7 @@ def test_quiet_and_verbose(run, photo: Path, checkpoint: Path, tmp_path: Path) -
 def test_a_large_photograph_says_what_it_waits_for(
     run, photo: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glocal.cli.restoring.LARGE_PIXELS", 1000)
+    monkeypatch.setattr("glocal.cli.restore_task.LARGE_PIXELS", 1000)
     result = run("restore", photo, "--model", checkpoint)
     assert result.exit_code == 0, result.output
     assert re.fullmatch(r"loading network …\nphoto\.png: about .+\n", result.stderr)
@@ -163,7 +163,7 @@ def test_the_module_is_the_command() -> None:
 def test_a_folder_of_large_photographs_says_how_long_the_first_takes(
     run, photo: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glocal.cli.restoring.LARGE_PIXELS", 1000)
+    monkeypatch.setattr("glocal.cli.restore_task.LARGE_PIXELS", 1000)
     second = photo.with_name("b.png")
     images.write(second, Image(pixels(photo)[:40]))
     result = run("restore", photo, second, f"{tmp_path}/out/", "--model", checkpoint)
