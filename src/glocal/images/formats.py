@@ -4,7 +4,8 @@ Orientation is applied: pixels are rotated upright and the EXIF and XMP orientat
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyvips
 from glocal.errors import ImageError
 from glocal.images.colour import profile_note
 from glocal.images.exif import upright
+from glocal.images.faults import with_valid_orientation, without_surplus
 from glocal.images.kinds import KINDS, kind_of
 from glocal.images.markers import (
     is_lossless_webp,
@@ -31,7 +33,15 @@ from glocal.images.optional import is_installed
 from glocal.images.readers import Decoded, decoded, tiff_metadata
 from glocal.images.tiff_tags import read_tags
 
-__all__ = ["Opened", "error_text", "libvips_version", "loaders", "with_opened"]
+__all__ = [
+    "DAMAGED",
+    "DamagedError",
+    "Opened",
+    "error_text",
+    "libvips_version",
+    "loaders",
+    "with_opened",
+]
 
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3}
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
@@ -67,6 +77,17 @@ class Opened(NamedTuple):
         return np.dtype(_DTYPES[self.vips.format])
 
 
+DAMAGED = "the file is damaged: areas may be missing or wrong"
+"""Note of a damaged file of which what can be had was taken."""
+
+MOST_FAULTS = 16
+"""Most faults of a file that are mended, each by a decoding of its own."""
+
+
+class DamagedError(ImageError):
+    """An image file is damaged or cut short."""
+
+
 class _UnusualError(Exception):
     """A TIFF file is valid, but of a form that libvips does not know."""
 
@@ -94,18 +115,23 @@ def loaders() -> dict[str, tuple[bool, bool]]:
 
 
 def with_opened(
-    source: bytes | Path, use: Callable[[Opened], Result], page: int | None = None
+    source: bytes | Path,
+    use: Callable[[Opened], Result],
+    page: int | None = None,
+    *,
+    accept_damaged: bool = False,
 ) -> Result:
     """Open an image file, or its bytes, and return what `use` makes of it.
 
-    `use` is called again, from the start of the file, if decoding the pixels shows that the file
-    is of a form that another reader knows, or has only surplus bytes, which some cameras write.
-    Damage to the picture itself is an error.
+    Any warning of a decoder is an error. `use` is called again, from the start of the file, if
+    decoding the pixels shows that the file is of a form that another reader knows, or has a fault
+    that says nothing about the picture (`glocal.images.faults`).
 
     Args:
         source: the file.
         use: of the opened image.
         page: number of a page of a TIFF file; without it files of several pages are refused.
+        accept_damaged: take what can be had of a damaged file, and note it.
 
     Raises:
         ImageError: the file is damaged, or of a format or form that cannot be read.
@@ -114,23 +140,43 @@ def with_opened(
     kind = kind_of(source)
     if not KINDS[kind].loader:
         return use(_whole(decoded(kind, _bytes(source))))
-    if kind == "tiff" and not _tiff_is_whole(source):
-        raise ImageError("is damaged or cut short (samples lie beyond the end of the file)")
-    error = "warning"
-    while True:
+    try:
+        if kind == "tiff" and not _tiff_is_whole(source):
+            raise _damaged("samples lie beyond the end of the file")
+        return _strictly(kind, source, use, page)
+    except DamagedError:
+        if not accept_damaged:
+            raise
+    try:
+        with _opening(kind, source, page, fail_on="none") as opened:
+            return use(opened._replace(metadata=_noted(opened.metadata, DAMAGED)))
+    except (pyvips.Error, _UnusualError) as problem:
+        raise _damaged(error_text(problem)) from None
+
+
+def _strictly(
+    kind: str, source: bytes | Path, use: Callable[[Opened], Result], page: int | None
+) -> Result:
+    for _ in range(MOST_FAULTS):
         # libvips appends to one text of errors, which may hold those of other files
         pyvips.vips_lib.vips_error_clear()
         try:
-            return use(_open(kind, source, error, page))
+            with _opening(kind, source, page) as opened:
+                return use(opened)
         except _UnusualError:
             return use(_whole(decoded(kind, _bytes(source))))
         except pyvips.Error as problem:
             if kind == "tiff" and _UNUSUAL.search(str(problem)):
                 return use(_whole(decoded(kind, _bytes(source))))
-            laxer = _laxer(error, str(problem))
-            if laxer is None:
-                raise ImageError(f"is damaged or cut short ({error_text(problem)})") from None
-            error = laxer
+            mended = without_surplus(_bytes(source), str(problem)) if kind == "jpeg" else None
+            if mended is None:
+                raise _damaged(error_text(problem)) from None
+            source = mended
+    raise _damaged(f"more than {MOST_FAULTS} faults")
+
+
+def _damaged(reason: str) -> DamagedError:
+    return DamagedError(f"is damaged or cut short ({reason})")
 
 
 _UNUSUAL = re.compile(
@@ -139,15 +185,10 @@ _UNUSUAL = re.compile(
 """Errors of libvips about TIFF files that it does not know, though they may be valid."""
 
 
-def _laxer(fail_on: str, problem: str) -> str | None:
-    """What to tolerate instead of `fail_on`; None if the problem concerns the picture."""
-    if 'Bad value 0 for "Orientation"' in problem and fail_on != "none":
-        return "none"
-    damaged = "premature end|Huffman|instead of RST|arithmetic|Invalid SOS|SOS parameters"
-    return "error" if fail_on == "warning" and not re.search(damaged, problem) else None
-
-
-def _open(kind: str, source: bytes | Path, fail_on: str, page: int | None) -> Opened:
+@contextmanager
+def _opening(
+    kind: str, source: bytes | Path, page: int | None, fail_on: str = "warning"
+) -> Iterator[Opened]:
     """Open a file with libvips' loader for its kind.
 
     Names the loader, because libvips would also try PDF, SVG and others. An upright file is
@@ -155,17 +196,20 @@ def _open(kind: str, source: bytes | Path, fail_on: str, page: int | None) -> Op
     images to a temporary file.
     """
     loader = KINDS[kind].loader
-    options = {"fail_on": fail_on} | ({"page": page} if page and kind == "tiff" else {})
-    if isinstance(source, bytes):
-        vips = getattr(pyvips.Image, f"{loader}load_buffer")(source, **options)
-        with BytesIO(source) as file:
-            return _described(kind, vips, file, page)
-    open_file = partial(getattr(pyvips.Image, f"{loader}load"), str(source), **options)
-    # revalidate: libvips caches by path, and the file may have been replaced
-    vips = open_file(access="sequential", revalidate=True)
-    turned = "orientation" in vips.get_fields() and vips.get("orientation") > 1
-    with open(source, "rb") as file:
-        return _described(kind, open_file(revalidate=True) if turned else vips, file, page)
+    options: dict[str, Any] = {"fail_on": fail_on}
+    if page and kind == "tiff":
+        options["page"] = page
+    valid = with_valid_orientation(source) if kind == "tiff" else nullcontext(source)
+    with valid as read, _file(source) as file:
+        if isinstance(read, bytes):
+            vips = getattr(pyvips.Image, f"{loader}load_buffer")(read, **options)
+        else:
+            # revalidate: libvips caches by path, and the file may have been replaced
+            load = partial(getattr(pyvips.Image, f"{loader}load"), str(read), revalidate=True)
+            vips = load(access="sequential", **options)
+            if "orientation" in vips.get_fields() and vips.get("orientation") > 1:
+                vips = load(**options)
+        yield _described(kind, vips, file, page)
 
 
 def _described(kind: str, vips: pyvips.Image, file: BinaryIO, page: int | None) -> Opened:
@@ -247,8 +291,12 @@ def _whole(found: Decoded) -> Opened:
     return Opened(vips, channels, has_alpha, Metadata(**{**vars(metadata), **changed}))
 
 
+def _file(source: bytes | Path) -> BinaryIO:
+    return BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+
+
 def _tiff_is_whole(source: bytes | Path) -> bool:
-    with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+    with _file(source) as file:
         return read_tags(file).is_whole
 
 
@@ -260,4 +308,4 @@ def error_text(error: pyvips.Error) -> str:
     """The informative line of a libvips error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     informative = [line for line in lines if not re.search("unable to|load error", line)]
-    return (informative or lines or ["no reason given"])[-1]
+    return (informative or ["its decoder gives a warning"])[-1]

@@ -109,13 +109,16 @@ class Image:
         return self.pixels.dtype.itemsize * 8
 
 
-def read(path: str | os.PathLike[str], page: int | None = None) -> Image:
+def read(
+    path: str | os.PathLike[str], page: int | None = None, *, accept_damaged: bool = False
+) -> Image:
     """Read an image file; its content, not its name, tells the format.
 
     Args:
         path: of the file.
         page: number of a page of a TIFF file, from 0; metadata are those of the first page.
             Without it files of several pages are refused.
+        accept_damaged: take what can be had of a damaged file; `notes` says so.
 
     Raises:
         ImageError: the file is missing, damaged or cut short, has several pages or frames, is of
@@ -129,7 +132,7 @@ def read(path: str | os.PathLike[str], page: int | None = None) -> Image:
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        return decode(data, page)
+        return decode(data, page, accept_damaged=accept_damaged)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
 
@@ -230,13 +233,13 @@ def _files(folder: str | os.PathLike[str], suffixes: Container[str], recursive: 
     )
 
 
-def decode(data: bytes, page: int | None = None) -> Image:
-    """Decode the bytes of an image file; `page` as for :func:`read`.
+def decode(data: bytes, page: int | None = None, *, accept_damaged: bool = False) -> Image:
+    """Decode the bytes of an image file; options as for :func:`read`.
 
     Raises:
         ImageError: as for :func:`read`.
     """
-    return with_opened(data, _image, page)
+    return with_opened(data, _image, page, accept_damaged=accept_damaged)
 
 
 def _image(opened: Opened) -> Image:

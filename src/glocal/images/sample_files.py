@@ -149,17 +149,28 @@ class SampleFile:
         return np.memmap(self.path, self.dtype, mode, shape=(*self.size, self.channels))
 
 
-def read_header(path: Path) -> Header:
-    """Read the header of an image file.
+def read_header(path: Path, *, accept_damaged: bool = False) -> Header:
+    """Read the header of an image file; a damaged one too with `accept_damaged`.
 
     Raises:
         ImageError: as for `glocal.images.image_files.read`, except for damage behind the header.
     """
-    return _reading(path, _header, page=0)
+    return _reading(path, _header, page=0, accept_damaged=accept_damaged)
 
 
-def decode_file(path: Path, colour: SampleFile, alpha: SampleFile | None) -> None:
+def decode_file(
+    path: Path, colour: SampleFile, alpha: SampleFile | None, *, accept_damaged: bool = False
+) -> tuple[str, ...]:
     """Decode an image file into sample files for colour and, if it has any, alpha.
+
+    Args:
+        path: of the image file.
+        colour: to fill.
+        alpha: to fill, or None.
+        accept_damaged: take what can be had of a damaged file.
+
+    Returns:
+        Notes, one sentence each.
 
     Raises:
         ImageError: as for `glocal.images.image_files.read`.
@@ -168,11 +179,21 @@ def decode_file(path: Path, colour: SampleFile, alpha: SampleFile | None) -> Non
     sample_files = [file for file in (colour, alpha) if file is not None]
     for file in sample_files:
         file.create()  # up front, because libvips reports a full disk as a damaged file
+
+    def fill_alpha(opened: Opened) -> None:
+        assert alpha is not None
+        alpha.fill(opened.vips[opened.channels])
+
+    def fill_colour(opened: Opened) -> tuple[str, ...]:
+        colour.fill(opened.vips.extract_band(0, n=opened.channels))
+        return opened.metadata.notes
+
     if alpha is not None:  # sequential access: readable only once
-        _reading(path, lambda opened: alpha.fill(opened.vips[opened.channels]))
-    _reading(path, lambda opened: colour.fill(opened.vips.extract_band(0, n=opened.channels)))
+        _reading(path, fill_alpha, accept_damaged=accept_damaged)
+    notes = _reading(path, fill_colour, accept_damaged=accept_damaged)
     for file in sample_files:
         file.sync()
+    return notes
 
 
 def encode_file(
@@ -227,10 +248,16 @@ def _header(opened: Opened) -> Header:
     )
 
 
-def _reading(path: Path, use: Callable[[Opened], Result], page: int | None = None) -> Result:
+def _reading(
+    path: Path,
+    use: Callable[[Opened], Result],
+    page: int | None = None,
+    *,
+    accept_damaged: bool = False,
+) -> Result:
     """Return what `use` makes of an opened file; errors name the file."""
     try:
-        return with_opened(path, use, page)
+        return with_opened(path, use, page, accept_damaged=accept_damaged)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:

@@ -18,7 +18,7 @@ from glocal.images.exif import (
     native,
 )
 
-__all__ = ["TiffFile", "add_tags", "is_raw", "read_tags"]
+__all__ = ["TiffFile", "add_tags", "is_raw", "read_tags", "wrong_orientation"]
 
 _LARGEST_VALUE = 2**24
 """Bytes; larger values are not what people write about a picture."""
@@ -36,6 +36,7 @@ _LAYOUT = frozenset(
 _XMP, _IPTC, _PHOTOSHOP = 700, 33723, 34377
 _DNG = range(50706, 52600)
 _CFA = 32803
+_ORIENTATION = 274
 
 
 class TiffFile(NamedTuple):
@@ -84,6 +85,11 @@ def read_tags(file: BinaryIO) -> TiffFile:
         tags, blob(_XMP), blob(_IPTC), blob(_PHOTOSHOP), is_raw,
         reader.number(entries.get(262)), reader.holds_samples(entries),
     )  # fmt: skip
+
+
+def wrong_orientation(file: BinaryIO) -> tuple[int, str] | None:
+    """Return position and byte order of an orientation that no picture can have, or None."""
+    return _Reader(file).wrong_orientation()
 
 
 def is_raw(file: BinaryIO) -> bool:
@@ -151,6 +157,15 @@ class _Reader:
         data = self._at(at + counted, min(number, 4096) * size)
         whole = range(0, len(data) // size * size, size)
         return {self._unpack("H", data, n): data[n : n + size] for n in whole}
+
+    def wrong_orientation(self) -> tuple[int, str] | None:
+        """Position and byte order of an orientation other than 1 to 8 in the first directory."""
+        counted, size = struct.calcsize("=" + self.count), 20 if self.big else 12
+        for index, (tag, raw) in enumerate(self.raw_directory(self.first).items()):
+            value = len(raw) - struct.calcsize("=" + self.word)
+            if tag == _ORIENTATION and not 1 <= self._unpack("H", raw, value) <= 8:
+                return self.first + counted + index * size + value, self.order
+        return None
 
     def numbers(self, entry: Entry | None) -> list[int]:
         """The values of an entry of whole numbers."""
