@@ -10,11 +10,13 @@ from types import ModuleType
 
 import pytest
 
-# Workers × threads = cores. More threads than cores spin and wait for each other: two workers with
-# one thread each ran twice as fast on two cores as two with two. Subprocesses inherit the setting,
-# and torch reads it when it is imported.
-_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
+# Workers × threads = cores. More threads than cores spin and wait for each other: the tests of three
+# files took 32 s in one process, and 111 s in two workers with two threads each on two cores. torch
+# reads the variable when it is imported, and subprocesses inherit it. Only workers set it: what the
+# process that starts them sets they would inherit too.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 os.environ["GLOCAL_MODELS"] = os.devnull  # models of the person who runs the tests do not count
 
