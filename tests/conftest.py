@@ -10,18 +10,18 @@ from types import ModuleType
 
 import pytest
 
-# Workers × threads = cores. More threads than cores spin and wait for each other: the tests of three
-# files took 32 s in one process, and 111 s in two workers with two threads each on two cores. torch
-# reads the variable when it is imported, and subprocesses inherit it. Only workers set it: what the
-# process that starts them sets they would inherit too.
+# Workers × threads = cores. More threads than cores spin and wait for each other: the tests of
+# three files took 32 s in one process, and 111 s in two workers with two threads each on two cores.
+# torch reads the variable when it is imported, and subprocesses inherit it. Only workers set it:
+# what the process that starts them sets they would inherit too.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 os.environ["GLOCAL_MODELS"] = os.devnull  # models of the person who runs the tests do not count
 
-import torch  # noqa: E402
-from hypothesis import settings  # noqa: E402
+import torch
+from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)  # a slow machine is no failure
 settings.load_profile("untimed")

@@ -457,3 +457,19 @@ def test_a_file_that_is_only_read_gets_a_name_that_can_be_written(
     result = run("restore", tmp_path / "a.ppm", "--model", bare_checkpoint, "--way", "full")
     assert result.exit_code == 0, result.output
     assert pixels(tmp_path / "a-restored.png").shape == (16, 16, 3)
+
+
+def test_damaged_photographs_are_refused_or_accepted_with_a_note(
+    run, checkpoint: Path, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data, _ = images.encode(Image(noise), ".jpg")
+    source = tmp_path / "cut.jpg"
+    source.write_bytes(data[: len(data) // 2])
+    words = ("restore", source, tmp_path / "out.png", "--model", checkpoint, "--no-check")
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert "is damaged or cut short" in refused.stderr
+    accepted = run(*words, "--accept-damaged")
+    assert accepted.exit_code == 0, accepted.output
+    assert "note: the file is damaged: areas may be missing or wrong\n" in accepted.stderr

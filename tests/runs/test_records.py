@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from glocal.errors import GlocalWarning
+from glocal.errors import GlocalWarning, ImageError
 from glocal.images import image_files as images
+from glocal.images.formats import DAMAGED
 from glocal.images.image_files import Image
-from glocal.runs.folder import restore_folder
+from glocal.inference.options import Tiles
+from glocal.runs.folder import restore_file, restore_folder
 from glocal.runs.jobs import FileResult
 from glocal.runs.records import RECORDS
 
@@ -149,3 +151,34 @@ def test_records_stay_small(photos: Path, monkeypatch: pytest.MonkeyPatch) -> No
         run(photos, Shifted(value / 10))
     records = photos.with_name("out") / RECORDS
     assert len(records.read_text().splitlines()) <= 5
+
+
+def test_a_result_of_a_damaged_photograph_is_marked(photos: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data, _ = images.encode(Image(noise), ".jpg")
+    (photos / "c.jpg").write_bytes(data[: len(data) // 2])
+    refused = run(photos)[1]
+    assert (refused.source.name, refused.status) == ("c.jpg", "failed")
+    results = run(photos, accept_damaged=True)
+    assert statuses(results) == ["skipped", "restored", "skipped"]
+    assert DAMAGED in results[1].notes
+    assert statuses(run(photos, accept_damaged=True)) == ["skipped"] * 3
+    assert '"damaged": true' in (photos.with_name("out") / RECORDS).read_text()
+    assert statuses(run(photos)) == ["skipped", "failed", "skipped"]
+
+
+@pytest.mark.filterwarnings("ignore:.*are blended:glocal.errors.GlocalWarning")
+def test_a_damaged_photograph_is_streamed_if_that_is_accepted(photos: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data, _ = images.encode(Image(noise), ".jpg")
+    source, target = photos / "c.jpg", photos / "d.png"
+    source.write_bytes(data[: len(data) // 2])
+    options = {"stream": True, "channels": 3, "tiles": Tiles(32, halo=0)}
+    with pytest.raises(ImageError, match="damaged"):
+        restore_file(Shifted(), source, target, **options)
+    assert not target.exists()
+    result = restore_file(Shifted(), source, target, accept_damaged=True, **options)
+    assert DAMAGED in result.notes
+    whole = images.read(source, accept_damaged=True).pixels
+    expected = np.clip(whole.astype(int) + 26, 0, 255)
+    assert np.abs(images.read(target).pixels - expected).max() <= 1

@@ -232,6 +232,14 @@ def restore(
             rich_help_panel="Files",
         ),
     ] = None,
+    accept_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--accept-damaged",
+            help="Restore what can be had of damaged photographs, instead of refusing them.",
+            rich_help_panel="Files",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -285,7 +293,10 @@ def restore(
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
     with through_files(request, suffix) as files:
         shown = str(request.target) if request.target == PIPE else None
-        task = Task(files, suffix, recursive, overwrite, resume, region, dry_run, strip, shown)
+        task = Task(
+            files, suffix, recursive, overwrite, resume, region, dry_run, strip, accept_damaged,
+            shown,
+        )  # fmt: skip
         jobs, said = task.check(is_temporary=request.target == PIPE)
         division = {"tile": tile, "halo": halo, "overlap": overlap, "blend": blend}
         with waiting("loading network", long=task.is_large):  # and torch, which takes longer
@@ -342,6 +353,7 @@ def restore(
             "ensemble": ensemble,
             "quality": quality,
             "strip": strip,
+            "accept_damaged": accept_damaged,
         }
         if named:
             options["inputs"] = named

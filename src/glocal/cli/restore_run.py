@@ -143,7 +143,7 @@ class Run:
 
         once = {
             name: self.options[name]
-            for name in self.options.keys() - {"quality", "ensemble", "strip"}
+            for name in self.options.keys() - {"quality", "ensemble", "strip", "accept_damaged"}
         }
         is_tiled = local_window(self.network, self.options["tiles"].halo) is not None
         try:
@@ -162,7 +162,10 @@ class Run:
         todo, counts = list["Job"](self.task.jobs), {}
         if self.task.request.folder and self.task.resume and not self.task.overwrite:
             made = how_made(self.network, self.options, self.options["quality"])
-            records = Records(self.task.request.target, made, self.options.get("inputs"))
+            records = Records(
+                self.task.request.target, made, self.options.get("inputs"),
+                accept_damaged=self.options["accept_damaged"],
+            )  # fmt: skip
             kinds = [records.find(job).kind for job in self.task.jobs]
             todo = [
                 job

@@ -32,6 +32,7 @@ class Task:
         region: part of the photograph, or None.
         dry_run: write nothing.
         strip: metadata that is left out.
+        accept_damaged: take what can be had of damaged photographs.
         shown: name of the target in reports, by default its path.
         jobs: found by `check`.
         is_large: the first photograph takes long.
@@ -45,6 +46,7 @@ class Task:
     region: tuple[int, int, int, int] | None
     dry_run: bool
     strip: Literal["gps", "all"] | None = None
+    accept_damaged: bool = False
     shown: str | None = None
     jobs: "Sequence[Job]" = ()
     is_large: bool = False
@@ -91,7 +93,7 @@ class Task:
             raise ArgumentError(f"{target}: the name must end in {', '.join(WRITTEN)}")
         if target.exists() and target.samefile(source):
             raise ArgumentError(f"{target} is the input file; choose another output name")
-        header = read_header(source)
+        header = read_header(source, accept_damaged=self.accept_damaged)
         if self.region is not None:  # imports torch, which takes seconds
             from glocal.runs.region import Region, check_region
 
@@ -120,7 +122,7 @@ class Task:
         from glocal.images.sample_files import read_header
 
         try:
-            size = read_header(path).size
+            size = read_header(path, accept_damaged=self.accept_damaged).size
         except ImageError:
             return None
         return size if self.region is None else (self.region[3], self.region[2])

@@ -3,6 +3,7 @@
 Orientation is applied: pixels are rotated upright and the EXIF and XMP orientation tags set to 1.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -42,6 +43,9 @@ __all__ = [
     "loaders",
     "with_opened",
 ]
+
+# libvips' own messages are in its errors too; without a handler logging prints them
+logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3}
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}

@@ -11,6 +11,7 @@ from torch import nn
 
 from glocal.errors import ArgumentError, ImageError
 from glocal.images.files import make_folder
+from glocal.images.formats import DAMAGED
 from glocal.images.image_files import Image, check_pages, enlarge, read, write, write_pages
 from glocal.images.limits import check_format
 from glocal.images.metadata import Strip, stripped
@@ -66,6 +67,7 @@ def file_stages(
     resume: bool,
     overwrite: bool,
     strip: Strip | None = None,
+    accept_damaged: bool = False,
 ) -> Stages[Job, Loaded, np.ndarray | FileResult, FileResult]:
     """Return the stages of a folder run, for :func:`glocal.runs.pipeline.run`.
 
@@ -77,6 +79,7 @@ def file_stages(
             again, leave files of the user, and continue interrupted streamed jobs.
         overwrite: replace existing destinations; takes precedence over `resume`.
         strip: metadata that is left out of the results.
+        accept_damaged: restore what can be had of damaged files.
     """
 
     check = OutputCheck(batches.model, batches.options)
@@ -89,13 +92,13 @@ def file_stages(
             return Skip(FileResult(*job, "skipped"))
         if found.kind == "foreign":
             return Skip(FileResult(*job, "left", error=_FOREIGN.format(job.destination)))
-        header = read_header(job.source)
+        header = read_header(job.source, accept_damaged=accept_damaged)
         check_format(job.destination, header.size)
         make_folder(job.destination.parent, ImageError)
         if is_alone or header.pages > 1 or should_stream(batches.model, header, **batches.options):
             return Loaded(job, header, again=found.why)
         with allocating():
-            image = read(job.source)
+            image = read(job.source, accept_damaged=accept_damaged)
             return Loaded(job, header, image, _seen(image), found.why)
 
     def compute(batch: list[Loaded]) -> list[np.ndarray | FileResult]:
@@ -104,7 +107,10 @@ def file_stages(
         pixels = [each.seen for each in batch if each.seen is not None]
         if len(pixels) == len(batch):
             return [*batches.restore(pixels)]
-        options = {**batches.options, "quality": quality, "resume": resume, "strip": strip}
+        options = {
+            **batches.options, "quality": quality, "resume": resume, "strip": strip,
+            "accept_damaged": accept_damaged,
+        }  # fmt: skip
         jobs = (each.job for each in batch if each.image is None)
         return [restore_job(batches.model, job, **options) for job in jobs]
 
@@ -116,7 +122,7 @@ def file_stages(
             with allocating():
                 notes = save(job.destination, loaded.image, computed, quality=quality, strip=strip)
             result = FileResult(*job, "restored", loaded.image.size, notes=notes)
-        records.add(job)
+        records.add(job, is_damaged=DAMAGED in result.notes)
         return dataclasses.replace(result, again=loaded.again)
 
     def group(loaded: Loaded) -> tuple[Hashable, int]:
@@ -158,6 +164,7 @@ def _restore_job(
     inputs: Mapping[str, InputSource] | None = None,
     strip: Strip | None = None,
     fallback: Fallback | None = None,
+    accept_damaged: bool = False,
     **options: Any,
 ) -> FileResult:
     if region is not None:
@@ -165,15 +172,17 @@ def _restore_job(
             fallback.found(None)
         if inputs:
             raise ArgumentError("a region has no inputs beside it: restore the whole photograph")
-        image, pixels = restored_region(model, read(job.source), region, **options)
+        image, pixels = restored_region(
+            model, read(job.source, accept_damaged=accept_damaged), region, **options
+        )
         notes = save(job.destination, image, pixels, quality=quality, strip=strip)
         return FileResult(*job, "restored", image.size, notes=notes)
     if inputs:
         options["inputs"] = read_inputs(inputs, job.source)
-    header = read_header(job.source)
+    header = read_header(job.source, accept_damaged=accept_damaged)
     whole = {**options, "fallback": fallback}
     if header.pages > 1 and not stream:
-        notes = _restore_pages(model, job, header.pages, quality, strip, whole)
+        notes = _restore_pages(model, job, header.pages, quality, strip, accept_damaged, whole)
         return FileResult(*job, "restored", header.size, notes=notes)
     if stream is None:
         stream = should_stream(model, header, **whole)
@@ -184,10 +193,16 @@ def _restore_job(
         if given.pop("ensemble", 1) != 1:
             raise ArgumentError("flips and turns are not streamed: leave out stream or ensemble")
         size, notes = restore_streamed(
-            model, *job, quality=quality, resume=resume, strip=strip, **given
+            model,
+            *job,
+            quality=quality,
+            resume=resume,
+            strip=strip,
+            accept_damaged=accept_damaged,
+            **given,
         )
         return FileResult(*job, "restored", size, notes=notes)
-    image = read(job.source)
+    image = read(job.source, accept_damaged=accept_damaged)
     pixels = restore(model, _seen(image), **whole)
     notes = save(job.destination, image, pixels, quality=quality, strip=strip)
     return FileResult(*job, "restored", image.size, notes=notes)
@@ -218,10 +233,11 @@ def _restore_pages(
     number: int,
     quality: int,
     strip: Strip | None,
+    accept_damaged: bool,
     options: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """Restore the pages of a TIFF file one by one."""
-    pages = [read(job.source, page) for page in range(number)]
+    pages = [read(job.source, page, accept_damaged=accept_damaged) for page in range(number)]
     check_pages(job.destination, pages)
     restored = [_restored(page, restore(model, _seen(page), **options), strip) for page in pages]
     notes = [note for page in pages for note in page.notes]

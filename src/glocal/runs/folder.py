@@ -38,6 +38,7 @@ def restore_file(
     resume: bool = True,
     region: Region | None = None,
     strip: Strip | None = None,
+    accept_damaged: bool = False,
     **options: Any,
 ) -> FileResult:
     """Restore one image file; an existing destination is replaced.
@@ -54,6 +55,7 @@ def restore_file(
         resume: continue an interrupted streamed run of the same file, network and options.
         region: the part to restore and write, by default all of it. It is never streamed.
         strip: leave out metadata: "gps" the place, "all" everything but colours and resolution.
+        accept_damaged: restore what can be had of a damaged file; a note says so.
         options: those of :func:`glocal.restore`. An input may be a file, or a folder that has a
             file of the same name.
 
@@ -65,7 +67,8 @@ def restore_file(
     started = time.perf_counter()
     job = Job(source, destination)
     check_distinct(job)
-    OutputCheck(model, options)(destination, read_header(source))
+    header = read_header(source, accept_damaged=accept_damaged)
+    OutputCheck(model, options)(destination, header)
     result = restore_job(
         model,
         job,
@@ -74,6 +77,7 @@ def restore_file(
         resume=resume,
         region=region,
         strip=strip,
+        accept_damaged=accept_damaged,
         **options,
     )
     return dataclasses.replace(result, elapsed_s=time.perf_counter() - started)
@@ -122,6 +126,7 @@ def restore_folder(
     batch: int | Literal["auto"] = "auto",
     ahead: int | None = None,
     strip: Strip | None = None,
+    accept_damaged: bool = False,
     **options: Any,
 ) -> FolderRun:
     """Restore every image of a folder into another folder, keeping relative names.
@@ -147,7 +152,7 @@ def restore_folder(
             in tiles are not batched.
         ahead: maximum number of images to read ahead, and to write behind; by default 4, or two
             batches. 0 reads, restores and writes one image at a time, without threads.
-        strip: as for :func:`restore_file`.
+        strip, accept_damaged: as for :func:`restore_file`.
         options: those of :func:`glocal.restore`; inputs as for :func:`restore_file`.
 
     Returns:
@@ -161,7 +166,7 @@ def restore_folder(
     jobs = folder_jobs(source, destination, recursive=recursive, suffix=suffix)
     return restore_jobs(
         model, jobs, destination, resume=resume, overwrite=overwrite, quality=quality,
-        batch=batch, ahead=ahead, strip=strip, **options,
+        batch=batch, ahead=ahead, strip=strip, accept_damaged=accept_damaged, **options,
     )  # fmt: skip
 
 
@@ -176,6 +181,7 @@ def restore_jobs(
     batch: int | Literal["auto"] = "auto",
     ahead: int | None = None,
     strip: Strip | None = None,
+    accept_damaged: bool = False,
     **options: Any,
 ) -> FolderRun:
     """Restore files into one folder, like `restore_folder`, which describes the options.
@@ -184,7 +190,8 @@ def restore_jobs(
         model: the network, converted or not.
         jobs: see `glocal.runs.jobs.jobs_into`.
         destination: folder that contains all results.
-        resume, overwrite, quality, batch, ahead, strip, options: as for `restore_folder`.
+        resume, overwrite, quality, batch, ahead, strip, accept_damaged, options: as for
+            `restore_folder`.
 
     Raises:
         ArgumentError: an option is invalid, or a destination exists, and neither `resume` nor
@@ -207,8 +214,11 @@ def restore_jobs(
         workers=min(4, os.cpu_count() or 1),
     )
     made = how_made(model, {**options, "strip": strip}, quality)
-    records = Records(destination, made, options.get("inputs"))
-    stages = file_stages(batches, quality, records, resume=resume, overwrite=overwrite, strip=strip)
+    records = Records(destination, made, options.get("inputs"), accept_damaged=accept_damaged)
+    stages = file_stages(
+        batches, quality, records, resume=resume, overwrite=overwrite, strip=strip,
+        accept_damaged=accept_damaged,
+    )  # fmt: skip
     usage = Usage()
     return FolderRun(_results(pipeline.run(jobs, stages, limits, usage)), usage)
 

@@ -67,7 +67,12 @@ class Records:
     """The records of a folder of results; its methods may be called in any thread."""
 
     def __init__(
-        self, folder: Path, made: Mapping[str, Any], inputs: Mapping[str, InputSource] | None = None
+        self,
+        folder: Path,
+        made: Mapping[str, Any],
+        inputs: Mapping[str, InputSource] | None = None,
+        *,
+        accept_damaged: bool = False,
     ) -> None:
         """Read the records; write nothing yet.
 
@@ -75,7 +80,9 @@ class Records:
             folder: of the results.
             made: by this run, see `how_made`.
             inputs: beside the photographs, see `read_inputs`.
+            accept_damaged: this run takes what can be had of damaged photographs.
         """
+        self._accept_damaged = accept_damaged
         self.path = folder / RECORDS
         self._made, self._inputs, self._folder = dict(made), dict(inputs or {}), folder
         self._lock = threading.Lock()
@@ -109,11 +116,20 @@ class Records:
         changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if changed:
             return Found("other", f"with other options ({', '.join(changed)})")
+        if line.get("damaged") and not self._accept_damaged:
+            return Found("other", "from a damaged photograph")
         return Found("same")
 
-    def add(self, job: Job) -> None:
-        """Note how a result was made that has just been written; warns once if it cannot."""
+    def add(self, job: Job, *, is_damaged: bool = False) -> None:
+        """Note how a result was made that has just been written; warns once if it cannot.
+
+        Args:
+            job: source and result.
+            is_damaged: the source is damaged, and what could be had of it was restored.
+        """
         line = {"result": self._name(job), **_digest_of(job.destination), **self._described(job)}
+        if is_damaged:
+            line["damaged"] = True
         with self._lock:
             self._replaced += line["result"] in self._lines
             self._lines[line["result"]] = line

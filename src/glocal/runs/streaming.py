@@ -67,7 +67,7 @@ STREAMED_SHARE = 1 / 8
 """Share of the available memory. Images that need more, decoded and with their result, are streamed
 too."""
 
-JOURNAL_FORMAT = 4
+JOURNAL_FORMAT = 5
 """Format of the journal's lines; a run with another format starts afresh."""
 
 
@@ -121,6 +121,7 @@ def restore_streamed(
     inputs: Mapping[str, InputValue] | None = None,
     runtime: Runtime = "torch",
     strength: float = 1.0,
+    accept_damaged: bool = False,
     progress: Callable[[int, int], None] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> tuple[Size, tuple[str, ...]]:
@@ -135,6 +136,7 @@ def restore_streamed(
         quality: of JPEG and WebP files, 1 to 100.
         resume: continue an interrupted run of the same source, network and options.
         strip: metadata that is left out of the result.
+        accept_damaged: restore what can be had of a damaged file; a note says so.
         tiles, memory, dtype, device, output, channels, grey, inputs, runtime, strength, progress,
             report: as for `glocal.restore`. A resumed run keeps its tiles, whatever memory is
             available now; blended tiles begin again.
@@ -157,7 +159,7 @@ def restore_streamed(
         )
     if tiles.blended:
         raise ArgumentError("streamed tiles have a halo: omit overlap and blend")
-    header = read_header(source)
+    header = read_header(source, accept_damaged=accept_damaged)
     check_format(destination, header.size)
     inputs = inputs or {}
     extras = extras_of(model, inputs)
@@ -169,6 +171,7 @@ def restore_streamed(
     options = {
         "tile": tiles.size, "halo": tiles.halo, "dtype": str(runner.dtype), "output": output,
         "grey": grey, "strength": strength, "inputs": digests(inputs),
+        "accept_damaged": accept_damaged,
     }  # fmt: skip
     identity = {**_identity(model, source), **options, "channels": channels}
     work = WorkFolder(work_folder(destination), header, identity, resume=resume)
@@ -176,8 +179,10 @@ def restore_streamed(
     try:
         with work.journal:
             if not work.is_decoded:
-                decode_file(source, work.colour, work.alpha)
-                work.journal.append({"decoded": True})
+                work.notes = decode_file(
+                    source, work.colour, work.alpha, accept_damaged=accept_damaged
+                )
+                work.journal.append({"decoded": work.notes})
             seen = header.colours.seen(work.colour.read(slice(0, 1), slice(0, 1)))
             back = as_batch(seen)[1]
             image = TiledImage(_reader(work, header, inputs, extras), header.size, back)
@@ -218,7 +223,7 @@ def restore_streamed(
     finally:
         if finished or not work.done:
             work.remove()
-    return header.size, tuple(dict.fromkeys(metadata.notes + notes))
+    return header.size, tuple(dict.fromkeys(work.notes + metadata.notes + notes))
 
 
 def _reader(

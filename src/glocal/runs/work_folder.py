@@ -32,6 +32,7 @@ class WorkFolder:
         colour: samples of the source.
         alpha: its opacity, or None.
         is_decoded: whether `colour` and `alpha` are complete.
+        notes: on decoding, one sentence each.
         result: restored samples; None until their scale is known.
         done: numbers of the finished tiles.
         total: number of tiles.
@@ -69,6 +70,7 @@ class WorkFolder:
         lines = self.journal.lines
         complete = all(file is None or file.is_complete for file in (self.colour, self.alpha))
         self.is_decoded = complete and any("decoded" in line for line in lines)
+        self.notes = tuple(note for line in lines for note in line.get("decoded", ()))
         self.done = {line["tile"] for line in lines if "tile" in line}
         self.total = 0
         self.result: SampleFile | None = None
