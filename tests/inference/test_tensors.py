@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glocal.errors import ArgumentError, GlocalWarning
+from glocal.errors import ArgumentError
 from glocal.inference.any_image import restore
 
 
@@ -98,13 +98,6 @@ def test_result_may_take_part_in_autograd() -> None:
     assert not restored.requires_grad
     (restored * weight).sum().backward()
     assert weight.grad is not None
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_values_that_are_not_finite_give_a_warning(dtype: type) -> None:
-    image = np.ones((8, 8, 3), dtype)
-    with pytest.warns(GlocalWarning, match="not finite"):
-        restore(Scale(float("nan")), image)
 
 
 @pytest.mark.parametrize(

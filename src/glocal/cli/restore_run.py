@@ -148,9 +148,9 @@ class Run:
         is_tiled = local_window(self.network, self.options["tiles"].halo) is not None
         try:
             image = read(self.task.jobs[0].source)
+            seen = image.colours.seen(image.pixels)
         except ImageError:  # the run reports it
             return None
-        seen = image.colours.seen(image.pixels)
         return estimate(
             self.network, seen, most_pixels=STREAMED_PIXELS if is_tiled else None, **once
         )

@@ -13,7 +13,6 @@ from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.geometry import ALIGN, AxisTiles, Blend, overlapping_tiles
 from glocal.inference.run import Progress, TiledImage
 from glocal.inference.runner import ModelRunner, is_out_of_memory
-from glocal.inference.tensors import warn_not_finite
 from glocal.ops.crops import Replay, running
 from glocal.ops.windows import Size
 from glocal.texts import size_text
@@ -110,12 +109,7 @@ def blended(
     while True:
         size = left.pop(0)
         try:
-            finite = True
-            for band in _stitched(runner, image, grids[size], blend, progress):
-                finite = finite and bool(band[1].isfinite().all())
-                yield band
-            if not finite:
-                warn_not_finite()
+            yield from _stitched(runner, image, grids[size], blend, progress)
             return
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

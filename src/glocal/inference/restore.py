@@ -36,7 +36,7 @@ from glocal.inference.plan import BlendedTiles
 from glocal.inference.run import Progress, TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner, is_out_of_memory
 from glocal.inference.runtime import model_runner
-from glocal.inference.tensors import AnyImage, as_batch, checked_finite
+from glocal.inference.tensors import AnyImage, as_batch
 from glocal.inference.tiling import local_window, measured_plan
 from glocal.ops.windows import Size, covers
 from glocal.scanning.modules import eval_mode
@@ -104,7 +104,7 @@ def restore(
         max_pixels = math.inf
         if given is None and pixels_that_fit(runner, tiled, budget) >= math.prod(size):
             try:
-                return convert(checked_finite(_whole(runner, source, progress)))
+                return convert(_whole(runner, source, progress))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise

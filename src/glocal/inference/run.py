@@ -22,7 +22,6 @@ from glocal.inference.allocator import trim_heap
 from glocal.inference.geometry import Tile
 from glocal.inference.plan import TilePlan
 from glocal.inference.runner import ModelRunner, is_out_of_memory
-from glocal.inference.tensors import warn_not_finite
 from glocal.ops.crops import CropStatistics, Replay, running
 from glocal.ops.placement import placed
 from glocal.ops.windows import Size
@@ -117,7 +116,7 @@ def run(
     """
     report = progress or (lambda done, total: None)
     restore = TileRunner(plan, runner, image)
-    total, finished, finite = len(plan.tiles), len(done), True
+    total, finished = len(plan.tiles), len(done)
     report(0, total)
     if finished:
         report(finished, total)
@@ -125,13 +124,10 @@ def run(
         if index in done:
             continue
         core, scale = restore(tile)
-        finite = finite and bool(core.isfinite().all())
         yield index, tile, core, scale
         trim_heap()
         finished += 1
         report(finished, total)
-    if not finite:
-        warn_not_finite()
 
 
 @dataclass

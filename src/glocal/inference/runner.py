@@ -23,6 +23,7 @@ from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.accepted import Accepted, Law, Padding, accepted_sizes
 from glocal.inference.colours import Colours, as_image, as_input
 from glocal.inference.inputs import Extra, arguments
+from glocal.inference.not_finite import first_not_finite
 from glocal.inference.outputs import chosen_output
 from glocal.inference.tensors import as_floats
 from glocal.ops import crops
@@ -147,12 +148,26 @@ class ModelRunner:
 
     def _restored(self, image: Tensor) -> tuple[Tensor, int]:
         """As `restore`, in the pass that is running."""
-        result, scale = self(self.input_of(image))
+        x = self.input_of(image)
+        result, scale = self(x)
+        if not bool(torch.isfinite(result).all()):
+            raise GlocalError(self._not_finite(x))
         result = result.to(torch.promote_types(result.dtype, torch.float32))
         if self.colours != "same":
             result = as_image(result, self._split(image)[0], self.colours)
         result = result.to(image.device)
         return (result if self.strength == 1 else self._blended(image, result)), scale
+
+    def _not_finite(self, x: Tensor) -> str:
+        """Say which layer first makes values that are not finite of an input."""
+        text = "the network makes values that are not numbers (NaN or infinite)"
+        alone = replace(self, engine=None)
+        where = first_not_finite(self.model, lambda: alone(x))
+        if where is None and self.engine is not None:
+            return f"{text} in {self.engine.name}, though not in torch; use the runtime torch"
+        narrow = torch.finfo(self.dtype).bits < 32
+        remedy = f"; it ran in {str(self.dtype).removeprefix('torch.')}: try float32"
+        return text + (f", first in {where}" if where else "") + remedy * narrow
 
     def _blended(self, image: Tensor, result: Tensor) -> Tensor:
         """The result, weighted by `strength`, and the image.

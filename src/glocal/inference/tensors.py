@@ -1,6 +1,5 @@
 """Convert images of any layout and dtype to (b, c, h, w) tensors and back."""
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
@@ -9,12 +8,12 @@ import torch
 from torch import Tensor
 
 from glocal.arrays import layout_mistake, range_mistake
-from glocal.errors import ArgumentError, GlocalWarning
+from glocal.errors import ArgumentError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["AnyImage", "as_batch", "as_floats", "checked_finite", "reflected", "warn_not_finite"]
+__all__ = ["AnyImage", "as_batch", "as_floats", "reflected"]
 
 AnyImage = TypeVar("AnyImage", bound="Tensor | np.ndarray[Any, Any] | Image")
 
@@ -110,23 +109,6 @@ def _refuse_object(image: object) -> NoReturn:
 def as_floats(x: Tensor) -> Tensor:
     """The tensor itself, or unsigned integers scaled to [0, 1] in float32."""
     return x if x.is_floating_point() else x.to(torch.float32) / torch.iinfo(x.dtype).max
-
-
-def checked_finite(x: Tensor) -> Tensor:
-    """The tensor itself; warns if it has values that are not finite."""
-    if not torch.isfinite(x).all():
-        warn_not_finite()
-    return x
-
-
-def warn_not_finite() -> None:
-    """Warn that the network returned values that are not finite."""
-    warnings.warn(
-        "the network returned values that are not finite; try dtype float32 if it ran in half "
-        "precision",
-        GlocalWarning,
-        stacklevel=4,
-    )
 
 
 def reflected(x: Tensor, dim: int, missing: int) -> Tensor:

@@ -19,7 +19,7 @@ from glocal.inference.memory import memory_budget
 from glocal.inference.options import as_tiles
 from glocal.inference.runner import device_of, is_out_of_memory
 from glocal.inference.runtime import model_runner
-from glocal.inference.tensors import as_batch, checked_finite
+from glocal.inference.tensors import as_batch
 from glocal.scanning.modules import eval_mode
 from glocal.texts import one_line, size_text
 
@@ -70,7 +70,7 @@ def restore_together(
         channels=channels, grey=grey, runtime=runtime, strength=strength,
     )  # fmt: skip
     with eval_mode(model, runner.device), torch.inference_mode():
-        restored = checked_finite(runner.restore(torch.cat(sources))[0])
+        restored = runner.restore(torch.cat(sources))[0]
         return [back(image[None]) for back, image in zip(backs, restored, strict=True)]
 
 

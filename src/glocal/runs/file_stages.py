@@ -99,7 +99,7 @@ def file_stages(
             return Loaded(job, header, again=found.why)
         with allocating():
             image = read(job.source, accept_damaged=accept_damaged)
-            return Loaded(job, header, image, _seen(image), found.why)
+            return Loaded(job, header, image, _seen(image, job.source), found.why)
 
     def compute(batch: list[Loaded]) -> list[np.ndarray | FileResult]:
         for each in batch:  # here, because the network runs in this thread only
@@ -203,7 +203,7 @@ def _restore_job(
         )
         return FileResult(*job, "restored", size, notes=notes)
     image = read(job.source, accept_damaged=accept_damaged)
-    pixels = restore(model, _seen(image), **whole)
+    pixels = restore(model, _seen(image, job.source), **whole)
     notes = save(job.destination, image, pixels, quality=quality, strip=strip)
     return FileResult(*job, "restored", image.size, notes=notes)
 
@@ -239,7 +239,9 @@ def _restore_pages(
     """Restore the pages of a TIFF file one by one."""
     pages = [read(job.source, page, accept_damaged=accept_damaged) for page in range(number)]
     check_pages(job.destination, pages)
-    restored = [_restored(page, restore(model, _seen(page), **options), strip) for page in pages]
+    restored = [
+        _restored(page, restore(model, _seen(page, job.source), **options), strip) for page in pages
+    ]
     notes = [note for page in pages for note in page.notes]
     notes += [*write_pages(job.destination, restored, quality=quality), _FIRST_PAGE]
     return tuple(dict.fromkeys(notes))
@@ -254,9 +256,16 @@ def _restored(image: Image, pixels: np.ndarray, strip: Strip | None) -> Image:
     return Image(pixels=image.colours.carried_back(image.pixels, pixels), **kept)
 
 
-def _seen(image: Image) -> np.ndarray:
-    """The pixels of an image as the network sees them."""
-    return image.colours.seen(image.pixels)
+def _seen(image: Image, source: Path) -> np.ndarray:
+    """The pixels of an image as the network sees them.
+
+    Raises:
+        ImageError: some are not finite.
+    """
+    try:
+        return image.colours.seen(image.pixels)
+    except ImageError as error:
+        raise ImageError(f"{source}: {error}") from None
 
 
 def _nbytes(value: Loaded | np.ndarray | FileResult) -> int:

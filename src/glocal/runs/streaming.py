@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from glocal.conversion.identity import network_sha256
 from glocal.engines.runtimes import Runtime
-from glocal.errors import ArgumentError
+from glocal.errors import ArgumentError, ImageError
 from glocal.images.limits import check_format
 from glocal.images.metadata import Strip, stripped
 from glocal.images.sample_files import (
@@ -183,9 +183,9 @@ def restore_streamed(
                     source, work.colour, work.alpha, accept_damaged=accept_damaged
                 )
                 work.journal.append({"decoded": work.notes})
-            seen = header.colours.seen(work.colour.read(slice(0, 1), slice(0, 1)))
+            seen = header.colours.seen(np.zeros((1, 1, header.channels), header.dtype))
             back = as_batch(seen)[1]
-            image = TiledImage(_reader(work, header, inputs, extras), header.size, back)
+            image = TiledImage(_reader(source, work, header, inputs, extras), header.size, back)
             write = _writer(work, header, back)
             bound = memory_limit(runner.device, memory)
             with eval_mode(model, runner.device), torch.inference_mode(), bound:
@@ -227,6 +227,7 @@ def restore_streamed(
 
 
 def _reader(
+    source: Path,
     work: WorkFolder,
     header: Header,
     inputs: Mapping[str, InputValue],
@@ -236,7 +237,10 @@ def _reader(
     colours = header.colours
 
     def read(rows: slice, columns: slice) -> Tensor:
-        part = as_batch(colours.seen(work.colour.read(rows, columns)))[0]
+        try:
+            part = as_batch(colours.seen(work.colour.read(rows, columns)))[0]
+        except ImageError as error:
+            raise ImageError(f"{source}: {error}") from None
         return with_maps(part, parts_of(inputs, rows, columns), extras) if inputs else part
 
     return read

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from glocal.conversion.train_size import carried_train_size
@@ -57,9 +58,27 @@ def fit(
             or its name, "package.module:factory". By default every known network is tried.
 
     Raises:
-        CheckpointError: no network fits; the error names the closest ones.
+        CheckpointError: no network fits, the error names the closest ones; or weights are not
+            finite.
         ArgumentError: the architecture is unknown, or the function fails.
     """
+    fitted = _fitted(path, found, metadata, arch)
+    for name, parameter in fitted.network.named_parameters():
+        finite = torch.isfinite(parameter)
+        if not bool(finite.all()):
+            raise CheckpointError(
+                f"{path}: {name} has {int((~finite).sum())} of {finite.numel()} values that are "
+                "not numbers (NaN or infinite); these weights restore nothing"
+            )
+    return fitted
+
+
+def _fitted(
+    path: Path,
+    found: Sequence[Candidate],
+    metadata: Mapping[str, str],
+    arch: str | Factory | None,
+) -> Fit:
     if arch is None:
         return _detected(path, found, metadata)
     if not isinstance(arch, str) or is_function(arch):

@@ -1,8 +1,9 @@
-"""Weights that files store in 8 bits, in full precision."""
+"""Weights as files store them, in full precision, or refused if they hold no dense values."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from glocal.errors import CheckpointError
@@ -34,8 +35,11 @@ def full_precision(path: Path, state_dict: Mapping[str, Tensor]) -> dict[str, Te
         state_dict: tensors by their keys.
 
     Raises:
-        CheckpointError: the factors belong to blocks of a weight.
+        CheckpointError: the factors belong to blocks of a weight, or a tensor has no dense values.
     """
+    for key, tensor in state_dict.items():
+        if form := _unusable(tensor):
+            raise CheckpointError(f"{path}: {key} is {form}; save the dense weights of the network")
     if not any(is_float8(tensor) or tensor.is_quantized for tensor in state_dict.values()):
         return dict(state_dict)
     extras = {key for key in state_dict if key.rpartition(".")[2] in FP8_EXTRAS}
@@ -52,6 +56,15 @@ def full_precision(path: Path, state_dict: Mapping[str, Tensor]) -> dict[str, Te
         else:
             result[key] = tensor
     return {key: tensor for key, tensor in result.items() if key not in extras}
+
+
+def _unusable(tensor: Tensor) -> str:
+    """What a tensor is that holds no dense values; empty for others."""
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.layout != torch.strided:
+        return f"a sparse tensor ({str(tensor.layout).removeprefix('torch.')})"
+    return "on the meta device and holds no values" if tensor.is_meta else ""
 
 
 def _scale_key(key: str, state_dict: Mapping[str, Tensor]) -> str | None:
