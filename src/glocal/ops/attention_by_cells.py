@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glocal.ops.kernels import attention as kernel
 from glocal.ops.kernels.plain import is_plain
-from glocal.ops.numerics import no_autocast, sum_dtype
+from glocal.ops.numerics import no_autocast, sum_dtype, weighted_sum
 from glocal.ops.windows import Size, areas, membership
 
 __all__ = ["Area", "Cells", "cells_of", "channel_attention", "channel_products", "mix_channels"]
@@ -88,7 +88,7 @@ def channel_products(
             each = [_products(q, k, area) for area in cells.areas]
             grams, squares_q, squares_k = (torch.stack(some) for some in zip(*each, strict=True))
             per_area = grams, squares_q, squares_k
-        grams, squares_q, squares_k = (torch.tensordot(weights, some, 1) for some in per_area)
+        grams, squares_q, squares_k = (weighted_sum(_dot, weights, some) for some in per_area)
     return grams, squares_q, squares_k
 
 
@@ -106,7 +106,8 @@ def mix_channels(matrices: Tensor, v: Tensor, cells: Cells, weights: Tensor) -> 
         where those of `v` are.
     """
     with no_autocast(v.device.type):
-        per_area = torch.tensordot(weights.to(matrices.dtype).t(), matrices, 1).to(v.dtype)
+        shares = weights.to(matrices.dtype).t()
+        per_area = weighted_sum(_dot, shares, matrices).to(v.dtype)
         (batch, heads, _, h, w), c = v.shape, matrices.shape[-2]
         if v.stride(2) == 1:
             out = v.new_empty(batch, h, w, heads, c).permute(0, 3, 4, 1, 2)
@@ -122,6 +123,11 @@ def mix_channels(matrices: Tensor, v: Tensor, cells: Cells, weights: Tensor) -> 
             else:
                 part.copy_((matrix @ pixels.mT).unflatten(-1, part.shape[-2:]))
         return out
+
+
+def _dot(weights: Tensor, values: Tensor) -> Tensor:
+    product: Tensor = torch.tensordot(weights, values, 1)
+    return product
 
 
 def _products(q: Tensor, k: Tensor, area: Area) -> tuple[Tensor, Tensor, Tensor]:

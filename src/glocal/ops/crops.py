@@ -25,7 +25,7 @@ from torch import Tensor
 from glocal.errors import GlocalError
 from glocal.ops.gradient_map import GradientMap
 from glocal.ops.interpolation import interpolation_weights
-from glocal.ops.numerics import no_autocast
+from glocal.ops.numerics import no_autocast, weighted_sum
 from glocal.ops.program_map import ProgramAxis, ProgramGrid, ProgramMap, mix
 from glocal.ops.programs import not_compiled, not_compiled_itself
 from glocal.ops.window_map import as_map
@@ -452,7 +452,8 @@ def mix_between(matrices: Tensor, v: Tensor, rows: AxisWindows, columns: AxisWin
     down, across = (_weights(axis, n, v) for axis, n in ((rows, h), (columns, w)))
     out = v.new_zeros(*v.shape[:2], matrices.shape[-2], h, w)
     with no_autocast(v.device.type):
-        of_rows = torch.tensordot(down, matrices, 1).movedim(1, 0)  # (crops along, h, b, ...)
+        # (crops along, h, b, ...)
+        of_rows = weighted_sum(lambda w, m: torch.tensordot(w, m, 1), down, matrices).movedim(1, 0)
         for of_row, weights in zip(of_rows, across.unbind(1), strict=True):
             x = _support(weights)
             product = of_row @ v[..., x].movedim(-2, 0)

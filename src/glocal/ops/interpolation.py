@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from glocal.ops.numerics import widest_dtype
+from glocal.ops.numerics import weighted_sum, widest_dtype
 from glocal.ops.windows import AxisWindows
 
 __all__ = [
@@ -42,8 +42,9 @@ def along_rows(values: Tensor, weights: Tensor) -> Tensor:
     The memory format stays the same.
     """
     if channels_last(values):
-        return (weights @ values.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-    return values @ weights.mT
+        rows = values.permute(0, 2, 3, 1)
+        return weighted_sum(torch.matmul, weights, rows).permute(0, 3, 1, 2)
+    return weighted_sum(lambda w, v: v @ w.mT, weights, values)
 
 
 def down_columns(weights: Tensor, x: Tensor) -> Tensor:
@@ -52,9 +53,9 @@ def down_columns(weights: Tensor, x: Tensor) -> Tensor:
     The memory format stays the same.
     """
     if not channels_last(x):
-        return weights @ x
+        return weighted_sum(torch.matmul, weights, x)
     rows = x.permute(0, 2, 3, 1)
-    made: Tensor = (weights @ rows.flatten(2)).unflatten(2, rows.shape[2:])
+    made: Tensor = weighted_sum(torch.matmul, weights, rows.flatten(2)).unflatten(2, rows.shape[2:])
     return made.permute(0, 3, 1, 2)
 
 

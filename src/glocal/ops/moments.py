@@ -8,6 +8,7 @@ from torch import Tensor
 from glocal.ops.numerics import widest_dtype
 
 __all__ = [
+    "finite_centre",
     "global_moments",
     "group_channels",
     "merge_moments",
@@ -37,12 +38,20 @@ def moments_by_means(
     wide = group_channels(x.to(dtype or widest_dtype(x.device)), groups)
     # The variance does not change if a constant is subtracted. The mean of the whole map leaves
     # the smallest squares, so that a small deviation beside a large mean keeps its digits.
-    centre = wide.mean((2, 3, 4), keepdim=True)
+    centre = finite_centre(wide)
     offset = wide - centre
     channels = x.shape[1] // groups
     first = means(offset.sum(2), channels)
     second = means(offset.square().sum(2), channels)
     return first + centre[:, :, 0], (second - first.square()).clamp_min(0)
+
+
+def finite_centre(x: Tensor) -> Tensor:
+    """Mean of each group (b, groups, channels, h, w) as (b, groups, 1, 1, 1); 0 if not finite.
+
+    It is subtracted from all pixels: one that is not finite would spoil those of all windows.
+    """
+    return x.mean((2, 3, 4), keepdim=True).nan_to_num(0, 0, 0)
 
 
 def global_moments(x: Tensor, groups: int, correction: int = 0) -> tuple[Tensor, Tensor]:

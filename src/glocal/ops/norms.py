@@ -9,7 +9,7 @@ from glocal.ops.crops import recorded
 from glocal.ops.forms import moment_windows_of, windows_of
 from glocal.ops.kernels import native
 from glocal.ops.kernels.plain import is_plain
-from glocal.ops.moments import global_moments, group_channels, scale_and_shift
+from glocal.ops.moments import finite_centre, global_moments, group_channels, scale_and_shift
 from glocal.ops.numerics import by_slices, sum_dtype
 from glocal.ops.window_map import WindowMap
 from glocal.ops.windows import Crops, Precision, Size, Window
@@ -160,7 +160,7 @@ def _normalise(
         here = part.shape[1] // per_group
         wide = group_channels(part.to(sum_dtype(part)), here)
         # A large mean has fewer digits for a small deviation, which rounding would take.
-        wide = wide - wide.mean((2, 3, 4), keepdim=True)
+        wide = wide - finite_centre(wide)
         wide = wide.squeeze(2) if per_group == 1 else wide.flatten(1, 2)
         windows = moment_windows_of(wide, window, precision)
         mean, variance = windows.moments(wide, here)

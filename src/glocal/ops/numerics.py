@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from glocal.devices import has_float64
-from glocal.ops.kernels.plain import is_plain
+from glocal.ops.kernels.plain import is_plain, is_transformed
 from glocal.ops.programs import is_recording
 
-__all__ = ["by_slices", "no_autocast", "sum_dtype", "widest_dtype"]
+__all__ = ["by_slices", "no_autocast", "sum_dtype", "weighted_sum", "widest_dtype"]
 
 SLICE_PIXELS = 1 << 20
 """Pixels of a slice: a few temporaries of that size fit the cache of a processor core."""
@@ -26,6 +26,23 @@ def sum_dtype(x: Tensor) -> torch.dtype:
 def widest_dtype(device: torch.device) -> torch.dtype:
     """The dtype in which second moments accumulate: float64 where the device has it."""
     return torch.float64 if has_float64(device) else torch.float32
+
+
+def weighted_sum(
+    product: Callable[[Tensor, Tensor], Tensor], weights: Tensor, values: Tensor
+) -> Tensor:
+    """product(weights, values), in which 0 times a value that is not finite is 0.
+
+    Args:
+        product: a sum of products of weights and values.
+        weights: not negative.
+        values: few, as they are looked at first.
+    """
+    if is_recording() or is_transformed(values) or bool(values.isfinite().all()):
+        return product(weights, values)
+    wrong = ~values.isfinite()
+    spoiled = product((weights != 0).to(values.dtype), wrong.to(values.dtype)) > 0
+    return product(weights, values.masked_fill(wrong, 0)).masked_fill(spoiled, torch.nan)
 
 
 def no_autocast(device: str) -> AbstractContextManager[Any]:

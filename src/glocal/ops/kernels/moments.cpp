@@ -25,6 +25,7 @@ std::vector<float> centres(const Map& map, const float* x) {
         double mean = 0;
         for (Index i = l; i < m; i += map.lanes) mean += total[i];
         mean /= double(map.h) * map.w;
+        if (!std::isfinite(mean)) mean = 0;  // would spoil the windows without such a value
         for (Index i = l; i < m; i += map.lanes) centre[i] = float(mean);
     }
     return centre;
