@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from glocal.data.pairing import Pair, data_label, data_sha256
+from glocal.data.pairing import Pair, data_label, pair_sha256
 from glocal.provenance import machine_name, versions, weights_sha256
 
 
@@ -35,14 +35,18 @@ def test_a_digest_tells_weights_apart() -> None:
 
 
 def test_a_digest_tells_data_apart(pairs: list[Pair]) -> None:
-    digest = data_sha256(pairs)
-    assert data_sha256(list(pairs)) == digest
-    assert data_sha256(pairs[:1]) != digest
-    assert data_sha256([pairs[0], replace(pairs[1], noise_sigma=5.0)]) != digest
-    pairs[1].target.write_bytes(b"12345")
-    assert data_sha256(pairs) != digest
-    pairs[1].target.unlink()  # missing files are for whoever reads them
-    data_sha256(pairs)
+    pair = pairs[1]
+    digest = pair_sha256(pair)
+    assert pair_sha256(replace(pair)) == digest
+    assert pair_sha256(pairs[0]) != digest
+    assert pair_sha256(replace(pair, noise_sigma=5.0)) != digest
+    content = pair.target.read_bytes()
+    pair.target.write_bytes(bytes(len(content)))  # of the same size
+    assert pair_sha256(pair) != digest
+    pair.target.write_bytes(content)
+    assert pair_sha256(pair) == digest
+    pair.target.unlink()  # missing files are for whoever reads them
+    assert pair_sha256(pair) != digest
 
 
 def test_data_is_called_by_its_folders(pairs: list[Pair], tmp_path: Path) -> None:

@@ -57,9 +57,9 @@ def say_estimate(loaded: "LoadedNetwork", sources: Sequence[Path], **options: An
             is_quick=lambda per_pixel_s: per_pixel_s * height * width < WORTH_SAYING_S,
             **options,
         )
-    if found is None:
+    expected_s = 0.0 if found is None else found.seconds([header.size])
+    if found is None or expected_s < WORTH_SAYING_S:
         return None
-    expected_s = found.seconds([header.size])
     about = duration_text(expected_s)
     if found.need is not None:
         about += f" and {memory_text(found.nbytes([header.size]))}"

@@ -18,10 +18,10 @@ __all__ = [
     "check_names",
     "child_folder",
     "data_label",
-    "data_sha256",
     "evenly_spaced",
     "natural_key",
     "pair_folders",
+    "pair_sha256",
     "stems_of",
 ]
 
@@ -178,16 +178,20 @@ def pair_folders(
     ]
 
 
-def data_sha256(pairs: Sequence[Pair]) -> str:
-    """Return the SHA-256 of the names and file sizes of a data set.
+def pair_sha256(pair: Pair) -> str:
+    """Return the SHA-256 of the name of a pair, the content of its files, and what is made of them.
 
-    It identifies the data set without reading images.
+    Files that are missing or cannot be read count as such: whoever reads them says so.
     """
-    digest = hashlib.sha256()
-    for pair in pairs:
-        files = [path for path in (pair.degraded, pair.second, pair.target) if path is not None]
-        sizes = [path.stat().st_size if path.exists() else -1 for path in files]
-        digest.update(f"{pair.name!r} {sizes} {pair.noise_sigma} {pair.centre_crop}\n".encode())
+    digest = hashlib.sha256(f"{pair.name!r} {pair.noise_sigma} {pair.centre_crop}\n".encode())
+    for path in (pair.degraded, pair.second, pair.target):
+        try:
+            if path is not None:
+                with open(path, "rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as problem:
+            digest.update(str(problem.errno).encode())
+        digest.update(b"\n")
     return digest.hexdigest()
 
 

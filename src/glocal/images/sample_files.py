@@ -7,6 +7,7 @@ and alpha are stored in separate sample files, in which any part can be read or 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
@@ -114,6 +115,26 @@ class SampleFile:
                 os.posix_fallocate(file.fileno(), 0, self.nbytes)
             else:
                 file.truncate(self.nbytes)
+
+    def regain_size(self) -> None:
+        """Give the file its full size again; samples that it has lost become zeros.
+
+        Raises:
+            OSError: the file cannot be written, or the disk is too full.
+        """
+        with open(self.path, "ab") as file:
+            file.truncate(self.nbytes)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, self.nbytes)
+
+    def sha256(self) -> str:
+        """Digest of all samples.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        with open(self.path, "rb") as file:
+            return file_digest(file, "sha256").hexdigest()
 
     def fill(self, vips: pyvips.Image) -> None:
         """Decode an image into the allocated file.

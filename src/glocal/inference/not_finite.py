@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-__all__ = ["first_not_finite"]
+from glocal.errors import GlocalError
+
+__all__ = ["NotFiniteError", "first_not_finite"]
+
+
+class NotFiniteError(GlocalError):
+    """A network made values that are not finite."""
 
 
 def first_not_finite(model: nn.Module, run: Callable[[], object]) -> str | None:

@@ -23,7 +23,7 @@ from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.accepted import Accepted, Law, Padding, accepted_sizes
 from glocal.inference.colours import Colours, as_image, as_input
 from glocal.inference.inputs import Extra, arguments
-from glocal.inference.not_finite import first_not_finite
+from glocal.inference.not_finite import NotFiniteError, first_not_finite
 from glocal.inference.outputs import chosen_output
 from glocal.inference.tensors import as_floats
 from glocal.ops import crops
@@ -151,7 +151,7 @@ class ModelRunner:
         x = self.input_of(image)
         result, scale = self(x)
         if not bool(torch.isfinite(result).all()):
-            raise GlocalError(self._not_finite(x))
+            raise NotFiniteError(self._not_finite(x))
         result = result.to(torch.promote_types(result.dtype, torch.float32))
         if self.colours != "same":
             result = as_image(result, self._split(image)[0], self.colours)

@@ -23,6 +23,7 @@ from glocal.inference.memory import allocating
 from glocal.runs.batches import Batches
 from glocal.runs.inputs import InputSource, read_inputs
 from glocal.runs.jobs import FileResult, Job, check_distinct
+from glocal.runs.locks import BusyError, Locks
 from glocal.runs.output_check import OutputCheck
 from glocal.runs.records import Found, Records
 from glocal.runs.region import Region, restored_region
@@ -63,6 +64,7 @@ def file_stages(
     batches: Batches,
     quality: int,
     records: Records,
+    locks: Locks,
     *,
     resume: bool,
     overwrite: bool,
@@ -75,6 +77,7 @@ def file_stages(
         batches: the network, and which images share a call.
         quality: of JPEG and WebP files, 1 to 100.
         records: of the folder of results; its new results are added.
+        locks: of the results; those that another process writes are skipped.
         resume: skip jobs whose result exists as this run would make it, make others of glocal
             again, leave files of the user, and continue interrupted streamed jobs.
         overwrite: replace existing destinations; takes precedence over `resume`.
@@ -87,6 +90,10 @@ def file_stages(
 
     def load(job: Job) -> Loaded | Skip[FileResult]:
         check_distinct(job)
+        try:
+            locks.acquire(job.destination)  # until the outcome is known
+        except BusyError as error:
+            return Skip(FileResult(*job, "skipped", notes=(str(error),)))
         found = records.find(job) if resume and not overwrite else Found("nothing")
         if found.kind == "same":
             return Skip(FileResult(*job, "skipped"))

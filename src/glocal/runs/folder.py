@@ -19,6 +19,7 @@ from glocal.runs import pipeline
 from glocal.runs.batches import Batches
 from glocal.runs.file_stages import file_stages, restore_job
 from glocal.runs.jobs import FileResult, Job, check_distinct, folder_jobs
+from glocal.runs.locks import Locks
 from glocal.runs.output_check import OutputCheck
 from glocal.runs.records import Records, how_made
 from glocal.runs.region import Region
@@ -63,23 +64,26 @@ def restore_file(
         ImageError: a file cannot be read or written, or the format of the destination cannot hold
             the result, which is checked before the network restores the image.
         ArgumentError: the destination is the source, or an option is invalid.
+        BusyError: another process writes the destination.
     """
     started = time.perf_counter()
     job = Job(source, destination)
     check_distinct(job)
     header = read_header(source, accept_damaged=accept_damaged)
     OutputCheck(model, options)(destination, header)
-    result = restore_job(
-        model,
-        job,
-        quality=quality,
-        stream=stream,
-        resume=resume,
-        region=region,
-        strip=strip,
-        accept_damaged=accept_damaged,
-        **options,
-    )
+    with Locks() as locks:
+        locks.acquire(destination)
+        result = restore_job(
+            model,
+            job,
+            quality=quality,
+            stream=stream,
+            resume=resume,
+            region=region,
+            strip=strip,
+            accept_damaged=accept_damaged,
+            **options,
+        )
     return dataclasses.replace(result, elapsed_s=time.perf_counter() - started)
 
 
@@ -215,19 +219,20 @@ def restore_jobs(
     )
     made = how_made(model, {**options, "strip": strip}, quality)
     records = Records(destination, made, options.get("inputs"), accept_damaged=accept_damaged)
+    locks, usage = Locks(), Usage()
     stages = file_stages(
-        batches, quality, records, resume=resume, overwrite=overwrite, strip=strip,
+        batches, quality, records, locks, resume=resume, overwrite=overwrite, strip=strip,
         accept_damaged=accept_damaged,
     )  # fmt: skip
-    usage = Usage()
-    return FolderRun(_results(pipeline.run(jobs, stages, limits, usage)), usage)
+    return FolderRun(_results(pipeline.run(jobs, stages, limits, usage), locks), usage)
 
 
 def _results(
-    outcomes: Generator[Outcome[Job, FileResult], None, None],
+    outcomes: Generator[Outcome[Job, FileResult], None, None], locks: Locks
 ) -> Generator[FileResult, None, None]:
-    with closing(outcomes):
+    with locks, closing(outcomes):
         for outcome in outcomes:
+            locks.release(outcome.item.destination)
             if outcome.result is None:
                 error = outcome.error or RuntimeError()
                 yield FileResult(

@@ -89,8 +89,19 @@ class Records:
         self._lines: dict[str, dict[str, Any]] = {}
         self._replaced = 0
         self._writable: bool | None = None  # until the first line
+        self._read_bytes = 0
+        self._read()
+
+    def _read(self) -> None:
+        """Read the lines that were added since: another process may write into the folder too."""
         with suppress(OSError):
-            for text in self.path.read_bytes().splitlines():
+            if self.path.stat().st_size < self._read_bytes:  # written afresh
+                self._read_bytes = 0
+            with open(self.path, "rb") as file:
+                file.seek(self._read_bytes)
+                data = file.read()
+            self._read_bytes += data.rfind(b"\n") + 1
+            for text in data.splitlines():
                 with suppress(ValueError, KeyError, TypeError):  # half a line of a killed process
                     line = json.loads(text)
                     self._replaced += line["result"] in self._lines
@@ -104,7 +115,10 @@ class Records:
         """
         if not job.destination.exists():
             return Found("nothing")
-        line = self._lines.get(self._name(job))
+        with self._lock:
+            if self._name(job) not in self._lines:
+                self._read()
+            line = self._lines.get(self._name(job))
         if line is None or not _is_unchanged(job.destination, line):
             return Found("foreign")
         ours = self._described(job)

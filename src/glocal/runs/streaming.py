@@ -7,6 +7,7 @@ the finished tiles, so that an interrupted run continues. A finished run deletes
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from glocal.conversion.identity import network_sha256
 from glocal.engines.runtimes import Runtime
-from glocal.errors import ArgumentError, ImageError
+from glocal.errors import ArgumentError, GlocalWarning, ImageError
 from glocal.images.limits import check_format
 from glocal.images.metadata import Strip, stripped
 from glocal.images.sample_files import (
@@ -177,12 +178,12 @@ def restore_streamed(
     work = WorkFolder(work_folder(destination), header, identity, resume=resume)
     finished = False
     try:
+        work.make()
         with work.journal:
             if not work.is_decoded:
-                work.notes = decode_file(
-                    source, work.colour, work.alpha, accept_damaged=accept_damaged
+                work.decoded(
+                    decode_file(source, work.colour, work.alpha, accept_damaged=accept_damaged)
                 )
-                work.journal.append({"decoded": work.notes})
             seen = header.colours.seen(np.zeros((1, 1, header.channels), header.dtype))
             back = as_batch(seen)[1]
             image = TiledImage(_reader(source, work, header, inputs, extras), header.size, back)
@@ -194,13 +195,19 @@ def restore_streamed(
                 given = tiles.given_size
                 image = with_statistics(image, runner, math.prod(given) if given else fitting)
                 plan: TilePlan | BlendedTiles | None = _resumed_plan(work, header.size)
+                if isinstance(plan, TilePlan) and (lost := work.forget_damaged(plan)):
+                    warnings.warn(
+                        f"{lost} saved tiles of {source} are damaged and are done again",
+                        GlocalWarning,
+                        stacklevel=2,
+                    )
                 if plan is None:
                     within = replace(tiles, size=_within(tiles.given_size, header.size))
                     plan = measured_plan(runner, image, window, within, budget, TILE_PIXELS)
                 if isinstance(plan, BlendedTiles):
                     _run_blended(plan, runner, image, write, work, destination, progress)
                 else:
-                    if not work.done:
+                    if _resumed_plan(work, header.size) is None:
                         work.journal.append(_line_of(plan))
                     if report is not None:
                         before = f", {len(work.done)} of them done before" if work.done else ""
@@ -248,16 +255,21 @@ def _reader(
 
 def _writer(
     work: WorkFolder, header: Header, back: Callable[[Tensor], np.ndarray]
-) -> Callable[[slice, slice, Tensor, int], None]:
-    """Writes restored pixels (1, c, h·s, w·s) to a rectangle of the result of scale s."""
+) -> Callable[[slice, slice, Tensor, int], np.ndarray]:
+    """Writes restored pixels (1, c, h·s, w·s) to a rectangle of the result of scale s.
+
+    It returns the samples.
+    """
     colours = header.colours
 
-    def write(rows: slice, columns: slice, restored: Tensor, scale: int) -> None:
+    def write(rows: slice, columns: slice, restored: Tensor, scale: int) -> np.ndarray:
         pixels = back(restored)
         if not colours.are_plain:
             own = (slice(side.start // scale, side.stop // scale) for side in (rows, columns))
             pixels = colours.carried_back(work.colour.read(*own), pixels)
-        work.create_result(scale, restored.shape[1]).write(rows, columns, pixels)
+        file = work.create_result(scale, restored.shape[1])
+        file.write(rows, columns, pixels)
+        return pixels.reshape(*pixels.shape[:2], -1)
 
     return write
 
@@ -266,7 +278,7 @@ def _run_blended(
     plan: BlendedTiles,
     runner: ModelRunner,
     image: TiledImage,
-    write: Callable[[slice, slice, Tensor, int], None],
+    write: Callable[[slice, slice, Tensor, int], np.ndarray],
     work: WorkFolder,
     destination: Path,
     progress: Callable[[int, int], None] | None,
@@ -284,7 +296,7 @@ def _run(
     plan: TilePlan,
     runner: ModelRunner,
     image: TiledImage,
-    write: Callable[[slice, slice, Tensor, int], None],
+    write: Callable[[slice, slice, Tensor, int], np.ndarray],
     work: WorkFolder,
     destination: Path,
     progress: Callable[[int, int], None] | None,
@@ -293,19 +305,16 @@ def _run(
     done = frozenset(work.done)
     for number, tile, core, scale in run(plan, runner, image, done=done, progress=progress):
         check_format(destination, (image.size[0] * scale, image.size[1] * scale))
-        write(*tile.core(scale), core, scale)
-        work.journal.append({"tile": number})
-        work.done.add(number)
+        work.finished(number, write(*tile.core(scale), core, scale))
 
 
 def _identity(model: nn.Module, source: Path) -> dict[str, Any]:
     """Return what must be equal in a resumed run and the interrupted one."""
-    stat = source.stat()
     with open(source, "rb") as file:
-        start = hashlib.sha256(file.read(2**16)).hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "journal": JOURNAL_FORMAT,
-        "source": {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "start_sha256": start},
+        "source": {"size": source.stat().st_size, "sha256": digest},
         "network": network_sha256(model),
         "glocal": versions()["glocal"],
     }

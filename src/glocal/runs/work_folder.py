@@ -4,18 +4,28 @@ They are in one hidden folder beside the destination, from which an interrupted 
 """
 
 import errno
-import shutil
+import os
+import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
-from glocal.images.files import shortened
+from glocal.images.files import make_private_folder, shortened
 from glocal.images.sample_files import Header, SampleFile
+from glocal.inference.plan import TilePlan
 from glocal.runs.journal import Journal
+from glocal.texts import few_names
 
 __all__ = ["WorkFolder", "work_folder"]
+
+_NAMES = re.compile(r"(tiles\.jsonl|(source|alpha|result)\.raw|(encoded|bare)\.[a-z0-9]+)")
+"""The files of a work folder."""
 
 
 def work_folder(destination: Path) -> Path:
@@ -31,7 +41,7 @@ class WorkFolder:
         journal: JSON lines: source decoded, layout of tiles, output scale, finished tiles.
         colour: samples of the source.
         alpha: its opacity, or None.
-        is_decoded: whether `colour` and `alpha` are complete.
+        is_decoded: whether `colour` and `alpha` are complete, and as they were written.
         notes: on decoding, one sentence each.
         result: restored samples; None until their scale is known.
         done: numbers of the finished tiles.
@@ -48,7 +58,11 @@ class WorkFolder:
             header: of the source.
             identity: source, network and options. A run with another identity starts afresh.
             resume: continue an interrupted run.
+
+        Raises:
+            GlocalError: the folder holds something that no run wrote, or others may write to it.
         """
+        _check_ours(path)
         self.path, self._header = path, header
         self.colour = SampleFile(path / "source.raw", header.size, header.channels, header.dtype)
         self.alpha = (
@@ -67,16 +81,58 @@ class WorkFolder:
                 stacklevel=3,
             )
             self.journal = Journal(log, identity, overwrite=True, error=GlocalError)
-        lines = self.journal.lines
-        complete = all(file is None or file.is_complete for file in (self.colour, self.alpha))
-        self.is_decoded = complete and any("decoded" in line for line in lines)
-        self.notes = tuple(note for line in lines for note in line.get("decoded", ()))
-        self.done = {line["tile"] for line in lines if "tile" in line}
-        self.total = 0
+        self.notes: tuple[str, ...] = ()
+        self.is_decoded = False
+        self._tiles: dict[int, str] = {}
+        self.total, self._scale = 0, 1
         self.result: SampleFile | None = None
-        for line in lines:
-            if "scale" in line:
+        for line in self.journal.lines:
+            if "decoded" in line:
+                self.notes, self.is_decoded = tuple(line["decoded"]), self._holds(line["sha256"])
+            elif "tile" in line:
+                self._tiles[line["tile"]] = line["sha256"]
+            elif "scale" in line:
+                self._scale = line["scale"]
                 self.result = self._result_file(line["scale"], line["channels"])
+
+    @property
+    def done(self) -> frozenset[int]:
+        """Numbers of the finished tiles."""
+        return frozenset(self._tiles)
+
+    def make(self) -> None:
+        """Create the folder, which nobody else may read or write, unless it exists.
+
+        Raises:
+            GlocalError: it cannot be created.
+        """
+        make_private_folder(self.path, GlocalError)
+
+    def decoded(self, notes: tuple[str, ...]) -> None:
+        """Note that `colour` and `alpha` are complete."""
+        self.notes, self.is_decoded = notes, True
+        self.journal.append({"decoded": notes, "sha256": [each.sha256() for each in self._sources]})
+
+    def finished(self, number: int, samples: np.ndarray) -> None:
+        """Note a tile whose samples were written to `result`."""
+        self._tiles[number] = _digest(samples)
+        self.journal.append({"tile": number, "sha256": self._tiles[number]})
+
+    def forget_damaged(self, plan: TilePlan) -> int:
+        """Forget tiles whose samples are not as they were written; return their number.
+
+        Raises:
+            OSError: `result` cannot be read, or not be given its size again.
+        """
+        before = len(self._tiles)
+        if self.result is not None:
+            if not self.result.is_complete:
+                self.result.regain_size()
+            for number, digest in list(self._tiles.items()):
+                samples = self.result.read(*plan.tiles[number].core(self._scale))
+                if _digest(samples) != digest:
+                    del self._tiles[number]
+        return before - len(self._tiles)
 
     def create_result(self, scale: int, channels: int) -> SampleFile:
         """The file of restored samples; allocated at the first call."""
@@ -99,10 +155,60 @@ class WorkFolder:
         )
 
     def remove(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the folder and the files that runs write into it."""
+        with suppress(OSError):
+            for each in self.path.iterdir():
+                if _NAMES.fullmatch(each.name):
+                    each.unlink(missing_ok=True)
+            self.path.rmdir()
+
+    @property
+    def _sources(self) -> list[SampleFile]:
+        return [each for each in (self.colour, self.alpha) if each is not None]
+
+    def _holds(self, digests: list[str]) -> bool:
+        """True if the samples of the source are those that were decoded."""
+        try:
+            return all(each.is_complete for each in self._sources) and digests == [
+                each.sha256() for each in self._sources
+            ]
+        except OSError:
+            return False
 
     def _result_file(self, scale: int, channels: int) -> SampleFile:
         height, width = self._header.size
         size = height * scale, width * scale
         return SampleFile(self.path / "result.raw", size, channels, self._header.dtype)
+
+
+def _digest(samples: np.ndarray) -> str:
+    return sha256(np.ascontiguousarray(samples).data).hexdigest()
+
+
+def _check_ours(path: Path) -> None:
+    """Check that a run may use and delete what is in its folder.
+
+    Raises:
+        GlocalError: it is no folder, holds something that no run wrote, or others may write to it.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise GlocalError(
+            f"{path}: is in the way of the temporary files of this run; remove it, or choose "
+            "another output"
+        )
+    if not path.exists():
+        return
+    if hasattr(os, "getuid"):
+        about = path.stat()
+        if about.st_uid != os.getuid() or about.st_mode & 0o022:
+            raise GlocalError(f"{path}: other users may write to this folder; remove it")
+    foreign = [
+        each.name
+        for each in os.scandir(path)
+        if not _NAMES.fullmatch(each.name) or not each.is_file(follow_symlinks=False)
+    ]
+    if foreign:
+        raise GlocalError(
+            f"{path}: has {few_names(foreign)}, which glocal did not write; move it away, or "
+            "choose another output"
+        )

@@ -1,8 +1,9 @@
 """Read `data` arguments: a folder, pairs of files, or arrays."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glocal.data.datasets import pairs
-from glocal.data.pairing import Pair, check_names, data_label, data_sha256, evenly_spaced, stems_of
+from glocal.data.pairing import Pair, check_names, data_label, evenly_spaced, pair_sha256, stems_of
 from glocal.data.pixels import Floats, PairImages, matched, read_pair
 from glocal.errors import ArgumentError
 from glocal.images.image_files import list_images
@@ -45,6 +46,9 @@ class Sample(Protocol):
     def has_target(self) -> bool:
         """True if there is a clean image to compare with."""
 
+    def digest(self) -> str:
+        """Return a SHA-256 of name, image and target."""
+
     def degraded(self) -> AnyImage:
         """Return the image to restore, without conversion."""
 
@@ -64,12 +68,19 @@ class Dataset:
     Attributes:
         samples: one for each image; their names differ.
         label: short name for reports, such as "GoPro/test".
-        digest: returns a SHA-256 that differs between data sets.
     """
 
     samples: tuple[Sample, ...]
     label: str
-    digest: Callable[[], str]
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each image and its target, by name; reads all files once."""
+        return {sample.name: sample.digest() for sample in self.samples}
+
+    def digest(self) -> str:
+        """Return a SHA-256 of all names, images and targets."""
+        return hashlib.sha256("\n".join(self.digests.values()).encode()).hexdigest()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -149,6 +160,9 @@ class _PairSample:
     def has_target(self) -> bool:
         return self.pair.target is not None
 
+    def digest(self) -> str:
+        return pair_sha256(self.pair)
+
     def degraded(self) -> AnyImage:
         return read_pair(self.pair).degraded
 
@@ -167,6 +181,15 @@ class _ArraySample:
     @property
     def has_target(self) -> bool:
         return self.images()[1] is not None
+
+    def digest(self) -> str:
+        found = hashlib.sha256()
+        for image in self.images():
+            if image is not None:
+                pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else image
+                found.update(f"{self.name} {pixels.shape} {pixels.dtype}\n".encode())
+                found.update(np.ascontiguousarray(pixels).data)
+        return found.hexdigest()
 
     def degraded(self) -> AnyImage:
         return self.images()[0]
@@ -195,7 +218,7 @@ def _of_pairs(
     found = evenly_spaced(found, limit)
     check_names(found, purpose)
     samples = tuple(_PairSample(pair) for pair in found)
-    return Dataset(samples, data_label(found, root), lambda: data_sha256(found))
+    return Dataset(samples, data_label(found, root))
 
 
 def _of_arrays(data: Sequence[Any], limit: int | None, purpose: str) -> Dataset:
@@ -204,18 +227,7 @@ def _of_arrays(data: Sequence[Any], limit: int | None, purpose: str) -> Dataset:
         raise ArgumentError(f"there are no images to {purpose}")
     width = len(str(len(data)))
     samples = tuple(_ArraySample(f"{index + 1:0{width}d}", data, index) for index in chosen)
-
-    def digest() -> str:
-        found = hashlib.sha256()
-        for sample in samples:
-            for image in sample.images():
-                if image is not None:
-                    pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else image
-                    found.update(f"{sample.name} {pixels.shape} {pixels.dtype}\n".encode())
-                    found.update(np.ascontiguousarray(pixels).data)
-        return found.hexdigest()
-
-    return Dataset(samples, "arrays", digest)
+    return Dataset(samples, "arrays")
 
 
 def _as_pixels(image: AnyImage) -> Floats:

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +17,7 @@ from torch import nn
 import glocal
 from glocal.data.datasets import pairs
 from glocal.data.pixels import read_pair
-from glocal.errors import ArgumentError, ConversionError
+from glocal.errors import ArgumentError, ConversionError, GlocalWarning
 from glocal.images import image_files as images
 from glocal.images.image_files import Image
 from glocal.metrics import psnr, ssim_3d
@@ -181,12 +183,34 @@ def test_another_protocol_is_refused(
 def test_other_weights_and_other_data_are_refused(model: Gate, data: Path, tmp_path: Path) -> None:
     log = tmp_path / "records.jsonl"
     measured(model, data, TRAIN, log=log)
-    with pytest.raises(ArgumentError, match="data_sha256"):
+    with pytest.raises(ArgumentError, match="image_count"):
         measured(model, pairs(data)[:1], TRAIN, log=log)
     with torch.no_grad():
         model.out.bias[0] += 1e-6
     with pytest.raises(ArgumentError, match="weights_sha256"):
         measured(model, data, TRAIN, log=log)
+
+
+def test_an_image_that_changed_is_measured_again(model: Gate, data: Path, tmp_path: Path) -> None:
+    log, pictures = tmp_path / "records.jsonl", Pictures(tmp_path / "pictures")
+    first = measured(model, data, TRAIN, log=log, pictures=pictures)
+    path = data / "input/b.png"
+    about, image = path.stat(), images.read(path)
+    images.write(path, dataclasses.replace(image, pixels=image.pixels[::-1]))
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    with pytest.warns(GlocalWarning, match=r"1 of 2 images changed .* measured again: b"):
+        again = measured(model, data, TRAIN, log=log, pictures=pictures)
+    truth = measured(model, data, TRAIN)
+    for image_name, same in (("a", True), ("b", False)):
+        old, new, true = (
+            [r.metrics for r in each.records if r.image == image_name]
+            for each in (first, again, truth)
+        )
+        assert (old == new) is same
+        assert new == true
+    lines = log.read_bytes()
+    assert measured(model, data, TRAIN, log=log, pictures=pictures).records == again.records
+    assert log.read_bytes() == lines
 
 
 def test_a_bad_image_is_a_failure_and_the_others_are_measured(model: Gate, data: Path) -> None:

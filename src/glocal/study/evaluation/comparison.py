@@ -6,9 +6,11 @@ all methods alike. With a log, an interrupted evaluation continues.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from glocal.conversion.train_size import resolve_train_size
-from glocal.errors import ArgumentError, GlocalError
+from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.memory import peak_memory
 from glocal.inference.options import TilesLike
 from glocal.inference.runner import device_of, resolve_dtype
@@ -27,12 +29,13 @@ from glocal.metrics import Metric
 from glocal.ops.windows import Size
 from glocal.provenance import machine_name, versions, weights_sha256
 from glocal.runs.journal import Journal
-from glocal.study.dataset import Data, Sample, open_dataset
+from glocal.study.dataset import Data, Dataset, Sample, open_dataset
 from glocal.study.evaluation.methods import DEFAULT_WAYS, Method, Overlap, methods_of
 from glocal.study.evaluation.perceptual import metrics_named
 from glocal.study.evaluation.pictures import TARGET, Pictures, picture, write_picture
 from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
+from glocal.texts import few_names
 
 __all__ = ["evaluate"]
 
@@ -144,9 +147,7 @@ def evaluate(
     )
     folders = pictures.folders(dataset.names) if pictures else {}
     running = _Evaluating(methods, metrics, score, device, train, folders, tile_progress)
-    return running(
-        dataset.samples, protocol, log, overwrite, progress or (lambda done, total: None)
-    )
+    return running(dataset, protocol, log, overwrite, progress or (lambda done, total: None))
 
 
 @dataclass
@@ -164,25 +165,29 @@ class _Evaluating:
 
     def __call__(
         self,
-        samples: Sequence[Sample],
+        dataset: Dataset,
         protocol: Protocol,
         log: str | Path | None,
         overwrite: bool,
         progress: Progress,
     ) -> Evaluation:
         """Measure what the log does not contain."""
+        samples = dataset.samples
         records: dict[tuple[str, str], Record] = {}
         failures = []
         header = {"command": "evaluate", **asdict(protocol)}
+        header["data_sha256"] = None  # each record has that of its image
+        header["names_sha256"] = sha256("\n".join(dataset.names).encode()).hexdigest()
         opened = None if log is None else Journal(Path(log), header, overwrite=overwrite)
         with opened or nullcontext() as journal:
             for line in journal.lines if journal else ():
                 record = Record.from_dict(line)
                 records[record.image, record.method] = record
+            changed = self._forget_changed(records, dataset.digests)
             progress(0, len(samples))
             for index, sample in enumerate(samples):
                 done = {method for image, method in records if image == sample.name}
-                for result in self._measure(sample, done):
+                for result in self._measure(sample, dataset.digests[sample.name], done):
                     if isinstance(result, Failure):
                         failures.append(result)
                     # where only a picture was missing, the existing record stays
@@ -191,12 +196,33 @@ class _Evaluating:
                         if journal:
                             journal.append(result.to_dict())
                 progress(index + 1, len(samples))
+        if changed:
+            warnings.warn(
+                f"{len(changed)} of {len(samples)} images changed since they were measured, and "
+                f"were measured again: {few_names(changed)}",
+                GlocalWarning,
+                stacklevel=3,
+            )
         names = tuple(sample.name for sample in samples)
         order = ((name, method) for name in names for method in (DEGRADED, *protocol.methods))
         ordered = tuple(records[key] for key in order if key in records)
         return Evaluation(protocol, names, ordered, tuple(failures))
 
-    def _measure(self, sample: Sample, done: set[str]) -> Iterator[Record | Failure]:
+    def _forget_changed(
+        self, records: dict[tuple[str, str], Record], digests: Mapping[str, str]
+    ) -> list[str]:
+        """Drop records and pictures of images that changed since; return their names."""
+        stale = [key for key, each in records.items() if each.data_sha256 != digests.get(key[0])]
+        for key in stale:
+            del records[key]
+        names = list(dict.fromkeys(image for image, _ in stale))
+        for name in names:
+            for each in (DEGRADED, TARGET, *(method.name for method in self.methods)):
+                if name in self.folders:
+                    picture(self.folders[name], each).unlink(missing_ok=True)
+        return names
+
+    def _measure(self, sample: Sample, digest: str, done: set[str]) -> Iterator[Record | Failure]:
         """Measure an image with each method that is not done or whose picture is missing."""
         folder = self.folders.get(sample.name)
         missing = [
@@ -221,7 +247,9 @@ class _Evaluating:
             own = target if target is not None and target.shape == degraded.shape else None
             try:
                 if values := self._values(degraded, own):
-                    yield Record(sample.name, DEGRADED, size, values, notes=notes)
+                    yield Record(
+                        sample.name, DEGRADED, size, values, data_sha256=digest, notes=notes
+                    )
             except GlocalError as error:
                 yield Failure.of(sample.name, DEGRADED, error)
         self._warm_up(degraded)
@@ -234,7 +262,9 @@ class _Evaluating:
                 values = self._values(restored, target)
                 if folder is not None:
                     write_picture(picture(folder, method.name), restored)
-                yield Record(sample.name, method.name, size, values, seconds, peak.mib, notes)
+                yield Record(
+                    sample.name, method.name, size, values, seconds, peak.mib, digest, notes
+                )
             except Exception as error:  # a network may raise anything; the other images count
                 yield Failure.of(sample.name, method.name, error)
 

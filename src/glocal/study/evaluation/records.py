@@ -33,7 +33,7 @@ class Protocol:
         round8, border: how images are prepared for the metrics, see `ScoreOptions`.
         data: label of the data set.
         image_count: how many images are used.
-        data_sha256: of their names and the sizes of their files, or of the arrays.
+        data_sha256: of their names and content.
         device, dtype, runtime: where the network runs, in which type, and what computes it.
         machine: processor, or graphics processor.
         threads: number of CPU threads of torch.
@@ -96,6 +96,7 @@ class Record:
         metrics: value of each metric; empty without a target.
         seconds: of the restoration; None for the degraded image.
         peak_memory_mib: of the restoration, above what was in use before; None if not measured.
+        data_sha256: of image and target.
         notes: how the images differ from their files, such as a target cropped to a multiple of
             the scale.
     """
@@ -106,6 +107,7 @@ class Record:
     metrics: Mapping[str, float]
     seconds: float | None = None
     peak_memory_mib: float | None = None
+    data_sha256: str = ""
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from glocal.errors import ArgumentError, ConversionError
+from glocal.inference.not_finite import NotFiniteError
 from glocal.inference.settings import Settings
 from glocal.metrics import Metric
 from glocal.ops.windows import Size, as_size, covers
@@ -79,12 +80,15 @@ class Quality:
         """Return the metric, `PERFECT` at most; 0 if the restored image is not finite."""
         assert target is not None
         started = time.perf_counter()
-        restored = method.restore(degraded)
+        try:
+            restored = method.restore(degraded)
+        except NotFiniteError:
+            return Measured(0.0)
         seconds = time.perf_counter() - started
         round8, border = self.options.round8, self.options.border
         value = self.metric.function(restored, target, round8=round8, border=border)
         value = value if self.metric.higher_is_better else -value
-        return Measured(0.0 if math.isnan(value) else min(value, PERFECT), seconds)
+        return Measured(min(value, PERFECT), seconds)
 
 
 @dataclass(frozen=True)
