@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from versions import torch_2_6
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = [
@@ -35,6 +36,8 @@ def benchmarks(*arguments):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    if torch_2_6:
+        pytest.skip("torch 2.6 does not write the ONNX files that are measured")
     made = tmp_path_factory.mktemp("benchmarks")
     run = benchmarks("--quick", "--threads", 1, "--device", "cpu", "--out", made)
     assert run.returncode == 0, run.stderr

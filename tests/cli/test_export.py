@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from versions import missing, needs_onnx
+from versions import crops_in_onnx, missing, needs_onnx, needs_torch_2_7
 
 import glocal
 
 
 @pytest.mark.slow
+@needs_torch_2_7("its programs take fewer sizes")
 def test_a_network_is_exported(run, checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "net.pt2"
     result = run("export", checkpoint, target)
@@ -25,6 +26,7 @@ def test_a_network_is_exported(run, checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@crops_in_onnx
 def test_statistics_from_crops_make_two_files(run, checkpoint: Path, tmp_path: Path) -> None:
     result = run("export", checkpoint, tmp_path / "net.pt2", "--way", "crops", "--stride", "2")
     assert result.exit_code == 0, result.output

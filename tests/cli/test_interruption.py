@@ -7,10 +7,11 @@ import threading
 
 import pytest
 
-from glocal.cli.interruption import prompt_interruption
+from glocal.cli.interruption import TerminatedError, prompt_interruption
 
 
-def test_an_operation_that_does_not_end_is_left() -> None:
+@pytest.mark.parametrize(("name", "exit_code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_operation_that_does_not_end_is_left(name: str, exit_code: int) -> None:
     code = (
         "import ctypes, os, signal, threading\n"
         "from glocal.cli import interruption\n"
@@ -19,12 +20,13 @@ def test_an_operation_that_does_not_end_is_left() -> None:
         "lock = ctypes.create_string_buffer(128)\n"  # a mutex of zeros is unlocked
         "lib = ctypes.CDLL(None)\n"
         "with interruption.prompt_interruption():\n"
-        "    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    threading.Timer(0.05, os.kill, (os.getpid(), signal."
+        f"{name})).start()\n"
         "    lib.pthread_mutex_lock(lock)\n"
         "    lib.pthread_mutex_lock(lock)\n"  # waits for ever, outside of Python
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert found.returncode == 130
+    assert found.returncode == exit_code
     assert found.stderr.strip().startswith("interrupted: stopped at once; run the same command")
 
 
@@ -38,6 +40,13 @@ def test_an_interruption_in_python_is_an_exception() -> None:
         signal.signal(signal.SIGINT, before)
     assert threading.active_count() == threads
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_the_end_of_the_process_is_an_interruption_too() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TerminatedError), prompt_interruption():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_another_thread_watches_nothing() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from versions import needs_onnx
+from versions import crops_in_onnx, needs_onnx, needs_torch_2_7
 
 import glocal
 from glocal.engines import engine as engine_module
@@ -131,6 +131,7 @@ def test_windows(windows, engine):
     assert close(both(windows, photo(40, 33), engine))
 
 
+@crops_in_onnx
 @pytest.mark.parametrize("engine", ENGINES)
 def test_statistics_from_crops(crops, engine):
     assert close(both(crops, photo(70, 91), engine))
@@ -151,6 +152,7 @@ def test_the_engine_computes(windows, engine, torch_is_idle):
     assert close((expected, glocal.restore(windows, image, runtime=engine)))
 
 
+@crops_in_onnx
 @pytest.mark.parametrize("engine", ENGINES)
 def test_tiles_with_a_halo(windows, crops, engine):
     for model in (windows, crops):
@@ -216,6 +218,7 @@ def test_torch_runs_what_the_file_does_not_take():
 
 
 @pytest.mark.slow
+@needs_torch_2_7("its files take fewer sizes")
 def test_torch_runs_tiles_of_a_grid_of_windows():
     class Attention(nn.Module):
         def __init__(self):
@@ -272,6 +275,7 @@ def test_torch_runs_a_network_that_cannot_be_exported():
     assert close((image + 1, found))
 
 
+@crops_in_onnx
 def test_torch_goes_on_after_an_engine_that_fails(windows, monkeypatch):
     image = photo(40, 50)
     engine_for(windows, "onnxruntime", 3)
@@ -346,7 +350,9 @@ def test_other_code_has_another_file():
     assert network_key(of(), 3) != network_key(of(forward=forward), 3)
 
 
-@pytest.mark.parametrize("statistics", ["windows", pytest.param("crops", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "statistics", ["windows", pytest.param("crops", marks=[pytest.mark.slow, crops_in_onnx])]
+)
 def test_a_file_that_is_not_the_network_is_written_again(statistics, cache, windows, crops):
     model = windows if statistics == "windows" else crops
     image = photo(40, 50)

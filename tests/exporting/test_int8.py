@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from versions import needs_onnx
+from versions import crops_in_onnx, needs_onnx
 
 import glocal
 from glocal.errors import ArgumentError
@@ -45,7 +45,7 @@ def run_of(path):
     return run
 
 
-@pytest.mark.parametrize("statistics", ["windows", "crops"])
+@pytest.mark.parametrize("statistics", ["windows", pytest.param("crops", marks=crops_in_onnx)])
 def test_dense_convolutions_compute_in_8_bits(statistics, tmp_path):
     import onnx
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracles import randomise
 from torch import nn
-from versions import needs_onnx
+from versions import needs_onnx, needs_torch_2_7
 
 import glocal
 from glocal.exporting.export import export
@@ -87,6 +87,7 @@ def test_the_network_is_itself_afterwards():
 
 
 @needs_onnx
+@needs_torch_2_7("its ONNX files take fewer sizes")
 def test_every_block_has_its_own_weights(tmp_path):
     import onnx
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from oracles import randomise
 from torch import nn
-from versions import needs_onnx, needs_torch_2_7
+from versions import crops_in_onnx, needs_onnx, needs_torch_2_7
 
 import glocal
 from glocal.conversion.two_passes import two_passes_of
@@ -162,13 +162,14 @@ def test_the_pt2_files_compute_what_the_network_computes(small, pt2):
 
 
 @needs_torch_2_7("onnxruntime refuses the file at some sizes")
+@crops_in_onnx
 @needs_onnx
 def test_the_onnx_files_compute_what_the_network_computes(small, onnx_file):
     check(onnx_file, small)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["pt2", pytest.param("onnx", marks=needs_onnx)])
+@pytest.mark.parametrize("suffix", ["pt2", pytest.param("onnx", marks=[needs_onnx, crops_in_onnx])])
 def test_gates_and_rewritten_blocks(suffix, tmp_path):
     local = local_of(Gates())
     assert {row.source for row in glocal.plan_of(local).rows} == {"crops"}
@@ -245,6 +246,7 @@ def test_both_pt2_files_say_what_they_are(small, pt2):
         assert glocal.Plan.from_json(facts["glocal_plan"]) == glocal.plan_of(small)
 
 
+@crops_in_onnx
 @needs_onnx
 def test_both_onnx_files_name_their_inputs_and_outputs(onnx_file):
     import onnx
@@ -271,6 +273,7 @@ def test_both_onnx_files_name_their_inputs_and_outputs(onnx_file):
     assert not {node.op_type for node in whole.graph.node} & {"ReduceMean", "GlobalAveragePool"}
 
 
+@crops_in_onnx
 @needs_onnx
 @pytest.mark.parametrize("size", [(20, 20), (20, 41), (33, 50)])
 def test_the_runner_restores_as_glocal_does(small, onnx_file, size, tmp_path):
@@ -282,6 +285,7 @@ def test_the_runner_restores_as_glocal_does(small, onnx_file, size, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), wanted, atol=1e-5)
 
 
+@crops_in_onnx
 @needs_onnx
 def test_the_runner_refuses_an_image_below_the_training_size(onnx_file, tmp_path):
     np.save(tmp_path / "in.npy", np.zeros((15, 40, 3), np.float32))

@@ -15,6 +15,7 @@ from glocal.images.image_files import Image
 from glocal.images.sample_files import SampleFile, decode_file, read_header
 
 tifffile = pytest.importorskip("tifffile")
+pytest.importorskip("imagecodecs")  # tifffile compresses with it
 
 rng = np.random.default_rng(0)
 COLOUR = rng.integers(0, 256, (64, 96, 3), np.uint8)

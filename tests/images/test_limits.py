@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
+from versions import skip_unless_written
 
 from glocal.errors import ImageError
 from glocal.images import image_files as images
@@ -61,6 +62,7 @@ def test_larger_images_have_fewer_formats() -> None:
 def test_losses_are_said_as_they_happen(
     tmp_path: Path, suffix: str, dtype: type, has_alpha: bool
 ) -> None:
+    skip_unless_written(suffix)
     alpha = np.full((4, 5), 9, dtype) if has_alpha else None
     images.write(tmp_path / "a.png", Image(np.ones((4, 5, 3), dtype), alpha))
     before = read_header(tmp_path / "a.png").losses(suffix)

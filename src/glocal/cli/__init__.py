@@ -5,6 +5,7 @@ May import every other room.
 """
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from importlib.metadata import version
@@ -18,7 +19,12 @@ from glocal.cli.doctor import doctor
 from glocal.cli.evaluate import evaluate
 from glocal.cli.export import export
 from glocal.cli.import_ import import_app
-from glocal.cli.interruption import INTERRUPTED, leave_at_once, prompt_interruption
+from glocal.cli.interruption import (
+    INTERRUPTED,
+    TERMINATED,
+    leave_at_once,
+    prompt_interruption,
+)
 from glocal.cli.models import models_app
 from glocal.cli.reporting import ReportingGroup
 from glocal.cli.restore import restore
@@ -139,11 +145,14 @@ app.command(
 
 def main() -> None:
     """Run the command line; entry point of the ``glocal`` script."""
+    # Threads that wait for each other spin by default, which takes time from whatever else runs.
+    # The library of threads reads the variable when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     keep_freed_memory()
     with prompt_interruption():
         try:
             app(prog_name="glocal")
         except SystemExit as end:
-            if end.code == INTERRUPTED:
-                leave_at_once()
+            if end.code in (INTERRUPTED, TERMINATED):
+                leave_at_once(end.code)
             raise

@@ -1,4 +1,4 @@
-"""Ctrl-C ends the program within a second, even in a long operation of torch or of an encoder.
+"""Ctrl-C and SIGTERM end the program within a second, even in a long operation of torch.
 
 Python raises KeyboardInterrupt between two operations. A watching thread ends the process where
 that takes too long; results are written under temporary names, and journals of tiles line by line,
@@ -14,7 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-__all__ = ["GRACE_S", "INTERRUPTED", "leave_at_once", "prompt_interruption"]
+__all__ = [
+    "GRACE_S",
+    "INTERRUPTED",
+    "TERMINATED",
+    "TerminatedError",
+    "leave_at_once",
+    "prompt_interruption",
+]
 
 GRACE_S = 0.8
 """Seconds in which the program may end by itself."""
@@ -22,18 +29,28 @@ GRACE_S = 0.8
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ends."""
 
+TERMINATED = 143
+"""Exit code of a program that SIGTERM ends."""
 
-def leave_at_once() -> NoReturn:
+
+class TerminatedError(KeyboardInterrupt):
+    """The process is to end: SIGTERM, as from `kill` or a batch system."""
+
+
+def leave_at_once(code: int = INTERRUPTED) -> NoReturn:
     """End the process without freeing its memory, which takes seconds after a large photograph."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # a reader that has gone reads nothing
             stream.flush()
-    os._exit(INTERRUPTED)
+    os._exit(code)
 
 
 @contextmanager
 def prompt_interruption() -> Iterator[None]:
-    """End the process if it is still in the block `GRACE_S` after the first Ctrl-C."""
+    """End the process if it is still in the block `GRACE_S` after the first Ctrl-C or SIGTERM.
+
+    In the block SIGTERM raises `TerminatedError`.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -43,22 +60,29 @@ def prompt_interruption() -> Iterator[None]:
     before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     watch = threading.Thread(target=_watch, args=(woken, over), name="ctrl-c", daemon=True)
     watch.start()
+    terminate = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:
         over.set()
+        signal.signal(signal.SIGTERM, terminate)
         signal.set_wakeup_fd(before)
         waker.close()  # the thread reads the end and ends
         watch.join()
         woken.close()
 
 
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise TerminatedError
+
+
 def _watch(woken: socket.socket, over: threading.Event) -> None:
+    codes = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
     while numbers := woken.recv(64):
-        if signal.SIGINT in numbers:
+        for number in filter(codes.__contains__, numbers):
             if not over.wait(GRACE_S):
                 sys.stderr.write(
                     "\ninterrupted: stopped at once; run the same command again to continue\n"
                 )
-                leave_at_once()
+                leave_at_once(codes[signal.Signals(number)])
             return

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from glocal.cli.interruption import INTERRUPTED
+from glocal.cli.interruption import INTERRUPTED, TERMINATED, TerminatedError
 from glocal.errors import GlocalError, GlocalWarning
 
 __all__ = [
@@ -175,7 +175,7 @@ class ReportingGroup(TyperGroup):
         """Run the chosen command.
 
         Exits with 1 for an error that the user can mend, 70 for one that glocal did not expect,
-        and 130 for Ctrl-C.
+        130 for Ctrl-C and 143 for SIGTERM.
         """
         _wants_traceback.set(bool(ctx.params.get("traceback")))
         set_voice(_PLAIN)
@@ -189,7 +189,8 @@ class ReportingGroup(TyperGroup):
                 said = str(interruption) or "nothing half-written was left behind"
                 say(said, "bold red", "interrupted")
                 error: BaseException = interruption
-                code = INTERRUPTED
+                is_end = isinstance(interruption, TerminatedError)
+                code = TERMINATED if is_end else INTERRUPTED
             except (Exception, SystemExit) as raised:
                 said, code = _described(raised)
                 say(said, "bold red", "error")

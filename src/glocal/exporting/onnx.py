@@ -94,8 +94,10 @@ def write_onnx(
                 )
         except torch.onnx.errors.OnnxExporterError as error:
             reason = " ".join(str(error.__cause__ or error).split())[:200]
+            old = torch.__version__.startswith("2.6")
+            hint = "; torch 2.6 cannot write all networks: a newer torch may" if old else ""
             raise GlocalError(
-                f"{path.name}: cannot be written in ONNX opset {opset}: {reason}"
+                f"{path.name}: cannot be written in ONNX opset {opset}: {reason}{hint}"
             ) from None
     # Constants suffice: the exporter's own rules take minutes, and engines have such rules.
     fold_constants(written.model)

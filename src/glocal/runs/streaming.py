@@ -218,10 +218,10 @@ def restore_streamed(
         metadata = stripped(header.metadata, strip)
         notes = encode_file(destination, work.result, work.alpha, metadata, quality=quality)
         finished = True
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         if not work.done:
             raise
-        raise KeyboardInterrupt(
+        raise type(interruption)(
             f"{len(work.done)} of {work.total} tiles are saved in {work.path}; "
             "run the same command again to continue"
         ) from None
