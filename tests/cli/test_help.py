@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -78,3 +79,15 @@ def test_help_fits_80_columns(run, monkeypatch: pytest.MonkeyPatch, command: lis
             assert parameter.metavar in text
     for example in (group.epilog or "").split("\n\n")[1:]:
         assert f" {example}".ljust(80) in lines or f" {example}" in map(str.rstrip, lines), example
+
+
+def test_threads_that_wait_sleep_unless_the_user_wants_otherwise() -> None:
+    code = "import os, sys; from glocal.cli import main; sys.argv[1:] = ['--version']\n"
+    code += "try:\n    main()\nfinally:\n    print(os.environ['OMP_WAIT_POLICY'])\n"
+    for given, expected in ((None, "passive"), ("active", "active")):
+        env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        env |= {"OMP_WAIT_POLICY": given} if given else {}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True
+        )
+        assert done.stdout.splitlines()[-1] == expected
