@@ -2,15 +2,18 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import pyvips
 
 from glocal.errors import ImageError
 from glocal.images import image_files as images
-from glocal.images.formats import DAMAGED
+from glocal.images.formats import DAMAGED, EXIF_DROPPED
+from glocal.images.icc import linear_profile
 from glocal.images.image_files import Image
 from glocal.images.sample_files import SampleFile, decode_file, read_header
 
@@ -157,3 +160,59 @@ def test_a_file_without_a_picture_is_refused_even_so() -> None:
     data, _ = images.encode(Image(COLOUR), ".png")
     with pytest.raises(ImageError, match="damaged"):
         images.decode(data[:30], accept_damaged=True)
+
+
+# --- damaged metadata ------------------------------------------------------------------------
+
+GARBAGE = b"this is no block of any kind " * 20
+PROFILE_NOTE = "the colour profile is damaged and was dropped: colours were taken as sRGB"
+
+
+def with_metadata(kind: str, **blocks: bytes) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(COLOUR).save(file, kind, **blocks)
+    return file.getvalue()
+
+
+def png_with(kind: bytes, data: bytes) -> bytes:
+    whole = with_metadata("PNG")
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return whole[:33] + chunk + whole[33:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(with_metadata(kind, icc_profile=GARBAGE) for kind in ("JPEG", "WEBP", "TIFF")),
+        png_with(b"iCCP", b"x\0\0" + zlib.compress(GARBAGE)),
+        png_with(b"iCCP", b"x\0\0" + GARBAGE),
+    ],
+    ids=["jpeg", "webp", "tiff", "png", "png, not packed"],
+)
+def test_a_damaged_profile_is_dropped_with_a_note(data: bytes) -> None:
+    image = images.decode(data)
+    assert (image.icc, image.notes) == (None, (PROFILE_NOTE,))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(with_metadata(kind, exif=b"Exif\0\0" + GARBAGE) for kind in ("JPEG", "WEBP")),
+        with_metadata("JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0"),
+        png_with(b"eXIf", GARBAGE),
+    ],
+    ids=["jpeg", "webp", "jpeg, cut", "png"],
+)
+def test_damaged_exif_is_dropped_with_a_note(data: bytes) -> None:
+    image = images.decode(data)
+    assert (image.exif, image.notes) == (None, (EXIF_DROPPED,))
+
+
+def test_whole_metadata_have_no_note() -> None:
+    exif = PIL.Image.Exif()
+    exif[0x010F] = "camera"
+    data = with_metadata("JPEG", exif=exif.tobytes(), icc_profile=linear_profile(3))
+    image = images.decode(data)
+    assert image.notes == ()
+    assert image.exif is not None
+    assert image.icc == linear_profile(3)

@@ -18,6 +18,7 @@ from glocal.errors import ImageError
 from glocal.images.icc import (
     SRGB_TO_D50,
     colour_space,
+    is_profile,
     matrix_profile,
     srgb_decoded,
     srgb_encoded,
@@ -144,6 +145,8 @@ def profile_note(icc: bytes | None, channels: int) -> tuple[str, ...]:
     """Say how far a profile that has no matrix is followed; empty for the others."""
     if icc is None:
         return ()
+    if not is_profile(icc):
+        return ("the colour profile is damaged and was dropped: colours were taken as sRGB",)
     if colour_space(icc) != _SPACES[channels]:
         return (f"the colour profile is of {colour_space(icc)} and was not used",)
     if matrix_profile(icc) is not None:

@@ -18,6 +18,7 @@ __all__ = [
     "Entry",
     "Tags",
     "built",
+    "is_damaged",
     "native",
     "parsed",
     "swapped",
@@ -114,6 +115,20 @@ def native(tags: Tags, order: str) -> Tags:
         return {tag: swapped(entry, tags.order, order) for tag, entry in entries.items()}
 
     return Tags(order, *map(directory, (tags.main, tags.exif, tags.gps, tags.interop)))
+
+
+def is_damaged(block: bytes) -> bool:
+    """True if a block has no directory, or ends before the first one does.
+
+    >>> is_damaged(b"no block"), is_damaged(built(Tags(main={0x010F: Entry(2, 2, b"A")})))
+    (True, False)
+    """
+    body = _body(block)
+    order, first = _start(body)
+    if first is None or len(body) < first + 2:
+        return True
+    (count,) = struct.unpack_from(order + "H", body, first)
+    return len(body) < first + 2 + 12 * int(count)
 
 
 def upright(block: bytes) -> bytes:

@@ -17,8 +17,9 @@ import pyvips
 
 from glocal.errors import ImageError
 from glocal.images.colour import profile_note
-from glocal.images.exif import upright
+from glocal.images.exif import is_damaged, upright
 from glocal.images.faults import with_valid_orientation, without_surplus
+from glocal.images.icc import is_profile
 from glocal.images.kinds import KINDS, kind_of
 from glocal.images.markers import (
     is_lossless_webp,
@@ -26,6 +27,7 @@ from glocal.images.markers import (
     jpeg_notes,
     nclx_notes,
     png_frames,
+    png_kinds,
     png_texts,
     raw_profile,
 )
@@ -36,6 +38,7 @@ from glocal.images.tiff_tags import read_tags
 
 __all__ = [
     "DAMAGED",
+    "EXIF_DROPPED",
     "DamagedError",
     "Opened",
     "error_text",
@@ -83,6 +86,8 @@ class Opened(NamedTuple):
 
 DAMAGED = "the file is damaged: areas may be missing or wrong"
 """Note of a damaged file of which what can be had was taken."""
+
+EXIF_DROPPED = "its EXIF data are damaged and were dropped"
 
 MOST_FAULTS = 16
 """Most faults of a file that are mended, each by a decoding of its own."""
@@ -242,8 +247,15 @@ def _described(kind: str, vips: pyvips.Image, file: BinaryIO, page: int | None) 
             f"has {vips.bands} channels of {vips.format}, {vips.interpretation}; only grey, RGB "
             "and CMYK images of 8 and 16 bits or floating point can be read"
         )
-    metadata = _noted(metadata, *profile_note(metadata.icc, channels))
+    metadata = _with_profile(metadata, channels)
     return Opened(vips.autorot(), channels, has_alpha, metadata, pages)
+
+
+def _with_profile(metadata: Metadata, channels: int) -> Metadata:
+    """The metadata with a note on the profile, without one that is none."""
+    icc = metadata.icc
+    kept = icc if icc is not None and is_profile(icc) else None
+    return _noted(metadata, *profile_note(icc, channels), icc=kept)
 
 
 def _noted(metadata: Metadata, *notes: str, **changed: Any) -> Metadata:
@@ -267,6 +279,14 @@ def _metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
     if kind == "avif" and "icc-profile-data" not in fields:
         file.seek(0)
         notes = (*notes, *nclx_notes(file.read(2**16)))
+    if kind == "png":
+        kinds = png_kinds(file)
+        if b"iCCP" in kinds and "icc-profile-data" not in fields:
+            notes = (*notes, *profile_note(b"", 3))
+        if b"eXIf" in kinds and exif is None:
+            notes = (*notes, EXIF_DROPPED)
+    if exif is not None and is_damaged(exif):
+        exif, notes = None, (*notes, EXIF_DROPPED)
     density = (vips.xres, vips.yres)
     return Metadata(
         icc=blob("icc-profile-data"),
@@ -285,14 +305,16 @@ def _whole(found: Decoded) -> Opened:
     """An image that was decoded whole, as a libvips image."""
     samples, metadata = found.samples, found.metadata
     channels, has_alpha = 3 if samples.shape[2] > 2 else 1, samples.shape[2] % 2 == 0
-    notes = (*metadata.notes, *profile_note(metadata.icc, channels))
+    exif, notes = metadata.exif, metadata.notes
+    if exif is not None and is_damaged(exif):
+        exif, notes = None, (*notes, EXIF_DROPPED)
     changed = {
-        "exif": None if metadata.exif is None else upright(metadata.exif),
+        "exif": None if exif is None else upright(exif),
         "xmp": None if metadata.xmp is None else upright_xmp(metadata.xmp),
         "notes": notes,
     }
-    vips = pyvips.Image.new_from_array(samples)
-    return Opened(vips, channels, has_alpha, Metadata(**{**vars(metadata), **changed}))
+    metadata = _with_profile(Metadata(**{**vars(metadata), **changed}), channels)
+    return Opened(pyvips.Image.new_from_array(samples), channels, has_alpha, metadata)
 
 
 def _file(source: bytes | Path) -> BinaryIO:

@@ -16,6 +16,7 @@ __all__ = [
     "MatrixProfile",
     "built_profile",
     "colour_space",
+    "is_profile",
     "linear_profile",
     "matrix_profile",
 ]
@@ -88,6 +89,11 @@ def srgb_encoded(light: Floats) -> Floats:
 def colour_space(profile: bytes) -> str:
     """The colour space of a profile's device, such as RGB, GRAY, CMYK or Lab."""
     return profile[16:20].decode("ascii", "replace").strip()
+
+
+def is_profile(data: bytes) -> bool:
+    """True for bytes that begin as a profile does."""
+    return len(data) >= 132 and data[36:40] == b"acsp"
 
 
 def matrix_profile(profile: bytes) -> MatrixProfile | None:

@@ -14,6 +14,7 @@ __all__ = [
     "jpeg_notes",
     "nclx_notes",
     "png_frames",
+    "png_kinds",
     "png_texts",
     "raw_profile",
 ]
@@ -74,6 +75,11 @@ def png_texts(file: BinaryIO) -> tuple[tuple[str, str], ...]:
             text = rest.decode("utf-8", "replace") if kind == b"iTXt" else rest.decode("latin-1")
             found.append((key.decode("latin-1"), text))
     return tuple(found)
+
+
+def png_kinds(file: BinaryIO) -> frozenset[bytes]:
+    """The kinds of chunks of a PNG file, but those of pixels."""
+    return frozenset(kind for kind, _ in _png_chunks(file))
 
 
 def png_frames(file: BinaryIO) -> int:
