@@ -83,6 +83,27 @@ def test_a_changed_photograph_is_restored_again(photos: Path) -> None:
     assert images.read(results[0].destination).pixels[0, 0, 0] == 60 + 26
 
 
+def test_a_changed_photograph_of_the_same_size_and_time_is_restored_again(photos: Path) -> None:
+    run(photos)
+    path = photos / "a.png"
+    about = path.stat()
+    path.write_bytes((photos / "sub" / "b.png").read_bytes())  # of the same length
+    assert path.stat().st_size == about.st_size
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    results = run(photos)
+    assert statuses(results) == ["restored", "skipped"]
+    assert images.read(results[0].destination).pixels[0, 0, 0] == 20 + 26
+
+
+def test_a_copy_of_a_photograph_is_the_same(photos: Path) -> None:
+    run(photos)
+    content = (photos / "a.png").read_bytes()
+    (photos / "a.png").unlink()
+    (photos / "a.png").write_bytes(content)
+    os.utime(photos / "a.png", (1, 1))
+    assert statuses(run(photos)) == ["skipped"] * 2
+
+
 def test_a_changed_mask_counts_as_a_changed_photograph(photos: Path, tmp_path: Path) -> None:
     class Masked(nn.Module):
         def forward(self, x: Tensor, mask: Tensor) -> Tensor:

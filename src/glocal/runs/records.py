@@ -7,7 +7,7 @@ Without it, nothing tells a result from a file of the user, and neither is repla
 import json
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -121,12 +121,11 @@ class Records:
             line = self._lines.get(self._name(job))
         if line is None or not _is_unchanged(job.destination, line):
             return Found("foreign")
-        ours = self._described(job)
-        if line.get("source") != ours["source"]:
+        if not self._is_source(job, line.get("source")):
             return Found("other", "from another version of the photograph or of its inputs")
-        if line.get("network") != ours["network"]:
+        if line.get("network") != self._made["network"]:
             return Found("other", "with another network")
-        before, now = line.get("options") or {}, ours["options"]
+        before, now = line.get("options") or {}, self._made["options"]
         changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if changed:
             return Found("other", f"with other options ({', '.join(changed)})")
@@ -141,7 +140,12 @@ class Records:
             job: source and result.
             is_damaged: the source is damaged, and what could be had of it was restored.
         """
-        line = {"result": self._name(job), **_digest_of(job.destination), **self._described(job)}
+        line = {
+            "result": self._name(job),
+            **_described(job.destination),
+            "source": self._sources(job, _described),
+            **self._made,
+        }
         if is_damaged:
             line["damaged"] = True
         with self._lock:
@@ -179,37 +183,65 @@ class Records:
     def _name(self, job: Job) -> str:
         return job.destination.relative_to(self._folder).as_posix()
 
-    def _described(self, job: Job) -> dict[str, Any]:
-        """What this run makes a result from."""
-        source: dict[str, Any] = _stat(job.source)
+    def _sources(self, job: Job, describe: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """What a result is made from: the photograph, and what is beside it."""
+        source = describe(job.source)
         found = input_files(self._inputs, job.source)
         values = {name: each for name, each in found.items() if not isinstance(each, Path)}
-        files = {name: _stat(each) for name, each in found.items() if isinstance(each, Path)}
+        files = {name: describe(each) for name, each in found.items() if isinstance(each, Path)}
         if found:
             source["inputs"] = json.loads(json.dumps({**digests(values), **files}))
-        return {"source": source, **self._made}
+        return source
+
+    def _is_source(self, job: Job, noted: Any) -> bool:
+        """True if photograph and inputs are those that were noted; reads them if in doubt."""
+        if not isinstance(noted, dict):
+            return False
+        if _without_digests(noted) == self._sources(job, _stat):
+            return True
+        return bool(_contents(noted) == _contents(self._sources(job, _described)))
 
 
 def _text(line: Mapping[str, Any]) -> str:
     return json.dumps(line, ensure_ascii=False) + "\n"
 
 
+_TIMES = ("mtime_ns", "ctime_ns")
+"""Where all are equal, so is the content: programs may set the first, but not the second."""
+
+
 def _stat(path: Path) -> dict[str, Any]:
     about = path.stat()
-    return {"size": about.st_size, "mtime_ns": about.st_mtime_ns}
+    return {"size": about.st_size, "mtime_ns": about.st_mtime_ns, "ctime_ns": about.st_ctime_ns}
 
 
-def _digest_of(path: Path) -> dict[str, Any]:
+def _described(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         return {**_stat(path), "sha256": file_digest(file, "sha256").hexdigest()}
 
 
+def _without_digests(noted: Any) -> Any:
+    """Descriptions, one in the other, without what `_stat` does not tell."""
+    return _without(noted, ("sha256",))
+
+
+def _contents(noted: Any) -> Any:
+    """Descriptions, one in the other, without times: those of a copy differ."""
+    return _without(noted, _TIMES)
+
+
+def _without(noted: Any, names: Sequence[str]) -> Any:
+    if not isinstance(noted, dict):
+        return noted
+    return {name: _without(each, names) for name, each in noted.items() if name not in names}
+
+
 def _is_unchanged(path: Path, line: Mapping[str, Any]) -> bool:
-    """True if a result is as it was written; a copy has another time but the same content."""
+    """True if a result is as it was written; a copy has other times but the same content."""
     if not path.is_file():
         return False
     about = _stat(path)
     if about["size"] != line.get("size"):
         return False
-    same_time = about["mtime_ns"] == line.get("mtime_ns")
-    return same_time or bool(_digest_of(path)["sha256"] == line.get("sha256"))
+    same_times = all(about[name] == line.get(name) for name in _TIMES)
+    return same_times or bool(_described(path)["sha256"] == line.get("sha256"))
