@@ -7,6 +7,7 @@ __all__ = [
     "few_names",
     "memory_text",
     "one_line",
+    "printable",
     "share_text",
     "size_text",
     "text_table",
@@ -78,6 +79,31 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what would steer a terminal, or cannot be written in UTF-8.
+
+    Line breaks and tabs stay.
+
+    >>> printable("a\\x1b[2Jb\\n\\udcff\\u202ec")
+    'a\\\\x1b[2Jb\\n\\\\udcff\\\\u202ec'
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if _is_shown(each) else _escaped(each) for each in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character in "\n\t" or character.isprintable() or character.isspace()
+
+
+def _escaped(character: str) -> str:
+    return (
+        character.encode("ascii", "backslashreplace").decode()
+        if ord(character) > 127
+        else (f"\\x{ord(character):02x}")
+    )
 
 
 def few_names(names: Iterable[str], limit: int = 3) -> str:

@@ -26,11 +26,11 @@ from glocal.cli.arguments import (
     train_size_of,
 )
 from glocal.cli.progress import Bar
-from glocal.cli.reporting import console, print_words, say, say_facts
+from glocal.cli.reporting import console, print_json, print_words, say, say_facts
 from glocal.cli.tables import FittedTable
 from glocal.cli.ways import Stride
 from glocal.errors import ArgumentError
-from glocal.texts import size_text, text_table
+from glocal.texts import printable, size_text, text_table
 
 if TYPE_CHECKING:
     from glocal.data.pairing import Pair
@@ -167,7 +167,7 @@ def analyze(
             )
     name = f"{loaded.name} ({loaded.architecture})"
     if as_json:
-        typer.echo(json.dumps(_json(shifts, seams), indent=2, ensure_ascii=False))
+        print_json(_json(shifts, seams))
     else:
         taken = f"{len(sources)} in {crops}" if sources is not None else "the same"
         say_facts(
@@ -232,7 +232,7 @@ def _check_layers(network: Any, size: tuple[int, int], layers: list[str]) -> Non
 def _print_table(shifts: "StatisticsShift") -> None:
     out = console()
     if not out.is_terminal:  # other programs read it: a line for each operation
-        typer.echo(text_table(shifts.rows()))
+        typer.echo(printable(text_table(shifts.rows())))
         return
     rows = []
     for path, operation, *numbers, statistic in shifts.rows()[1:]:

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from glocal.cli.reporting import print_json
+
 __all__ = ["doctor", "facts"]
 
 Facts = dict[str, Any]
@@ -22,7 +24,6 @@ def doctor(
     The environment variable GLOCAL_KERNELS selects the kernels: baseline, avx2 or avx512, or 0 for
     none.
     """
-    import json
 
     from rich.console import Console
     from rich.table import Table
@@ -30,7 +31,7 @@ def doctor(
 
     report = facts()
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        print_json(report)
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")

@@ -1,14 +1,13 @@
 """``glocal models``: list models by name, fetch published ones, remove them."""
 
 import dataclasses
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glocal.cli.reporting import console, print_words, say, say_facts
+from glocal.cli.reporting import console, print_json, print_words, say, say_facts
 from glocal.cli.tables import FittedTable
 from glocal.errors import ArgumentError
 
@@ -43,7 +42,7 @@ def models(
 
     found, problems = named_models()
     if as_json:
-        typer.echo(json.dumps([_json_of(model) for model in found], indent=2))
+        print_json([_json_of(model) for model in found])
     else:
         _print_lists(found)
     for problem in problems:

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from glocal.cli.reporting import say, say_failure, say_line, voice
-from glocal.texts import duration_text
+from glocal.texts import duration_text, printable
 
 __all__ = ["Bar", "run_through"]
 
@@ -109,9 +109,9 @@ class Bar:
         self._file_task = None
         if files > 1:
             self._file_task = self._progress.add_task(
-                escape(name), total=files, unit="file", count=f"0/{files}"
+                escape(printable(name)), total=files, unit="file", count=f"0/{files}"
             )
-        self._tile_name = escape(name) if files == 1 else "tiles"
+        self._tile_name = escape(printable(name)) if files == 1 else "tiles"
         self._tile_task = self._progress.add_task(
             self._tile_name, total=None, unit="tile", count="", visible=files == 1
         )

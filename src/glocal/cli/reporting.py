@@ -1,5 +1,6 @@
 """Print errors, warnings, notes and results."""
 
+import json
 import sys
 import textwrap
 import warnings
@@ -16,11 +17,13 @@ from typer.core import TyperGroup
 
 from glocal.cli.interruption import INTERRUPTED, TERMINATED, TerminatedError
 from glocal.errors import GlocalError, GlocalWarning
+from glocal.texts import printable
 
 __all__ = [
     "ReportingGroup",
     "Voice",
     "console",
+    "print_json",
     "print_words",
     "say",
     "say_facts",
@@ -80,6 +83,14 @@ def say_line(text: str) -> None:
         _print_words(console(stderr=True), text, 0, "")
 
 
+def print_json(values: Any) -> None:
+    """Print values as JSON; characters that UTF-8 has no bytes for are escaped."""
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    if not text.isascii() and printable(text) != text:  # names of files may hold any bytes
+        text = json.dumps(values, indent=2)
+    typer.echo(text)
+
+
 def print_words(text: str, style: str = "") -> None:
     """Print a text to stdout; on a terminal, lines end between words."""
     _print_words(console(), text, len(text), style, 0)
@@ -109,7 +120,7 @@ def say_failure(what: object, text: str, trace: str, label: str = "failed") -> N
     """Print what failed, why, and the traceback if the user asked for one."""
     say(f"{what}: {text}", "bold red", label)
     if trace and _wants_traceback.get():
-        typer.echo(trace, err=True)
+        typer.echo(printable(trace), err=True)
 
 
 def say_facts(facts: dict[str, str]) -> None:
@@ -129,6 +140,7 @@ def _print_words(out: Console, text: str, styled: int, style: str, indent: int =
     A terminal would break long lines inside a word, so they are broken between words there;
     elsewhere a line stays a line, for other programs.
     """
+    text = printable(text)
     if out.is_terminal:
         lines = [
             line
@@ -198,7 +210,7 @@ class ReportingGroup(TyperGroup):
         if _wants_traceback.get():
             from glocal.scanning.user_code import full_traceback
 
-            typer.echo(full_traceback(error), err=True)
+            typer.echo(printable(full_traceback(error)), err=True)
         raise typer.Exit(code) from None
 
 

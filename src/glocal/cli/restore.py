@@ -1,6 +1,5 @@
 """``glocal restore``: restore a photograph or a folder of them."""
 
-import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,7 +26,7 @@ from glocal.cli.arguments import (
 from glocal.cli.estimates import say_estimate, say_passes
 from glocal.cli.inputs import InputOption, example_for, inputs_named
 from glocal.cli.pipes import through_files
-from glocal.cli.reporting import Voice, set_voice, waiting
+from glocal.cli.reporting import Voice, print_json, set_voice, waiting
 from glocal.cli.restore_report import details
 from glocal.cli.restore_run import Run
 from glocal.cli.restore_task import Task
@@ -362,7 +361,7 @@ def restore(
         where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
         report = Run(task, network, options, {**described}, where).report(batch, said)
     if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        print_json(report)
     if report["failed"] or report["left"]:
         raise typer.Exit(1)
 

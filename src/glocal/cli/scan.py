@@ -20,6 +20,7 @@ from glocal.cli.reporting import console, print_words, say
 from glocal.cli.tables import FittedTable
 from glocal.cli.ways import Stride, check_options
 from glocal.inference.ways import DEFAULT_WAY, Converting
+from glocal.texts import printable
 
 if TYPE_CHECKING:
     from glocal.scanning.plan import Plan
@@ -80,7 +81,7 @@ def scan(
             out.print(_table(plan), soft_wrap=False)
         print_words("\n".join(plan.closing()))
     else:  # other programs read and compare it: as wide as it is
-        typer.echo(str(plan))
+        typer.echo(printable(str(plan)))
     for text in warned:
         print_words(f"warning: {text}")
 

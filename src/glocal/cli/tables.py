@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from glocal.texts import printable
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
@@ -79,7 +81,7 @@ class FittedTable:
         for number, row in enumerate(self.rows):
             made.add_row(
                 *(
-                    Text(cell, style="self.bold" if (number, index) in self.bold else "")
+                    Text(printable(cell), style="self.bold" if (number, index) in self.bold else "")
                     for index, cell in enumerate(row)
                 )
             )
@@ -97,9 +99,9 @@ def _blocks(table: FittedTable) -> "RenderableType":
     width = max(map(len, heads[1:]), default=0)
     for number, row in enumerate(table.rows):
         styles = ["bold" if (number, index) in table.bold else "" for index in range(len(row))]
-        name = row[0].replace("\n", "\n ")
+        name = printable(row[0]).replace("\n", "\n ")
         text.append(f"\n {name}\n", style=styles[0])
         for head, cell, style in zip(heads[1:], row[1:], styles[1:], strict=True):
             text.append(f"   {head:<{width}}  ")
-            text.append(f"{cell}\n", style=style)
+            text.append(f"{printable(cell)}\n", style=style)
     return text

@@ -3,11 +3,31 @@
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from glocal.errors import GlocalError
 
-__all__ = ["cache_folder", "make_folder", "make_private_folder", "shortened", "write_whole"]
+__all__ = [
+    "cache_folder",
+    "check_regular",
+    "make_folder",
+    "make_private_folder",
+    "shortened",
+    "write_whole",
+]
+
+
+def check_regular(path: Path, error: type[GlocalError]) -> None:
+    """Check that a path is no pipe, device or socket, which may have no end; opens nothing.
+
+    Raises:
+        GlocalError: it is one; raised as `error`.
+        OSError: it cannot be looked at.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise error("is no regular file, but a pipe, a device or a socket")
 
 
 def make_folder(path: Path, error: type[GlocalError]) -> None:

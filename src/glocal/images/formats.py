@@ -4,6 +4,7 @@ Orientation is applied: pixels are rotated upright and the EXIF and XMP orientat
 """
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -214,7 +215,9 @@ def _opening(
             vips = getattr(pyvips.Image, f"{loader}load_buffer")(read, **options)
         else:
             # revalidate: libvips caches by path, and the file may have been replaced
-            load = partial(getattr(pyvips.Image, f"{loader}load"), str(read), revalidate=True)
+            load = partial(
+                getattr(pyvips.Image, f"{loader}load"), os.fsencode(read), revalidate=True
+            )
             vips = load(access="sequential", **options)
             if "orientation" in vips.get_fields() and vips.get("orientation") > 1:
                 vips = load(**options)

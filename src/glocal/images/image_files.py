@@ -21,7 +21,7 @@ import pyvips
 
 from glocal.errors import ImageError
 from glocal.images.colour import Colours, colours_of
-from glocal.images.files import write_whole
+from glocal.images.files import check_regular, write_whole
 from glocal.images.formats import Opened, error_text, with_opened
 from glocal.images.limits import SUFFIXES, UNREADABLE, format_named
 from glocal.images.metadata import DENSITY, Metadata
@@ -126,13 +126,13 @@ def read(
     """
     path = Path(path)
     try:
+        check_regular(path, ImageError)
         data = path.read_bytes()
+        return decode(data, page, accept_damaged=accept_damaged)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        return decode(data, page, accept_damaged=accept_damaged)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
 

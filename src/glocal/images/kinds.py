@@ -5,6 +5,7 @@ from io import BytesIO
 from pathlib import Path
 
 from glocal.errors import ImageError
+from glocal.images.files import check_regular
 from glocal.images.tiff_tags import is_raw
 
 __all__ = ["KINDS", "Kind", "kind_of"]
@@ -75,6 +76,7 @@ def kind_of(source: bytes | Path) -> str:
 
 
 def _start(path: Path) -> bytes:
+    check_regular(path, ImageError)
     with open(path, "rb") as file:
         return file.read(64)
 

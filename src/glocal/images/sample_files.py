@@ -158,7 +158,7 @@ class SampleFile:
         """The samples as a libvips image, read on demand."""
         height, width = self.size
         return pyvips.Image.rawload(
-            str(self.path),
+            os.fsencode(self.path),
             width,
             height,
             self.channels,
@@ -240,7 +240,7 @@ def encode_file(
     partial, bare = (colour.path.with_name(f"{name}{suffix}") for name in ("encoded", "bare"))
 
     def save(vips: pyvips.Image, name: str, options: dict[str, Any]) -> BinaryIO:
-        getattr(vips, f"{name}save")(str(bare), **options)
+        getattr(vips, f"{name}save")(os.fsencode(bare), **options)
         return open(bare, "rb")
 
     try:

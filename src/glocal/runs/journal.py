@@ -122,7 +122,8 @@ class Journal:
     def append(self, line: Mapping[str, Any]) -> None:
         """Append a line and flush it to disk."""
         assert self._file is not None, "use the journal in a with statement"
-        self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        # ASCII: names may hold bytes that are no UTF-8
+        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 

@@ -203,7 +203,7 @@ class Records:
 
 
 def _text(line: Mapping[str, Any]) -> str:
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return json.dumps(line) + "\n"  # ASCII: names may hold bytes that are no UTF-8
 
 
 _TIMES = ("mtime_ns", "ctime_ns")

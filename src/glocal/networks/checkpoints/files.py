@@ -58,7 +58,8 @@ def read_checkpoint(path: str | Path) -> tuple[object, dict[str, str]]:
     if path.is_dir():
         path = _of_folder(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        what = "is no regular file, but a pipe, a device or a socket" if path.exists() else None
+        raise CheckpointError(f"{path}: {what or 'no such file'}")
     index = _index_of(path)
     return _read_file(path) if index is None else _read_shards(index)
 
