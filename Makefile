@@ -16,7 +16,7 @@ help:
 	@echo "make demo    restore the shipped photograph and print the gain"
 	@echo "make test    the tests and doctests (minutes)"
 	@echo "make test-slow  the tests that take seconds each: networks, kills, large files"
-	@echo "make test-long  the tests that take hours, 500 random networks among them; run by hand"
+	@echo "make test-long  the tests that take minutes each, 500 random networks; run by hand"
 	@echo "make test-oldest  test and test-slow with the oldest torch, on Python 3.12 (4 GB of downloads)"
 	@echo "make check   formatting, lint, types, import layers"
 	@echo "make format  format the code"

@@ -18,7 +18,7 @@ COUNTS = Path(__file__).parents[2] / ".cache" / "random-networks.md"
 """The counts of the last long run, which git ignores."""
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(40))
 def test_a_random_network_is_right_or_refused(seed):
     result = run_seed(seed)
     assert result.outcome.verdict in ("right", "refused"), (

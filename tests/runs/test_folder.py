@@ -393,7 +393,7 @@ def test_a_large_image_that_cannot_be_written_fails_alone(
     large, small = run
     assert (large.status, small.status) == ("failed", "restored")
     assert large.error is not None
-    assert "cannot be written" in large.error
+    assert "is in the way of the temporary files" in large.error
 
 
 def test_one_bad_image_of_a_batch_fails_alone(tmp_path: Path) -> None:
