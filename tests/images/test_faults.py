@@ -12,7 +12,8 @@ import pyvips
 
 from glocal.errors import ImageError
 from glocal.images import image_files as images
-from glocal.images.formats import DAMAGED, EXIF_DROPPED
+from glocal.images.embedded import EXIF_DROPPED
+from glocal.images.formats import DAMAGED
 from glocal.images.icc import linear_profile
 from glocal.images.image_files import Image
 from glocal.images.sample_files import SampleFile, decode_file, read_header

@@ -221,7 +221,7 @@ def _described(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}", 1
 
-    from glocal.inference.runner import is_out_of_memory
+    from glocal.inference.placing import is_out_of_memory
     from glocal.scanning.user_code import failure, user_line
 
     if is_out_of_memory(error):

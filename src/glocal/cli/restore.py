@@ -1,4 +1,7 @@
-"""``glocal restore``: restore a photograph or a folder of them."""
+"""``glocal restore``: restore a photograph or a folder of them.
+
+Above 300 lines: each option has its help.
+"""
 
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal

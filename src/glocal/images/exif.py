@@ -2,6 +2,8 @@
 
 A block is a small TIFF file without pixels. What can be changed in place is: offsets inside maker
 notes, whose layout only their makers know, stay valid.
+
+A few lines above 300: reading, changing and building share the layout.
 """
 
 import struct

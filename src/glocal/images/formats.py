@@ -17,29 +17,20 @@ import numpy as np
 import pyvips
 
 from glocal.errors import ImageError
-from glocal.images.colour import profile_note
+from glocal.images.embedded import EXIF_DROPPED, noted, read_metadata, with_profile
 from glocal.images.exif import is_damaged, upright
 from glocal.images.faults import with_valid_orientation, without_surplus
-from glocal.images.icc import is_profile
 from glocal.images.kinds import KINDS, kind_of
 from glocal.images.markers import (
-    is_lossless_webp,
-    jpeg_comments,
-    jpeg_notes,
-    nclx_notes,
     png_frames,
-    png_kinds,
-    png_texts,
-    raw_profile,
 )
-from glocal.images.metadata import DENSITY, Metadata, photoshop_block, upright_xmp
+from glocal.images.metadata import Metadata, upright_xmp
 from glocal.images.optional import is_installed
-from glocal.images.readers import Decoded, decoded, tiff_metadata
+from glocal.images.readers import Decoded, decoded
 from glocal.images.tiff_tags import read_tags
 
 __all__ = [
     "DAMAGED",
-    "EXIF_DROPPED",
     "DamagedError",
     "Opened",
     "error_text",
@@ -53,10 +44,6 @@ logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3}
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
-_TEXTS: dict[str, Callable[[BinaryIO], tuple[tuple[str, str], ...]]] = {
-    "jpeg": jpeg_comments,
-    "png": png_texts,
-}
 _LAB = ("lab", "labs", "labq")
 
 Result = TypeVar("Result")
@@ -87,8 +74,6 @@ class Opened(NamedTuple):
 
 DAMAGED = "the file is damaged: areas may be missing or wrong"
 """Note of a damaged file of which what can be had was taken."""
-
-EXIF_DROPPED = "its EXIF data are damaged and were dropped"
 
 MOST_FAULTS = 16
 """Most faults of a file that are mended, each by a decoding of its own."""
@@ -159,7 +144,7 @@ def with_opened(
             raise
     try:
         with _opening(kind, source, page, fail_on="none") as opened:
-            return use(opened._replace(metadata=_noted(opened.metadata, DAMAGED)))
+            return use(opened._replace(metadata=noted(opened.metadata, DAMAGED)))
     except (pyvips.Error, _UnusualError) as problem:
         raise _damaged(error_text(problem)) from None
 
@@ -236,12 +221,12 @@ def _described(kind: str, vips: pyvips.Image, file: BinaryIO, page: int | None) 
         pages = png_frames(file)
     if pages > 1 and (page is None or kind != "tiff"):
         raise ImageError(f"has {pages} pages or frames; split it into single images first")
-    metadata = _metadata(kind, vips, file)
+    metadata = read_metadata(kind, vips, file)
     if vips.interpretation == "cmyk" and not vips.hasalpha():
         depth = 16 if vips.format == "ushort" else 8
         vips = vips.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
         said = "CMYK was converted to sRGB, whose colours differ slightly"
-        metadata = _noted(metadata, said, icc=None)
+        metadata = noted(metadata, said, icc=None)
     has_alpha, channels = vips.hasalpha(), _COLOURS.get(vips.interpretation)
     if kind == "tiff" and vips.interpretation in _LAB:
         raise _UnusualError
@@ -250,58 +235,8 @@ def _described(kind: str, vips: pyvips.Image, file: BinaryIO, page: int | None) 
             f"has {vips.bands} channels of {vips.format}, {vips.interpretation}; only grey, RGB "
             "and CMYK images of 8 and 16 bits or floating point can be read"
         )
-    metadata = _with_profile(metadata, channels)
+    metadata = with_profile(metadata, channels)
     return Opened(vips.autorot(), channels, has_alpha, metadata, pages)
-
-
-def _with_profile(metadata: Metadata, channels: int) -> Metadata:
-    """The metadata with a note on the profile, without one that is none."""
-    icc = metadata.icc
-    kept = icc if icc is not None and is_profile(icc) else None
-    return _noted(metadata, *profile_note(icc, channels), icc=kept)
-
-
-def _noted(metadata: Metadata, *notes: str, **changed: Any) -> Metadata:
-    return Metadata(**{**vars(metadata), **changed, "notes": (*metadata.notes, *notes)})
-
-
-def _metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
-    fields = set(vips.get_fields())
-
-    def blob(name: str) -> bytes | None:
-        return bytes(vips.get(name)) if name in fields else None
-
-    found = Metadata(exif=blob("exif-data"), xmp=blob("xmp-data"), iptc=blob("iptc-data"))
-    if kind == "tiff":
-        found = tiff_metadata(file)
-    texts = _TEXTS[kind](file) if kind in _TEXTS else ()
-    profiles = {key: raw_profile(text) for key, text in texts if key.startswith("Raw profile")}
-    exif, xmp = found.exif or profiles.get("Raw profile type exif"), found.xmp
-    iptc = found.iptc or profiles.get("Raw profile type iptc")
-    notes = jpeg_notes(file) if kind == "jpeg" else found.notes
-    if kind == "avif" and "icc-profile-data" not in fields:
-        file.seek(0)
-        notes = (*notes, *nclx_notes(file.read(2**16)))
-    if kind == "png":
-        kinds = png_kinds(file)
-        if b"iCCP" in kinds and "icc-profile-data" not in fields:
-            notes = (*notes, *profile_note(b"", 3))
-        if b"eXIf" in kinds and exif is None:
-            notes = (*notes, EXIF_DROPPED)
-    if exif is not None and is_damaged(exif):
-        exif, notes = None, (*notes, EXIF_DROPPED)
-    density = (vips.xres, vips.yres)
-    return Metadata(
-        icc=blob("icc-profile-data"),
-        exif=None if exif is None else upright(exif),
-        xmp=None if xmp is None else upright_xmp(xmp),
-        iptc=None if iptc is None else photoshop_block(iptc),
-        texts=tuple(text for text in texts if text[0] not in profiles),
-        # libvips uses 1.0 for unknown
-        density=DENSITY if density == (1.0, 1.0) else density,
-        lossless=kind == "webp" and is_lossless_webp(file),
-        notes=notes,
-    )
 
 
 def _whole(found: Decoded) -> Opened:
@@ -316,7 +251,7 @@ def _whole(found: Decoded) -> Opened:
         "xmp": None if metadata.xmp is None else upright_xmp(metadata.xmp),
         "notes": notes,
     }
-    metadata = _with_profile(Metadata(**{**vars(metadata), **changed}), channels)
+    metadata = with_profile(Metadata(**{**vars(metadata), **changed}), channels)
     return Opened(pyvips.Image.new_from_array(samples), channels, has_alpha, metadata)
 
 

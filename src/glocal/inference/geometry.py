@@ -1,4 +1,7 @@
-"""Positions of tiles and the weights that blend them: sizes only, no images."""
+"""Positions of tiles and the weights that blend them: sizes only, no images.
+
+A few lines above 300: small functions of whole numbers that use each other.
+"""
 
 import itertools
 import math

@@ -3,6 +3,8 @@
 Strips of the image go through the network twice, whole and without their first half. Where the two
 results differ, the cut has an effect; the halo is as wide as that. The same two runs show how much
 memory the network needs, and at which resolutions it has grids of windows.
+
+A few lines above 300: the two runs answer three questions.
 """
 
 import math
@@ -16,9 +18,10 @@ from torch import Tensor, nn
 from glocal.inference.blending import BLENDED_OVERLAP, blended
 from glocal.inference.geometry import ALIGN, Span, Tile, round_up
 from glocal.inference.memory import MemoryNeed, peak_memory
+from glocal.inference.placing import is_out_of_memory
 from glocal.inference.plan import BOUND, MAX_HALO_WINDOWS, BlendedTiles, Reach, TilePlan
 from glocal.inference.run import TiledImage, run_tile
-from glocal.inference.runner import ModelRunner, is_out_of_memory
+from glocal.inference.runner import ModelRunner
 from glocal.ops.placement import Resolution, recorded_grids, resolutions_of
 from glocal.ops.windows import Size
 

@@ -1,7 +1,9 @@
 """Plan the tiles of an image: a pure function of sizes, measurements and options."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from glocal.errors import GlocalError
 from glocal.inference.geometry import (
@@ -94,6 +96,25 @@ class TilePlan:
             Extent(tile.columns.start, tile.columns.stop, self.size[1]),
             self.resolutions,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON values, without the size of the image."""
+        return {
+            "tile": self.tile_size,
+            "halo": self.halo,
+            "doubt": self.doubt,
+            "align": self.align,
+            "error": self.error,
+            "resolutions": [vars(each) for each in self.resolutions],
+        }
+
+    @classmethod
+    def from_dict(cls, size: Size, data: Mapping[str, Any]) -> "TilePlan":
+        """The plan that `to_dict` described, of an image of this (height, width)."""
+        tile = (int(data["tile"][0]), int(data["tile"][1]))
+        resolutions = tuple(Resolution(**each) for each in data["resolutions"])
+        others = (data[name] for name in ("align", "error"))
+        return cls(size, tile, data["halo"], data["doubt"], resolutions, *others)
 
     def __str__(self) -> str:
         if len(self.tiles) == 1:

@@ -32,9 +32,10 @@ from glocal.inference.measure import pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import TilesLike, as_tiles
+from glocal.inference.placing import is_out_of_memory
 from glocal.inference.plan import BlendedTiles
 from glocal.inference.run import Progress, TiledImage, run, with_statistics
-from glocal.inference.runner import ModelRunner, is_out_of_memory
+from glocal.inference.runner import ModelRunner
 from glocal.inference.runtime import model_runner
 from glocal.inference.tensors import AnyImage, as_batch
 from glocal.inference.tiling import local_window, measured_plan

@@ -20,8 +20,9 @@ from glocal.devices import release_unused
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.inference.allocator import trim_heap
 from glocal.inference.geometry import Tile
+from glocal.inference.placing import is_out_of_memory
 from glocal.inference.plan import TilePlan
-from glocal.inference.runner import ModelRunner, is_out_of_memory
+from glocal.inference.runner import ModelRunner
 from glocal.ops.crops import CropStatistics, Replay, running
 from glocal.ops.placement import placed
 from glocal.ops.windows import Size

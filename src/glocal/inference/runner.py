@@ -2,6 +2,8 @@
 
 A network that takes statistics from crops runs twice. The runner lays out the crops itself, on the
 image that was given, so that a crop has no part of the padding that the whole image needs.
+
+Above 300 lines: one class, whose parts share what is known of the network.
 """
 
 import contextlib
@@ -17,7 +19,6 @@ from torch import Tensor, nn
 
 from glocal.conversion.inside import known_train_size
 from glocal.conversion.two_passes import two_passes_of
-from glocal.devices import usable_device
 from glocal.engines.engine import Engine
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.accepted import Accepted, Law, Padding, accepted_sizes
@@ -25,32 +26,19 @@ from glocal.inference.colours import Colours, as_image, as_input
 from glocal.inference.inputs import Extra, arguments
 from glocal.inference.not_finite import NotFiniteError, first_not_finite
 from glocal.inference.outputs import chosen_output
+from glocal.inference.placing import dtype_of, is_out_of_memory
 from glocal.inference.tensors import as_floats
 from glocal.ops import crops
 from glocal.ops.windows import Size, covers
 from glocal.scanning.user_code import failure
 from glocal.texts import one_line, size_text
 
-__all__ = [
-    "ModelRunner",
-    "device_of",
-    "is_out_of_memory",
-    "resolve_dtype",
-]
+__all__ = ["ModelRunner"]
 
 _ACCEPTED: WeakKeyDictionary[nn.Module, Accepted] = WeakKeyDictionary()
 """What networks accept that have refused a size, as far as is known."""
 
 T = TypeVar("T")
-
-_MEMORY_WORDS = (
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "bad alloc",
-    "bad_alloc",
-    "failed to allocate",
-)
 
 
 @dataclass
@@ -195,7 +183,7 @@ class ModelRunner:
     def _split(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The image in floats on the device, and maps of extra inputs."""
         # before the move, because a device may lack float64 and uint16
-        x = image.to(_dtype_of(self.model) if image.is_floating_point() else torch.float32)
+        x = image.to(dtype_of(self.model) if image.is_floating_point() else torch.float32)
         x = x.to(self.device)
         x = x if image.is_floating_point() else x / torch.iinfo(image.dtype).max
         channels = self.channels if self.extras else x.shape[1]
@@ -318,7 +306,7 @@ class ModelRunner:
             found = self._in_engine(lambda engine: engine(x.float()))
             if found is not None:
                 return found
-        own = _dtype_of(self.model)
+        own = dtype_of(self.model)
         # a copy: a network that works in place must not change the caller's image
         x = x.to(own, copy=True, memory_format=memory_format)
         named: dict[str, Tensor] = {}
@@ -356,45 +344,3 @@ class ModelRunner:
                 "expected (b, c, h, w)"
             )
         return found
-
-
-def _dtype_of(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def resolve_dtype(model: nn.Module, dtype: torch.dtype | str | None) -> torch.dtype:
-    """The dtype that the network computes in, by default its own.
-
-    Raises:
-        ArgumentError: the dtype is unknown, or neither the network's own nor one of autocast's.
-    """
-    own = _dtype_of(model)
-    if dtype is None:
-        return own
-    chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    narrow = (torch.bfloat16, torch.float16)
-    if chosen != own and not (own == torch.float32 and chosen in narrow):
-        raise ArgumentError(
-            f"dtype={dtype} for a network of {own}; give {own}"
-            + (", bfloat16 or float16" if own == torch.float32 else " or convert the network first")
-        )
-    return chosen
-
-
-def device_of(model: nn.Module, device: torch.device | str | None) -> torch.device:
-    """The given device, or by default the one that the network is on.
-
-    Raises:
-        ArgumentError: torch cannot use the given device.
-    """
-    if device is None:
-        return next((p.device for p in model.parameters()), torch.device("cpu"))
-    return usable_device(device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True if an error means that memory is exhausted; torch raises several kinds."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)

@@ -24,7 +24,8 @@ from glocal.images.files import cache_folder, make_folder, write_whole
 from glocal.inference.allocator import kept_memory
 from glocal.inference.colours import Colours, Grey, colours_for, taken_channels
 from glocal.inference.inputs import Extra
-from glocal.inference.runner import ModelRunner, device_of, resolve_dtype
+from glocal.inference.placing import device_of, resolve_dtype
+from glocal.inference.runner import ModelRunner
 from glocal.ops.windows import Size
 from glocal.provenance import machine_name
 from glocal.scanning.modules import eval_mode

@@ -4,6 +4,8 @@ Tu, Talebi, Zhang, Yang, Milanfar, Bovik and Li, CVPR 2022, arXiv 2201.02973, se
 Every module takes a map and returns a map, (b, c, h, w), and is named as in the authors' release.
 `GridMixing` is the global operation: the grid has a fixed number of cells, so cells grow with the
 image and mixing spans all of it.
+
+A few lines above 300: the blocks are made of each other, as in the release.
 """
 
 from collections.abc import Sequence

@@ -2,6 +2,8 @@
 
 Pure functions of integers, without tensors. Most of them handle one axis. Sizes are in pixels of
 the map in question; pairs are (height, width).
+
+A few lines above 300: small functions of whole numbers that use each other.
 """
 
 import itertools

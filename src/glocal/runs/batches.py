@@ -17,7 +17,7 @@ from glocal.inference.colours import Grey
 from glocal.inference.measure import BYTES_PER_PIXEL
 from glocal.inference.memory import memory_budget
 from glocal.inference.options import as_tiles
-from glocal.inference.runner import device_of, is_out_of_memory
+from glocal.inference.placing import device_of, is_out_of_memory
 from glocal.inference.runtime import model_runner
 from glocal.inference.tensors import as_batch
 from glocal.scanning.modules import eval_mode

@@ -3,6 +3,8 @@
 The source is decoded to uncompressed samples on disk. Tiles are read from there, restored and
 written to a second file of samples, which is finally encoded to the destination. A journal lists
 the finished tiles, so that an interrupted run continues. A finished run deletes these files.
+
+Above 300 lines: the arguments of `restore_streamed`, described.
 """
 
 import hashlib
@@ -43,13 +45,13 @@ from glocal.inference.measure import pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import TilesLike, as_tiles
+from glocal.inference.placing import device_of
 from glocal.inference.plan import BlendedTiles, TilePlan
 from glocal.inference.run import TiledImage, run, with_statistics
-from glocal.inference.runner import ModelRunner, device_of
+from glocal.inference.runner import ModelRunner
 from glocal.inference.runtime import model_runner
 from glocal.inference.tensors import as_batch
 from glocal.inference.tiling import local_window, measured_plan
-from glocal.ops.placement import Resolution
 from glocal.ops.windows import Size
 from glocal.provenance import versions
 from glocal.runs.work_folder import WorkFolder, work_folder
@@ -208,7 +210,7 @@ def restore_streamed(
                     _run_blended(plan, runner, image, write, work, destination, progress)
                 else:
                     if _resumed_plan(work, header.size) is None:
-                        work.journal.append(_line_of(plan))
+                        work.journal.append({"plan": plan.to_dict()})
                     if report is not None:
                         before = f", {len(work.done)} of them done before" if work.done else ""
                         report(f"{plan}{before}")
@@ -323,26 +325,7 @@ def _identity(model: nn.Module, source: Path) -> dict[str, Any]:
 def _resumed_plan(work: WorkFolder, size: Size) -> TilePlan | None:
     """The tiles of the interrupted run, if any."""
     line = next((line["plan"] for line in work.journal.lines if "plan" in line), None)
-    if line is None:
-        return None
-    tile_size = (int(line["tile"][0]), int(line["tile"][1]))
-    resolutions = tuple(Resolution(**each) for each in line["resolutions"])
-    return TilePlan(
-        size, tile_size, line["halo"], line["doubt"], resolutions, line["align"], line["error"]
-    )
-
-
-def _line_of(plan: TilePlan) -> dict[str, Any]:
-    return {
-        "plan": {
-            "tile": plan.tile_size,
-            "halo": plan.halo,
-            "doubt": plan.doubt,
-            "align": plan.align,
-            "error": plan.error,
-            "resolutions": [vars(each) for each in plan.resolutions],
-        }
-    }
+    return None if line is None else TilePlan.from_dict(size, line)
 
 
 def _within(tile: Size | None, size: Size) -> Size | None:

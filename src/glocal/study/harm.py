@@ -27,8 +27,8 @@ from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import GlocalError
 from glocal.images.files import make_folder, write_whole
 from glocal.inference.areas import parting_areas
+from glocal.inference.placing import device_of
 from glocal.inference.restore import restore
-from glocal.inference.runner import device_of
 from glocal.inference.settings import Settings
 from glocal.inference.ways import Way
 from glocal.ops.windows import Size, covers

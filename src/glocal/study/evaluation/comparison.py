@@ -2,6 +2,8 @@
 
 Each image goes through all methods before the next one, so that a machine that slows down affects
 all methods alike. With a log, an interrupted evaluation continues.
+
+A few lines above 300: the arguments of `evaluate`, described.
 """
 
 import math
@@ -22,7 +24,7 @@ from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.memory import peak_memory
 from glocal.inference.options import TilesLike
-from glocal.inference.runner import device_of, resolve_dtype
+from glocal.inference.placing import device_of, resolve_dtype
 from glocal.inference.settings import Settings
 from glocal.inference.ways import Way
 from glocal.metrics import Metric

@@ -1,4 +1,7 @@
-"""Measurements of an evaluation: protocol, records, means, differences."""
+"""Measurements of an evaluation: protocol, records, means, differences.
+
+A few lines above 300: the fields of the protocol, described.
+"""
 
 import json
 import math

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from glocal.conversion.localize import localize, plan_of
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError
-from glocal.inference.runner import device_of
+from glocal.inference.placing import device_of
 from glocal.ops.windows import Size, as_size
 from glocal.scanning.example import Example, scan_network
 from glocal.scanning.plan import Plan, Status

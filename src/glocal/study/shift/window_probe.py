@@ -18,7 +18,7 @@ from glocal.conversion.localize import plan_of
 from glocal.conversion.rewrite.arguments import Arguments, read_arguments
 from glocal.conversion.rules.rule import Local
 from glocal.errors import ConversionError, GlocalError, ScanError
-from glocal.inference.runner import is_out_of_memory
+from glocal.inference.placing import is_out_of_memory
 from glocal.ops.windows import Size, scale_window, start_of
 from glocal.scanning.dims import role
 from glocal.scanning.discover import Scan

@@ -1,4 +1,7 @@
-"""Score a network, converted in different ways, on the same images; resumable."""
+"""Score a network, converted in different ways, on the same images; resumable.
+
+A line above 300.
+"""
 
 import json
 import math

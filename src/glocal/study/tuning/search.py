@@ -10,7 +10,7 @@ from torch import nn
 from glocal.conversion.localize import localize, plan_of
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import ArgumentError
-from glocal.inference.runner import device_of, resolve_dtype
+from glocal.inference.placing import device_of, resolve_dtype
 from glocal.inference.settings import Settings
 from glocal.inference.ways import Way
 from glocal.metrics import Metric, metric_named
