@@ -108,7 +108,7 @@ def test_strips_of_an_image_that_surely_fits_are_not_measured(
 def test_a_device_without_memory_is_replaced_by_the_cpu(
     local: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glocal.inference.runner.usable_device", torch.device)
+    monkeypatch.setattr("glocal.inference.placing.usable_device", torch.device)
 
     class Picky(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
