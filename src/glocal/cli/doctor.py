@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from glocal.cli.reporting import print_json
+from glocal.cli.reporting import print_columns, print_json
 
 __all__ = ["doctor", "facts"]
 
@@ -24,21 +24,11 @@ def doctor(
     The environment variable GLOCAL_KERNELS selects the kernels: baseline, avx2 or avx512, or 0 for
     none.
     """
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     report = facts()
     if as_json:
         print_json(report)
         return
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for name, value in lines(report):
-        table.add_row(name, Text(value))
-    Console(highlight=False).print(table)
+    print_columns(lines(report))
 
 
 def facts() -> Facts:

@@ -4,7 +4,7 @@ import json
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ __all__ = [
     "ReportingGroup",
     "Voice",
     "console",
+    "print_columns",
     "print_json",
     "print_words",
     "say",
@@ -121,6 +122,13 @@ def say_failure(what: object, text: str, trace: str, label: str = "failed") -> N
     say(f"{what}: {text}", "bold red", label)
     if trace and _wants_traceback.get():
         typer.echo(printable(trace), err=True)
+
+
+def print_columns(rows: Sequence[tuple[str, str]]) -> None:
+    """Print names, which may be empty, and texts in two columns to stdout."""
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        _print_words(console(), f"{name:<{width}}  {text}", width, "bold", width + 2)
 
 
 def say_facts(facts: dict[str, str]) -> None:
