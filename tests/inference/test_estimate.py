@@ -109,3 +109,11 @@ def test_tiles_and_the_budget_bound_the_memory() -> None:
     need = MemoryNeed(0.0, 100.0)
     assert made(need, None, 10_000).nbytes([(1000, 1000)]) == 1e6 + 1e6 + 9e6
     assert made(need, 5e5, None).nbytes([(1000, 1000)]) == 1e6 + 5e5 + 9e6
+
+
+def test_a_fallback_runs_too() -> None:
+    network, original = Counted(), Counted()
+    before = len(Counted.sizes)
+    found = estimate(network, IMAGE, side=64, fallback=original)
+    assert found is not None
+    assert len(Counted.sizes) - before == 6  # three runs of each

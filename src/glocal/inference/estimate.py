@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from glocal.errors import GlocalError
+from glocal.inference.any_image import restore
 from glocal.inference.measure import BYTES_PER_PIXEL
 from glocal.inference.memory import MemoryNeed, memory_budget, peak_memory, process_size
 from glocal.inference.placing import device_of, is_out_of_memory
-from glocal.inference.restore import restore
 from glocal.inference.steps import Steps
 from glocal.ops.windows import Size
 from glocal.scanning.sandbox import keep_random_state
@@ -99,7 +99,8 @@ def estimate(
                 with peak_memory(device) as peak, steps.learning():
                     started = time.perf_counter()
                     restore(model, part, tiles=None, **given)
-                    is_first, per_pixel_s = not per_pixel_s, _elapsed_s(started) / pixels
+                    elapsed_s = time.perf_counter() - started
+                is_first, per_pixel_s = not per_pixel_s, elapsed_s / pixels
                 if is_first and is_quick(per_pixel_s):
                     return None
                 points[pixels] = (peak.mib or 0.0) * 2**20
@@ -110,10 +111,6 @@ def estimate(
     # a small image has one size, and nothing is measured outside Linux
     need = MemoryNeed.through(*points.items()) if max(points.values()) else None
     return Estimate(per_pixel_s, need, budget, process, steps, most_pixels)
-
-
-def _elapsed_s(started: float) -> float:
-    return time.perf_counter() - started
 
 
 def _process_bytes(device: torch.device) -> int:
