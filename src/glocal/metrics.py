@@ -18,8 +18,6 @@ Sums are taken in float64 over small tiles, so that memory is small at any image
 and other metrics that need weights are those of pyiqa: `glocal.evaluate` takes them by name.
 
 Longer than 300 lines: one function a metric, and their table.
-
-Above 300 lines: one public module, each metric with its protocol and source.
 """
 
 # Above 300 lines: public functions document their protocol in full, and share the private parts.

@@ -4,7 +4,7 @@ import json
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -126,9 +126,7 @@ def say_failure(what: object, text: str, trace: str, label: str = "failed") -> N
 
 def print_columns(rows: Sequence[tuple[str, str]]) -> None:
     """Print names, which may be empty, and texts in two columns to stdout."""
-    width = max(len(name) for name, _ in rows)
-    for name, text in rows:
-        _print_words(console(), f"{name:<{width}}  {text}", width, "bold", width + 2)
+    _print_columns(console(), rows, max(len(name) for name, _ in rows))
 
 
 def say_facts(facts: dict[str, str]) -> None:
@@ -137,9 +135,12 @@ def say_facts(facts: dict[str, str]) -> None:
     if where is None:
         return
     width = max(len("photographs"), *map(len, facts))  # the same in every part of a report
-    out = console(stderr=where == "stderr")
-    for name, value in facts.items():
-        _print_words(out, f"{name:<{width}}  {value}", width, "bold", width + 2)
+    _print_columns(console(stderr=where == "stderr"), facts.items(), width)
+
+
+def _print_columns(out: Console, rows: Iterable[tuple[str, str]], width: int) -> None:
+    for name, text in rows:
+        _print_words(out, f"{name:<{width}}  {text}", width, "bold", width + 2)
 
 
 def _print_words(out: Console, text: str, styled: int, style: str, indent: int = 2) -> None:

@@ -238,7 +238,7 @@ def restore(
         bool,
         typer.Option(
             "--accept-damaged",
-            help="Restore what can be had of damaged photographs, instead of refusing them.",
+            help="Restore the readable parts of damaged photographs, instead of refusing them.",
             rich_help_panel="Files",
         ),
     ] = False,

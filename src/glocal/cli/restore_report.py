@@ -1,4 +1,4 @@
-"""What ``glocal restore`` tells of a run: JSON values, and the facts of ``--verbose``."""
+"""The report of ``glocal restore``: JSON values, and the facts that ``--verbose`` adds."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,7 +20,7 @@ Report: TypeAlias = dict[str, Any]
 
 
 def details(network: "nn.Module") -> dict[str, str]:
-    """What `--verbose` prints of a network and the machine."""
+    """Plan, versions and machine, for `--verbose`."""
     import torch
 
     from glocal.conversion.inside import converted_network, own_plan
@@ -57,7 +57,7 @@ def json_report(results: "Sequence[FileResult]") -> Report:
 
 
 def fallback_facts(results: "Sequence[FileResult]") -> dict[str, str]:
-    """What to print of the areas that are as the full-image result; nothing without areas."""
+    """The fact about areas taken from the full-image result; empty without areas."""
     found = [each for each in results if each.fallback]
     if not found:
         return {}

@@ -32,7 +32,7 @@ class Task:
         region: part of the photograph, or None.
         dry_run: write nothing.
         strip: metadata that is left out.
-        accept_damaged: take what can be had of damaged photographs.
+        accept_damaged: take the readable parts of damaged photographs.
         shown: name of the target in reports, by default its path.
         jobs: found by `check`.
         is_large: the first photograph takes long.

@@ -20,7 +20,7 @@ from glocal.images.markers import (
 from glocal.images.metadata import DENSITY, Metadata, photoshop_block, upright_xmp
 from glocal.images.readers import tiff_metadata
 
-__all__ = ["EXIF_DROPPED", "noted", "read_metadata", "with_profile"]
+__all__ = ["EXIF_DROPPED", "noted", "read_metadata", "upright_metadata", "with_profile"]
 
 EXIF_DROPPED = "its EXIF data are damaged and were dropped"
 
@@ -35,6 +35,18 @@ def with_profile(metadata: Metadata, channels: int) -> Metadata:
     icc = metadata.icc
     kept = icc if icc is not None and is_profile(icc) else None
     return noted(metadata, *profile_note(icc, channels), icc=kept)
+
+
+def upright_metadata(metadata: Metadata) -> Metadata:
+    """The metadata with orientation 1; damaged EXIF is dropped with a note."""
+    exif, xmp = metadata.exif, metadata.xmp
+    notes = (EXIF_DROPPED,) if exif is not None and is_damaged(exif) else ()
+    return noted(
+        metadata,
+        *notes,
+        exif=None if exif is None or notes else upright(exif),
+        xmp=None if xmp is None else upright_xmp(xmp),
+    )
 
 
 def noted(metadata: Metadata, *notes: str, **changed: Any) -> Metadata:
@@ -72,13 +84,11 @@ def read_metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
             notes = (*notes, *profile_note(b"", 3))
         if b"eXIf" in kinds and exif is None:
             notes = (*notes, EXIF_DROPPED)
-    if exif is not None and is_damaged(exif):
-        exif, notes = None, (*notes, EXIF_DROPPED)
     density = (vips.xres, vips.yres)
-    return Metadata(
+    read = Metadata(
         icc=blob("icc-profile-data"),
-        exif=None if exif is None else upright(exif),
-        xmp=None if xmp is None else upright_xmp(xmp),
+        exif=exif,
+        xmp=xmp,
         iptc=None if iptc is None else photoshop_block(iptc),
         texts=tuple(text for text in texts if text[0] not in profiles),
         # libvips uses 1.0 for unknown
@@ -86,3 +96,4 @@ def read_metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
         lossless=kind == "webp" and is_lossless_webp(file),
         notes=notes,
     )
+    return upright_metadata(read)

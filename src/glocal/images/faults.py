@@ -10,10 +10,10 @@ import shutil
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from glocal.images.files import as_file
 from glocal.images.tiff_tags import wrong_orientation
 
 __all__ = ["with_valid_orientation", "without_surplus"]
@@ -66,7 +66,7 @@ def with_valid_orientation(source: bytes | Path) -> Iterator[bytes | Path]:
 
     A file on disk is copied to a temporary one for as long as the context lasts.
     """
-    with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+    with as_file(source) as file:
         found = wrong_orientation(file)
     if found is None:
         yield source

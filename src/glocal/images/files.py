@@ -4,18 +4,31 @@ import contextlib
 import os
 import secrets
 import stat
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from glocal.errors import GlocalError
 
 __all__ = [
+    "as_file",
     "cache_folder",
+    "check_private",
     "check_regular",
     "make_folder",
     "make_private_folder",
     "shortened",
     "write_whole",
 ]
+
+
+def as_file(source: bytes | Path) -> BinaryIO:
+    """Open a file, or its bytes as one, for reading.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
 
 
 def check_regular(path: Path, error: type[GlocalError]) -> None:
@@ -59,6 +72,15 @@ def make_private_folder(path: Path, error: type[GlocalError]) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as problem:
         raise error(f"{path}: cannot be created ({problem.strerror})") from None
+    check_private(path, error)
+
+
+def check_private(path: Path, error: type[GlocalError]) -> None:
+    """Check that only the user may write to a folder.
+
+    Raises:
+        GlocalError: others may; raised as `error`.
+    """
     if hasattr(os, "getuid"):
         about = path.stat()
         if about.st_uid != os.getuid() or about.st_mode & 0o022:

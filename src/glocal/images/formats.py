@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
@@ -17,14 +16,12 @@ import numpy as np
 import pyvips
 
 from glocal.errors import ImageError
-from glocal.images.embedded import EXIF_DROPPED, noted, read_metadata, with_profile
-from glocal.images.exif import is_damaged, upright
+from glocal.images.embedded import noted, read_metadata, upright_metadata, with_profile
 from glocal.images.faults import with_valid_orientation, without_surplus
+from glocal.images.files import as_file
 from glocal.images.kinds import KINDS, kind_of
-from glocal.images.markers import (
-    png_frames,
-)
-from glocal.images.metadata import Metadata, upright_xmp
+from glocal.images.markers import png_frames
+from glocal.images.metadata import Metadata
 from glocal.images.optional import is_installed
 from glocal.images.readers import Decoded, decoded
 from glocal.images.tiff_tags import read_tags
@@ -73,7 +70,7 @@ class Opened(NamedTuple):
 
 
 DAMAGED = "the file is damaged: areas may be missing or wrong"
-"""Note of a damaged file of which what can be had was taken."""
+"""Note on a damaged file that was read as far as possible."""
 
 MOST_FAULTS = 16
 """Most faults of a file that are mended, each by a decoding of its own."""
@@ -126,7 +123,7 @@ def with_opened(
         source: the file.
         use: of the opened image.
         page: number of a page of a TIFF file; without it files of several pages are refused.
-        accept_damaged: take what can be had of a damaged file, and note it.
+        accept_damaged: take the readable parts of a damaged file, and note it.
 
     Raises:
         ImageError: the file is damaged, or of a format or form that cannot be read.
@@ -195,7 +192,7 @@ def _opening(
     if page and kind == "tiff":
         options["page"] = page
     valid = with_valid_orientation(source) if kind == "tiff" else nullcontext(source)
-    with valid as read, _file(source) as file:
+    with valid as read, as_file(source) as file:
         if isinstance(read, bytes):
             vips = getattr(pyvips.Image, f"{loader}load_buffer")(read, **options)
         else:
@@ -243,24 +240,12 @@ def _whole(found: Decoded) -> Opened:
     """An image that was decoded whole, as a libvips image."""
     samples, metadata = found.samples, found.metadata
     channels, has_alpha = 3 if samples.shape[2] > 2 else 1, samples.shape[2] % 2 == 0
-    exif, notes = metadata.exif, metadata.notes
-    if exif is not None and is_damaged(exif):
-        exif, notes = None, (*notes, EXIF_DROPPED)
-    changed = {
-        "exif": None if exif is None else upright(exif),
-        "xmp": None if metadata.xmp is None else upright_xmp(metadata.xmp),
-        "notes": notes,
-    }
-    metadata = with_profile(Metadata(**{**vars(metadata), **changed}), channels)
+    metadata = with_profile(upright_metadata(metadata), channels)
     return Opened(pyvips.Image.new_from_array(samples), channels, has_alpha, metadata)
 
 
-def _file(source: bytes | Path) -> BinaryIO:
-    return BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
-
-
 def _tiff_is_whole(source: bytes | Path) -> bool:
-    with _file(source) as file:
+    with as_file(source) as file:
         return read_tags(file).is_whole
 
 

@@ -118,7 +118,7 @@ def read(
         path: of the file.
         page: number of a page of a TIFF file, from 0; metadata are those of the first page.
             Without it files of several pages are refused.
-        accept_damaged: take what can be had of a damaged file; `notes` says so.
+        accept_damaged: take the readable parts of a damaged file; `notes` says so.
 
     Raises:
         ImageError: the file is missing, damaged or cut short, has several pages or frames, is of

@@ -1,11 +1,10 @@
 """Kinds of image files: told by their first bytes, and what reads them."""
 
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from glocal.errors import ImageError
-from glocal.images.files import check_regular
+from glocal.images.files import as_file, check_regular
 from glocal.images.tiff_tags import is_raw
 
 __all__ = ["KINDS", "Kind", "kind_of"]
@@ -70,7 +69,7 @@ def kind_of(source: bytes | Path) -> str:
     if kind == "heic" and b"avif" in start[16:]:  # the general brand first
         return "avif"
     if kind == "tiff":
-        with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        with as_file(source) as file:
             return "raw" if is_raw(file) else kind
     return kind
 

@@ -188,7 +188,7 @@ def decode_file(
         path: of the image file.
         colour: to fill.
         alpha: to fill, or None.
-        accept_damaged: take what can be had of a damaged file.
+        accept_damaged: take the readable parts of a damaged file.
 
     Returns:
         Notes, one sentence each.

@@ -88,7 +88,7 @@ def channel_products(
             each = [_products(q, k, area) for area in cells.areas]
             grams, squares_q, squares_k = (torch.stack(some) for some in zip(*each, strict=True))
             per_area = grams, squares_q, squares_k
-        grams, squares_q, squares_k = (weighted_sum(_dot, weights, some) for some in per_area)
+        grams, squares_q, squares_k = (weighted_sum(weights, some) for some in per_area)
     return grams, squares_q, squares_k
 
 
@@ -107,7 +107,7 @@ def mix_channels(matrices: Tensor, v: Tensor, cells: Cells, weights: Tensor) -> 
     """
     with no_autocast(v.device.type):
         shares = weights.to(matrices.dtype).t()
-        per_area = weighted_sum(_dot, shares, matrices).to(v.dtype)
+        per_area = weighted_sum(shares, matrices).to(v.dtype)
         (batch, heads, _, h, w), c = v.shape, matrices.shape[-2]
         if v.stride(2) == 1:
             out = v.new_empty(batch, h, w, heads, c).permute(0, 3, 4, 1, 2)
@@ -123,11 +123,6 @@ def mix_channels(matrices: Tensor, v: Tensor, cells: Cells, weights: Tensor) -> 
             else:
                 part.copy_((matrix @ pixels.mT).unflatten(-1, part.shape[-2:]))
         return out
-
-
-def _dot(weights: Tensor, values: Tensor) -> Tensor:
-    product: Tensor = torch.tensordot(weights, values, 1)
-    return product
 
 
 def _products(q: Tensor, k: Tensor, area: Area) -> tuple[Tensor, Tensor, Tensor]:

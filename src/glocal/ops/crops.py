@@ -452,8 +452,7 @@ def mix_between(matrices: Tensor, v: Tensor, rows: AxisWindows, columns: AxisWin
     down, across = (_weights(axis, n, v) for axis, n in ((rows, h), (columns, w)))
     out = v.new_zeros(*v.shape[:2], matrices.shape[-2], h, w)
     with no_autocast(v.device.type):
-        # (crops along, h, b, ...)
-        of_rows = weighted_sum(lambda w, m: torch.tensordot(w, m, 1), down, matrices).movedim(1, 0)
+        of_rows = weighted_sum(down, matrices).movedim(1, 0)  # (crops along, h, b, ...)
         for of_row, weights in zip(of_rows, across.unbind(1), strict=True):
             x = _support(weights)
             product = of_row @ v[..., x].movedim(-2, 0)

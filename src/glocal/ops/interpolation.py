@@ -43,19 +43,20 @@ def along_rows(values: Tensor, weights: Tensor) -> Tensor:
     """
     if channels_last(values):
         rows = values.permute(0, 2, 3, 1)
-        return weighted_sum(torch.matmul, weights, rows).permute(0, 3, 1, 2)
-    return weighted_sum(lambda w, v: v @ w.mT, weights, values)
+        return weighted_sum(weights, rows, torch.matmul).permute(0, 3, 1, 2)
+    return weighted_sum(weights, values, lambda w, v: v @ w.mT)
 
 
-def down_columns(weights: Tensor, x: Tensor) -> Tensor:
+def down_columns(weights: Tensor, x: Tensor, is_finite: bool | None = None) -> Tensor:
     """Interpolate (..., windows, w) to (..., rows, w) by weights (rows, windows).
 
-    The memory format stays the same.
+    The memory format stays the same. `is_finite` is as for `weighted_sum`.
     """
     if not channels_last(x):
-        return weighted_sum(torch.matmul, weights, x)
+        return weighted_sum(weights, x, torch.matmul, is_finite)
     rows = x.permute(0, 2, 3, 1)
-    made: Tensor = weighted_sum(torch.matmul, weights, rows.flatten(2)).unflatten(2, rows.shape[2:])
+    summed = weighted_sum(weights, rows.flatten(2), torch.matmul, is_finite)
+    made: Tensor = summed.unflatten(2, rows.shape[2:])
     return made.permute(0, 3, 1, 2)
 
 

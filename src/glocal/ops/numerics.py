@@ -11,7 +11,14 @@ from glocal.devices import has_float64
 from glocal.ops.kernels.plain import is_plain, is_transformed
 from glocal.ops.programs import is_recording
 
-__all__ = ["by_slices", "no_autocast", "sum_dtype", "weighted_sum", "widest_dtype"]
+__all__ = [
+    "by_slices",
+    "needs_no_care",
+    "no_autocast",
+    "sum_dtype",
+    "weighted_sum",
+    "widest_dtype",
+]
 
 SLICE_PIXELS = 1 << 20
 """Pixels of a slice: a few temporaries of that size fit the cache of a processor core."""
@@ -28,17 +35,35 @@ def widest_dtype(device: torch.device) -> torch.dtype:
     return torch.float64 if has_float64(device) else torch.float32
 
 
+def contracted(weights: Tensor, values: Tensor) -> Tensor:
+    """The sum over the last dim of weights and the first of values."""
+    product: Tensor = torch.tensordot(weights, values, 1)
+    return product
+
+
+def needs_no_care(values: Tensor) -> bool:
+    """True if `weighted_sum` need not look for values that are not finite, as there are none.
+
+    True as well where torch has to see every operation: a program has no branch on values.
+    """
+    return is_recording() or is_transformed(values) or bool(values.isfinite().all())
+
+
 def weighted_sum(
-    product: Callable[[Tensor, Tensor], Tensor], weights: Tensor, values: Tensor
+    weights: Tensor,
+    values: Tensor,
+    product: Callable[[Tensor, Tensor], Tensor] = contracted,
+    is_finite: bool | None = None,
 ) -> Tensor:
     """product(weights, values), in which 0 times a value that is not finite is 0.
 
     Args:
-        product: a sum of products of weights and values.
         weights: not negative.
         values: few, as they are looked at first.
+        product: a sum of products of weights and values.
+        is_finite: what `needs_no_care` says of the values, where that is known.
     """
-    if is_recording() or is_transformed(values) or bool(values.isfinite().all()):
+    if needs_no_care(values) if is_finite is None else is_finite:
         return product(weights, values)
     wrong = ~values.isfinite()
     spoiled = product((weights != 0).to(values.dtype), wrong.to(values.dtype)) > 0

@@ -35,6 +35,7 @@ from glocal.ops.interpolation import (
     window_of_pixel,
 )
 from glocal.ops.kernels import native
+from glocal.ops.numerics import needs_no_care
 from glocal.ops.windows import AxisWindows
 
 __all__ = ["WindowMap", "as_map", "full_map", "values_like", "values_of"]
@@ -97,10 +98,11 @@ class WindowMap(Tensor):
                     yield (y, x), part.expand(*part.shape[:-2], high, wide)
             return
         weights, along = interpolation_weights(rows, self.values), self._along()
+        is_finite = needs_no_care(along)  # once for all strips
         strip = max(1, STRIP_VALUES * rows.size // max(1, self.numel()))
         for top in range(0, rows.size, strip):
             y = slice(top, min(top + strip, rows.size))
-            yield (y, slice(0, columns.size)), down_columns(weights[y], along)
+            yield (y, slice(0, columns.size)), down_columns(weights[y], along, is_finite)
 
     def _along(self) -> Tensor:
         """(..., windows down, w): interpolated along rows."""

@@ -82,7 +82,7 @@ def file_stages(
             again, leave files of the user, and continue interrupted streamed jobs.
         overwrite: replace existing destinations; takes precedence over `resume`.
         strip: metadata that is left out of the results.
-        accept_damaged: restore what can be had of damaged files.
+        accept_damaged: restore the readable parts of damaged files.
     """
 
     check = OutputCheck(batches.model, batches.options)

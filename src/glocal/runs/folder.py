@@ -57,7 +57,7 @@ def restore_file(
         resume: continue an interrupted streamed run of the same file, network and options.
         region: the part to restore and write, by default all of it. It is never streamed.
         strip: leave out metadata: "gps" the place, "all" everything but colours and resolution.
-        accept_damaged: restore what can be had of a damaged file; a note says so.
+        accept_damaged: restore the readable parts of a damaged file; a note says so.
         options: those of :func:`glocal.restore`. An input may be a file, or a folder that has a
             file of the same name.
 

@@ -80,7 +80,7 @@ class Records:
             folder: of the results.
             made: by this run, see `how_made`.
             inputs: beside the photographs, see `read_inputs`.
-            accept_damaged: this run takes what can be had of damaged photographs.
+            accept_damaged: this run takes the readable parts of damaged photographs.
         """
         self._accept_damaged = accept_damaged
         self.path = folder / RECORDS

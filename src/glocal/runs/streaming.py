@@ -139,7 +139,7 @@ def restore_streamed(
         quality: of JPEG and WebP files, 1 to 100.
         resume: continue an interrupted run of the same source, network and options.
         strip: metadata that is left out of the result.
-        accept_damaged: restore what can be had of a damaged file; a note says so.
+        accept_damaged: restore the readable parts of a damaged file; a note says so.
         tiles, memory, dtype, device, output, channels, grey, inputs, runtime, strength, progress,
             report: as for `glocal.restore`. A resumed run keeps its tiles, whatever memory is
             available now; blended tiles begin again.
@@ -196,8 +196,9 @@ def restore_streamed(
                 fitting = min(pixels_that_fit(runner, image, budget), TILE_PIXELS)
                 given = tiles.given_size
                 image = with_statistics(image, runner, math.prod(given) if given else fitting)
-                plan: TilePlan | BlendedTiles | None = _resumed_plan(work, header.size)
-                if isinstance(plan, TilePlan) and (lost := work.forget_damaged(plan)):
+                resumed = _resumed_plan(work, header.size)
+                plan: TilePlan | BlendedTiles | None = resumed
+                if resumed is not None and (lost := work.forget_damaged(resumed)):
                     warnings.warn(
                         f"{lost} saved tiles of {source} are damaged and are done again",
                         GlocalWarning,
@@ -209,7 +210,7 @@ def restore_streamed(
                 if isinstance(plan, BlendedTiles):
                     _run_blended(plan, runner, image, write, work, destination, progress)
                 else:
-                    if _resumed_plan(work, header.size) is None:
+                    if resumed is None:
                         work.journal.append({"plan": plan.to_dict()})
                     if report is not None:
                         before = f", {len(work.done)} of them done before" if work.done else ""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
-from glocal.images.files import make_private_folder, shortened
+from glocal.images.files import check_private, make_private_folder, shortened
 from glocal.images.sample_files import Header, SampleFile
 from glocal.inference.plan import TilePlan
 from glocal.runs.journal import Journal
@@ -198,10 +198,7 @@ def _check_ours(path: Path) -> None:
         )
     if not path.exists():
         return
-    if hasattr(os, "getuid"):
-        about = path.stat()
-        if about.st_uid != os.getuid() or about.st_mode & 0o022:
-            raise GlocalError(f"{path}: other users may write to this folder; remove it")
+    check_private(path, GlocalError)
     foreign = [
         each.name
         for each in os.scandir(path)

@@ -17,8 +17,6 @@ linear, layer norm) starts anew: what follows it is local on the map that it ret
 normalisation layers and attention, which are complete operations with a local form of their own.
 
 A few lines above 300: what can be deferred is one decision.
-
-Above 300 lines: the operations on deferred maps are read together.
 """
 
 import operator

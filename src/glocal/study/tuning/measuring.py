@@ -1,6 +1,6 @@
 """Score a network, converted in different ways, on the same images; resumable.
 
-A line above 300.
+A few lines above 300: two scores, and the loop that both share.
 """
 
 import json
