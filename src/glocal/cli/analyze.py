@@ -26,7 +26,7 @@ from glocal.cli.arguments import (
     train_size_of,
 )
 from glocal.cli.progress import Bar
-from glocal.cli.reporting import console, print_json, print_words, say, say_facts
+from glocal.cli.reporting import console, print_json, print_text, print_words, say, say_facts
 from glocal.cli.tables import FittedTable
 from glocal.cli.ways import Stride
 from glocal.errors import ArgumentError
@@ -232,7 +232,7 @@ def _check_layers(network: Any, size: tuple[int, int], layers: list[str]) -> Non
 def _print_table(shifts: "StatisticsShift") -> None:
     out = console()
     if not out.is_terminal:  # other programs read it: a line for each operation
-        typer.echo(printable(text_table(shifts.rows())))
+        print_text(printable(text_table(shifts.rows())))
         return
     rows = []
     for path, operation, *numbers, statistic in shifts.rows()[1:]:

@@ -31,7 +31,7 @@ from glocal.cli.arguments import (
     train_size_of,
 )
 from glocal.cli.progress import Bar
-from glocal.cli.reporting import console, say, say_facts, say_failure
+from glocal.cli.reporting import console, print_text, say, say_facts, say_failure
 from glocal.cli.runtimes import RuntimeOption
 from glocal.cli.tables import FittedTable
 from glocal.cli.tiling import StitchBlend, StitchTile, parse_overlap
@@ -240,7 +240,7 @@ def evaluate(
             tile_progress=bar.tiles,
         )
     if as_json:
-        typer.echo(evaluation.to_json())
+        print_text(evaluation.to_json())
     else:
         for part in printed(evaluation, per_image=per_image):
             console().print(part, soft_wrap=False)

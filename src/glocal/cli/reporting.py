@@ -1,6 +1,7 @@
 """Print errors, warnings, notes and results."""
 
 import json
+import os
 import sys
 import textwrap
 import warnings
@@ -17,6 +18,7 @@ from typer.core import TyperGroup
 
 from glocal.cli.interruption import INTERRUPTED, TERMINATED, TerminatedError
 from glocal.errors import GlocalError, GlocalWarning
+from glocal.shortages import is_out_of_memory, shortage_text
 from glocal.texts import printable
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "console",
     "print_columns",
     "print_json",
+    "print_text",
     "print_words",
     "say",
     "say_facts",
@@ -38,7 +41,15 @@ __all__ = [
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console that prints text as it is: no colours of its own, no emoji, no wrapping."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+    return _Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+
+
+class _Console(Console):
+    """A console whose reader may go."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on without a reader, as results are in files; rich would end the program."""
+        _drop_stdout()
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,22 @@ def print_json(values: Any) -> None:
     text = json.dumps(values, indent=2, ensure_ascii=False)
     if not text.isascii() and printable(text) != text:  # names of files may hold any bytes
         text = json.dumps(values, indent=2)
-    typer.echo(text)
+    print_text(text)
+
+
+def print_text(text: str) -> None:
+    """Print a text to stdout as it is."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        _drop_stdout()
+
+
+def _drop_stdout() -> None:
+    """Let what is written to stdout from here on go nowhere: its reader has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def print_words(text: str, style: str = "") -> None:
@@ -227,14 +253,14 @@ def _described(error: BaseException) -> tuple[str, int]:
     """Return what an error means, and the exit code."""
     if isinstance(error, GlocalError):
         return str(error), 1
+    if short := shortage_text(error):
+        advice = "; use --tile or a narrower --dtype" if is_out_of_memory(error) else ""
+        return short + advice, 1
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}", 1
 
-    from glocal.inference.placing import is_out_of_memory
     from glocal.scanning.user_code import failure, user_line
 
-    if is_out_of_memory(error):
-        return f"not enough memory ({failure(error)}); use --tile or a narrower --dtype", 1
     line = user_line(error)
     if isinstance(error, SystemExit):
         return f"the network's code ended the program{f' ({line})' if line else ''}", 1

@@ -16,7 +16,7 @@ from glocal.cli.arguments import (
     load_model,
     train_size_of,
 )
-from glocal.cli.reporting import console, print_words, say
+from glocal.cli.reporting import console, print_text, print_words, say
 from glocal.cli.tables import FittedTable
 from glocal.cli.ways import Stride, check_options
 from glocal.inference.ways import DEFAULT_WAY, Converting
@@ -72,7 +72,7 @@ def scan(
     for text in warned if as_json else ():
         say(text, "yellow", "warning")
     if as_json:
-        typer.echo(plan.to_json())
+        print_text(plan.to_json())
         return
     out = console()
     if out.is_terminal:
@@ -81,7 +81,7 @@ def scan(
             out.print(_table(plan), soft_wrap=False)
         print_words("\n".join(plan.closing()))
     else:  # other programs read and compare it: as wide as it is
-        typer.echo(printable(str(plan)))
+        print_text(printable(str(plan)))
     for text in warned:
         print_words(f"warning: {text}")
 

@@ -29,7 +29,7 @@ from glocal.cli.arguments import (
     train_size_of,
 )
 from glocal.cli.progress import Bar
-from glocal.cli.reporting import console, say_facts
+from glocal.cli.reporting import console, print_text, say_facts
 from glocal.cli.tables import FittedTable
 from glocal.errors import ArgumentError
 from glocal.texts import size_text
@@ -164,7 +164,7 @@ def tune(
             progress=stages.show,
         )
     if as_json:
-        typer.echo(tuning.to_json())
+        print_text(tuning.to_json())
     else:
         name = f"{loaded.name} ({loaded.architecture}, trained on crops of {size_text(size)})"
         centre = f", centre of {size_text(crop)} each" if crop else ""

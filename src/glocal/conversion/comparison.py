@@ -16,6 +16,7 @@ from glocal.errors import ConversionError
 from glocal.ops.windows import Size
 from glocal.scanning.discover import trace_at
 from glocal.scanning.modules import ancestors
+from glocal.shortages import raise_shortage_of
 from glocal.texts import size_text
 
 __all__ = ["Comparison", "excess"]
@@ -43,12 +44,14 @@ class Comparison(Pair):
                 args = self.original.arguments(size, batch)
                 try:
                     wanted = self.original.results(args, mode)
-                except Exception:  # the network does not take this size or batch
+                except Exception as error:  # the network does not take this size or batch
+                    raise_shortage_of(error)
                     continue
                 ran = True
                 try:
                     got = self.local.results(args, mode)
-                except Exception:
+                except Exception as error:
+                    raise_shortage_of(error)
                     return self._crash(args, size, mode)
                 if self._agree(wanted, got, size):
                     break
@@ -191,7 +194,8 @@ class Comparison(Pair):
             args = self.local.arguments(size)
             try:
                 got = self.local.results(args)
-            except Exception:
+            except Exception as error:
+                raise_shortage_of(error)
                 try:
                     self.original.run(args)
                 except Exception:  # nor does the original take this size

@@ -16,6 +16,7 @@ import numpy as np
 import pyvips
 
 from glocal.errors import ImageError
+from glocal.images.decoder_memory import check_decoder
 from glocal.images.embedded import noted, read_metadata, upright_metadata, with_profile
 from glocal.images.faults import with_valid_orientation, without_surplus
 from glocal.images.files import as_file
@@ -25,6 +26,7 @@ from glocal.images.metadata import Metadata
 from glocal.images.optional import is_installed
 from glocal.images.readers import Decoded, decoded
 from glocal.images.tiff_tags import read_tags
+from glocal.shortages import check_can_allocate, raise_shortage
 
 __all__ = [
     "DAMAGED",
@@ -128,6 +130,7 @@ def with_opened(
     Raises:
         ImageError: the file is damaged, or of a format or form that cannot be read.
         OSError: it cannot be read.
+        MemoryError: memory does not suffice to decode it.
     """
     kind = kind_of(source)
     if not KINDS[kind].loader:
@@ -143,6 +146,7 @@ def with_opened(
         with _opening(kind, source, page, fail_on="none") as opened:
             return use(opened._replace(metadata=noted(opened.metadata, DAMAGED)))
     except (pyvips.Error, _UnusualError) as problem:
+        raise_shortage(str(problem))
         raise _damaged(error_text(problem)) from None
 
 
@@ -158,6 +162,7 @@ def _strictly(
         except _UnusualError:
             return use(_whole(decoded(kind, _bytes(source))))
         except pyvips.Error as problem:
+            raise_shortage(str(problem))
             if kind == "tiff" and _UNUSUAL.search(str(problem)):
                 return use(_whole(decoded(kind, _bytes(source))))
             mended = without_surplus(_bytes(source), str(problem)) if kind == "jpeg" else None
@@ -194,6 +199,7 @@ def _opening(
     valid = with_valid_orientation(source) if kind == "tiff" else nullcontext(source)
     with valid as read, as_file(source) as file:
         if isinstance(read, bytes):
+            check_can_allocate(len(read), "a copy of the file")
             vips = getattr(pyvips.Image, f"{loader}load_buffer")(read, **options)
         else:
             # revalidate: libvips caches by path, and the file may have been replaced
@@ -203,6 +209,7 @@ def _opening(
             vips = load(access="sequential", **options)
             if "orientation" in vips.get_fields() and vips.get("orientation") > 1:
                 vips = load(**options)
+        check_decoder(kind, vips, file)
         yield _described(kind, vips, file, page)
 
 

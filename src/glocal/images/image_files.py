@@ -21,11 +21,13 @@ import pyvips
 
 from glocal.errors import ImageError
 from glocal.images.colour import Colours, colours_of
+from glocal.images.decoder_memory import check_whole
 from glocal.images.files import check_regular, write_whole
 from glocal.images.formats import Opened, error_text, with_opened
 from glocal.images.limits import SUFFIXES, UNREADABLE, format_named
 from glocal.images.metadata import DENSITY, Metadata
 from glocal.images.writers import fit_format, resized, saver, write_image
+from glocal.shortages import raise_shortage
 
 __all__ = [
     "SUFFIXES",
@@ -243,6 +245,7 @@ def decode(data: bytes, page: int | None = None, *, accept_damaged: bool = False
 
 
 def _image(opened: Opened) -> Image:
+    check_whole(opened.vips)
     vips, channels = opened.vips.copy_memory(), opened.channels
     samples = vips.numpy().reshape(vips.height, vips.width, vips.bands)
     return Image(
@@ -284,6 +287,7 @@ def encode(
     try:
         write_image(vips, image.metadata, suffix, quality, file, save)
     except pyvips.Error as error:
+        raise_shortage(str(error))
         raise ImageError(f"cannot be written as {suffix} ({error_text(error)})") from None
     return file.getvalue(), notes
 

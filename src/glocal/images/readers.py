@@ -21,6 +21,7 @@ from glocal.images.metadata import Metadata, photoshop_block
 from glocal.images.netpbm import netpbm_samples
 from glocal.images.optional import library
 from glocal.images.tiff_tags import read_tags
+from glocal.shortages import raise_shortage
 
 __all__ = ["MOST_PIXELS", "READERS", "Decoded", "decoded", "tiff_metadata"]
 
@@ -54,6 +55,7 @@ def decoded(kind: str, data: bytes) -> Decoded:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # each library has errors of its own
+        raise_shortage(str(error))
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"is damaged, or of a form that is not read ({reason[:200]})") from None
     samples = found.samples if found.samples.ndim == 3 else found.samples[..., None]

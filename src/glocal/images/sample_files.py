@@ -20,6 +20,7 @@ from glocal.images.formats import Opened, error_text, with_opened
 from glocal.images.limits import losses
 from glocal.images.metadata import Metadata
 from glocal.images.writers import fit_format, resized, write_image
+from glocal.shortages import raise_shortage
 
 __all__ = ["Header", "SampleFile", "decode_file", "encode_file", "read_header"]
 
@@ -90,7 +91,7 @@ class SampleFile:
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         """Read a rectangle of samples into memory."""
-        return np.array(self._mapped("r")[rows, columns])
+        return np.array(self._mapped("r", rows)[:, columns])
 
     def write(self, rows: slice, columns: slice, samples: np.ndarray) -> None:
         """Write a rectangle of samples and flush it to disk.
@@ -99,8 +100,8 @@ class SampleFile:
             OSError: the file cannot be written.
         """
         # mapped for this call only: mapped pages count as memory of this process
-        mapped = self._mapped("r+")
-        mapped[rows, columns] = samples
+        mapped = self._mapped("r+", rows)
+        mapped[:, columns] = samples
         mapped.flush()
 
     def create(self) -> None:
@@ -166,8 +167,12 @@ class SampleFile:
             revalidate=True,  # libvips caches by path, and the file may have been replaced
         )
 
-    def _mapped(self, mode: Literal["r", "r+"]) -> "np.memmap[Any, Any]":
-        return np.memmap(self.path, self.dtype, mode, shape=(*self.size, self.channels))
+    def _mapped(self, mode: Literal["r", "r+"], rows: slice) -> "np.memmap[Any, Any]":
+        """Map the rows alone: a process may have a limit on its addresses."""
+        first, end, _ = rows.indices(self.size[0])
+        row = self.nbytes // self.size[0]
+        shape = (max(0, end - first), self.size[1], self.channels)
+        return np.memmap(self.path, self.dtype, mode, offset=first * row, shape=shape)
 
 
 def read_header(path: Path, *, accept_damaged: bool = False) -> Header:
@@ -233,6 +238,7 @@ def encode_file(
     Raises:
         ImageError: the suffix is unknown, the format cannot hold the image, or the file cannot be
             written.
+        OSError: the disk is too full for what libvips writes beside the samples.
     """
     suffix = path.suffix.lower()
     opacity = None if alpha is None else resized(alpha.vips(), colour.size)
@@ -253,6 +259,7 @@ def encode_file(
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except pyvips.Error as error:
+        raise_shortage(str(error))
         raise ImageError(f"{path}: cannot be written as {suffix} ({error_text(error)})") from None
     except OSError as problem:
         raise ImageError(f"{path}: cannot be written ({problem.strerror})") from None

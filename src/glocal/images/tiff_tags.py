@@ -18,7 +18,7 @@ from glocal.images.exif import (
     native,
 )
 
-__all__ = ["TiffFile", "add_tags", "is_raw", "read_tags", "wrong_orientation"]
+__all__ = ["TiffFile", "add_tags", "is_raw", "read_tags", "rows_at_once", "wrong_orientation"]
 
 _LARGEST_VALUE = 2**24
 """Bytes; larger values are not what people write about a picture."""
@@ -37,6 +37,7 @@ _XMP, _IPTC, _PHOTOSHOP = 700, 33723, 34377
 _DNG = range(50706, 52600)
 _CFA = 32803
 _ORIENTATION = 274
+_ROWS, _STRIP_ROWS, _TILE_ROWS = 257, 278, 323
 
 
 class TiffFile(NamedTuple):
@@ -90,6 +91,15 @@ def read_tags(file: BinaryIO) -> TiffFile:
 def wrong_orientation(file: BinaryIO) -> tuple[int, str] | None:
     """Return position and byte order of an orientation that no picture can have, or None."""
     return _Reader(file).wrong_orientation()
+
+
+def rows_at_once(file: BinaryIO) -> int:
+    """The rows of a strip or tile of a TIFF file; those of the whole image if it has one strip."""
+    reader = _Reader(file)
+    entries = reader.directory(reader.first)
+    return reader.number(entries.get(_TILE_ROWS)) or reader.number(
+        entries.get(_STRIP_ROWS) or entries.get(_ROWS)
+    )
 
 
 def is_raw(file: BinaryIO) -> bool:

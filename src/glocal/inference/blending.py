@@ -11,11 +11,11 @@ from torch import Tensor
 from glocal.devices import release_unused
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.inference.geometry import ALIGN, AxisTiles, Blend, overlapping_tiles
-from glocal.inference.placing import is_out_of_memory
 from glocal.inference.run import Progress, TiledImage
 from glocal.inference.runner import ModelRunner
 from glocal.ops.crops import Replay, running
 from glocal.ops.windows import Size
+from glocal.shortages import is_out_of_memory
 from glocal.texts import size_text
 
 __all__ = ["BLENDED_OVERLAP", "FALLBACK_TILES", "Band", "blended", "blended_sizes", "smaller_sizes"]

@@ -14,10 +14,11 @@ from glocal.errors import GlocalError
 from glocal.inference.any_image import restore
 from glocal.inference.measure import BYTES_PER_PIXEL
 from glocal.inference.memory import MemoryNeed, memory_budget, peak_memory, process_size
-from glocal.inference.placing import device_of, is_out_of_memory
+from glocal.inference.placing import device_of
 from glocal.inference.steps import Steps
 from glocal.ops.windows import Size
 from glocal.scanning.sandbox import keep_random_state
+from glocal.shortages import is_out_of_memory
 
 __all__ = ["Estimate", "estimate"]
 

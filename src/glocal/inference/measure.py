@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from glocal.inference.blending import BLENDED_OVERLAP, blended
 from glocal.inference.geometry import ALIGN, Span, Tile, round_up
 from glocal.inference.memory import MemoryNeed, peak_memory
-from glocal.inference.placing import is_out_of_memory
 from glocal.inference.plan import BOUND, MAX_HALO_WINDOWS, BlendedTiles, Reach, TilePlan
 from glocal.inference.run import TiledImage, run_tile
 from glocal.inference.runner import ModelRunner
 from glocal.ops.placement import Resolution, recorded_grids, resolutions_of
 from glocal.ops.windows import Size
+from glocal.shortages import is_out_of_memory
 
 __all__ = ["BYTES_PER_PIXEL", "blending_error", "measure", "pixels_that_fit"]
 

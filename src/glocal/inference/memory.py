@@ -5,7 +5,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,6 +30,8 @@ BUDGET_SHARE = 0.6
 """Share of the free memory, or of the rest of a limit, that a network may use: large tiles need up
 to 37 % more than small parts show when the process keeps freed memory in blocks, and pages of
 mapped files count as well."""
+
+resource: Any = import_module("resource") if find_spec("resource") else None  # not on Windows
 
 _PROCESS = Path("/proc/self")
 _MACHINE = Path("/proc/meminfo")
@@ -178,7 +183,7 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
 
     On a GPU, the free memory of the device and the unused memory of torch's allocator. On the CPU
     of a Linux machine, the memory available to new work (MemAvailable, see proc(5)), or less if a
-    control group allows less.
+    control group or a limit of the process (``ulimit -v``, ``ulimit -d``) allows less.
 
     Args:
         device: where to allocate.
@@ -200,7 +205,7 @@ def free_memory(device: torch.device | str = "cpu", limit: int | None = None) ->
         machine = next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
     except (OSError, StopIteration):
         return None
-    return min([machine, *_groups()])
+    return min([machine, *_groups(), *_process_limits()])
 
 
 def process_size() -> int:
@@ -209,7 +214,15 @@ def process_size() -> int:
     Raises:
         OSError: the system has no /proc.
     """
-    return _resident("VmRSS") or 0
+    return _status("VmRSS") or 0
+
+
+def _process_limits() -> Iterator[int]:
+    """Bytes that each limit of the system on this process leaves."""
+    for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        most = resource.getrlimit(limit)[0]
+        if most != resource.RLIM_INFINITY:
+            yield max(0, most - (_status(field) or 0))
 
 
 def _groups() -> Iterator[int]:
@@ -251,16 +264,16 @@ def _reset_peak(device: torch.device) -> int | None:
         (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
     except OSError:  # not Linux, or not allowed in this container
         return None
-    return _resident("VmRSS")
+    return _status("VmRSS")
 
 
 def _peak(device: torch.device) -> int | None:
     """The recorded peak in bytes."""
-    return MemoryStatistics(device).peak() if device.type != "cpu" else _resident("VmHWM")
+    return MemoryStatistics(device).peak() if device.type != "cpu" else _status("VmHWM")
 
 
-def _resident(field: str) -> int | None:
-    """A field of the process's status, in bytes."""
+def _status(field: str) -> int | None:
+    """A field of the process's status in bytes, such as VmRSS."""
     for line in (_PROCESS / "status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == field:

@@ -1,4 +1,4 @@
-"""Where a network runs, in which dtype, and whether memory ended."""
+"""Where a network runs, and in which dtype."""
 
 import torch
 from torch import nn
@@ -6,16 +6,7 @@ from torch import nn
 from glocal.devices import usable_device
 from glocal.errors import ArgumentError
 
-__all__ = ["device_of", "dtype_of", "is_out_of_memory", "resolve_dtype"]
-
-_MEMORY_WORDS = (
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "bad alloc",
-    "bad_alloc",
-    "failed to allocate",
-)
+__all__ = ["device_of", "dtype_of", "resolve_dtype"]
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -51,11 +42,3 @@ def device_of(model: nn.Module, device: torch.device | str | None) -> torch.devi
     if device is None:
         return next((p.device for p in model.parameters()), torch.device("cpu"))
     return usable_device(device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True if an error means that memory is exhausted; torch raises several kinds."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)

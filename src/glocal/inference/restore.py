@@ -32,7 +32,6 @@ from glocal.inference.measure import pixels_that_fit
 from glocal.inference.memory import memory_budget
 from glocal.inference.memory_limit import memory_limit
 from glocal.inference.options import TilesLike, as_tiles
-from glocal.inference.placing import is_out_of_memory
 from glocal.inference.plan import BlendedTiles
 from glocal.inference.run import Progress, TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner
@@ -41,6 +40,7 @@ from glocal.inference.tensors import AnyImage, as_batch
 from glocal.inference.tiling import local_window, measured_plan
 from glocal.ops.windows import Size, covers
 from glocal.scanning.modules import eval_mode
+from glocal.shortages import is_out_of_memory
 from glocal.texts import size_text
 
 __all__ = ["FALLBACK_TILES", "restore"]

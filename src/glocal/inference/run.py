@@ -20,12 +20,12 @@ from glocal.devices import release_unused
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.inference.allocator import trim_heap
 from glocal.inference.geometry import Tile
-from glocal.inference.placing import is_out_of_memory
 from glocal.inference.plan import TilePlan
 from glocal.inference.runner import ModelRunner
 from glocal.ops.crops import CropStatistics, Replay, running
 from glocal.ops.placement import placed
 from glocal.ops.windows import Size
+from glocal.shortages import is_out_of_memory
 from glocal.texts import size_text
 
 __all__ = ["Progress", "TileRunner", "TiledImage", "run", "run_tile", "with_statistics"]

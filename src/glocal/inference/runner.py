@@ -26,11 +26,12 @@ from glocal.inference.colours import Colours, as_image, as_input
 from glocal.inference.inputs import Extra, arguments
 from glocal.inference.not_finite import NotFiniteError, first_not_finite
 from glocal.inference.outputs import chosen_output
-from glocal.inference.placing import dtype_of, is_out_of_memory
+from glocal.inference.placing import dtype_of
 from glocal.inference.tensors import as_floats
 from glocal.ops import crops
 from glocal.ops.windows import Size, covers
 from glocal.scanning.user_code import failure
+from glocal.shortages import is_out_of_memory
 from glocal.texts import one_line, size_text
 
 __all__ = ["ModelRunner"]

@@ -17,10 +17,11 @@ from glocal.inference.colours import Grey
 from glocal.inference.measure import BYTES_PER_PIXEL
 from glocal.inference.memory import memory_budget
 from glocal.inference.options import as_tiles
-from glocal.inference.placing import device_of, is_out_of_memory
+from glocal.inference.placing import device_of
 from glocal.inference.runtime import model_runner
 from glocal.inference.tensors import as_batch
 from glocal.scanning.modules import eval_mode
+from glocal.shortages import is_out_of_memory
 from glocal.texts import one_line, size_text
 
 __all__ = ["AUTO_IMAGES", "AUTO_PIXELS_ON_CPU", "Batches", "restore_together"]

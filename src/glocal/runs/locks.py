@@ -63,7 +63,9 @@ class Locks:
         holder = self._folder / f"{key}.json"
         try:
             lock.acquire()
-        except Timeout:
+        except OSError as problem:  # a Timeout is one
+            if not isinstance(problem, Timeout):
+                raise GlocalError(f"{target}: cannot be locked ({problem.strerror})") from None
             raise BusyError(
                 f"{target}: {_holder_text(holder)} is writing it; wait for it to end, or choose "
                 "another output"

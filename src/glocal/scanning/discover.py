@@ -23,6 +23,7 @@ from glocal.scanning.period import period_of
 from glocal.scanning.sandbox import no_collection
 from glocal.scanning.trace import RunMode, Trace, quiet, trace
 from glocal.scanning.user_code import failure
+from glocal.shortages import raise_shortage_of
 from glocal.texts import size_text
 
 __all__ = ["ExampleError", "MakeArgs", "Scan", "input_sizes", "scan_trace", "trace_at"]
@@ -222,6 +223,7 @@ def _run(model: nn.Module, make_args: MakeArgs, sizes: Sequence[Size]) -> tuple[
         except GlocalError:
             raise
         except Exception as error:
+            raise_shortage_of(error)
             why = failure(error)
             at = f"the network does not run at {size_text(size)}"
             if made:

@@ -9,6 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from glocal.errors import GlocalError
+from glocal.shortages import shortage_text
 from glocal.texts import one_line
 
 __all__ = ["causes", "failure", "full_traceback", "user_line"]
@@ -32,7 +33,7 @@ MOST = 200
 def failure(error: BaseException) -> str:
     """Return an error in one line: its type, its message, and the user's line.
 
-    An error that glocal raised is its message alone.
+    An error that glocal raised is its message alone, a shortage of the machine is named.
 
     >>> failure(KeyError("weight")), failure(AssertionError()), failure(GlocalError("too small"))
     ("KeyError: 'weight'", 'AssertionError', 'too small')
@@ -42,6 +43,8 @@ def failure(error: BaseException) -> str:
     kind = type(error).__name__
     if isinstance(error, GlocalError):
         return text
+    if short := shortage_text(error):
+        return short
     said = text if text == kind else f"{kind}: {text[:MOST]}"
     line = user_line(error)
     return f"{said} ({line})" if line else said

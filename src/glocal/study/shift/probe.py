@@ -18,11 +18,12 @@ from torch.utils._pytree import tree_leaves
 
 from glocal.errors import GlocalError, ScanError
 from glocal.inference.colours import as_input, colours_for, taken_channels
-from glocal.inference.placing import device_of, is_out_of_memory, resolve_dtype
+from glocal.inference.placing import device_of, resolve_dtype
 from glocal.inference.runner import ModelRunner
 from glocal.scanning.discover import Scan
 from glocal.scanning.recorder import operation_name, source_line
 from glocal.scanning.sandbox import isolated_copy, keep_random_state, track_modules
+from glocal.shortages import is_out_of_memory
 from glocal.study.shift.distances import Values
 from glocal.study.shift.statistic import Key, OperationStatistic, canonical, statistics_of
 

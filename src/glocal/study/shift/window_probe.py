@@ -18,13 +18,13 @@ from glocal.conversion.localize import plan_of
 from glocal.conversion.rewrite.arguments import Arguments, read_arguments
 from glocal.conversion.rules.rule import Local
 from glocal.errors import ConversionError, GlocalError, ScanError
-from glocal.inference.placing import is_out_of_memory
 from glocal.ops.windows import Size, scale_window, start_of
 from glocal.scanning.dims import role
 from glocal.scanning.discover import Scan
 from glocal.scanning.modules import ancestors
 from glocal.scanning.sandbox import isolated_copy, track_modules
 from glocal.scanning.user_code import failure
+from glocal.shortages import is_out_of_memory
 from glocal.study.shift.probe import Probe
 
 __all__ = ["PIXELS_AN_AXIS", "WindowProbe", "sampled_pixels"]
