@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import glocal
 from glocal.images import image_files as images
+from glocal.images.folders import list_images
 from glocal.images.image_files import Image
 from glocal.runs.folder import restore_folder
 from glocal.texts import size_text
@@ -124,7 +125,7 @@ def largest_difference(one: Path, other: Path) -> int:
     """Largest difference between files of the same names in two folders, in 8-bit levels."""
     return max(
         int(np.abs(first.astype(int) - images.read(other / path.name).pixels).max())
-        for path in images.list_images(one)
+        for path in list_images(one)
         for first in [images.read(path).pixels]
     )
 

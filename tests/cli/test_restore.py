@@ -9,6 +9,7 @@ import pytest
 
 import glocal
 from glocal.images import image_files as images
+from glocal.images.folders import list_images
 from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
 from glocal.inference.restore import restore
@@ -240,7 +241,7 @@ def test_a_folder_is_restored_and_resumed(
     lines = result.stdout.splitlines()
     assert lines[0] == f"photographs  2 in {folder}"
     assert lines[-1] == f"result       {out} (2 restored)"
-    assert [p.relative_to(out).as_posix() for p in images.list_images(out, recursive=True)] == [
+    assert [p.relative_to(out).as_posix() for p in list_images(out, recursive=True)] == [
         "a.png",
         "sub/b.png",
     ]
@@ -304,7 +305,7 @@ def test_formats_and_depth_of_a_folder_are_chosen(
     words = ("--format", "JPG", "--no-recursive", "--quality", "80")
     result = run("restore", folder, tmp_path / "out", "--model", checkpoint, *words)
     assert result.exit_code == 0, result.output
-    assert images.list_images(tmp_path / "out", recursive=True) == [tmp_path / "out/a.jpg"]
+    assert list_images(tmp_path / "out", recursive=True) == [tmp_path / "out/a.jpg"]
 
 
 def test_a_networks_factory_is_a_model(

@@ -316,21 +316,6 @@ def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "out.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_list_images(tmp_path: Path) -> None:
-    (tmp_path / "sub" / ".hidden").mkdir(parents=True)
-    (tmp_path / "folder.png").mkdir()
-    for name in ("b.JPG", "a.png", "notes.txt", "sub/c.tiff", ".x.png", "sub/.hidden/d.png"):
-        (tmp_path / name).touch()
-    assert images.list_images(tmp_path) == [tmp_path / "a.png", tmp_path / "b.JPG"]
-    assert images.list_images(tmp_path, recursive=True) == [
-        tmp_path / "a.png",
-        tmp_path / "b.JPG",
-        tmp_path / "sub/c.tiff",
-    ]
-    with pytest.raises(ImageError, match="no such folder"):
-        images.list_images(tmp_path / "none")
-
-
 @pytest.mark.parametrize(
     ("pixels", "alpha"),
     [

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import glocal
 from glocal.errors import ArgumentError, GlocalWarning, ImageError
 from glocal.images import image_files as images
+from glocal.images.folders import list_images
 from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
 from glocal.runs.folder import restore_file, restore_folder
@@ -144,7 +145,7 @@ def test_images_of_a_folder_beyond_the_format_fail_alone_and_leave_nothing(
     assert [result.status for result in results] == ["failed", "failed", "restored"]
     assert all("at most 16383 pixels" in str(result.error) for result in results[:2])
     assert network.sizes == [(64, 64), (2, 8)]
-    assert images.list_images(tmp_path / "out") == [tmp_path / "out/c.webp"]
+    assert list_images(tmp_path / "out") == [tmp_path / "out/c.webp"]
 
 
 def test_notes_are_handed_on(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_notes_are_handed_on(tmp_path: Path) -> None:
 def test_a_folder_is_mirrored(photos: Path, tmp_path: Path) -> None:
     results = list(restore_folder(Negative(), photos, tmp_path / "out"))
     assert [result.status for result in results] == ["restored"] * 3
-    assert [result.source for result in results] == images.list_images(photos, recursive=True)
+    assert [result.source for result in results] == list_images(photos, recursive=True)
     assert value(tmp_path / "out/a.png") == 245
     assert value(tmp_path / "out/b.tif") == 235
     assert value(tmp_path / "out/sub/a.png") == 225
@@ -170,7 +171,7 @@ def test_a_flat_run_leaves_the_folders_inside(photos: Path, tmp_path: Path) -> N
 def test_a_run_is_resumed(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     next(restore_folder(Negative(), photos, out, ahead=0))
-    assert images.list_images(out, recursive=True) == [out / "a.png"]
+    assert list_images(out, recursive=True) == [out / "a.png"]
     written = (out / "a.png").stat().st_mtime_ns
     results = list(restore_folder(Negative(), photos, out))
     assert [result.status for result in results] == ["skipped", "restored", "restored"]
@@ -236,7 +237,7 @@ def test_wrong_options_stop_the_run(photos: Path, tmp_path: Path, ahead: int | N
                 Negative(), photos, tmp_path / "out", tiles=Tiles(blend="no"), ahead=ahead
             )
         )
-    assert images.list_images(tmp_path / "out", recursive=True) == []
+    assert list_images(tmp_path / "out", recursive=True) == []
 
 
 def test_arguments_are_judged_at_the_call(photos: Path, tmp_path: Path) -> None:
@@ -255,7 +256,7 @@ def test_interruption_goes_through(photos: Path, tmp_path: Path, options: dict[s
 
     with pytest.raises(KeyboardInterrupt):
         list(restore_folder(Interrupted(), photos, tmp_path / "out", **options))
-    assert images.list_images(tmp_path / "out") == []
+    assert list_images(tmp_path / "out") == []
 
 
 def test_a_run_that_is_left_early_keeps_whole_files_and_is_resumed(
@@ -268,13 +269,13 @@ def test_a_run_that_is_left_early_keeps_whole_files_and_is_resumed(
         assert next(run).destination == out / "a.png"
     assert list(run) == []
     assert value(out / "a.png") == 245
-    kept = images.list_images(out, recursive=True)
+    kept = list_images(out, recursive=True)
     assert len(kept) < 23
     assert all(images.read(path).size == (8, 9) for path in kept)
     assert not list(out.rglob("*.part"))
     results = list(restore_folder(Negative(), photos, out))
     assert [r.destination for r in results if r.status == "skipped"] == kept
-    assert len(images.list_images(out, recursive=True)) == 23
+    assert len(list_images(out, recursive=True)) == 23
 
 
 def mixed(folder: Path) -> Path:

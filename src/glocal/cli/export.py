@@ -171,7 +171,8 @@ def _photographs(folder: Path) -> "list[Tensor]":
     """The photographs of a folder, at most as many as calibration looks at."""
     from glocal.data.pairing import evenly_spaced
     from glocal.exporting.int8 import MOST_PARTS
-    from glocal.images.image_files import list_images, read
+    from glocal.images.folders import list_images
+    from glocal.images.image_files import read
     from glocal.study.dataset import as_tensor
 
     some = evenly_spaced(list_images(folder), MOST_PARTS)

@@ -20,7 +20,8 @@ import numpy as np
 from glocal.data.degrade import degrade, settings
 from glocal.errors import ArgumentError, ImageError
 from glocal.images.files import make_folder, write_whole
-from glocal.images.image_files import SUFFIXES, read, write
+from glocal.images.image_files import read, write
+from glocal.images.limits import SUFFIXES
 from glocal.runs.jobs import folder_jobs
 from glocal.scanning.user_code import full_traceback
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from glocal.errors import ArgumentError
-from glocal.images.image_files import list_images
+from glocal.images.folders import list_images
 from glocal.texts import few_names
 
 __all__ = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glocal.data.pairing import natural_key
 from glocal.data.templates import NameTemplate, PairTemplate, match_names
-from glocal.images.image_files import list_images
+from glocal.images.folders import list_images
 
 __all__ = ["suggested_layout", "suggested_names"]
 

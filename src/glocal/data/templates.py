@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from glocal.data.pairing import Pair, UnpairedError, child_folder, natural_key
 from glocal.errors import ArgumentError
-from glocal.images.image_files import SUFFIXES, list_images
+from glocal.images.folders import list_images
+from glocal.images.limits import SUFFIXES
 from glocal.texts import few_names
 
 __all__ = ["NameTemplate", "PairTemplate", "match_names", "pair_by_template"]

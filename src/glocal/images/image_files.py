@@ -10,7 +10,7 @@ orientation tags to 1.
 
 import dataclasses
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -24,20 +24,17 @@ from glocal.images.colour import Colours, colours_of
 from glocal.images.decoder_memory import check_whole
 from glocal.images.files import check_regular, write_whole
 from glocal.images.formats import Opened, error_text, with_opened
-from glocal.images.limits import SUFFIXES, UNREADABLE, format_named
+from glocal.images.limits import format_named
 from glocal.images.metadata import DENSITY, Metadata
 from glocal.images.writers import fit_format, resized, saver, write_image
 from glocal.shortages import raise_shortage
 
 __all__ = [
-    "SUFFIXES",
     "Image",
     "check_pages",
     "decode",
     "encode",
     "enlarge",
-    "list_images",
-    "list_unreadable",
     "read",
     "write",
     "write_pages",
@@ -201,38 +198,6 @@ def write(path: str | os.PathLike[str], image: Image, *, quality: int = 95) -> t
         raise ImageError(f"{path}: {error}") from None
     write_whole(path, data, ImageError)
     return notes
-
-
-def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[Path]:
-    """The image files in a folder, sorted; selected by suffix, hidden ones excluded.
-
-    Raises:
-        ImageError: the folder does not exist.
-    """
-    return _files(folder, SUFFIXES, recursive)
-
-
-def list_unreadable(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[Path]:
-    """The pictures in a folder whose formats cannot be read, sorted; as :func:`list_images`.
-
-    Raises:
-        ImageError: the folder does not exist.
-    """
-    return _files(folder, UNREADABLE, recursive)
-
-
-def _files(folder: str | os.PathLike[str], suffixes: Container[str], recursive: bool) -> list[Path]:
-    root = Path(folder)
-    if not root.is_dir():
-        raise ImageError(f"{root}: no such folder")
-    found = root.rglob("*") if recursive else root.glob("*")
-    return sorted(
-        path
-        for path in found
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
 
 
 def decode(data: bytes, page: int | None = None, *, accept_damaged: bool = False) -> Image:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from glocal.errors import ImageError
-from glocal.images.image_files import SUFFIXES, read
+from glocal.images.image_files import read
+from glocal.images.limits import SUFFIXES
 from glocal.inference.inputs import InputValue
 from glocal.texts import few_names
 

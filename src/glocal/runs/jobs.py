@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from glocal.errors import ArgumentError, ImageError
-from glocal.images.image_files import SUFFIXES, list_images, list_unreadable
-from glocal.images.limits import WRITTEN, written_suffix
+from glocal.images.folders import list_images, list_unreadable
+from glocal.images.limits import SUFFIXES, WRITTEN, written_suffix
 from glocal.texts import few_names
 
 __all__ = [

@@ -16,7 +16,7 @@ from glocal.data.datasets import pairs
 from glocal.data.pairing import Pair, check_names, data_label, evenly_spaced, pair_sha256, stems_of
 from glocal.data.pixels import Floats, PairImages, matched, read_pair
 from glocal.errors import ArgumentError
-from glocal.images.image_files import list_images
+from glocal.images.folders import list_images
 from glocal.inference.tensors import as_batch
 
 __all__ = ["AnyImage", "Data", "Dataset", "Sample", "as_tensor", "folder_images", "open_dataset"]
