@@ -27,7 +27,7 @@ def little_room(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "in").mkdir()
     image_files.write(tmp_path / "in/a.png", Image(NOISE))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     yield tmp_path
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
