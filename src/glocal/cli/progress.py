@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from glocal.cli.reporting import say, say_failure, say_line, voice
+from glocal.inference.time_left import TimeLeft
 from glocal.texts import duration_text, printable
 
 __all__ = ["Bar", "run_through"]
@@ -79,9 +80,6 @@ class _Left(TimeRemainingColumn):
 LINES_S = 10.0
 """Least seconds between two lines where stderr is no terminal."""
 
-_ENOUGH = 0.05
-"""From this share on, the time that has passed tells the rest better than what was expected."""
-
 
 class Bar:
     """Shows files done and how far the current file is; a context manager.
@@ -115,10 +113,8 @@ class Bar:
         self._tile_task = self._progress.add_task(
             self._tile_name, total=None, unit="tile", count="", visible=files == 1
         )
-        self._done, self._total = 0, 0
-        self._began = self._printed = time.monotonic()
-        self._expected: float | None = None
-        self._calls, self._first_call = 1, -1
+        self._printed = time.monotonic()
+        self._left = TimeLeft()
 
     def __enter__(self) -> Self:
         """Show the bar, on a terminal."""
@@ -141,8 +137,8 @@ class Bar:
             seconds: that the file will take, about, or the first of several.
             calls: of the network for an image that is no tile.
         """
-        self._expected, self._calls = seconds, calls
-        self._began = self._printed = time.monotonic()
+        self._left = TimeLeft(seconds, calls)
+        self._printed = time.monotonic()
         self._progress.update(self._tile_task, left=seconds, unit="")
         if not self._progress.console.is_terminal:
             each = " for the first photograph" if self._files > 1 else ""
@@ -150,12 +146,12 @@ class Bar:
 
     def tiles(self, done: int, total: int) -> None:
         """Show how many tiles of the current image are done."""
-        self._done, self._total, self._first_call = done, total, -1
-        if self._expected is not None:
+        self._left.tiles(done, total)
+        if self._left.expected_s is not None:
             if done == 0 and self._files > 1:
-                self._began = time.monotonic()
+                self._left.restart()
                 self._progress.update(self._tile_task, visible=True)
-            self._show(0.0)
+            self._show()
         elif done == 0:
             self._progress.reset(
                 self._tile_task,
@@ -174,21 +170,15 @@ class Bar:
             call: its number in the run; calls before the first tile measure and do not count.
             share: of its time, 0 to 1.
         """
-        if self._expected is None or not self._total:
-            return
-        if self._first_call < 0:
-            self._first_call = call
-        calls = self._calls if self._total == 1 else 1
-        self._show(min(0.99, (call - self._first_call + share) / calls))
+        if self._left.expected_s is not None and self._left.total:
+            self._left.step(call, share)
+            self._show()
 
-    def _show(self, within: float) -> None:
-        """Show the share of the file that is done; `within` is that of the current tile."""
-        assert self._expected is not None
-        share = min(1.0, (self._done + within) / self._total)
+    def _show(self) -> None:
+        """Show the share of the file that is done, and the time left."""
+        share, left, total = self._left.share, self._left.seconds() or 0.0, self._left.total
         now = time.monotonic()
-        passed = now - self._began
-        left = (1 - share) * (self._expected if share < _ENOUGH else passed / share)
-        tiles = f"tile {min(self._done + 1, self._total)}/{self._total}, " * (self._total > 1)
+        tiles = f"tile {min(self._left.done + 1, total)}/{total}, " * (total > 1)
         count = f"{tiles}{100 * share:.0f} %"
         self._progress.update(
             self._tile_task, total=1.0, completed=share, count=count, left=left, unit=""

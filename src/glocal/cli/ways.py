@@ -1,6 +1,5 @@
 """Options for the way to restore images, and what they make of a network."""
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,9 +10,9 @@ import typer
 from glocal.cli.arguments import train_size_of
 from glocal.cli.estimates import say_comparison
 from glocal.cli.reporting import say, waiting
-from glocal.errors import ArgumentError, GlocalError, ImageError
+from glocal.errors import ArgumentError
 from glocal.inference.ways import DEFAULT_WAY, Way, check_way
-from glocal.texts import one_line, size_text
+from glocal.texts import size_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,10 +146,6 @@ def tiles_of(
     return Tiles("auto" if tile == "auto" else tile, halo, overlap, blend)
 
 
-MOST_PIXELS = 2**25
-"""Larger photographs are not decoded for the comparison of ways."""
-
-
 def checked(
     loaded: "LoadedNetwork",
     settings: "Settings",
@@ -176,41 +171,31 @@ def checked(
         expected_s: seconds of a pass over that image, None if it is quick.
         run: options of `RunOptions`.
     """
-    from glocal.images.files import cache_folder
-    from glocal.images.image_files import read
-    from glocal.images.sample_files import read_header
     from glocal.inference.ways import CONVERTING
-    from glocal.study.harm import check_ways
+    from glocal.study.first_look import look
     from glocal.study.options import RunOptions
 
     if settings.way not in CONVERTING:
         return settings, False
     settings = settings.changed(train_size=train_size_of(loaded, settings.given_train_size))
-    try:
-        if math.prod(read_header(source).size) > MOST_PIXELS:
-            return settings, False
-        with waiting("Comparing windows, crops and full image"):
-            image, folder = read(source), cache_folder("checks")
-            pixels = image.colours.seen(image.pixels)
-            options, before = RunOptions(**run), partial(say_comparison, expected_s)
-            found = check_ways(loaded.network, pixels, settings, options, folder, before)
-    except ImageError:  # the run reports it
-        return settings, False
-    except GlocalError as error:
-        say(f"the ways were not compared: {one_line(error)}", "yellow", "note")
-        return settings, False
+    with waiting("Comparing windows, crops and full image"):
+        seen = look(
+            loaded.network, settings, source, is_chosen=is_chosen, run=RunOptions(**run),
+            before=partial(say_comparison, expected_s),
+        )  # fmt: skip
+    if seen.problem:
+        say(f"the ways were not compared: {seen.problem}", "yellow", "note")
+    found, way = seen.found, seen.settings.way
     if found is None:
         return settings, False
     if found.windows_do_harm:
         then = "compare with --way crops" if is_chosen else "taking --way crops"
         say(f"{found.harm()}; {then}", "yellow", "warning")
-        settings = settings if is_chosen else settings.changed(way="crops")
     if found.hangs_on_train_size:
         say(found.doubt(), "yellow", "note")
-    has_areas = found.areas_of(settings.way) > 0
-    if has_areas:
-        say(f"{found.mosaic(settings.way)}; {_REMEDIES[fallback]}", "yellow", "note")
-    return settings, has_areas
+    if seen.has_areas:
+        say(f"{found.mosaic(way)}; {_REMEDIES[fallback]}", "yellow", "note")
+    return seen.settings, seen.has_areas
 
 
 _REMEDIES: Mapping[FallbackChoice, str] = {

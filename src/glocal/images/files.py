@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,7 @@ __all__ = [
     "make_folder",
     "make_private_folder",
     "shortened",
+    "temporary_beside",
     "write_whole",
 ]
 
@@ -96,24 +98,36 @@ def shortened(name: str, most: int) -> str:
     return os.fsencode(name)[:most].decode(errors="ignore")
 
 
-def write_whole(path: Path, data: bytes | str, error: type[GlocalError]) -> None:
-    """Write a file atomically: under a temporary name in its folder, then renamed.
+@contextlib.contextmanager
+def temporary_beside(path: Path, error: type[GlocalError]) -> Iterator[Path]:
+    """Yield a temporary name beside a file; what the block writes there becomes the file.
 
-    Text is written as UTF-8. An existing file is replaced. The temporary file of a process that
-    was killed is hidden and has no image suffix.
+    An existing file is replaced. The temporary file of a process that was killed is hidden and
+    has no image suffix.
 
     Raises:
         GlocalError: the file cannot be written; raised as `error`.
     """
     partial = path.with_name(f".{shortened(path.name, 100)}.{secrets.token_hex(4)}.part")
     try:
-        with open(partial, "xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
         os.replace(partial, path)
     except OSError as problem:
         raise error(f"{path}: cannot be written ({problem.strerror})") from None
     finally:
         with contextlib.suppress(OSError):  # renamed, or never created
             partial.unlink()
+
+
+def write_whole(path: Path, data: bytes | str, error: type[GlocalError]) -> None:
+    """Write a file atomically: under a temporary name in its folder, then renamed.
+
+    Text is written as UTF-8. An existing file is replaced.
+
+    Raises:
+        GlocalError: the file cannot be written; raised as `error`.
+    """
+    with temporary_beside(path, error) as partial, open(partial, "xb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
