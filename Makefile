@@ -29,7 +29,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,formats,openvino,plots,spandrel]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,formats,openvino,plots,spandrel,web]"
 	@$(BIN)/glocal doctor
 	@touch $(BUILT) $(READY)
 
@@ -62,7 +62,7 @@ test-long: $(READY) $(BUILT)
 test-oldest:
 	$(PYTHON312) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-oldest/bin/python -m pip install --quiet "torch==2.6.*" -e ".[dev,onnx,plots]"
+	$(VENV)-oldest/bin/python -m pip install --quiet "torch==2.6.*" -e ".[dev,onnx,plots,web]"
 	$(VENV)-oldest/bin/python -m pytest -n auto -q -m "not long"
 
 check: $(READY)

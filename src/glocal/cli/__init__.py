@@ -29,6 +29,7 @@ from glocal.cli.models import models_app
 from glocal.cli.reporting import ReportingGroup
 from glocal.cli.restore import restore
 from glocal.cli.scan import scan
+from glocal.cli.serve import serve
 from glocal.cli.tune import tune
 from glocal.inference.allocator import keep_freed_memory
 
@@ -137,6 +138,14 @@ app.command(
         "glocal tune net.pth --data photos/ --layout dnd --train-size 128",
     ),
 )(tune)
+app.command(
+    help=_help(serve),
+    epilog=_examples(
+        "glocal serve --open",
+        "glocal serve --allow-folder ~/photos --max-memory 8GB",
+        "glocal serve --host 0.0.0.0 --token SECRET",
+    ),
+)(serve)
 app.command(
     help=_help(doctor),
     epilog=_examples("glocal doctor", "glocal doctor --json"),

@@ -111,8 +111,8 @@ class Preview:
             vips = vips.thumbnail_image(longest, height=longest, size="down")
         return bytes(vips.webpsave_buffer(Q=90, keep="none"))
 
-    def pixels(self, most: int) -> tuple[NDArray[np.uint8], int]:
-        """Return the pixels (h, w, 3) of the largest level of at most `most`, and its number.
+    def pixels(self, most: int) -> NDArray[np.uint8]:
+        """Return the (h, w, 3) pixels of the largest level that has no more than `most` of them.
 
         Raises:
             ImageError: the file cannot be read.
@@ -122,7 +122,7 @@ class Preview:
             if vips is None:
                 break
             if vips.height * vips.width <= most:
-                return vips.numpy(), level
+                return np.asarray(vips.numpy())
         raise ImageError(f"{self.path}: has no level of at most {most} pixels")
 
     def _level(self, level: int) -> "pyvips.Image | None":

@@ -41,7 +41,7 @@ def differing(images: Sequence[Pixels], count: int = 3, side: int = 120) -> list
         side: of a square in pixels; a smaller image is returned whole.
     """
     stack = np.stack(images)
-    ranges = (stack.max(0).astype(np.int64) - stack.min(0)).sum(2)
+    ranges = (stack.max(0) - stack.min(0)).sum(2, dtype=np.int64)
     height, width = (min(side, size) for size in ranges.shape)
     sums = _window_sums(ranges, height, width)
     found: list[Box] = []

@@ -1,0 +1,65 @@
+"""A server without workers, whose jobs a test does itself, and a tiny network."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from glocal.images import image_files as images
+from glocal.images.image_files import Image
+from glocal.networks import NAFNet
+
+MISSING = [
+    name
+    for name in ("fastapi", "uvicorn", "python_multipart", "httpx")
+    if importlib.util.find_spec(name) is None
+]
+if MISSING:
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that the server allows, with a tiny network and a photograph."""
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    torch.manual_seed(0)
+    network = NAFNet(3, 4, 1, [1], [1])
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    save_file(network.state_dict(), allowed / "tiny.safetensors", {"train_size": "16"})
+    write_photo(allowed / "photo.png")
+    return allowed
+
+
+def write_photo(path: Path, height: int = 40, width: int = 52) -> Path:
+    """Write a photograph, half dark and half bright."""
+    pixels = np.random.default_rng(0).integers(0, 100, (height, width, 3), np.uint8)
+    pixels[:, width // 2 :] += 150
+    images.write(path, Image(pixels))
+    return path
+
+
+@pytest.fixture
+def client(folder: Path, tmp_path: Path) -> "Iterator[object]":
+    """A client of a server without workers."""
+    from glocal.web.access import Access
+    from glocal.web.limits import Limits
+
+    with serving(tmp_path / "jobs", Access(folders=(folder,)), Limits()) as client:
+        yield client
+
+
+def serving(folder: Path, access: object, limits: object) -> object:
+    """A client of a server without workers, a context manager."""
+    from fastapi.testclient import TestClient
+
+    from glocal.web.app import make_app
+
+    app = make_app(folder, access, limits, devices=())
+    return TestClient(app, base_url="http://localhost:8000")

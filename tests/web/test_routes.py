@@ -1,0 +1,180 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glocal.images import image_files as images
+from glocal.images.image_files import Image, decode
+from glocal.inference.settings import Settings
+from glocal.networks import load_checkpoint
+from glocal.runs.folder import restore_file
+from glocal.web.queue import Queue
+from glocal.web.storage import Storage
+from glocal.web.tasks import Context, do
+
+
+@pytest.fixture(autouse=True)
+def no_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs compare no ways, see tests/study/test_first_look.py."""
+    monkeypatch.setattr("glocal.study.harm.check_ways", lambda *given: None)
+
+
+def send(client, folder: Path, *, name: str = "photo.png", **options: object):
+    given = {"model": str(folder / "tiny.safetensors"), **options}
+    data = {"options": json.dumps(given)}
+    files = {"file": (name, (folder / "photo.png").read_bytes())}
+    return client.post("/api/v1/jobs", data=data, files=files)
+
+
+def work(tmp_path: Path) -> list[dict]:
+    """Do all jobs that wait; return their outcomes."""
+    storage = Storage(tmp_path / "jobs")
+    queue, outcomes = Queue(storage.queue), []
+    while (job := queue.claim(1)) is not None:
+        outcomes.append(do(job, Context(storage, "cpu"), lambda *told: None))
+        queue.finish(job.id, outcomes[-1])
+    return outcomes
+
+
+def test_a_photograph_is_restored_as_by_the_command_line(
+    client, folder: Path, tmp_path: Path
+) -> None:
+    answer = send(client, folder, way="windows", strength=0.5)
+    assert answer.status_code == 201, answer.text
+    job = answer.json()
+    assert (job["state"], job["photo"]["width"], job["photo"]["kind"]) == ("queued", 52, "png")
+    assert client.get(f"/api/v1/jobs/{job['id']}/result").status_code == 409
+    (outcome,) = work(tmp_path)
+    settings = Settings("windows", 16)
+    network = settings.network(load_checkpoint(folder / "tiny.safetensors").network)
+    restore_file(network, folder / "photo.png", tmp_path / "own.png", strength=0.5)
+    result = client.get(answer.headers["location"] + "/result")
+    assert result.content == (tmp_path / "own.png").read_bytes()
+    assert 'filename="photo-windows.png"' in result.headers["content-disposition"]
+    assert outcome["plan"]["rows"][0][1] == "adaptive_avg_pool2d"
+
+
+def test_depth_and_metadata_are_kept(client, folder: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (40, 48, 3), np.uint16)
+    images.write(folder / "photo.png", Image(pixels, texts=(("Author", "me"),)))
+    job = send(client, folder, way="degraded", format="tif").json()
+    (outcome,) = work(tmp_path)
+    assert (outcome["bits"], outcome["suffix"]) == (16, ".tif")
+    data = client.get(f"/api/v1/jobs/{job['id']}/result").content
+    np.testing.assert_array_equal(decode(data).pixels, pixels)
+    assert any("Author" in note for note in outcome["notes"])
+
+
+def test_pictures_tiles_and_differences(client, folder: Path, tmp_path: Path) -> None:
+    first, second = (send(client, folder, way=way).json()["id"] for way in ("full", "degraded"))
+    assert client.get(f"/api/v1/jobs/{first}/pictures/photo").status_code == 409
+    work(tmp_path)
+    pixels = images.read(folder / "photo.png").pixels
+    tile = client.get(f"/api/v1/jobs/{second}/pictures/result/tiles/0/0/0")
+    np.testing.assert_array_equal(decode(tile.content).pixels, pixels)
+    assert client.get(f"/api/v1/jobs/{second}/pictures/result/tiles/0/1/0").status_code == 404
+    assert decode(client.get(f"/api/v1/jobs/{first}/pictures/photo").content).size == (40, 52)
+    restored = images.read(tmp_path / "jobs" / "jobs" / first / "result.png").pixels
+    found = client.get(f"/api/v1/jobs/{first}/difference", params={"other": second, "side": 20})
+    box = found.json()["boxes"][0]
+    part = np.s_[box["top"] : box["top"] + 20, box["left"] : box["left"] + 20]
+    expected = np.abs(restored[part].astype(int) - pixels[part]).mean()
+    assert box["mean"] == pytest.approx(expected)
+    alone = client.get(f"/api/v1/jobs/{first}/difference", params={"side": 20}).json()
+    assert alone == found.json()
+
+
+def test_a_plan_takes_no_photograph(client, folder: Path, tmp_path: Path) -> None:
+    options = {"kind": "plan", "model": str(folder / "tiny.safetensors"), "way": "windows"}
+    job = client.post("/api/v1/jobs", data={"options": json.dumps(options)}).json()
+    work(tmp_path)
+    plan = client.get(f"/api/v1/jobs/{job['id']}/result").json()["plan"]
+    assert plan["heading"].startswith("training size 16x16, window 24x24")
+    refused = send(client, folder, kind="plan")
+    assert (refused.status_code, refused.json()["detail"]) == (422, "a plan takes no photograph")
+
+
+def test_a_shift_of_statistics_is_measured(
+    client, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glocal.web.tasks._CROPS", 2)
+    job = send(client, folder, kind="shift").json()
+    work(tmp_path)
+    shift = client.get(f"/api/v1/jobs/{job['id']}/result").json()["shift"]
+    assert {*shift["operations"][0]["distance"]} == {"full", "local", "from_crops"}
+
+
+def test_a_photograph_is_sent_once_for_several_ways(client, folder: Path, tmp_path: Path) -> None:
+    first = send(client, folder).json()
+    digest = first["photo"]["digest"]
+    options = json.dumps({"model": str(folder / "tiny.safetensors"), "way": "full"})
+    second = client.post("/api/v1/jobs", data={"digest": digest, "options": options}).json()
+    assert second["photo"] == first["photo"]
+    listed = client.get("/api/v1/jobs", params={"digest": digest}).json()
+    assert [each["id"] for each in listed] == [first["id"], second["id"]]
+    photo = tmp_path / "jobs" / "photos" / digest
+    assert photo.exists()
+    for job in (first, second):
+        assert photo.exists()
+        assert client.delete(f"/api/v1/jobs/{job['id']}").status_code == 204
+        assert client.get(f"/api/v1/jobs/{job['id']}").status_code == 404
+    assert not photo.exists()
+    again = client.post("/api/v1/jobs", data={"digest": digest, "options": options})
+    assert again.status_code == 404
+
+
+def test_a_photograph_may_be_an_allowed_path_or_an_example(client, folder: Path) -> None:
+    options = json.dumps({"model": str(folder / "tiny.safetensors")})
+    path = {"path": str(folder / "photo.png"), "options": options}
+    assert client.post("/api/v1/jobs", data=path).status_code == 201
+    found = client.get("/api/v1/models").json()
+    assert [each["kind"] for each in found["models"]] == ["embedded", "file"]
+    example = {"example": found["examples"][0]["name"]}
+    assert client.post("/api/v1/jobs", data=example).json()["photo"]["width"] == 1400
+
+
+def test_events_follow_a_job_to_its_end(client, folder: Path, tmp_path: Path) -> None:
+    job = send(client, folder, way="degraded").json()
+    work(tmp_path)
+    with client.stream("GET", f"/api/v1/jobs/{job['id']}/events") as answer:
+        lines = [line for line in answer.iter_lines() if line.startswith("data: ")]
+    assert json.loads(lines[-1].removeprefix("data: "))["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "says"),
+    [
+        ({"options": "{"}, 422, "options: Invalid JSON"),
+        ({"options": '{"way": "best"}'}, 422, "options.way"),
+        ({"options": '{"speed": 1}'}, 422, "options.speed: Extra inputs"),
+        ({"options": '{"model": "no-such"}'}, 404, "no-such: no model has this name"),
+        ({"options": '{"model": "/etc/passwd"}'}, 403, "no file of the folders"),
+        ({"options": '{"model": "os:system"}'}, 404, "no model"),
+        ({}, 422, "exactly one of"),
+        ({"path": "/etc/passwd"}, 403, "/etc/passwd: no file of the folders"),
+        ({"path": "/etc/passwd\0.png"}, 403, "no file of the folders"),
+        ({"example": "../app.py"}, 404, "no such example"),
+        ({"digest": "0" * 64}, 404, "no such photograph"),
+        ({"digest": "../../x"}, 422, "digest"),
+    ],
+)
+def test_wrong_requests_are_refused(client, data: dict, status: int, says: str) -> None:
+    answer = client.post("/api/v1/jobs", data=data)
+    assert answer.status_code == status, answer.text
+    assert says in answer.json()["detail"]
+
+
+def test_a_pickle_is_refused(client, folder: Path) -> None:
+    (folder / "net.pth").write_bytes(b"")
+    answer = send(client, folder, model=str(folder / "net.pth"))
+    assert (answer.status_code, "safetensors files alone" in answer.text) == (422, True)
+
+
+def test_what_is_no_image_is_refused(client, folder: Path, tmp_path: Path) -> None:
+    files = {"file": ("a.png", io.BytesIO(b"no image"))}
+    answer = client.post("/api/v1/jobs", files=files)
+    assert answer.status_code == 415
+    assert answer.json()["detail"] == "a.png: is not an image of a format that can be read"
+    assert list((tmp_path / "jobs" / "photos").iterdir()) == []
