@@ -108,20 +108,16 @@ def test_a_shift_of_statistics_is_measured(
 
 def test_a_photograph_is_sent_once_for_several_ways(client, folder: Path, tmp_path: Path) -> None:
     first = send(client, folder).json()
-    digest = first["photo"]["digest"]
     options = json.dumps({"model": str(folder / "tiny.safetensors"), "way": "full"})
-    second = client.post("/api/v1/jobs", data={"digest": digest, "options": options}).json()
+    second = client.post("/api/v1/jobs", data={"job": first["id"], "options": options}).json()
     assert second["photo"] == first["photo"]
-    listed = client.get("/api/v1/jobs", params={"digest": digest}).json()
-    assert [each["id"] for each in listed] == [first["id"], second["id"]]
-    photo = tmp_path / "jobs" / "photos" / digest
-    assert photo.exists()
+    photo = tmp_path / "jobs" / "photos" / first["photo"]["digest"]
     for job in (first, second):
         assert photo.exists()
         assert client.delete(f"/api/v1/jobs/{job['id']}").status_code == 204
         assert client.get(f"/api/v1/jobs/{job['id']}").status_code == 404
     assert not photo.exists()
-    again = client.post("/api/v1/jobs", data={"digest": digest, "options": options})
+    again = client.post("/api/v1/jobs", data={"job": first["id"], "options": options})
     assert again.status_code == 404
 
 
@@ -156,8 +152,8 @@ def test_events_follow_a_job_to_its_end(client, folder: Path, tmp_path: Path) ->
         ({"path": "/etc/passwd"}, 403, "/etc/passwd: no file of the folders"),
         ({"path": "/etc/passwd\0.png"}, 403, "no file of the folders"),
         ({"example": "../app.py"}, 404, "no such example"),
-        ({"digest": "0" * 64}, 404, "no such photograph"),
-        ({"digest": "../../x"}, 422, "digest"),
+        ({"job": "0" * 32}, 404, "no such job"),
+        ({"job": "../../x"}, 422, "job"),
     ],
 )
 def test_wrong_requests_are_refused(client, data: dict, status: int, says: str) -> None:

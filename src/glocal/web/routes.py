@@ -94,9 +94,9 @@ def api(service: Service) -> APIRouter:
         request: Request,
         response: Response,
         file: Annotated[UploadFile | None, File(description="A photograph.")] = None,
-        digest: Annotated[
+        job: Annotated[
             str | None,
-            Form(pattern="^[0-9a-f]{64}$", description="Of a photograph that was sent before."),
+            Form(pattern="^[0-9a-f]{32}$", description="Id of a job, to take its photograph."),
         ] = None,
         path: Annotated[
             str | None,
@@ -113,7 +113,7 @@ def api(service: Service) -> APIRouter:
             str, Form(max_length=20_000, description="JSON object, see the schema JobOptions.")
         ] = "{}",
     ) -> JobView:
-        """Add a job: exactly one photograph, by file, digest, path or example, and options.
+        """Add a job: exactly one photograph, by file, job, path or example, and options.
 
         A plan takes no photograph.
         """
@@ -121,33 +121,26 @@ def api(service: Service) -> APIRouter:
         check_network(chosen.model, service.access)
         client = request.client.host if request.client else ""
         given = chosen.model_dump(mode="json", exclude_defaults=True)
-        sources = [each for each in (file, digest, path, example) if each is not None]
+        sources = [each for each in (file, job, path, example) if each is not None]
         if len(sources) != (0 if chosen.kind == "plan" else 1):
             raise RefusedError(
                 "a plan takes no photograph"
                 if chosen.kind == "plan"
-                else "give exactly one of file, digest, path and example"
+                else "give exactly one of file, job, path and example"
             )
         if chosen.kind == "plan":
-            job = service.add_plain(chosen.kind, given, client)
-        elif digest is not None:
-            job = service.add_again(digest, chosen.kind, given, client)
+            added = service.add_plain(chosen.kind, given, client)
+        elif job is not None:
+            added = service.add_again(job, chosen.kind, given, client)
         elif file is not None:
             name = file.filename or "photograph"
-            job = service.add_upload(file.file, name, chosen.kind, given, client)
+            added = service.add_upload(file.file, name, chosen.kind, given, client)
         else:
             found = example_file(example) if example else service.access.file(path or "")
             with open(found, "rb") as opened:
-                job = service.add_upload(opened, found.name, chosen.kind, given, client)
-        response.headers["Location"] = f"/api/v1/jobs/{job.id}"
-        return job_view(job, service.queue)
-
-    @router.get("/jobs", tags=["jobs"], responses=problems(422))
-    def list_jobs(
-        digest: Annotated[str, Query(pattern="^[0-9a-f]{64}$", description="Of the photograph.")],
-    ) -> list[JobView]:
-        """List the jobs of a photograph, oldest first."""
-        return [job_view(each, service.queue) for each in service.queue.of_photo(digest)]
+                added = service.add_upload(opened, found.name, chosen.kind, given, client)
+        response.headers["Location"] = f"/api/v1/jobs/{added.id}"
+        return job_view(added, service.queue)
 
     @router.get("/jobs/{id}", tags=["jobs"], responses=problems(404, 422))
     def get_job(id: Id) -> JobView:

@@ -95,7 +95,7 @@ class Problem(BaseModel):
 class PhotoView(BaseModel):
     """A photograph of a job."""
 
-    digest: str = Field(description="SHA-256 of the file: names it in further jobs.")
+    digest: str = Field(description="SHA-256 of the file.")
     name: str
     height: int
     width: int

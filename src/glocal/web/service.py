@@ -93,18 +93,18 @@ class Service:
         finally:
             path.unlink(missing_ok=True)
 
-    def add_again(self, digest: str, kind: str, options: Mapping[str, Any], client: str) -> Job:
-        """Add a job for a photograph that the server has.
+    def add_again(self, id: str, kind: str, options: Mapping[str, Any], client: str) -> Job:
+        """Add a job for the photograph of another.
 
         Raises:
-            NoSuchError: it has no such photograph.
+            NoSuchError: there is no such job, or it has no photograph.
             TooManyError: the queue is full.
         """
         with self._photos:
-            before = self.queue.of_photo(digest)
-            if not before:
-                raise NoSuchError("there is no such photograph; send it again")
-            return self._added(Photo(**before[0].request["photo"]), kind, options, client)
+            photo = self.job(id).request.get("photo")
+            if photo is None:
+                raise NoSuchError("the job has no photograph")
+            return self._added(Photo(**photo), kind, options, client)
 
     def add_plain(self, kind: str, options: Mapping[str, Any], client: str) -> Job:
         """Add a job without a photograph.
