@@ -1,4 +1,4 @@
-"""`glocal serve` in a process of its own, for tests that need a real one."""
+"""Servers for tests: in this process without workers, and `glocal serve` in one of its own."""
 
 import json
 import signal
@@ -10,9 +10,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from glocal.images import image_files as images
+from glocal.images.image_files import Image
 from glocal.networks import NAFNet
 
 
@@ -26,6 +29,24 @@ def allowed_networks(folder: Path) -> Path:
                 parameter.add_(0.05 * torch.randn_like(parameter))
         save_file(network.state_dict(), folder / f"{name}.safetensors", {"train_size": "32"})
     return folder
+
+
+def write_photo(path: Path, height: int = 40, width: int = 52) -> Path:
+    """Write a photograph, half dark and half bright."""
+    pixels = np.random.default_rng(0).integers(0, 100, (height, width, 3), np.uint8)
+    pixels[:, width // 2 :] += 150
+    images.write(path, Image(pixels))
+    return path
+
+
+def serving(folder: Path, access: object, limits: object) -> object:
+    """A client of a server without workers, a context manager."""
+    from fastapi.testclient import TestClient
+
+    from glocal.web.app import make_app
+
+    app = make_app(folder, access, limits, devices=())
+    return TestClient(app, base_url="http://localhost:8000")
 
 
 class Server:
@@ -62,3 +83,10 @@ class Server:
         """The JSON at a path of the API."""
         with urllib.request.urlopen(f"{self.url}api/v1/{path}") as answer:
             return json.load(answer)
+
+    def wait_for(self, id: str, *states: str) -> dict[str, Any]:
+        """Return a job as soon as it is in one of these states."""
+        while (job := self.ask(f"jobs/{id}"))["state"] not in states:
+            assert job["state"] in ("queued", "running"), job
+            time.sleep(0.05)  # between two questions, not for a result
+        return job

@@ -4,13 +4,11 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from web_server import serving, write_photo
 
-from glocal.images import image_files as images
-from glocal.images.image_files import Image
 from glocal.networks import NAFNet
 
 MISSING = [
@@ -37,14 +35,6 @@ def folder(tmp_path: Path) -> Path:
     return allowed
 
 
-def write_photo(path: Path, height: int = 40, width: int = 52) -> Path:
-    """Write a photograph, half dark and half bright."""
-    pixels = np.random.default_rng(0).integers(0, 100, (height, width, 3), np.uint8)
-    pixels[:, width // 2 :] += 150
-    images.write(path, Image(pixels))
-    return path
-
-
 @pytest.fixture
 def client(folder: Path, tmp_path: Path) -> "Iterator[object]":
     """A client of a server without workers."""
@@ -53,13 +43,3 @@ def client(folder: Path, tmp_path: Path) -> "Iterator[object]":
 
     with serving(tmp_path / "jobs", Access(folders=(folder,)), Limits()) as client:
         yield client
-
-
-def serving(folder: Path, access: object, limits: object) -> object:
-    """A client of a server without workers, a context manager."""
-    from fastapi.testclient import TestClient
-
-    from glocal.web.app import make_app
-
-    app = make_app(folder, access, limits, devices=())
-    return TestClient(app, base_url="http://localhost:8000")

@@ -219,9 +219,12 @@ def test_a_killed_server_goes_on_where_it_stopped(
         page.click("#restore")
         page.wait_for_selector(".job .progress")
         expect(page).to_have_url(re.compile("#jobs="))
+        job = page.url.rpartition("=")[2]
+        server.wait_for(job, "running")
         server.kill()
         server.start()
         page.wait_for_selector(".version")  # the page connected again by itself
+        assert server.ask(f"jobs/{job}")["state"] == "done"
     finally:
         server.kill()
 

@@ -23,9 +23,8 @@ def no_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def send(client, folder: Path, *, name: str = "photo.png", **options: object):
     given = {"model": str(folder / "tiny.safetensors"), **options}
-    data = {"options": json.dumps(given)}
     files = {"file": (name, (folder / "photo.png").read_bytes())}
-    return client.post("/api/v1/jobs", data=data, files=files)
+    return client.post("/api/v1/jobs", data=given, files=files)
 
 
 def work(tmp_path: Path) -> list[dict]:
@@ -88,7 +87,7 @@ def test_pictures_tiles_and_differences(client, folder: Path, tmp_path: Path) ->
 
 def test_a_plan_takes_no_photograph(client, folder: Path, tmp_path: Path) -> None:
     options = {"kind": "plan", "model": str(folder / "tiny.safetensors"), "way": "windows"}
-    job = client.post("/api/v1/jobs", data={"options": json.dumps(options)}).json()
+    job = client.post("/api/v1/jobs", data=options).json()
     work(tmp_path)
     plan = client.get(f"/api/v1/jobs/{job['id']}/result").json()["plan"]
     assert plan["heading"].startswith("training size 16x16, window 24x24")
@@ -108,8 +107,8 @@ def test_a_shift_of_statistics_is_measured(
 
 def test_a_photograph_is_sent_once_for_several_ways(client, folder: Path, tmp_path: Path) -> None:
     first = send(client, folder).json()
-    options = json.dumps({"model": str(folder / "tiny.safetensors"), "way": "full"})
-    second = client.post("/api/v1/jobs", data={"job": first["id"], "options": options}).json()
+    again = {"model": str(folder / "tiny.safetensors"), "way": "full", "job": first["id"]}
+    second = client.post("/api/v1/jobs", data=again).json()
     assert second["photo"] == first["photo"]
     photo = tmp_path / "jobs" / "photos" / first["photo"]["digest"]
     for job in (first, second):
@@ -117,13 +116,11 @@ def test_a_photograph_is_sent_once_for_several_ways(client, folder: Path, tmp_pa
         assert client.delete(f"/api/v1/jobs/{job['id']}").status_code == 204
         assert client.get(f"/api/v1/jobs/{job['id']}").status_code == 404
     assert not photo.exists()
-    again = client.post("/api/v1/jobs", data={"job": first["id"], "options": options})
-    assert again.status_code == 404
+    assert client.post("/api/v1/jobs", data=again).status_code == 404
 
 
 def test_a_photograph_may_be_an_allowed_path_or_an_example(client, folder: Path) -> None:
-    options = json.dumps({"model": str(folder / "tiny.safetensors")})
-    path = {"path": str(folder / "photo.png"), "options": options}
+    path = {"path": str(folder / "photo.png"), "model": str(folder / "tiny.safetensors")}
     assert client.post("/api/v1/jobs", data=path).status_code == 201
     found = client.get("/api/v1/models").json()
     assert [each["kind"] for each in found["models"]] == ["embedded", "file"]
@@ -139,15 +136,25 @@ def test_events_follow_a_job_to_its_end(client, folder: Path, tmp_path: Path) ->
     assert json.loads(lines[-1].removeprefix("data: "))["state"] == "done"
 
 
+def test_numbers_come_as_text(client, folder: Path) -> None:
+    options = send(client, folder, ensemble=8, check=False, strength=0.25).json()["options"]
+    assert (options["ensemble"], options["check"], options["strength"]) == (8, False, 0.25)
+
+
+def test_a_wrong_method_is_answered_with_the_right_ones(client) -> None:
+    answer = client.put("/api/v1/jobs/" + "0" * 32)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET")
+
+
 @pytest.mark.parametrize(
     ("data", "status", "says"),
     [
-        ({"options": "{"}, 422, "options: Invalid JSON"),
-        ({"options": '{"way": "best"}'}, 422, "options.way"),
-        ({"options": '{"speed": 1}'}, 422, "options.speed: Extra inputs"),
-        ({"options": '{"model": "no-such"}'}, 404, "no-such: no model has this name"),
-        ({"options": '{"model": "/etc/passwd"}'}, 403, "no file of the folders"),
-        ({"options": '{"model": "os:system"}'}, 404, "no model"),
+        ({"way": "best"}, 422, "way: Input should be"),
+        ({"speed": "1"}, 422, "speed: Extra inputs"),
+        ({"strength": "2"}, 422, "strength: Input should be less than"),
+        ({"model": "no-such"}, 404, "no-such: no model has this name"),
+        ({"model": "/etc/passwd"}, 403, "no file of the folders"),
+        ({"model": "os:system"}, 404, "no model"),
         ({}, 422, "exactly one of"),
         ({"path": "/etc/passwd"}, 403, "/etc/passwd: no file of the folders"),
         ({"path": "/etc/passwd\0.png"}, 403, "no file of the folders"),

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Form, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.routing import Match
 
 from glocal.errors import GlocalError
 from glocal.study.report.components import COMPONENTS
@@ -74,6 +75,7 @@ def make_app(
     app.add_middleware(Guard, access=access, nbytes=limits.nbytes)
     app.add_exception_handler(RequestValidationError, _wrong_values)
     app.add_exception_handler(GlocalError, _refused)
+    app.add_exception_handler(405, _wrong_method)
     app.include_router(api(service))
     _add_pages(app, access)
 
@@ -126,6 +128,21 @@ def _refused(request: Request, error: Exception) -> JSONResponse:
     status = error.status if isinstance(error, RefusedError) else 422
     headers = {"Retry-After": "10"} if status == 429 else None
     return JSONResponse({"detail": str(error)}, status, headers)
+
+
+def _wrong_method(request: Request, error: Exception) -> JSONResponse:
+    """Name all methods of an address, not those of its first route alone."""
+    methods = {
+        method
+        for method in ("DELETE", "GET", "POST")
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
+    return JSONResponse(
+        {"detail": f"the methods of this address are {', '.join(sorted(methods))}"},
+        405,
+        {"Allow": ", ".join(sorted(methods))},
+    )
 
 
 def _wrong_values(request: Request, error: Exception) -> JSONResponse:

@@ -3,10 +3,8 @@
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, File, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
-from pydantic import ValidationError
 
 from glocal.images.previews import Preview
 from glocal.web.differences import difference
@@ -18,12 +16,13 @@ from glocal.web.queue import Job
 from glocal.web.schemas import (
     Difference,
     Example,
-    JobOptions,
+    JobForm,
     JobView,
     LimitsView,
     Models,
     ModelView,
     Problem,
+    Progress,
 )
 from glocal.web.service import Service
 from glocal.web.views import job_view
@@ -53,6 +52,20 @@ _REASONS = {
     422: "A value is wrong, or has no effect.",
     429: "The queue is full, or has too many jobs of this client.",
 }
+
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"const": "progress"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": Progress.model_json_schema(),
+        },
+    },
+}
+"""An event of a job, for the OpenAPI document."""
 
 WHOLE_SIDE = 2048
 """Longest side of a picture that is sent whole; larger ones are looked at in tiles."""
@@ -90,55 +103,31 @@ def api(service: Service) -> APIRouter:
     @router.post(
         "/jobs", status_code=201, tags=["jobs"], responses=problems(400, 404, 413, 415, 422, 429)
     )
-    def add_job(
-        request: Request,
-        response: Response,
-        file: Annotated[UploadFile | None, File(description="A photograph.")] = None,
-        job: Annotated[
-            str | None,
-            Form(pattern="^[0-9a-f]{32}$", description="Id of a job, to take its photograph."),
-        ] = None,
-        path: Annotated[
-            str | None,
-            Form(
-                min_length=1,
-                max_length=4096,
-                description="Of a photograph in a folder that the server allows.",
-            ),
-        ] = None,
-        example: Annotated[
-            str | None, Form(max_length=100, description="Name of an example, see /api/v1/models.")
-        ] = None,
-        options: Annotated[
-            str, Form(max_length=20_000, description="JSON object, see the schema JobOptions.")
-        ] = "{}",
-    ) -> JobView:
-        """Add a job: exactly one photograph, by file, job, path or example, and options.
+    def add_job(request: Request, response: Response, form: Annotated[JobForm, File()]) -> JobView:
+        """Add a job: a photograph, by file, job, path or example, and options.
 
         A plan takes no photograph.
         """
-        chosen = _options(options)
-        check_network(chosen.model, service.access)
+        check_network(form.model, service.access)
         client = request.client.host if request.client else ""
-        given = chosen.model_dump(mode="json", exclude_defaults=True)
-        sources = [each for each in (file, job, path, example) if each is not None]
-        if len(sources) != (0 if chosen.kind == "plan" else 1):
+        if form.photos != (0 if form.kind == "plan" else 1):
             raise RefusedError(
                 "a plan takes no photograph"
-                if chosen.kind == "plan"
+                if form.kind == "plan"
                 else "give exactly one of file, job, path and example"
             )
-        if chosen.kind == "plan":
-            added = service.add_plain(chosen.kind, given, client)
-        elif job is not None:
-            added = service.add_again(job, chosen.kind, given, client)
-        elif file is not None:
-            name = file.filename or "photograph"
-            added = service.add_upload(file.file, name, chosen.kind, given, client)
+        given = form.kind, form.options, client
+        if form.job is not None:
+            added = service.add_again(form.job, *given)
+        elif form.file is not None:
+            added = service.add_upload(form.file.file, form.file.filename or "", *given)
+        elif form.kind == "plan":
+            added = service.add_plain(*given)
         else:
-            found = example_file(example) if example else service.access.file(path or "")
+            example, path = form.example, form.path or ""
+            found = example_file(example) if example else service.access.file(path)
             with open(found, "rb") as opened:
-                added = service.add_upload(opened, found.name, chosen.kind, given, client)
+                added = service.add_upload(opened, found.name, *given)
         response.headers["Location"] = f"/api/v1/jobs/{added.id}"
         return job_view(added, service.queue)
 
@@ -164,7 +153,7 @@ def api(service: Service) -> APIRouter:
             200: {
                 "description": "Events of type `progress`, whose data are JSON as in the schema "
                 "Progress, until the job is done, failed or cancelled.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {"text/event-stream": {"schema": _EVENT}},
             },
         },
     )
@@ -241,15 +230,6 @@ def api(service: Service) -> APIRouter:
         return difference(_picture(service, id, "result"), second, count, side)
 
     return router
-
-
-def _options(text: str) -> JobOptions:
-    try:
-        return JobOptions.model_validate_json(text)
-    except ValidationError as error:
-        raise RequestValidationError(
-            [{**each, "loc": ("options", *each["loc"])} for each in error.errors()]
-        ) from None
 
 
 def _picture(service: Service, id: str, which: str) -> Preview:

@@ -2,19 +2,24 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import UploadFile
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from glocal.inference.ways import Way
 
 __all__ = [
-    "Box", "Difference", "Example", "Health", "JobOptions", "JobView", "LimitsView", "ModelView",
-    "Models", "PhotoView", "Problem", "Progress", "WorkerView",
+    "Box", "Difference", "Example", "Health", "JobForm", "JobOptions", "JobView", "LimitsView",
+    "ModelView", "Models", "PhotoView", "Problem", "Progress", "WorkerView",
 ]  # fmt: skip
 
 SIZE = r"^[1-9][0-9]{0,4}([x×][1-9][0-9]{0,4})?$"
 
 _Kind = Literal["restore", "plan", "shift"]
 _Size = Annotated[str, Field(pattern=SIZE, examples=["384", "384x512"])]
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class JobOptions(BaseModel):
@@ -67,7 +72,9 @@ class JobOptions(BaseModel):
         float, Field(ge=0, le=1, description="Share of the restored photograph in the result.")
     ] = 1.0
     ensemble: Annotated[
-        Literal[1, 8], Field(description="8 averages all flips and turns, in 8 times the time.")
+        Literal[1, 8],
+        BeforeValidator(_number),  # forms hold text
+        Field(description="8 averages all flips and turns, in 8 times the time."),
     ] = 1
     fallback: Annotated[
         Literal["auto", "always", "never"],
@@ -84,6 +91,42 @@ class JobOptions(BaseModel):
     strip: Annotated[Literal["gps", "all"] | None, Field(description="Metadata to leave out.")] = (
         None
     )
+
+
+class JobForm(JobOptions):
+    """A job: one photograph, by file, job, path or example, and options.
+
+    A plan takes no photograph.
+    """
+
+    file: Annotated[UploadFile | None, Field(description="A photograph.")] = None
+    job: Annotated[
+        str | None,
+        Field(pattern="^[0-9a-f]{32}$", description="Id of a job, to take its photograph again."),
+    ] = None
+    path: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=4096,
+            description="Of a photograph in a folder that the server allows.",
+        ),
+    ] = None
+    example: Annotated[
+        str | None,
+        Field(min_length=1, max_length=100, description="Of an example, see /api/v1/models."),
+    ] = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that are given, as JSON values."""
+        left_out = {"file", "job", "path", "example"}
+        return self.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+
+    @property
+    def photos(self) -> int:
+        """How many photographs are given; a job needs one."""
+        return sum(each is not None for each in (self.file, self.job, self.path, self.example))
 
 
 class Problem(BaseModel):

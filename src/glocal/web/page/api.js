@@ -37,8 +37,7 @@ export function difference(id, other, count = 4) {
 /** Add a job; `source` is {file}, {job} or {example}. Calls `sent` with the share of the upload. */
 export function addJob(source, options, sent = () => {}) {
   const form = new FormData();
-  for (const [name, value] of Object.entries(source)) form.append(name, value);
-  form.append("options", JSON.stringify(options));
+  for (const [name, value] of Object.entries({ ...options, ...source })) form.append(name, value);
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch tells nothing of an upload
     request.open("POST", `${BASE}/jobs`);
