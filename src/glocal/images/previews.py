@@ -80,7 +80,7 @@ class Preview:
         Raises:
             ImageError: the file cannot be read.
         """
-        vips = self._level(0)
+        vips = self._whole()
         return vips.height, vips.width
 
     def tile(self, level: int, row: int, column: int) -> bytes | None:
@@ -106,7 +106,7 @@ class Preview:
         Raises:
             ImageError: the file cannot be read.
         """
-        vips = self._level(0)
+        vips = self._whole()
         if max(vips.height, vips.width) > longest:
             vips = vips.thumbnail_image(longest, height=longest, size="down")
         return bytes(vips.webpsave_buffer(Q=90, keep="none"))
@@ -125,7 +125,10 @@ class Preview:
                 return np.asarray(vips.numpy())
         raise ImageError(f"{self.path}: has no level of at most {most} pixels")
 
-    def _level(self, level: int) -> "pyvips.Image | None":
+    def _whole(self) -> Any:
+        return self._level(0)
+
+    def _level(self, level: int) -> Any:
         try:
             first = pyvips.Image.tiffload(str(self.path), revalidate=True)
             pages = first.get("n-pages") if "n-pages" in first.get_fields() else 1

@@ -17,7 +17,9 @@ from typing import Any, Literal, TypeAlias
 from glocal.web.errors import TooManyError
 from glocal.web.limits import Limits
 
-__all__ = ["FINISHED", "Job", "Queue", "State"]
+__all__ = ["FINISHED", "Job", "Kind", "Queue", "State"]
+
+Kind: TypeAlias = Literal["restore", "plan", "shift"]
 
 State: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -58,7 +60,7 @@ class Job:
         number: its place in the order of arrival.
         id: random, so that nobody guesses it.
         client: network address of who sent it.
-        kind: "restore", "plan" or "shift".
+        kind: of work.
         photo: SHA-256 of the photograph; None without one.
         request: the options, as JSON values.
         state: see `State`.
@@ -74,7 +76,7 @@ class Job:
     number: int
     id: str
     client: str
-    kind: str
+    kind: Kind
     photo: str | None
     request: dict[str, Any]
     state: State
@@ -114,7 +116,7 @@ class Queue:
 
     def add(
         self,
-        kind: str,
+        kind: Kind,
         photo: str | None,
         request: Mapping[str, Any],
         client: str,

@@ -6,6 +6,7 @@ from fastapi import UploadFile
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from glocal.inference.ways import Way
+from glocal.web.queue import Kind, State
 
 __all__ = [
     "Box", "Difference", "Example", "Health", "JobForm", "JobOptions", "JobView", "LimitsView",
@@ -14,7 +15,6 @@ __all__ = [
 
 SIZE = r"^[1-9][0-9]{0,4}([x×][1-9][0-9]{0,4})?$"
 
-_Kind = Literal["restore", "plan", "shift"]
 _Size = Annotated[str, Field(pattern=SIZE, examples=["384", "384x512"])]
 
 
@@ -28,7 +28,7 @@ class JobOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Annotated[
-        _Kind,
+        Kind,
         Field(
             description="restore: restore the photograph. plan: list the global operations of the "
             "network; takes no photograph. shift: measure how far the statistics of the "
@@ -150,8 +150,8 @@ class JobView(BaseModel):
     """A job and how far it is."""
 
     id: str
-    kind: _Kind
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    kind: Kind
+    state: State
     stage: str = Field(description="What is being done, in words.")
     share: float = Field(description="Share of the work that is done, 0 to 1.")
     left_s: float | None = Field(description="Seconds left, about; null if unknown.")
@@ -168,7 +168,7 @@ class JobView(BaseModel):
 class Progress(BaseModel):
     """An event of a job."""
 
-    state: str
+    state: State
     stage: str
     share: float
     left_s: float | None

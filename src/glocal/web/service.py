@@ -15,7 +15,7 @@ from glocal.images.sample_files import read_header
 from glocal.web.access import Access
 from glocal.web.errors import NoSuchError, TooLargeError, UnreadableError
 from glocal.web.limits import Limits
-from glocal.web.queue import Job, Queue
+from glocal.web.queue import Job, Kind, Queue
 from glocal.web.storage import Storage
 
 __all__ = ["Photo", "Service", "result_suffix"]
@@ -75,7 +75,7 @@ class Service:
     _decoding: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add_upload(
-        self, file: BinaryIO, name: str, kind: str, options: Mapping[str, Any], client: str
+        self, file: BinaryIO, name: str, kind: Kind, options: Mapping[str, Any], client: str
     ) -> Job:
         """Keep a photograph, and add a job for it.
 
@@ -93,7 +93,7 @@ class Service:
         finally:
             path.unlink(missing_ok=True)
 
-    def add_again(self, id: str, kind: str, options: Mapping[str, Any], client: str) -> Job:
+    def add_again(self, id: str, kind: Kind, options: Mapping[str, Any], client: str) -> Job:
         """Add a job for the photograph of another.
 
         Raises:
@@ -106,7 +106,7 @@ class Service:
                 raise NoSuchError("the job has no photograph")
             return self._added(Photo(**photo), kind, options, client)
 
-    def add_plain(self, kind: str, options: Mapping[str, Any], client: str) -> Job:
+    def add_plain(self, kind: Kind, options: Mapping[str, Any], client: str) -> Job:
         """Add a job without a photograph.
 
         Raises:
@@ -139,7 +139,7 @@ class Service:
             if job.photo is not None and not self.queue.of_photo(job.photo):
                 self.storage.forget_photo(job.photo)
 
-    def _added(self, photo: Photo, kind: str, options: Mapping[str, Any], client: str) -> Job:
+    def _added(self, photo: Photo, kind: Kind, options: Mapping[str, Any], client: str) -> Job:
         request = {"photo": vars(photo), "options": dict(options)}
         try:
             return self.queue.add(kind, photo.digest, request, client, self.limits)

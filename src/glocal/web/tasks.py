@@ -195,10 +195,10 @@ def _shifted(
         pixels = pixels.astype("float32") / (255 if pixels.dtype.itemsize == 1 else 65535)
     tell("Measuring statistics", 0.1, None)
     settings = _settings(options, loaded)
-    windows = {"window": settings.window} if settings.window else {}
     shift = analyze(
         loaded.network, [pixels], settings.train_size, stride=settings.stride or 1.0,
-        crops_per_image=_CROPS, run=RunOptions(device=context.device), **windows,
+        crops_per_image=_CROPS, window=settings.window,
+        run=RunOptions(device=context.device),
     )  # fmt: skip
     return {"network": loaded.name, "shift": json.loads(shift.to_json())}
 
