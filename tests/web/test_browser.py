@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluations import NAMES, PSNR, constructed
 from web_server import Server, allowed_networks
 
 from glocal.images import image_files as images
 from glocal.images.image_files import Image
+from glocal.study.evaluation.pictures import TARGET, Pictures, picture, write_picture
+from glocal.study.report import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -281,4 +284,27 @@ def test_the_documentation_works_without_internet(browser: Any, server: Server) 
     page.wait_for_selector(".opblock")
     assert [url for url in asked if not url.startswith((server.url, "data:"))] == []
     assert problems == []
+    page.close()
+
+
+def test_the_report_of_an_evaluation_has_the_same_slider(browser: Any, tmp_path: Path) -> None:
+    shown = Pictures(tmp_path / "images", 1)
+    (folder,) = shown.folders(NAMES).values()
+    rng = np.random.default_rng(0)
+    for name in (*PSNR, TARGET):
+        write_picture(picture(folder, name), rng.random((130, 260, 3)))
+    _, report = write_report(constructed(), tmp_path, shown)
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(report.as_uri())
+    page.locator(".view input").focus()
+    page.keyboard.press("ArrowRight")
+    assert float(page.locator(".view").evaluate("e => e.style.getPropertyValue('--at')")) > 50
+    page.click(".places button >> nth=0")
+    expect(page.locator(".view .frame")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.add_script_tag(path=axe_script())
+    assert [each["id"] for each in page.evaluate("axe.run()")["violations"]] == []
+    assert errors == []
     page.close()

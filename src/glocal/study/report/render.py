@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from glocal.errors import ArgumentError
+from glocal.study.report.components import script, style
 
 __all__ = ["escape_markdown", "render", "require_jinja2"]
 
@@ -53,6 +54,8 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["style"] = lambda name: Markup(style(name))
+    environment.globals["script"] = lambda name: Markup(script(name))
     environment.filters["bold"] = lambda text: Markup(f"**{escape_markdown(text)}**")
     environment.filters["fenced"] = lambda text: Markup(_fenced(text))
     return environment.get_template(template).render(values)

@@ -15,6 +15,7 @@ export function plainSource(url, name) {
       image.className = "whole";
       image.alt = name;
       image.draggable = false;
+      image.loading = "lazy";
       image.src = url;
       element.replaceChildren(image);
       return () => {};
