@@ -1,7 +1,4 @@
-"""The page in Debian's Chromium, against a server in a process of its own.
-
-Each test has its own server folder; one server process serves most of them.
-"""
+"""The page in Debian's Chromium, against a server in a process of its own."""
 
 import os
 import re
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluations import NAMES, PSNR, constructed
+from filelock import FileLock
 from web_server import Server, allowed_networks
 
 from glocal.images import image_files as images
@@ -262,16 +260,21 @@ def axe_script() -> Path:
     """axe-core from npm, or a skip."""
     folder = Path(__file__).parents[2] / ".cache" / "axe"
     script = folder / "node_modules" / "axe-core" / "axe.min.js"
-    if not script.exists():
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.skip("axe-core comes from npm, which is not installed")
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--no-save", "--ignore-scripts", "--prefix", str(folder)]
-        fetched = subprocess.run([*command, "axe-core@4"], capture_output=True, check=False)
-        if fetched.returncode:
-            pytest.skip("axe-core cannot be fetched from npm")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):  # tests run in several processes
+        if not script.exists():
+            _fetch_axe(folder)
     return script
+
+
+def _fetch_axe(folder: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("axe-core comes from npm, which is not installed")
+    command = [npm, "install", "--no-save", "--ignore-scripts", "--prefix", str(folder)]
+    fetched = subprocess.run([*command, "axe-core@4"], capture_output=True, check=False)
+    if fetched.returncode:
+        pytest.skip("axe-core cannot be fetched from npm")
 
 
 def test_the_documentation_works_without_internet(browser: Any, server: Server) -> None:

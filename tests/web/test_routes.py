@@ -5,14 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from glocal.errors import ImageError
 from glocal.images import image_files as images
 from glocal.images.image_files import Image, decode
 from glocal.inference.settings import Settings
 from glocal.networks import load_checkpoint
 from glocal.runs.folder import restore_file
+from glocal.study.harm import WayCheck
 from glocal.web.queue import Queue
 from glocal.web.storage import Storage
 from glocal.web.tasks import Context, do
+from glocal.web.worker import reason
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +137,27 @@ def test_events_follow_a_job_to_its_end(client, folder: Path, tmp_path: Path) ->
     with client.stream("GET", f"/api/v1/jobs/{job['id']}/events") as answer:
         lines = [line for line in answer.iter_lines() if line.startswith("data: ")]
     assert json.loads(lines[-1].removeprefix("data: "))["state"] == "done"
+
+
+def test_crops_are_taken_where_windows_do_harm(
+    client, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = WayCheck(1.0, 3.0, 0.1)
+    monkeypatch.setattr("glocal.study.harm.check_ways", lambda *given: bad)
+    send(client, folder)
+    send(client, folder, check=False)
+    looked, blind = work(tmp_path)
+    assert (looked["way"], blind["way"]) == ("crops", "auto")
+    assert f"{bad.harm()}; crops were taken" in looked["notes"]
+
+
+def test_a_failure_names_no_path_of_the_server(client, folder: Path, tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "jobs")
+    send(client, folder, name="mine.png")
+    job = Queue(storage.queue).claim(1)
+    assert job is not None
+    damaged = ImageError(f"{storage.photo(job.photo or '')}: is damaged or cut short")
+    assert reason(damaged, storage, job) == "mine.png: is damaged or cut short"
 
 
 def test_numbers_come_as_text(client, folder: Path) -> None:

@@ -14,7 +14,7 @@ from glocal.errors import GlocalError
 from glocal.web.queue import Job, Queue
 from glocal.web.storage import Storage
 
-__all__ = ["work"]
+__all__ = ["reason", "work"]
 
 _IDLE_S = 0.1
 """Seconds between two looks at an empty queue."""
@@ -45,7 +45,7 @@ def work(folder: Path, device: str, memory: int | None) -> None:
         except _Cancelled:
             pass
         except Exception as error:
-            queue.fail(job.id, _reason(error, storage, job))
+            queue.fail(job.id, reason(error, storage, job))
         queue.leave(job.id)
 
 
@@ -65,8 +65,8 @@ class _Teller:
             raise _Cancelled
 
 
-def _reason(error: Exception, storage: Storage, job: Job) -> str:
-    """Why a job failed, in words for its client: without paths of the server."""
+def reason(error: Exception, storage: Storage, job: Job) -> str:
+    """Return why a job failed, in words for its client: without paths of the server."""
     from glocal.inference.placing import is_out_of_memory
     from glocal.scanning.user_code import failure, full_traceback
 
