@@ -132,6 +132,9 @@ def test_a_photograph_is_restored_compared_and_downloaded(visit, photo: Path, tm
     assert page.locator("#view .pane.right .picture").evaluate(transform)["e"] < enlarged
     expect(tiles.first).to_be_attached()
     page.keyboard.press("0")
+    page.mouse.move(view["x"] + view["width"] / 2, view["y"] + view["height"] / 2)
+    page.mouse.wheel(0, -400)
+    expect(page.locator("#view")).to_have_class(re.compile("zoomed"))
     page.click("#places button >> nth=0")
     expect(page.locator("#view .frame")).to_be_visible()
     with page.expect_download() as started:

@@ -13,7 +13,7 @@ import { photoSource, resultSource, titleOf, versionCard } from "./versions.js";
 const $ = (id) => document.getElementById(id);
 const PHOTO = "photo";
 
-const compare = new Compare($("view"), { wheel: "always" });
+const compare = new Compare($("view"));
 const magnifier = new Magnifier($("magnifier"), compare);
 zoomTools($("zoom"), compare);
 

@@ -34,7 +34,7 @@ function inner(parent, tag, className) {
 
 /** A view of two pictures; `element` has the class "view". */
 export class Compare {
-  constructor(element, { wheel = "ctrl" } = {}) {
+  constructor(element) {
     this.element = element;
     this.size = { width: 1, height: 1 };
     this.fitted = true;
@@ -51,7 +51,7 @@ export class Compare {
     this.range = element.querySelector("input") ?? this.#makeRange();
     this.range.addEventListener("input", () => this.#slid());
     this.range.addEventListener("keydown", (event) => this.#key(event));
-    this.#listen(wheel);
+    this.#listen();
     new ResizeObserver(() => this.render()).observe(element);
     this.#slid();
   }
@@ -229,7 +229,7 @@ export class Compare {
     this.render();
   }
 
-  #listen(wheel) {
+  #listen() {
     const { element } = this;
     const pointers = new Map();
     let action = null;
@@ -284,7 +284,9 @@ export class Compare {
     element.addEventListener(
       "wheel",
       (event) => {
-        if (wheel === "ctrl" && !event.ctrlKey && !event.metaKey) return;
+        // a page that is scrolled past the view goes on scrolling
+        const isMeant = event.ctrlKey || event.metaKey || document.activeElement === this.range;
+        if (!isMeant || (event.deltaY > 0 && !event.ctrlKey && !this.isZoomed)) return;
         event.preventDefault();
         this.zoom(this.scale * Math.exp(-event.deltaY / 400), place(event));
       },
