@@ -49,6 +49,11 @@ def test_pages_run_only_scripts_of_the_server(client) -> None:
         assert client.get(path).status_code == 200
 
 
+def test_only_what_the_page_needs_is_served(client) -> None:
+    for path in ("/components/__init__.py", "/page/../app.py", "/page/%2e%2e/app.py", "/page/"):
+        assert client.get(path).status_code == 404
+
+
 def test_every_file_of_the_page_exists() -> None:
     import re
 

@@ -173,4 +173,7 @@ def serve(
         )
         if open_page:
             typer.launch(address)
-        run(app, opened)
+        try:
+            run(app, opened)
+        except KeyboardInterrupt as end:  # of Ctrl-C, or of SIGTERM
+            raise type(end)("unfinished jobs wait for the next glocal serve") from None

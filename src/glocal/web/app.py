@@ -97,7 +97,9 @@ def make_app(
 def _add_pages(app: FastAPI, access: Access) -> None:
     """Add the page, its files, the documentation of the API, and the form for the token."""
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
-    app.mount("/components", StaticFiles(directory=COMPONENTS), name="components")
+    shared = [file for file in COMPONENTS.iterdir() if file.suffix in (".css", ".js")]
+    for file in shared:
+        app.add_api_route(f"/components/{file.name}", _answering(file), include_in_schema=False)
 
     for path, name in (("/", "index.html"), ("/docs", "docs.html"), ("/login", "login.html")):
         app.add_api_route(path, _answering(PAGE / name), include_in_schema=False)
