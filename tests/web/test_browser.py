@@ -102,8 +102,10 @@ def at(page: Any) -> float:
 def test_a_photograph_is_restored_compared_and_downloaded(visit, photo: Path, tmp_path) -> None:
     page = visit()
     choose(page, photo)
+    expect(page.locator("#view")).to_have_class(re.compile("single"))
     page.click("#restore")
     page.wait_for_selector(".version")
+    expect(page.locator("#view")).not_to_have_class(re.compile("single"))
     view = page.locator("#view").bounding_box()
 
     def drag(start: float, end: float) -> None:

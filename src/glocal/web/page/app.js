@@ -194,6 +194,7 @@ function uniqueTitle(job, taken) {
 async function shown() {
   const ids = { left: $("left").value, right: $("right").value };
   const isSingle = ids.left === ids.right;
+  $("unseen").hidden = state.sources.has(PHOTO);
   compare.show("left", state.sources.get(ids.left) ?? null);
   compare.show("right", isSingle ? null : (state.sources.get(ids.right) ?? null));
   const job = state.versions.get(ids.right) ?? state.versions.get(ids.left);

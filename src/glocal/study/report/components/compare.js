@@ -48,6 +48,7 @@ export class Compare {
     }
     inner(element, "span", "line").ariaHidden = "true";
     for (const side of ["left", "right"]) inner(element, "span", `tag ${side}`).ariaHidden = "true";
+    element.classList.add("single"); // until both sides have a source
     this.range = element.querySelector("input") ?? this.#makeRange();
     this.range.addEventListener("input", () => this.#slid());
     this.range.addEventListener("keydown", (event) => this.#key(event));
