@@ -5,10 +5,11 @@ import pytest
 from glocal.study.report.components import COMPONENTS, script, style
 
 
-def test_a_script_stands_in_a_page_by_itself() -> None:
-    text = script("compare")
+@pytest.mark.parametrize(("name", "has"), [("compare", "Compare"), ("magnifier", "Magnifier")])
+def test_a_script_stands_in_a_page_by_itself(name: str, has: str) -> None:
+    text = script(name)
     assert not re.search(r"^\s*(import|export)\b", text, re.MULTILINE)
-    assert "class Compare" in text
+    assert f"class {has}" in text
     assert "</script" not in text
 
 

@@ -1,6 +1,7 @@
 // The page: a photograph, its results, and what is shown of them.
 
-import { Compare, Magnifier, placeButtons, plainSource, zoomTools } from "/components/compare.js";
+import { Compare, plainSource, zoomTools } from "/components/compare.js";
+import { Magnifier, placeButtons } from "/components/magnifier.js";
 import * as api from "./api.js";
 import { optionsOf, setUpForm } from "./options.js";
 import { showPlan } from "./plan.js";

@@ -1,4 +1,4 @@
-// A slider over two pictures with zoom and pan, and a magnifier of both.
+// A slider over two pictures with zoom and pan.
 //
 // A source is what a picture shows: an object whose `mount(element, width)` fills an element of
 // `width` pixels of the picture, and returns a function that is called with what is visible.
@@ -318,92 +318,4 @@ export function zoomTools(element, compare) {
   compare.watch(() => {
     shown.textContent = `${Math.round(100 * compare.scale * devicePixelRatio)} %`;
   });
-}
-
-/** Two magnifiers, of the left and the right picture, that follow the pointer. */
-export class Magnifier {
-  constructor(element, compare, times = 4) {
-    this.compare = compare;
-    this.times = times;
-    this.lenses = {};
-    element.classList.add("lenses");
-    for (const side of ["left", "right"]) {
-      const figure = document.createElement("figure");
-      figure.className = "lens";
-      const glass = inner(figure, "div", "glass");
-      const picture = inner(glass, "div", "picture");
-      const caption = inner(figure, "figcaption", "name");
-      element.append(figure);
-      this.lenses[side] = { glass, picture, caption, source: null, update: () => {} };
-    }
-    this.frame = inner(compare.element, "span", "frame");
-    this.frame.ariaHidden = "true";
-    this.frame.hidden = true;
-    compare.watch(() => this.render());
-    compare.element.addEventListener("pointermove", (event) => {
-      if (event.buttons || event.pointerType !== "mouse") return;
-      const box = compare.element.getBoundingClientRect();
-      this.place(compare.toPicture({ x: event.clientX - box.left, y: event.clientY - box.top }));
-    });
-  }
-
-  /** Magnify the surroundings of a point of the picture. */
-  place(point) {
-    this.point = point;
-    this.render();
-  }
-
-  render() {
-    const { compare } = this;
-    const point = this.point ?? { x: compare.size.width / 2, y: compare.size.height / 2 };
-    const scale = this.times / devicePixelRatio;
-    let seen = null;
-    for (const [side, lens] of Object.entries(this.lenses)) {
-      const { source } = compare.sides[side];
-      if (lens.source !== source || lens.width !== compare.size.width) {
-        lens.source = source;
-        lens.width = compare.size.width;
-        lens.update = source ? source.mount(lens.picture, compare.size.width) : () => {};
-        if (!source) lens.picture.replaceChildren();
-        lens.caption.textContent = source?.name ?? "";
-      }
-      const { clientWidth, clientHeight } = lens.glass;
-      if (!clientWidth) continue;
-      const half = { x: clientWidth / 2 / scale, y: clientHeight / 2 / scale };
-      seen = { left: point.x - half.x, top: point.y - half.y, right: point.x + half.x, bottom: point.y + half.y };
-      Object.assign(lens.picture.style, {
-        width: `${compare.size.width}px`,
-        height: `${compare.size.height}px`,
-        transform: `translate(${-seen.left * scale}px, ${-seen.top * scale}px) scale(${scale})`,
-      });
-      lens.update({ ...seen, near: this.times });
-    }
-    this.frame.hidden = !seen || !this.point;
-    if (this.frame.hidden) return;
-    const start = compare.toView({ x: seen.left, y: seen.top });
-    const end = compare.toView({ x: seen.right, y: seen.bottom });
-    Object.assign(this.frame.style, {
-      left: `${start.x}px`,
-      top: `${start.y}px`,
-      width: `${end.x - start.x}px`,
-      height: `${end.y - start.y}px`,
-    });
-  }
-}
-
-/** Add buttons to an element that jump to boxes of the pictures. */
-export function placeButtons(element, boxes, compare, magnifier) {
-  const buttons = boxes.map((box, index) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = index + 1;
-    const what = box.mean === undefined ? "" : `, they differ by ${box.mean.toFixed(1)} of 255 there`;
-    button.setAttribute("aria-label", `Place ${index + 1} where they differ most${what}`);
-    button.addEventListener("click", () => {
-      compare.jump(box);
-      magnifier?.place({ x: box.left + box.width / 2, y: box.top + box.height / 2 });
-    });
-    return button;
-  });
-  element.replaceChildren(...buttons);
 }
