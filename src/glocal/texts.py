@@ -9,9 +9,12 @@ __all__ = [
     "one_line",
     "printable",
     "share_text",
+    "short_name",
     "size_text",
     "text_table",
 ]
+
+_LONGEST_NAME = 100
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -107,11 +110,22 @@ def _escaped(character: str) -> str:
 
 
 def few_names(names: Iterable[str], limit: int = 3) -> str:
-    """The first names as text, and the number of the others.
+    """The first names as text in one line, and the number of the others.
 
-    >>> few_names("abcde"), few_names("ab")
-    ('a, b, c and 2 more', 'a, b')
+    >>> few_names("abcde"), few_names("ab"), few_names(["a\\nb"])
+    ('a, b, c and 2 more', 'a, b', 'a\\\\nb')
     """
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+    return ", ".join(map(short_name, listed[:limit])) + more
+
+
+def short_name(name: str) -> str:
+    """A name that a file states, in one line, shortened in its middle.
+
+    >>> short_name("a" * 1000)
+    'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'
+    """
+    half = _LONGEST_NAME // 2
+    short = name if len(name) <= _LONGEST_NAME else f"{name[: half - 5]}…{name[5 - half :]}"
+    return printable(short).replace("\n", "\\n").replace("\t", "\\t")

@@ -21,7 +21,7 @@ from glocal.networks.checkpoints.own import Factory, is_function, made_by
 from glocal.networks.fetching.catalogue import CATALOGUE
 from glocal.networks.fetching.hub import download, is_repository
 from glocal.networks.fetching.store import stored_models
-from glocal.texts import few_names
+from glocal.texts import few_names, short_name
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -35,6 +35,9 @@ __all__ = [
 
 DEFAULT_MODEL = "nafnet-motion-blur"
 """The embedded model that is used by default."""
+
+_MOST_TRAIN_SIZE = 65_536  # pixels a side
+_MOST_TEXT = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -181,8 +184,8 @@ def _load_file(
         architecture=fitted.architecture,
         hyperparameters=fitted.hyperparameters,
         train_size=stated_train_size(path, metadata) or fitted.train_size,
-        name=metadata.get("name", name),
-        task=metadata.get("task", fitted.task),
+        name=_stated_text(path, metadata, "name") or name,
+        task=_stated_text(path, metadata, "task") or fitted.task,
         entry=chosen.entry,
         other_entries=tuple(each.entry for each in others),
     )
@@ -212,21 +215,33 @@ def _warn_of_doubt(
         )
 
 
+def _stated_text(path: Path, metadata: Mapping[str, str], key: str) -> str | None:
+    text = metadata.get(key)
+    if text is not None and (len(text) > _MOST_TEXT or not text.isprintable()):
+        raise CheckpointError(
+            f"{path}: {key} in the metadata must be one line of at most {_MOST_TEXT} characters, "
+            f"got {short_name(text)}"
+        )
+    return text
+
+
 def stated_train_size(path: Path, metadata: Mapping[str, str]) -> tuple[int, int] | None:
     """Return (height, width) of the training crops in the metadata of a file; None without it.
 
     Raises:
-        CheckpointError: the text is not one or two integers.
+        CheckpointError: the text is not one or two integers, or they are no size of an image.
     """
     text = metadata.get("train_size")
     if text is None:
         return None
-    match = re.fullmatch(r"[\[(]?\s*(\d+)\s*(?:[,x×]\s*(\d+)\s*)?[\])]?", text)
-    if match is None:
+    match = re.fullmatch(r"[\[(]?\s*(\d{1,9})\s*(?:[,x×]\s*(\d{1,9})\s*)?[\])]?", text)
+    size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if min(size) < 1 or max(size) > _MOST_TRAIN_SIZE:
         raise CheckpointError(
-            f"{path}: train_size in the metadata must be one or two integers, got {text[:80]!r}"
+            f"{path}: train_size in the metadata must be one or two integers from 1 to "
+            f"{_MOST_TRAIN_SIZE}, got {short_name(text)!r}"
         )
-    return int(match[1]), int(match[2] or match[1])
+    return size
 
 
 def _weights_folder() -> Traversable:

@@ -295,14 +295,14 @@ def test_other_shapes_are_named(tmp_path):
             "unknown architecture 'UNet' in the metadata; known are Baseline",
         ),
         ({"architecture": "HINet"}, "the weights do not fit HINet, with 0% of the keys"),
-        ({"hyperparameters": "width=4"}, "not a JSON object: 'width=4'"),
-        ({"hyperparameters": "[4]"}, "not a JSON object: '[4]'"),
-        ({"hyperparameters": '{"breadth": 4}'}, "NAFNet cannot be built with {'breadth': 4}"),
+        ({"hyperparameters": "width=4"}, "the hyperparameters in the metadata: is no JSON"),
+        ({"hyperparameters": "[4]"}, "in the metadata: expected an object, got a list of 1"),
+        ({"hyperparameters": '{"breadth": 4}'}, "in the metadata: NAFNet has no breadth"),
         (
             {"hyperparameters": json.dumps(SMALL["NAFNet"] | {"width": 8})},
             "different shape: intro.weight",
         ),
-        ({"train_size": "large"}, "must be one or two integers, got 'large'"),
+        ({"train_size": "large"}, "one or two integers from 1 to 65536, got 'large'"),
     ],
 )
 def test_wrong_metadata(header, message, tmp_path):

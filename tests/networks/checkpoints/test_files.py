@@ -75,11 +75,59 @@ def test_a_missing_shard_is_named(weights, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{}", "[1]", "no json", '{"weight_map": {"a": "../w.pth"}}', '{"weight_map": {}}']
+    "text",
+    [
+        "{}",
+        "[1]",
+        "no json",
+        '{"weight_map": {}}',
+        '{"weight_map": {"a": 3}}',
+        '{"weight_map": NaN}',
+        '{"weight_map": ' * 2000,
+        *(
+            json.dumps({"weight_map": {"a": name}})
+            for name in ("../w.pth", "/dev/zero", "..", ".", "", "a/b", "a\\b", "a\0b", "x" * 999)
+        ),
+    ],
 )
 def test_an_index_lists_files_beside_it(text, tmp_path):
     (tmp_path / "w.safetensors.index.json").write_text(text)
     assert "is not an index of shards" in error_of(tmp_path / "w.safetensors.index.json")
+
+
+def test_a_shard_that_is_a_link_lies_in_the_folder_of_the_index(weights, tmp_path):
+    (tmp_path / "model").mkdir()
+    index = sharded(weights, tmp_path / "model")
+    shard = tmp_path / "model" / "w-00002-of-00002.safetensors"
+    shard.rename(tmp_path / "elsewhere")
+    shard.symlink_to(tmp_path / "elsewhere")
+    assert "is a link out of its folder" in error_of(index)
+    shard.unlink()
+    shard.symlink_to("/dev/zero")
+    assert "is missing" in error_of(index)
+    shard.unlink()
+    shard.symlink_to(shard)
+    assert "is missing" in error_of(index) or "cannot be read" in error_of(index)
+
+
+def test_links_into_one_folder_of_contents_are_read(weights, tmp_path):
+    """As the cache of the Hugging Face Hub holds snapshots."""
+    (tmp_path / "snapshot").mkdir()
+    sharded(weights, tmp_path)
+    for file in tmp_path.glob("w*"):
+        (tmp_path / "snapshot" / file.name).symlink_to(file)
+    content, _ = read_checkpoint(tmp_path / "snapshot")
+    assert content.keys() == weights.keys()
+
+
+def test_each_tensor_comes_from_the_shard_that_the_index_names(weights, tmp_path):
+    index = sharded(weights, tmp_path)
+    second = tmp_path / "w-00002-of-00002.safetensors"
+    save_file({key: tensor + 1 for key, tensor in weights.items()}, second)
+    content, _ = read_checkpoint(index)
+    assert torch.equal(content["intro.weight"], weights["intro.weight"])
+    save_file({"other": torch.ones(1)}, second)
+    assert "unlike w.safetensors.index.json says" in error_of(index)
 
 
 @pytest.mark.parametrize(

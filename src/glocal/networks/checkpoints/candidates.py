@@ -18,11 +18,12 @@ from glocal.errors import CheckpointError
 from glocal.networks.checkpoints.names import INFIXES, Role, is_counter, is_passed_over, role_of
 from glocal.networks.checkpoints.pickles import Placeholder
 from glocal.networks.checkpoints.precision import full_precision, is_float8
-from glocal.texts import few_names
+from glocal.texts import few_names, short_name
 
 __all__ = ["Candidate", "candidates", "parts", "unnamed_averages", "without_counters"]
 
 _DEPTH = 8  # entries nest; bounded, because a file can contain itself
+_MOST_DOTS, _MOST_CHARACTERS = 64, 1024  # of the name of a tensor
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ def candidates(path: Path, loaded: object, entry: str | None = None) -> list[Can
     dicts = list(_state_dicts(loaded))
     if not dicts:
         raise CheckpointError(f"{path}: has no tensors{_describe(loaded)}")
+    for key in (key for place in dicts for key in place.tensors):
+        if len(key) > _MOST_CHARACTERS or key.count(".") > _MOST_DOTS:
+            raise CheckpointError(
+                f"{path}: has a tensor whose name is no network's, {short_name(key)}"
+            )
     if entry is None:
         roots = dicts
     else:
@@ -116,7 +122,7 @@ def parts(candidate: Candidate) -> Iterator[Candidate]:
     where = _Place((candidate.entry,) if candidate.entry else (), candidate.state_dict)
     layer = [where]
     for _ in range(3):
-        layer = [each.below(head) for each in layer for head in each.heads() if head]
+        layer = [each for place in layer for each in place.parts().values()]
         yield from (each.candidate(candidate.path) for each in layer)
 
 
@@ -152,14 +158,15 @@ class _Place:
         keys = without_counters(self.tensors)
         return list(dict.fromkeys(key.partition(".")[0] if "." in key else "" for key in keys))
 
-    def below(self, head: str) -> "_Place":
-        inside = {
-            key.removeprefix(f"{head}."): tensor
-            for key, tensor in self.tensors.items()
-            if key.startswith(f"{head}.")
-        }
+    def parts(self) -> dict[str, "_Place"]:
+        """What lies below each head, but not below those of counters alone."""
+        inside: dict[str, dict[str, Tensor]] = {head: {} for head in self.heads() if head}
+        for key, tensor in self.tensors.items():
+            head, dot, rest = key.partition(".")
+            if dot and head in inside:
+                inside[head][rest] = tensor
         marks = (*self.marks, *(key for key in self.tensors if "." not in key))
-        return _Place((*self.names, head), inside, marks)
+        return {head: _Place((*self.names, head), found, marks) for head, found in inside.items()}
 
     def candidate(self, path: Path) -> Candidate:
         bare = (key for key in self.tensors if "." not in key)
@@ -219,7 +226,8 @@ def _levels(place: _Place, depth: int = _DEPTH) -> Iterator[_Place]:
     heads = [head for head in place.heads() if not _is_beside(head)]
     if not heads or "" in heads:  # a bare tensor is a network's own
         return
-    below = [place.below(head) for head in heads]
+    parts_of = place.parts()
+    below = [parts_of[head] for head in heads]
     if len({_core(each.tensors) for each in below}) == 1:
         for each in below:
             yield from _levels(each, depth - 1)
@@ -236,7 +244,7 @@ def _core(tensors: Mapping[str, Tensor]) -> frozenset[str]:
         heads = [head for head in place.heads() if not _is_beside(head)]
         if len(heads) != 1 or not heads[0]:
             return frozenset(without_counters(place.tensors))
-        place = replace(place.below(heads[0]), names=())
+        place = replace(place.parts()[heads[0]], names=())
 
 
 def _inside(place: _Place, entry: str) -> list[_Place]:
@@ -262,7 +270,8 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 def _describe(loaded: object) -> str:
     if isinstance(loaded, Placeholder):
-        return f": it is a Python object ({loaded.name}); save its state_dict() with torch.save"
+        name = short_name(loaded.name)
+        return f": it is a Python object ({name}); save its state_dict() with torch.save"
     if not isinstance(loaded, Mapping):
         return f": it is a {type(loaded).__name__}"
     objects = [f"{key} ({v.name})" for key, v in loaded.items() if isinstance(v, Placeholder)]

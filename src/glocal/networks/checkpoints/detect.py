@@ -4,18 +4,22 @@ Keys and shapes determine the architecture, unless the user or the header of a s
 names it, and the constructor arguments. Tensors are loaded strictly.
 """
 
-import json
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from glocal.errors import CheckpointError
+from glocal.json_files import JsonError, converted, parsed
+from glocal.networks.checkpoints.building import TooLargeError, bounded_by
 from glocal.networks.checkpoints.candidates import Candidate
 from glocal.networks.checkpoints.misfits import Misfit, differences
+from glocal.networks.checkpoints.optional import brief
 from glocal.networks.ffanet import FFANet, ffanet_hyperparameters
 from glocal.networks.hinet import HINet, hinet_hyperparameters
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
@@ -27,6 +31,7 @@ from glocal.networks.nafnet import (
     nafnet_hyperparameters,
 )
 from glocal.networks.restormer import Restormer, restormer_hyperparameters
+from glocal.texts import short_name
 
 __all__ = [
     "ARCHITECTURES",
@@ -157,15 +162,16 @@ def known_network(
         architecture = next((each for each in ARCHITECTURES if each.recognises(state_dict)), None)
     if architecture is None:
         return None
-    stated = _stated_hyperparameters(path, metadata)
+    stated = _stated_hyperparameters(path, metadata, architecture)
     try:
         arguments = architecture.hyperparameters(state_dict) if stated is None else stated
-        network = _skeleton(architecture, arguments)
+        network = _bounded_skeleton(architecture, arguments, state_dict)
     except _UNFIT as error:
         if stated is None:
             return None
         raise CheckpointError(
-            f"{path}: {architecture.name} cannot be built with {stated} ({error})"
+            f"{path}: {architecture.name} cannot be built with the hyperparameters in the "
+            f"metadata, {short_name(str(stated))} ({brief(error)})"
         ) from None
     if differences(network, state_dict):
         return None
@@ -190,15 +196,17 @@ def misfits(
         Misfit.of(
             candidate.entry,
             each.name,
-            _best_guess(each, state_dict, _stated_hyperparameters(path, metadata)),
+            _best_guess(each, state_dict, _stated_hyperparameters(path, metadata, only)),
             state_dict,
         )
         for each in ([only] if only else ARCHITECTURES)
     ]
 
 
+_MOST_STATED = 1024  # any network may state a number up to it
+
 # Raised on tensors of another network, when arguments are inferred and the network is built.
-_UNFIT = (KeyError, IndexError, ValueError, TypeError, RuntimeError, ZeroDivisionError)
+_UNFIT = (LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError)
 
 
 def _stated(path: Path, metadata: Mapping[str, str]) -> Architecture | None:
@@ -210,29 +218,57 @@ def _stated(path: Path, metadata: Mapping[str, str]) -> Architecture | None:
             return architecture
     known = ", ".join(architecture.name for architecture in ARCHITECTURES)
     raise CheckpointError(
-        f"{path}: unknown architecture {name!r} in the metadata; known are {known}"
+        f"{path}: unknown architecture {short_name(name)!r} in the metadata; known are {known}"
     )
 
 
-def _stated_hyperparameters(path: Path, metadata: Mapping[str, str]) -> dict[str, object] | None:
+def _stated_hyperparameters(
+    path: Path, metadata: Mapping[str, str], architecture: Architecture | None
+) -> dict[str, object] | None:
+    """Return the constructor arguments in the metadata; of one that is not known, unchecked."""
     text = metadata.get("hyperparameters")
     if text is None:
         return None
     try:
-        arguments = json.loads(text)
-    except json.JSONDecodeError:
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise CheckpointError(
-            f"{path}: the hyperparameters in the metadata are not a JSON object: {text[:80]!r}"
-        )
-    return arguments
+        arguments = parsed(text, dict[str, object])
+        forms = {} if architecture is None else _forms(architecture)
+        for name in arguments:
+            if architecture is not None and name not in forms:
+                raise JsonError(f"{architecture.name} has no {short_name(name)}")
+        return {
+            name: converted(value, forms.get(name, object), name)
+            for name, value in arguments.items()
+        }
+    except JsonError as error:
+        raise CheckpointError(f"{path}: the hyperparameters in the metadata: {error}") from None
+
+
+@cache
+def _forms(architecture: Architecture) -> dict[str, Any]:
+    """The types of the constructor arguments, as forms of JSON."""
+    hints = get_type_hints(architecture.cls.__init__)
+    names = inspect.signature(architecture.cls).parameters
+    return {name: list[int] if "Sequence" in str(hints[name]) else hints[name] for name in names}
 
 
 def _skeleton(architecture: Architecture, hyperparameters: Mapping[str, object]) -> nn.Module:
     """Build the network on the meta device, without storage or random numbers."""
     with torch.device("meta"):
         return architecture.cls(**hyperparameters)
+
+
+def _bounded_skeleton(
+    architecture: Architecture,
+    hyperparameters: Mapping[str, object],
+    state_dict: Mapping[str, Tensor],
+) -> nn.Module:
+    most = max(_MOST_STATED, len(state_dict), *(n for t in state_dict.values() for n in t.shape))
+    for name, value in hyperparameters.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and abs(number) > most:
+                raise TooLargeError(f"{name} is {number}, which the tensors do not explain")
+    with bounded_by(state_dict.values()):
+        return _skeleton(architecture, hyperparameters)
 
 
 @cache  # slow to build, and without storage
@@ -244,6 +280,7 @@ def _best_guess(
     architecture: Architecture, state_dict: Mapping[str, Tensor], stated: dict[str, object] | None
 ) -> nn.Module:
     try:
-        return _skeleton(architecture, stated or architecture.hyperparameters(state_dict))
+        arguments = stated or architecture.hyperparameters(state_dict)
+        return _bounded_skeleton(architecture, arguments, state_dict)
     except _UNFIT:
         return _default(architecture)

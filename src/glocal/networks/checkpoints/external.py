@@ -15,14 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glocal.errors import CheckpointError
+from glocal.networks.checkpoints.building import bounded_by
 from glocal.networks.checkpoints.misfits import differences_text, has_values
 from glocal.networks.checkpoints.optional import brief, imported
 from glocal.networks.padding import pad_to_multiple
+from glocal.texts import short_name
 
 __all__ = ["INPAINTING", "External", "Fitted", "is_spandrel_id", "recognised"]
 
 INPAINTING = "inpainting"
 """Task of networks that need a mask beside the image."""
+
+_MOST_TENSORS, _MOST_NUMBER = 10_000, 1000
 
 
 class Fitted(nn.Module):
@@ -114,14 +118,19 @@ def recognised(state_dict: Mapping[str, Tensor], named: str | None = None) -> Ex
 
     Raises:
         CheckpointError: spandrel cannot be imported, or the tensors do not match the network that
-            it recognised.
+            it recognised, or have too many names or numbers in them to be one.
     """
+    _check_names(state_dict)
     problem = None
     for support in _supports(named):
-        if named is None and not support.detect(state_dict):
-            continue
         try:
-            with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            if named is None and not support.detect(state_dict):
+                continue
+            with (
+                torch.random.fork_rng(devices=[]),
+                warnings.catch_warnings(),
+                bounded_by(state_dict.values()),
+            ):
                 warnings.simplefilter("ignore")
                 found = support.architecture.load(dict(state_dict))
         except Exception as error:  # architectures infer sizes in different ways
@@ -134,6 +143,20 @@ def recognised(state_dict: Mapping[str, Tensor], named: str | None = None) -> Ex
         f"spandrel recognised {problem[0]}, which the tensors do not match "
         f"({_mismatch(problem[1])})"
     )
+
+
+def _check_names(state_dict: Mapping[str, Tensor]) -> None:
+    """Check that blocks can be counted: spandrel loops up to the numbers in the names."""
+    if len(state_dict) > _MOST_TENSORS:
+        raise CheckpointError(
+            f"{len(state_dict)} tensors are more than any network of spandrel has"
+        )
+    for key in state_dict:
+        for part in key.split("."):
+            if part.isdecimal() and (len(part) > 9 or int(part) > _MOST_NUMBER):
+                raise CheckpointError(
+                    f"{short_name(key)} has a number that no network of spandrel counts to"
+                )
 
 
 def _supports(named: str | None) -> Sequence[Any]:

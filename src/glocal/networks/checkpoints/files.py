@@ -3,16 +3,18 @@
 The content of a file decides its format, not its name. No code in a file is executed.
 """
 
-import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glocal.errors import CheckpointError
+from glocal.json_files import JsonError, read_json
+from glocal.networks.checkpoints.optional import brief
 from glocal.networks.checkpoints.pickles import read_pickle
-from glocal.texts import few_names
+from glocal.texts import few_names, short_name
 
 __all__ = ["INDEX", "SUFFIXES", "read_checkpoint", "read_metadata", "read_shapes"]
 
@@ -37,6 +39,19 @@ _IN_FOLDERS = (
 )
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+
+_MOST_HEADER = 8 * 2**20
+"""Most bytes of the header of a safetensors file, about 100,000 tensors."""
+
+# The library documents none of its errors; memory that it maps may be short.
+_UNREADABLE = (SafetensorError, OSError, MemoryError, ValueError, OverflowError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """The file of the shards of a checkpoint: the shard of each tensor."""
+
+    weight_map: dict[str, str]
 
 
 def read_checkpoint(path: str | Path) -> tuple[object, dict[str, str]]:
@@ -71,11 +86,12 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the tensors in a safetensors file. Reads no tensors."""
+    _check_header(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = file.keys()
             return {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    except (SafetensorError, OSError) as error:
+    except _UNREADABLE as error:
         raise _unreadable(path, error) from None
 
 
@@ -96,16 +112,29 @@ def _read_file(path: Path) -> tuple[object, dict[str, str]]:
 def _read_safetensors(
     path: Path, *, with_tensors: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
+    _check_header(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = file.keys() if with_tensors else ()
             return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+    except _UNREADABLE as error:
         raise _unreadable(path, error) from None
 
 
+def _check_header(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            stated = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    if stated > _MOST_HEADER:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file (its header would have {stated} bytes)"
+        )
+
+
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path}: not a readable safetensors file ({error})")
+    return CheckpointError(f"{path}: not a readable safetensors file ({brief(error)})")
 
 
 def _of_folder(folder: Path) -> Path:
@@ -131,24 +160,58 @@ def _index_of(path: Path) -> Path | None:
 def _read_shards(index: Path) -> tuple[dict[str, object], dict[str, str]]:
     tensors: dict[str, object] = {}
     metadata: dict[str, str] = {}
-    for name in _shards(index):
+    names_of = _shards(index)
+    for name, expected in names_of.items():
         file = index.with_name(name)
-        if not file.is_file():
-            raise CheckpointError(f"{index}: the shard {name} is missing")
+        _check_shard(index, file)
         content, stated = _read_file(file)
         if not isinstance(content, dict):
             raise CheckpointError(f"{file}: is not a shard of {index.name}; it has no tensors")
-        tensors |= content
+        missing = [key for key in expected if key not in content]
+        if missing:
+            raise CheckpointError(f"{file}: has no {few_names(missing)}, unlike {index.name} says")
+        tensors |= {key: content[key] for key in expected}
         metadata |= stated
     return tensors, metadata
 
 
-def _shards(index: Path) -> list[str]:
+def _check_shard(index: Path, file: Path) -> None:
+    """Check that a shard lies beside its index, both as they are named and as links lead."""
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        names = []
+        if not file.is_file():
+            raise CheckpointError(f"{index}: the shard {short_name(file.name)} is missing")
+        folders = {index.parent.resolve(), index.resolve().parent}
+        if file.resolve().parent not in folders:
+            raise CheckpointError(
+                f"{index}: the shard {short_name(file.name)} is a link out of its folder"
+            )
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise CheckpointError(
+            f"{index}: the shard {short_name(file.name)} cannot be read ({brief(error)})"
+        ) from None
+
+
+def _shards(index: Path) -> dict[str, list[str]]:
+    """Return the names of the shards of an index, sorted, and of the tensors in each."""
+    try:
+        weight_map = read_json(index, _Index, ignore_others=True).weight_map
+    except OSError as error:
+        raise CheckpointError(f"{index}: cannot be read ({error.strerror})") from None
+    except JsonError as error:
+        raise CheckpointError(f"{index}: is not an index of shards; {error}") from None
+    found: dict[str, list[str]] = {name: [] for name in sorted(set(weight_map.values()))}
     # a shard lies beside its index: a path could read any file
-    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
-        raise CheckpointError(f"{index}: is not an index of shards with a weight_map of file names")
-    return names
+    wrong = [name for name in found if not _FILE_NAME.fullmatch(name)]
+    if wrong or not found:
+        what = few_names(map(repr, wrong)) if wrong else "nothing"
+        raise CheckpointError(
+            f"{index}: is not an index of shards; weight_map: expected names of files beside it, "
+            f"got {what}"
+        )
+    for key, name in weight_map.items():
+        found[name].append(key)
+    return found
+
+
+_FILE_NAME = re.compile(r"(?!\.)[^/\\:\x00-\x1f\ud800-\udfff]{1,200}")
+"""The name of a file that is not hidden, without folders."""

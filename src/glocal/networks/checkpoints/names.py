@@ -4,10 +4,12 @@ The one table of entries, prefixes and counters that training code and libraries
 are those of `fnmatch`, in lower case; the case of a name does not matter.
 """
 
+import fnmatch
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from fnmatch import fnmatchcase
+from functools import cache
 
 __all__ = [
     "FP8_EXTRAS",
@@ -133,5 +135,10 @@ def is_counter(key: str) -> bool:
     return key.rpartition(".")[2] in _COUNTERS
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name.lower(), pattern) for pattern in patterns)
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return _any_of(patterns).match(name.lower()) is not None
+
+
+@cache  # files have up to 100,000 names
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(fnmatch.translate, patterns)))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from glocal.errors import CheckpointError
+from glocal.networks.checkpoints.bounds import MOST_INSTRUCTIONS, instructions
 
 __all__ = ["Placeholder", "read_pickle"]
 
@@ -54,7 +55,7 @@ _CONTAINERS = {
     r"Can only SETITEMS? for|does not support item assignment": _Dictionary,
     r"Can only (?:append to|extend) lists": _List,
 }
-_TRIES = 100
+_TRIES = 100  # fewer for large pickles, so that all of them take seconds
 
 
 def read_pickle(path: Path) -> object:
@@ -63,11 +64,15 @@ def read_pickle(path: Path) -> object:
     Objects of unknown classes are `Placeholder`s; those derived from dict or list are plain ones.
 
     Raises:
-        CheckpointError: it is not such a file, is TorchScript, or names a module that torch
-            refuses in any pickle.
+        CheckpointError: it is not such a file, is TorchScript, names a module that torch refuses
+            in any pickle, or would unpack to more than its size explains.
     """
+    try:
+        tries = min(_TRIES, max(3, 2 * MOST_INSTRUCTIONS // instructions(path)))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     stand_ins = {name: _placeholder(name) for name in _unknown_names(path)}
-    for _ in range(_TRIES):
+    for _ in range(tries):
         named: list[Any] = [(stand_in, name) for name, stand_in in stand_ins.items()]
         try:
             with (
@@ -82,7 +87,7 @@ def read_pickle(path: Path) -> object:
             if not learned:
                 raise _refusal(path, error) from None
             stand_ins |= learned
-    raise CheckpointError(f"{path}: has more than {_TRIES} kinds of Python objects")
+    raise CheckpointError(f"{path}: has more than {tries} kinds of Python objects")
 
 
 def _unknown_names(path: Path) -> list[str]:
