@@ -48,7 +48,7 @@ def test_a_value_of_the_form_is_returned_as_python_objects():
         ("9" * 5000, "is no JSON (Exceeds the limit"),
         ("{", "is no JSON ("),
         (b"\xff", "is no JSON ('utf-8' codec"),
-        ("[" * 65 + "]" * 65, "has values more than 64 levels deep"),
+        ("[" * 65 + "1" + "]" * 65, "has values more than 64 levels deep"),
         ("[" * 10**5, "has values more than 64 levels deep"),
     ],
 )

@@ -1,4 +1,4 @@
-"""JSON of files, checked against a form; the only module that parses JSON.
+"""JSON of files, checked against a form; the only module that parses files of JSON.
 
 A form is a type: `str`, `int`, `float`, `bool`, `None`, `object` for any value, `Literal`,
 ``X | Y``, `list`, `tuple` and `dict` of forms, or a dataclass, whose fields are the keys of an
@@ -118,18 +118,18 @@ def _no_number(text: str) -> NoReturn:
 
 
 def _check_depth(value: object) -> None:
-    layer = [value]
-    for _ in range(MOST_DEPTH + 1):
+    layer: list[object] = [value] if isinstance(value, dict | list) else []
+    for _ in range(MOST_DEPTH):
         layer = [inner for each in layer for inner in _inside(each)]
         if not layer:
             return
     raise JsonError(f"has values more than {MOST_DEPTH} levels deep")
 
 
-def _inside(value: object) -> Sequence[object]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else ()
+def _inside(value: object) -> list[object]:
+    """The objects and lists in an object or a list."""
+    inner = value.values() if isinstance(value, dict) else cast(list[object], value)
+    return [each for each in inner if isinstance(each, dict | list)]
 
 
 def _converted(value: object, form: Any, where: str, ignore_others: bool) -> object:

@@ -22,6 +22,7 @@ from glocal.errors import ArgumentError, ImageError
 from glocal.images.files import make_folder, write_whole
 from glocal.images.image_files import read, write
 from glocal.images.limits import SUFFIXES
+from glocal.json_files import JsonError, converted, read_json
 from glocal.runs.jobs import folder_jobs
 from glocal.scanning.user_code import full_traceback
 
@@ -186,6 +187,8 @@ def _make(each: SetEntry, kind: str, strength: float) -> SetEntry:
     return dataclasses.replace(each, status="made", notes=tuple(dict.fromkeys(notes)))
 
 
+_MOST_BYTES = 2**28  # of the record, which has a line for each image
+
 # --- the record ------------------------------------------------------------------------------
 
 
@@ -202,10 +205,10 @@ def _recorded_images(
             )
         return {}
     try:
-        record = json.loads(file.read_text("utf-8"))
-        images = dict(record["images"])
+        record = read_json(file, dict[str, object], most_bytes=_MOST_BYTES)
+        images: dict[str, Any] = converted(record["images"], dict[str, object], "images")
         known = {name: record[name] for name in settings_of_set}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, JsonError, KeyError):
         raise ArgumentError(
             f"{file}: is not a record of a paired set; overwrite it, or choose another folder"
         ) from None

@@ -20,6 +20,7 @@ from glocal.conversion.two_passes import two_passes_of
 from glocal.errors import GlocalError
 from glocal.exporting.export import crops_file, export
 from glocal.images.files import cache_folder, make_private_folder, write_whole
+from glocal.json_files import JsonError, read_json
 
 __all__ = ["NetworkFile", "network_file", "network_key"]
 
@@ -64,6 +65,14 @@ def network_key(model: nn.Module, channels: int) -> str:
     return sha256(json.dumps(parts).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """What is kept beside a network."""
+
+    multiple: int
+    smallest: int
+
+
 def network_file(
     model: nn.Module, channels: int, key: str, report: Callable[[str], None] | None = None
 ) -> NetworkFile:
@@ -82,11 +91,11 @@ def network_file(
     make_private_folder(folder, GlocalError)
     path = folder / f"{key}.onnx"
     crops = None if two_passes_of(model) is None else crops_file(path)
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        about = json.loads(_about(path).read_text())
+    with suppress(OSError, JsonError):
+        sizes = read_json(_about(path), _Sizes)
         if path.exists() and (crops is None or crops.exists()):
             os.utime(path)
-            return NetworkFile(path, crops, int(about["multiple"]), int(about["smallest"]), False)
+            return NetworkFile(path, crops, sizes.multiple, sizes.smallest, False)
     if report is not None:
         report("writing the network for the engine, once; this takes up to some minutes")
     exported = export(model, path, channels=channels, allow_global=True)

@@ -4,7 +4,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,12 +20,13 @@ from glocal.engines.engine import engine_for
 from glocal.engines.network_files import network_key
 from glocal.engines.runtimes import ENGINES, Runtime, check_installed, installed
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
-from glocal.images.files import cache_folder, make_folder, write_whole
+from glocal.images.files import cache_folder, make_private_folder, write_whole
 from glocal.inference.allocator import kept_memory
 from glocal.inference.colours import Colours, Grey, colours_for, taken_channels
 from glocal.inference.inputs import Extra
 from glocal.inference.placing import device_of, resolve_dtype
 from glocal.inference.runner import ModelRunner
+from glocal.json_files import JsonError, read_json
 from glocal.ops.windows import Size
 from glocal.provenance import machine_name
 from glocal.scanning.modules import eval_mode
@@ -184,12 +185,12 @@ def fastest(
     parts = network_key(model, channels), engines, machine, side, str(dtype)
     known = cache_folder("runtimes") / f"{sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
-    def expected(measured: dict[str, list[float]]) -> Fastest:
+    def expected(measured: Mapping[str, tuple[float, float]]) -> Fastest:
         share = math.prod(size) / side**2
         return Fastest(size, {name: a + b * share for name, (a, b) in measured.items()})
 
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        found = expected(json.loads(known.read_text()))
+    with suppress(OSError, JsonError):
+        found = expected(read_json(known, dict[str, tuple[float, float]]))
         if "torch" in found.seconds:
             return found
     if engines and report is not None:
@@ -203,15 +204,15 @@ def fastest(
         if engine is not None:
             runners[engine_name] = replace(torch_alone, engine=engine)
     image = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
-    measured: dict[str, list[float]] = {}
+    measured: dict[str, tuple[float, float]] = {}
     with eval_mode(model, torch_alone.device), torch.inference_mode(), kept_memory():
         for name, runner in runners.items():
             run = partial(runner.restore, image)
             first, later = _seconds(run, 1), _seconds(run, 2)
             # torch has nothing to compile: its first run was slow because it allocated memory
-            measured[name] = [0.0 if name == "torch" else max(0.0, first - later), later]
+            measured[name] = 0.0 if name == "torch" else max(0.0, first - later), later
     with suppress(GlocalError):  # measured again the next time
-        make_folder(known.parent, GlocalError)
+        make_private_folder(known.parent, GlocalError)
         write_whole(known, json.dumps(measured), GlocalError)
     return expected(measured)
 

@@ -28,8 +28,8 @@ from glocal.images.files import write_whole
 from glocal.inference.geometry import Blend
 from glocal.inference.options import Tiles
 from glocal.inference.ways import DEFAULT_WAY, WAYS, Way, check_way, is_given, takes
+from glocal.json_files import JsonError, read_json
 from glocal.ops.windows import Size, as_size
-from glocal.texts import one_line
 
 __all__ = ["FORMAT", "Settings"]
 
@@ -169,13 +169,11 @@ class Settings:
             ArgumentError: the file cannot be read, has unknown keys or wrong values.
         """
         try:
-            found = json.loads(path.read_bytes())
+            found: Any = read_json(path, object)
         except OSError as problem:
             raise ArgumentError(f"{path}: cannot be read ({problem.strerror})") from None
-        except ValueError as problem:
-            raise ArgumentError(
-                f"{path}: is not a JSON file of settings ({one_line(problem)})"
-            ) from None
+        except JsonError as problem:
+            raise ArgumentError(f"{path}: is not a JSON file of settings ({problem})") from None
         if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
             raise ArgumentError(
                 f'{path}: is not a file of settings (a JSON object with "format": {FORMAT}); '

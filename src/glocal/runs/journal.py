@@ -8,11 +8,14 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from glocal.errors import ArgumentError, GlocalError
+from glocal.json_files import JsonError, parsed
+from glocal.texts import one_line
 
 __all__ = ["Journal"]
 
@@ -74,14 +77,10 @@ class Journal:
             raise self._error(f"{self.path}: cannot be read ({problem.strerror})") from None
         self._valid_bytes = data.rfind(b"\n") + 1  # a killed process may leave half a line
         try:
-            lines = [json.loads(line) for line in data[: self._valid_bytes].splitlines()]
-        except ValueError:
-            lines = [None]
-        if not all(isinstance(line, dict) for line in lines):
-            raise ArgumentError(
-                f"{self.path}: is not a log of results; choose another file, or overwrite it "
-                "(--overwrite)"
-            )
+            text = data[: self._valid_bytes]
+            lines = [parsed(line, dict[str, Any]) for line in text.splitlines()]
+        except JsonError as problem:
+            raise self._not_a_log(str(problem)) from None
         if not lines:
             return
         others = list(_differences("", lines[0], self._header))
@@ -91,6 +90,20 @@ class Journal:
                 "overwrite it (--overwrite)"
             )
         self.lines = lines[1:]
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise an ArgumentError that names the file where its lines are of another form."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError) as problem:
+            raise self._not_a_log(one_line(problem)) from None
+
+    def _not_a_log(self, why: str) -> ArgumentError:
+        return ArgumentError(
+            f"{self.path}: is not a log of results ({why[:200]}); choose another file, or "
+            "overwrite it (--overwrite)"
+        )
 
     def __enter__(self) -> Self:
         """Open the file for appending.

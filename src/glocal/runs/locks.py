@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from glob import escape
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.images.files import cache_folder, make_private_folder, shortened
+from glocal.json_files import JsonError, read_json
 
 __all__ = ["BusyError", "Locks"]
 
@@ -121,11 +123,19 @@ def _lock_folder() -> Path | None:
     return folder
 
 
+@dataclass(frozen=True)
+class _Holder:
+    """The process that holds a lock."""
+
+    pid: int
+    host: str
+
+
 def _holder_text(holder: Path) -> str:
     try:
-        about = json.loads(holder.read_text())
-        return f"process {int(about['pid'])} on {str(about['host'])[:60]}"
-    except (OSError, ValueError, KeyError, TypeError):
+        about = read_json(holder, _Holder, ignore_others=True)
+        return f"process {about.pid} on {about.host[:60]}"
+    except (OSError, JsonError):
         return "another process"
 
 

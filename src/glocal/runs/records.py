@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from glocal.errors import GlocalError, GlocalWarning
 from glocal.images.files import write_whole
 from glocal.inference.inputs import digests
 from glocal.inference.options import as_tiles
+from glocal.json_files import JsonError, converted, parsed
 from glocal.runs.inputs import InputSource, input_files
 from glocal.runs.jobs import Job
 
@@ -63,6 +64,16 @@ def how_made(model: nn.Module, options: Mapping[str, Any], quality: int) -> dict
     return {"network": network_sha256(model), "options": made}
 
 
+@dataclass(frozen=True)
+class _Line:
+    """What is looked up in a line; other keys are compared as they are."""
+
+    result: str
+    source: dict[str, object] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
+    sha256: str = ""
+
+
 class Records:
     """The records of a folder of results; its methods may be called in any thread."""
 
@@ -102,10 +113,11 @@ class Records:
                 data = file.read()
             self._read_bytes += data.rfind(b"\n") + 1
             for text in data.splitlines():
-                with suppress(ValueError, KeyError, TypeError):  # half a line of a killed process
-                    line = json.loads(text)
+                with suppress(JsonError):  # half a line of a killed process
+                    line = parsed(text, dict[str, object])
+                    converted(line, _Line, "", ignore_others=True)
                     self._replaced += line["result"] in self._lines
-                    self._lines[line["result"]] = line
+                    self._lines[str(line["result"])] = line
 
     def find(self, job: Job) -> Found:
         """Compare what is in the place of a result with what this run would make.

@@ -326,7 +326,8 @@ def _identity(model: nn.Module, source: Path) -> dict[str, Any]:
 def _resumed_plan(work: WorkFolder, size: Size) -> TilePlan | None:
     """The tiles of the interrupted run, if any."""
     line = next((line["plan"] for line in work.journal.lines if "plan" in line), None)
-    return None if line is None else TilePlan.from_dict(size, line)
+    with work.journal.reading():
+        return None if line is None else TilePlan.from_dict(size, line)
 
 
 def _within(tile: Size | None, size: Size) -> Size | None:

@@ -86,14 +86,18 @@ class WorkFolder:
         self._tiles: dict[int, str] = {}
         self.total, self._scale = 0, 1
         self.result: SampleFile | None = None
-        for line in self.journal.lines:
-            if "decoded" in line:
-                self.notes, self.is_decoded = tuple(line["decoded"]), self._holds(line["sha256"])
-            elif "tile" in line:
-                self._tiles[line["tile"]] = line["sha256"]
-            elif "scale" in line:
-                self._scale = line["scale"]
-                self.result = self._result_file(line["scale"], line["channels"])
+        with self.journal.reading():
+            for line in self.journal.lines:
+                self._read(line)
+
+    def _read(self, line: Mapping[str, Any]) -> None:
+        if "decoded" in line:
+            self.notes, self.is_decoded = tuple(line["decoded"]), self._holds(line["sha256"])
+        elif "tile" in line:
+            self._tiles[int(line["tile"])] = line["sha256"]
+        elif "scale" in line:
+            self._scale = int(line["scale"])
+            self.result = self._result_file(self._scale, int(line["channels"]))
 
     @property
     def done(self) -> frozenset[int]:

@@ -3,9 +3,10 @@
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from glocal.errors import ArgumentError
+from glocal.json_files import JsonError, parsed
 from glocal.ops.windows import Precision, Size
 from glocal.texts import size_text, text_table
 
@@ -114,19 +115,10 @@ class Plan:
             ArgumentError: the text is not a plan in JSON.
         """
         try:
-            data = json.loads(text)
-            rows = tuple(
-                Row(**{**row, "feature": _pair(row["feature"]), "window": _pair(row["window"])})
-                for row in data["rows"]
-            )
-            precision = data.get("precision", "exact")
-            return cls(
-                _size(data["train_size"]), _size(data["window"]), rows, precision,
-                data.get("unproven", ""), data.get("stride", 1.0), data.get("period", 0),
-            )  # fmt: skip
-        except (ValueError, KeyError, TypeError) as error:
+            return parsed(text, cls, ignore_others=True)
+        except JsonError as error:
             raise ArgumentError(
-                f"not a plan in JSON: {error!r}; pass the text that Plan.to_json wrote"
+                f"not a plan in JSON: {error}; pass the text that Plan.to_json wrote"
             ) from None
 
     def __str__(self) -> str:
@@ -248,12 +240,3 @@ def _trained(window: Size, feature: Size) -> int:
 
 def _text(size: Size | None) -> str:
     return "-" if size is None else size_text(size)
-
-
-def _size(value: Any) -> Size:
-    height, width = value
-    return (int(height), int(width))
-
-
-def _pair(value: Any) -> Size | None:
-    return None if value is None else _size(value)

@@ -10,12 +10,12 @@ mosaics, the full-image result serves better.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,12 +25,13 @@ from glocal.conversion.identity import network_sha256
 from glocal.conversion.localize import plan_of
 from glocal.conversion.train_size import resolve_train_size
 from glocal.errors import GlocalError
-from glocal.images.files import make_folder, write_whole
+from glocal.images.files import make_private_folder, write_whole
 from glocal.inference.areas import parting_areas
 from glocal.inference.placing import device_of
 from glocal.inference.restore import restore
 from glocal.inference.settings import Settings
 from glocal.inference.ways import Way
+from glocal.json_files import JsonError, read_json
 from glocal.ops.windows import Size, covers
 from glocal.provenance import versions
 from glocal.scanning.example import scan_network
@@ -94,6 +95,19 @@ class WayCheck:
     parting: float
     areas: float = 0.0
     areas_of_crops: float = 0.0
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, float | None]) -> Self:
+        """The check that `to_json` returned.
+
+        Raises:
+            TypeError: other values.
+        """
+        return cls(**{key: math.nan if each is None else each for key, each in values.items()})
+
+    def to_json(self) -> dict[str, float | None]:
+        """The attributes as JSON can hold them: null stands for nan."""
+        return {key: None if math.isnan(each) else each for key, each in asdict(self).items()}
 
     @property
     def windows_do_harm(self) -> bool:
@@ -171,14 +185,14 @@ def check_ways(
     x = _centre(x, train)
     known = None if cache is None else cache / f"{_key(model, settings, run, x)}.json"
     if known is not None:
-        with suppress(OSError, ValueError, TypeError):
-            return WayCheck(**json.loads(known.read_text()))
+        with suppress(OSError, JsonError, TypeError):
+            return WayCheck.of_json(read_json(known, dict[str, float | None]))
     before(RUNS * math.prod(x.shape[-2:]) / pixels)
     found = _checked(model, x, settings, train, run)
     if known is not None:
         with suppress(GlocalError):  # it is measured again
-            make_folder(known.parent, GlocalError)
-            write_whole(known, json.dumps(asdict(found)), GlocalError)
+            make_private_folder(known.parent, GlocalError)
+            write_whole(known, json.dumps(found.to_json()), GlocalError)
     return found
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from glocal.errors import CheckpointError
+from glocal.json_files import JsonError, read_json
 from glocal.networks.fetching.tfjs import find_model, parameters, read_graph
 from glocal.networks.maxim import MAXIM, maxim_hyperparameters
 from glocal.texts import few_names
@@ -62,6 +63,15 @@ class MaximPackage:
         return save({name: t.to(dtype) for name, t in self.state_dict.items()}, metadata)
 
 
+@dataclass(frozen=True)
+class _Stated:
+    """What a package.json states."""
+
+    name: str
+    version: str
+    license: str
+
+
 def read_maxim(source: Path) -> MaximPackage:
     """Read MAXIM from the folder of an unpacked package, or from a `model.json`.
 
@@ -77,16 +87,15 @@ def stated_by_package(model: Path) -> dict[str, str]:
     """Return what the package of a graph states, see `MaximPackage.about`."""
     package = model.parent.parent
     try:
-        content = json.loads((package / "package.json").read_bytes())
-        scoped, version, licence = (str(content[key]) for key in ("name", "version", "license"))
-    except (OSError, ValueError, KeyError, TypeError):
+        stated = read_json(package / "package.json", _Stated, ignore_others=True)
+    except (OSError, JsonError):
         return {}
-    name = scoped.rpartition("/")[2]
+    name = stated.name.rpartition("/")[2]
     about = {
         "name": name,
         "task": name.removeprefix("maxim-").replace("-", ", "),
-        "source": f"npm {scoped} {version}",
-        "licence": licence,
+        "source": f"npm {stated.name} {stated.version}",
+        "licence": stated.license,
     }
     with suppress(OSError, ValueError):  # a licence may have to accompany every copy
         about["licence_text"] = (package / "LICENSE").read_text(encoding="utf-8")

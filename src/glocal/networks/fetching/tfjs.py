@@ -5,12 +5,11 @@ JAX leaves parameters among thousands of other constants, and dense kernels with
 operation that reads a parameter identifies its layer and its kind. TensorFlow is not needed.
 """
 
-import json
 import math
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glocal.errors import CheckpointError
+from glocal.images.files import check_regular
+from glocal.json_files import JsonError, read_json
+from glocal.texts import few_names
 
 __all__ = ["Graph", "Node", "find_model", "parameters", "read_graph"]
+
+_MOST_BYTES = 64 * 2**20
+"""Most bytes of a `model.json`; those of MAXIM have several million."""
 
 _DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "|b1"}
 
@@ -41,6 +46,41 @@ class Graph:
 
     nodes: tuple[Node, ...]
     constants: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    op: str
+    input: tuple[str, ...] = ()
+    attr: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Topology:
+    node: tuple[_Entry, ...]
+
+
+@dataclass(frozen=True)
+class _Weight:
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    quantization: object = None
+
+
+@dataclass(frozen=True)
+class _Group:
+    paths: tuple[str, ...]
+    weights: tuple[_Weight, ...]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is read of a `model.json`."""
+
+    modelTopology: _Topology  # noqa: N815 (keys of the file)
+    weightsManifest: tuple[_Group, ...]  # noqa: N815
 
 
 def find_model(path: str | Path) -> Path:
@@ -74,36 +114,37 @@ def read_graph(model: Path) -> Graph:
             missing or truncated.
     """
     try:
-        content = json.loads(model.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{model}: not readable as JSON ({error})") from None
-    try:
-        nodes = tuple(_node(entry) for entry in content["modelTopology"]["node"])
-        groups = [(group["paths"], group["weights"]) for group in content["weightsManifest"]]
-        specs = [
-            (spec["name"], spec["dtype"], tuple(spec["shape"]), "quantization" in spec)
-            for _, weights in groups
-            for spec in weights
-        ]
-    except (KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{model}: not a TensorFlow.js graph model") from None
-    kinds = {"quantised" if quantised else dtype for _, dtype, _, quantised in specs}
+        content = read_json(model, _Model, ignore_others=True, most_bytes=_MOST_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{model}: cannot be read ({error.strerror})") from None
+    except JsonError as error:
+        raise CheckpointError(f"{model}: not a TensorFlow.js graph model ({error})") from None
+    nodes = tuple(map(_node, content.modelTopology.node))
+    groups = content.weightsManifest
+    specs = [spec for group in groups for spec in group.weights]
+    if any(n < 0 for spec in specs for n in spec.shape):
+        raise CheckpointError(f"{model}: not a TensorFlow.js graph model (a size below 0)")
+    kinds = {spec.dtype if spec.quantization is None else "quantised" for spec in specs}
     if kinds - _DTYPES.keys():
         raise CheckpointError(
             f"{model}: the weights are {', '.join(sorted(kinds - _DTYPES.keys()))}; only "
             f"{', '.join(_DTYPES)} can be read"
         )
-    data = b"".join(_shard(model.parent / name) for paths, _ in groups for name in paths)
+    outside = [name for group in groups for name in group.paths if PurePath(name).name != name]
+    if outside:
+        raise CheckpointError(f"{model}: the shard {few_names(outside)} is not beside it")
+    data = b"".join(_shard(model.parent / name) for group in groups for name in group.paths)
     constants: dict[str, NDArray[Any]] = {}
     offset = 0
-    for name, dtype, shape, _ in specs:
+    for spec in specs:
+        name, dtype, shape = spec.name, _DTYPES[spec.dtype], spec.shape
         count = math.prod(shape)
-        end = offset + count * np.dtype(_DTYPES[dtype]).itemsize
+        end = offset + count * np.dtype(dtype).itemsize
         if end > len(data):
             raise CheckpointError(
                 f"{model}: the shards have {len(data)} bytes, but {name} ends at {end}"
             )
-        constants[name] = np.frombuffer(data, _DTYPES[dtype], count, offset).reshape(shape)
+        constants[name] = np.frombuffer(data, dtype, count, offset).reshape(shape)
         offset = end
     return Graph(nodes, constants)
 
@@ -140,14 +181,15 @@ def parameters(graph: Graph) -> dict[str, Tensor]:
     }
 
 
-def _node(entry: Mapping[str, Any]) -> Node:
+def _node(entry: "_Entry") -> Node:
     # "^" marks control dependencies, which only order the operations
-    inputs = tuple(n.removesuffix(":0") for n in entry.get("input", ()) if not n.startswith("^"))
-    return Node(entry["name"], entry["op"], inputs, entry.get("attr", {}))
+    inputs = tuple(n.removesuffix(":0") for n in entry.input if not n.startswith("^"))
+    return Node(entry.name, entry.op, inputs, entry.attr)
 
 
 def _shard(path: Path) -> bytes:
     try:
+        check_regular(path, CheckpointError)
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None

@@ -182,9 +182,10 @@ class _Evaluating:
         header["names_sha256"] = sha256("\n".join(dataset.names).encode()).hexdigest()
         opened = None if log is None else Journal(Path(log), header, overwrite=overwrite)
         with opened or nullcontext() as journal:
-            for line in journal.lines if journal else ():
-                record = Record.from_dict(line)
-                records[record.image, record.method] = record
+            with journal.reading() if journal else nullcontext():
+                for line in journal.lines if journal else ():
+                    record = Record.from_dict(line)
+                    records[record.image, record.method] = record
             changed = self._forget_changed(records, dataset.digests)
             progress(0, len(samples))
             for index, sample in enumerate(samples):

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -157,10 +158,11 @@ class Measuring:
     _twins: dict[Any, Settings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for line in self.journal.lines if self.journal else ():
-            found = self._of(Settings(**line["settings"]))
-            found[line["image"]] = Measured(line["score"], line["seconds"])
-            self.sizes[line["image"]] = tuple(line["size"])
+        with self.journal.reading() if self.journal else nullcontext():
+            for line in self.journal.lines if self.journal else ():
+                found = self._of(Settings(**line["settings"]))
+                found[line["image"]] = Measured(line["score"], line["seconds"])
+                self.sizes[line["image"]] = tuple(line["size"])
 
     @property
     def original(self) -> Settings:
