@@ -20,7 +20,14 @@ from glocal.images.markers import (
 from glocal.images.metadata import DENSITY, Metadata, photoshop_block, upright_xmp
 from glocal.images.readers import tiff_metadata
 
-__all__ = ["EXIF_DROPPED", "noted", "read_metadata", "upright_metadata", "with_profile"]
+__all__ = [
+    "EXIF_DROPPED",
+    "has_field",
+    "noted",
+    "read_metadata",
+    "upright_metadata",
+    "with_profile",
+]
 
 EXIF_DROPPED = "its EXIF data are damaged and were dropped"
 
@@ -54,6 +61,11 @@ def noted(metadata: Metadata, *notes: str, **changed: Any) -> Metadata:
     return Metadata(**{**vars(metadata), **changed, "notes": (*metadata.notes, *notes)})
 
 
+def has_field(vips: pyvips.Image, name: str) -> bool:
+    """True if an image of libvips has a field; `get_fields` fails where a name is no UTF-8."""
+    return bool(vips.get_typeof(name))
+
+
 def read_metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
     """The metadata of a file that libvips has opened.
 
@@ -62,10 +74,9 @@ def read_metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
         vips: the image, for blocks that libvips reads.
         file: the same file, for what libvips does not read.
     """
-    fields = set(vips.get_fields())
 
     def blob(name: str) -> bytes | None:
-        return bytes(vips.get(name)) if name in fields else None
+        return bytes(vips.get(name)) if has_field(vips, name) else None
 
     found = Metadata(exif=blob("exif-data"), xmp=blob("xmp-data"), iptc=blob("iptc-data"))
     if kind == "tiff":
@@ -75,12 +86,12 @@ def read_metadata(kind: str, vips: pyvips.Image, file: BinaryIO) -> Metadata:
     exif, xmp = found.exif or profiles.get("Raw profile type exif"), found.xmp
     iptc = found.iptc or profiles.get("Raw profile type iptc")
     notes = jpeg_notes(file) if kind == "jpeg" else found.notes
-    if kind == "avif" and "icc-profile-data" not in fields:
+    if kind == "avif" and not has_field(vips, "icc-profile-data"):
         file.seek(0)
         notes = (*notes, *nclx_notes(file.read(2**16)))
     if kind == "png":
         kinds = png_kinds(file)
-        if b"iCCP" in kinds and "icc-profile-data" not in fields:
+        if b"iCCP" in kinds and not has_field(vips, "icc-profile-data"):
             notes = (*notes, *profile_note(b"", 3))
         if b"eXIf" in kinds and exif is None:
             notes = (*notes, EXIF_DROPPED)

@@ -17,7 +17,7 @@ import pyvips
 
 from glocal.errors import ImageError
 from glocal.images.decoder_memory import check_decoder
-from glocal.images.embedded import noted, read_metadata, upright_metadata, with_profile
+from glocal.images.embedded import has_field, noted, read_metadata, upright_metadata, with_profile
 from glocal.images.faults import with_valid_orientation, without_surplus
 from glocal.images.files import as_file
 from glocal.images.kinds import KINDS, kind_of
@@ -25,7 +25,7 @@ from glocal.images.markers import png_frames
 from glocal.images.metadata import Metadata
 from glocal.images.optional import is_installed
 from glocal.images.readers import Decoded, decoded
-from glocal.images.tiff_tags import read_tags
+from glocal.images.wholeness import damage
 from glocal.shortages import check_can_allocate, raise_shortage
 
 __all__ = [
@@ -136,8 +136,8 @@ def with_opened(
     if not KINDS[kind].loader:
         return use(_whole(decoded(kind, _bytes(source))))
     try:
-        if kind == "tiff" and not _tiff_is_whole(source):
-            raise _damaged("samples lie beyond the end of the file")
+        if reason := damage(kind, source):
+            raise _damaged(reason)
         return _strictly(kind, source, use, page)
     except DamagedError:
         if not accept_damaged:
@@ -207,7 +207,7 @@ def _opening(
                 getattr(pyvips.Image, f"{loader}load"), os.fsencode(read), revalidate=True
             )
             vips = load(access="sequential", **options)
-            if "orientation" in vips.get_fields() and vips.get("orientation") > 1:
+            if has_field(vips, "orientation") and vips.get("orientation") > 1:
                 vips = load(**options)
         check_decoder(kind, vips, file)
         yield _described(kind, vips, file, page)
@@ -219,8 +219,7 @@ def _described(kind: str, vips: pyvips.Image, file: BinaryIO, page: int | None) 
     Raises:
         ImageError: the image has several pages, or its sample format is not supported.
     """
-    fields = set(vips.get_fields())
-    pages = vips.get("n-pages") if "n-pages" in fields else 1
+    pages = vips.get("n-pages") if has_field(vips, "n-pages") else 1
     if kind == "png":
         pages = png_frames(file)
     if pages > 1 and (page is None or kind != "tiff"):
@@ -249,11 +248,6 @@ def _whole(found: Decoded) -> Opened:
     channels, has_alpha = 3 if samples.shape[2] > 2 else 1, samples.shape[2] % 2 == 0
     metadata = with_profile(upright_metadata(metadata), channels)
     return Opened(pyvips.Image.new_from_array(samples), channels, has_alpha, metadata)
-
-
-def _tiff_is_whole(source: bytes | Path) -> bool:
-    with as_file(source) as file:
-        return read_tags(file).is_whole
 
 
 def _bytes(source: bytes | Path) -> bytes:

@@ -59,7 +59,7 @@ def netpbm_samples(
     else:
         plain = np.frombuffer(body, ">u2" if peak > 255 else np.uint8, number)
     white = 255 if peak < 256 else 65535
-    if len(plain) != number or (peak != white and int(plain.max()) > peak):
+    if len(plain) != number or number == 0 or plain.min() < 0 or plain.max() > peak:
         raise ImageError("is damaged or cut short")
     if peak != white:
         plain = np.rint(plain.astype(float) * (white / peak))

@@ -40,6 +40,20 @@ _ORIENTATION = 274
 _ROWS, _STRIP_ROWS, _TILE_ROWS = 257, 278, 323
 
 
+class Strips(NamedTuple):
+    """Where the samples of a TIFF file lie.
+
+    Attributes:
+        places: position and number of bytes of each strip or tile.
+        compression: its number.
+        nbytes: of the samples as the sizes state them.
+    """
+
+    places: tuple[tuple[int, int], ...]
+    compression: int
+    nbytes: int
+
+
 class TiffFile(NamedTuple):
     """What the first directory of a TIFF file says about the picture.
 
@@ -48,7 +62,7 @@ class TiffFile(NamedTuple):
         xmp, iptc, photoshop: blocks in tags of their own, or None.
         is_raw: whether it holds the samples of a camera's sensor.
         photometric: how samples are to be read: 2 is RGB, 8 is CIELAB, ...
-        is_whole: whether all strips and tiles of samples lie within the file.
+        strips: where the samples lie.
     """
 
     tags: Tags
@@ -57,7 +71,7 @@ class TiffFile(NamedTuple):
     photoshop: bytes | None
     is_raw: bool
     photometric: int
-    is_whole: bool
+    strips: Strips
 
 
 def read_tags(file: BinaryIO) -> TiffFile:
@@ -84,7 +98,7 @@ def read_tags(file: BinaryIO) -> TiffFile:
 
     return TiffFile(
         tags, blob(_XMP), blob(_IPTC), blob(_PHOTOSHOP), is_raw,
-        reader.number(entries.get(262)), reader.holds_samples(entries),
+        reader.number(entries.get(262)), reader.strips(entries),
     )  # fmt: skip
 
 
@@ -188,16 +202,19 @@ class _Reader:
         """The first value of an entry; 0 if there is none."""
         return next(iter(self.numbers(entry)), 0)
 
-    def holds_samples(self, entries: dict[int, Entry]) -> bool:
-        """True if the strips or tiles of a directory lie within the file."""
-        end = self.file.seek(0, os.SEEK_END)
-        return all(
-            at + nbytes <= end
-            for places, lengths in ((273, 279), (324, 325))
-            for at, nbytes in zip(
-                self.numbers(entries.get(places)), self.numbers(entries.get(lengths)), strict=False
+    def strips(self, entries: dict[int, Entry]) -> Strips:
+        """Where the strips or tiles of a directory lie."""
+        places = (
+            place
+            for starts, lengths in ((273, 279), (324, 325))
+            for place in zip(
+                self.numbers(entries.get(starts)), self.numbers(entries.get(lengths)), strict=False
             )
         )
+        bits, samples = self.number(entries.get(258)) or 1, self.number(entries.get(277)) or 1
+        width, height = (self.number(entries.get(tag)) for tag in (256, 257))
+        nbytes = (width * samples * bits + 7) // 8 * height
+        return Strips(tuple(places), self.number(entries.get(259)) or 1, nbytes)
 
     def packed(self, tag: int, entry: Entry) -> bytes:
         """An entry as it is written; a long value is appended to the file."""

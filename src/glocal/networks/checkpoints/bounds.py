@@ -5,8 +5,10 @@ large as what they hold.
 """
 
 import io
+import lzma
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +26,12 @@ _MOST_INFLATION = 2
 _SPARE = 2**20
 _MOST_DIRECTORY = 8 * 2**20
 """Most bytes of the list of entries of an archive, about 100,000 entries."""
+
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError),
+    *(RuntimeError, ValueError, OverflowError, EOFError, OSError),
+)
+"""Errors of zipfile for damaged archives."""
 
 _ZIP = b"PK\x03\x04"
 _PICKLES = 5  # of an old file: magic number, version, system, content, keys of storages
@@ -61,7 +69,7 @@ def _pickles(path: Path, file: BinaryIO) -> Iterator[bytes]:
             for entry in entries:
                 if entry.filename.endswith("/data.pkl"):
                     yield archive.read(entry)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+    except _DAMAGED as error:
         raise CheckpointError(
             f"{path}: is a damaged archive; it may be truncated ({str(error)[:120]})"
         ) from None

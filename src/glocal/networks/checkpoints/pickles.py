@@ -93,7 +93,8 @@ def read_pickle(path: Path) -> object:
 def _unknown_names(path: Path) -> list[str]:
     try:
         with path.open("rb") as file:
-            return torch.serialization.get_unsafe_globals_in_checkpoint(file)
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+            return [name for name in names if name.isprintable()]
     except Exception:  # files of old versions of torch are read in tries; bad ones fail there
         return []
 
@@ -107,7 +108,8 @@ def _learned(text: str, stand_ins: dict[str, Any]) -> dict[str, Any]:
     unknown = re.search(r"GLOBAL (\S+) was not an allowed global", text)
     if unknown:
         name = unknown[1] if "." in unknown[1] else f"builtins.{unknown[1]}"
-        return {} if name in stand_ins else {name: _placeholder(name)}
+        is_new = name not in stand_ins and name.isprintable()
+        return {name: _placeholder(name)} if is_new else {}
     for pattern, container in _CONTAINERS.items():
         if re.search(pattern, text):
             return {

@@ -1,0 +1,171 @@
+"""Damage that the decoders of libvips pass over: each check reads a file as its format says.
+
+libjpeg stops at the last row and libtiff at the last sample of a strip, before the marker or the
+checksum that would show that they lost count; the decoder of GIF files fills what is missing.
+"""
+
+import math
+import re
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from glocal.images.files import as_file
+from glocal.images.tiff_tags import Strips, read_tags
+
+__all__ = ["damage"]
+
+
+def damage(kind: str, source: bytes | Path) -> str:
+    """What is damaged in a file of a kind in `KINDS`, as far as these checks see; empty if nothing.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    check = _CHECKS.get(kind)
+    if check is None:
+        return ""
+    with as_file(source) as file:
+        return check(file)
+
+
+# --- JPEG ------------------------------------------------------------------------------------
+
+_MARKER = re.compile(rb"\xff+([^\0\xff\xd0-\xd7])", re.DOTALL)  # 0xff 0x00 is a sample
+_BETWEEN_SCANS = frozenset((0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))
+_END = 0xD9
+
+
+def _jpeg(file: BinaryIO) -> str:
+    data = file.read()
+    at = 2
+    while 0 < at < len(data) - 3 and data[at : at + 2] != b"\xff\xda":  # up to the first scan
+        if data[at] != 0xFF or data[at + 1] == 0xFF:
+            at = data.find(b"\xff", at + 1)
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    at = max(at, 0)
+    while found := _MARKER.search(data, at):
+        marker = found[1][0]
+        if marker == _END:
+            return ""
+        if marker not in _BETWEEN_SCANS:
+            return f"the marker 0x{marker:02x} lies among the samples"
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    return ""  # without an end; the decoder warns if samples are missing
+
+
+# --- GIF -------------------------------------------------------------------------------------
+
+
+def _gif(file: BinaryIO) -> str:
+    """Decode the first image for the number of its pixels alone."""
+    data = file.read()
+    at = 13 + _table_bytes(data[10:11])
+    while data[at : at + 1] == b"!":  # extensions
+        at += 2
+        at += _skipped(data, at)
+    if data[at : at + 1] != b"," or len(data) < at + 11:
+        return ""  # no image: the decoder says so
+    pixels = int.from_bytes(data[at + 5 : at + 7], "little")
+    pixels *= int.from_bytes(data[at + 7 : at + 9], "little")
+    at += 10 + _table_bytes(data[at + 9 : at + 10])
+    bits, body = data[at], data[at + 1 : at + 1 + _skipped(data, at + 1)]
+    if not 1 <= bits <= 11:
+        return "the size of its codes is wrong"
+    blocks, start = [], 0
+    while start < len(body) and body[start]:
+        blocks.append(body[start + 1 : start + 1 + body[start]])
+        start += 1 + body[start]
+    number = _lzw_length(b"".join(blocks), bits, pixels)
+    return "" if number == pixels else f"it holds {number} pixels of {pixels}"
+
+
+def _table_bytes(flags: bytes) -> int:
+    """Size of the colour table that flags announce."""
+    return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+
+
+def _skipped(data: bytes, at: int) -> int:
+    """Bytes of a chain of blocks, with the empty one at its end."""
+    start = at
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    return at + 1 - start
+
+
+def _lzw_length(data: bytes, bits: int, most: int) -> int:
+    """Number of values that LZW codes stand for; stops above `most`, or at a code of nothing."""
+    clear, end = 1 << bits, (1 << bits) + 1
+    lengths, width, before, total = [1] * (clear + 2), bits + 1, 0, 0
+    buffer = held = 0
+    for byte in data:
+        buffer |= byte << held
+        held += 8
+        while held >= width:
+            code = buffer & (2**width - 1)
+            buffer, held = buffer >> width, held - width
+            if code == end:
+                return total
+            if code == clear:
+                lengths, width, before = lengths[: clear + 2], bits + 1, 0
+                continue
+            if code > len(lengths) or (code == len(lengths) and not before):
+                return total
+            if before and len(lengths) < 4096:
+                lengths.append(before + 1)
+            elif code == len(lengths):
+                return total
+            before = int(lengths[code])
+            total += before
+            if total > most:
+                return total
+            if len(lengths) == 2**width and width < 12:
+                width += 1
+    return total
+
+
+# --- TIFF ------------------------------------------------------------------------------------
+
+_DEFLATE = (8, 32946)
+_MOST_INFLATION = {1: 4, 5: 4096, 8: 1100, 32946: 1100, 32773: 64}
+"""Most bytes of samples for each byte of a file, by the number of the compression."""
+
+_CHUNK = 2**20
+
+
+def _tiff(file: BinaryIO) -> str:
+    strips = read_tags(file).strips
+    end = file.seek(0, 2)
+    if any(at + nbytes > end for at, nbytes in strips.places):
+        return "samples lie beyond the end of the file"
+    stored = sum(nbytes for _, nbytes in strips.places)
+    most = _MOST_INFLATION.get(strips.compression, math.inf)
+    if strips.places and strips.nbytes > most * stored + _CHUNK:
+        return f"{stored} bytes cannot hold its {strips.nbytes} bytes of samples"
+    if strips.compression in _DEFLATE and not _inflates(file, strips):
+        return "the checksum of its samples is wrong"
+    return ""
+
+
+def _inflates(file: BinaryIO, strips: Strips) -> bool:
+    left = 2 * strips.nbytes + _CHUNK * len(strips.places)
+    for at, nbytes in strips.places:
+        file.seek(at)
+        stream, data = zlib.decompressobj(), b""
+        try:
+            while not stream.eof and (data or nbytes) and left > 0:
+                if not data:
+                    data = file.read(min(nbytes, _CHUNK))
+                    nbytes -= len(data)
+                left -= len(stream.decompress(data, _CHUNK))
+                data = stream.unconsumed_tail
+        except zlib.error:
+            return False
+        if not stream.eof:
+            return False
+    return True
+
+
+_CHECKS: dict[str, Callable[[BinaryIO], str]] = {"jpeg": _jpeg, "gif": _gif, "tiff": _tiff}
