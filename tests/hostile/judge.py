@@ -83,6 +83,12 @@ def _pillow(data: bytes) -> Any:
         return np.asarray(image)
 
 
+def _png(data: bytes) -> Any:
+    import imagecodecs
+
+    return imagecodecs.png_decode(data)
+
+
 def _tifffile(data: bytes) -> Any:
     import tifffile
 
@@ -101,7 +107,8 @@ def _tifffile(data: bytes) -> Any:
 _READERS: dict[str, Any] = {
     suffix: reader
     for suffixes, library, reader in (
-        ("png jpg webp gif bmp jp2 ppm", "PIL", _pillow),
+        ("png", "imagecodecs", _png),
+        ("jpg webp gif bmp jp2 ppm", "PIL", _pillow),
         ("tif", "tifffile", _tifffile),
     )
     if importlib.util.find_spec(library) is not None

@@ -46,12 +46,14 @@ class Strips(NamedTuple):
     Attributes:
         places: position and number of bytes of each strip or tile.
         compression: its number.
-        nbytes: of the samples as the sizes state them.
+        nbytes: of all samples as the sizes state them.
+        most: bytes of samples in a whole strip or tile.
     """
 
     places: tuple[tuple[int, int], ...]
     compression: int
     nbytes: int
+    most: int
 
 
 class TiffFile(NamedTuple):
@@ -212,9 +214,16 @@ class _Reader:
             )
         )
         bits, samples = self.number(entries.get(258)) or 1, self.number(entries.get(277)) or 1
-        width, height = (self.number(entries.get(tag)) for tag in (256, 257))
-        nbytes = (width * samples * bits + 7) // 8 * height
-        return Strips(tuple(places), self.number(entries.get(259)) or 1, nbytes)
+        width, height, rows, across, down = (
+            self.number(entries.get(tag)) for tag in (256, 257, 278, 322, 323)
+        )
+
+        def nbytes(width: int, height: int) -> int:
+            return (width * samples * bits + 7) // 8 * height
+
+        most = nbytes(across, down) if across else nbytes(width, min(rows or height, height))
+        compression = self.number(entries.get(259)) or 1
+        return Strips(tuple(places), compression, nbytes(width, height), most)
 
     def packed(self, tag: int, entry: Entry) -> bytes:
         """An entry as it is written; a long value is appended to the file."""

@@ -34,24 +34,31 @@ def damage(kind: str, source: bytes | Path) -> str:
 
 _MARKER = re.compile(rb"\xff+([^\0\xff\xd0-\xd7])", re.DOTALL)  # 0xff 0x00 is a sample
 _BETWEEN_SCANS = frozenset((0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))
-_END = 0xD9
+_SEQUENTIAL, _SCAN, _END = (0xC0, 0xC1), 0xDA, 0xD9
 
 
 def _jpeg(file: BinaryIO) -> str:
     data = file.read()
-    at = 2
+    at, complete = 2, b""
     while 0 < at < len(data) - 3 and data[at : at + 2] != b"\xff\xda":  # up to the first scan
         if data[at] != 0xFF or data[at + 1] == 0xFF:
             at = data.find(b"\xff", at + 1)
         else:
+            if data[at + 1] in _SEQUENTIAL:
+                complete = data[at + 9 : at + 10]  # components
             at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    at = max(at, 0)
+    at, scans = max(at, 0), 0
     while found := _MARKER.search(data, at):
         marker = found[1][0]
         if marker == _END:
             return ""
         if marker not in _BETWEEN_SCANS:
             return f"the marker 0x{marker:02x} lies among the samples"
+        scans += marker == _SCAN
+        if scans == 1 and marker == _SCAN and data[found.end() + 2 : found.end() + 3] != complete:
+            complete = b""  # further components follow
+        if scans > 1 and complete:
+            return "samples follow the complete ones"
         at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
     return ""  # without an end; the decoder warns if samples are missing
 
@@ -145,17 +152,16 @@ def _tiff(file: BinaryIO) -> str:
     if strips.places and strips.nbytes > most * stored + _CHUNK:
         return f"{stored} bytes cannot hold its {strips.nbytes} bytes of samples"
     if strips.compression in _DEFLATE and not _inflates(file, strips):
-        return "the checksum of its samples is wrong"
+        return "its samples do not inflate to what the sizes state"
     return ""
 
 
 def _inflates(file: BinaryIO, strips: Strips) -> bool:
-    left = 2 * strips.nbytes + _CHUNK * len(strips.places)
     for at, nbytes in strips.places:
         file.seek(at)
-        stream, data = zlib.decompressobj(), b""
+        stream, data, left = zlib.decompressobj(), b"", strips.most
         try:
-            while not stream.eof and (data or nbytes) and left > 0:
+            while not stream.eof and (data or nbytes) and left >= 0:
                 if not data:
                     data = file.read(min(nbytes, _CHUNK))
                     nbytes -= len(data)
@@ -163,7 +169,7 @@ def _inflates(file: BinaryIO, strips: Strips) -> bool:
                 data = stream.unconsumed_tail
         except zlib.error:
             return False
-        if not stream.eof:
+        if not stream.eof or left < 0:
             return False
     return True
 
