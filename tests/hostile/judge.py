@@ -83,6 +83,11 @@ def _pillow(data: bytes) -> Any:
         return np.asarray(image)
 
 
+def _jp2(data: bytes) -> Any:
+    # the stream alone: the boxes around it say nothing about the samples
+    return _pillow(data[max(0, data.find(b"\xff\x4f\xff\x51")) :])
+
+
 def _png(data: bytes) -> Any:
     import imagecodecs
 
@@ -108,7 +113,8 @@ _READERS: dict[str, Any] = {
     suffix: reader
     for suffixes, library, reader in (
         ("png", "imagecodecs", _png),
-        ("jpg webp gif bmp jp2 ppm", "PIL", _pillow),
+        ("jpg webp gif bmp ppm", "PIL", _pillow),
+        ("jp2", "PIL", _jp2),
         ("tif", "tifffile", _tifffile),
     )
     if importlib.util.find_spec(library) is not None

@@ -40,10 +40,10 @@ def run(count: int, folder: Path) -> Campaign:
 
 
 def test_damaged_checkpoints_are_refused_or_whole_networks(tmp_path):
-    campaign = run(250, tmp_path)
+    campaign = run(500, tmp_path)
     print(campaign.report())
     assert not campaign.failures, campaign.report()
-    assert campaign.counts["refused"] > 60
+    assert campaign.counts["refused"] > 300
 
 
 @pytest.mark.long

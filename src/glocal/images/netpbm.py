@@ -26,6 +26,8 @@ def netpbm_samples(
         ImageError: it is damaged or cut short.
     """
     kind, floats = data[:2], data[1:2] in b"Ff"
+    if not data[2:3].isspace() and data[2:3] != b"#":
+        raise ImageError("is damaged or cut short (its header)")
     fields: list[bytes] = []
     at = 2
     while len(fields) < (2 if kind in (b"P1", b"P4") else 3):

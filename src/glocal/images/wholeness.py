@@ -6,6 +6,7 @@ checksum that would show that they lost count; the decoder of GIF files fills wh
 
 import math
 import re
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -30,10 +31,34 @@ def damage(kind: str, source: bytes | Path) -> str:
         return check(file)
 
 
+def _promise(pixels: int, most: int, nbytes: int) -> str:
+    """Say so if a file of `nbytes` promises far more than `most` pixels for each of them."""
+    if pixels <= most * nbytes + _CHUNK:
+        return ""
+    return f"{nbytes} bytes cannot hold its {pixels} pixels"
+
+
+_CHUNK = 2**20
+
+# --- PNG -------------------------------------------------------------------------------------
+
+_PNG_PIXELS = 1032 * 8
+"""Most pixels for each byte: the limit of deflate, at one bit each."""
+
+
+def _png(file: BinaryIO) -> str:
+    width, height = struct.unpack(">II", file.read(24)[16:].ljust(8, b"\0"))
+    return _promise(width * height, _PNG_PIXELS, file.seek(0, 2))
+
+
 # --- JPEG ------------------------------------------------------------------------------------
 
 _MARKER = re.compile(rb"\xff+([^\0\xff\xd0-\xd7])", re.DOTALL)  # 0xff 0x00 is a sample
 _BETWEEN_SCANS = frozenset((0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))
+_FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), 0xC9, 0xCA, 0xCB))
+_JPEG_PIXELS = 2048
+"""Most pixels for each byte: a block of 64 takes at least a bit, of an eighth of the colours."""
+
 _SEQUENTIAL, _SCAN, _END = (0xC0, 0xC1), 0xDA, 0xD9
 
 
@@ -44,6 +69,11 @@ def _jpeg(file: BinaryIO) -> str:
         if data[at] != 0xFF or data[at + 1] == 0xFF:
             at = data.find(b"\xff", at + 1)
         else:
+            if data[at + 1] in _FRAMES:
+                sizes = (data[at + i : at + i + 2] for i in (5, 7))
+                pixels = math.prod(map(int.from_bytes, sizes))
+                if reason := _promise(pixels, _JPEG_PIXELS, len(data)):
+                    return reason
             if data[at + 1] in _SEQUENTIAL:
                 complete = data[at + 9 : at + 10]  # components
             at += 2 + int.from_bytes(data[at + 2 : at + 4])
@@ -139,8 +169,6 @@ _DEFLATE = (8, 32946)
 _MOST_INFLATION = {1: 4, 5: 4096, 8: 1100, 32946: 1100, 32773: 64}
 """Most bytes of samples for each byte of a file, by the number of the compression."""
 
-_CHUNK = 2**20
-
 
 def _tiff(file: BinaryIO) -> str:
     strips = read_tags(file).strips
@@ -174,4 +202,9 @@ def _inflates(file: BinaryIO, strips: Strips) -> bool:
     return True
 
 
-_CHECKS: dict[str, Callable[[BinaryIO], str]] = {"jpeg": _jpeg, "gif": _gif, "tiff": _tiff}
+_CHECKS: dict[str, Callable[[BinaryIO], str]] = {
+    "png": _png,
+    "jpeg": _jpeg,
+    "gif": _gif,
+    "tiff": _tiff,
+}
