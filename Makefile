@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(BUILT) $(READY)
 
 # libraries of older sources are not loaded; without a compiler everything runs on torch alone
-$(BUILT): $(wildcard $(KERNELS)/*.cpp $(KERNELS)/*.h)
+$(BUILT): $(wildcard $(KERNELS)/*.cpp $(KERNELS)/*.h) $(KERNELS)/build.py
 	-$(PYTHON) $(KERNELS)/build.py
 	@touch $(BUILT)
 

@@ -43,7 +43,11 @@ class KernelsHook(BuildHookInterface[Any]):
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{_platform()}"
         if version != "editable":
-            names = [build.REASON] if reason else map(build.file_name, build.VARIANTS)
+            names = (
+                [build.REASON]
+                if reason
+                else [*map(build.file_name, build.VARIANTS), build.MANIFEST]
+            )
             for name in names:
                 build_data["force_include"][str(folder / name)] = f"glocal/ops/kernels/built/{name}"
 

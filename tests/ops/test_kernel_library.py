@@ -1,6 +1,8 @@
 """Which compiled library is loaded, and what is said where there is none."""
 
 import importlib.util
+import json
+import os
 import shutil
 import sys
 import types
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glocal.errors import ArgumentError
+from glocal.errors import ArgumentError, GlocalWarning
 from glocal.ops.kernels import build, native
 from glocal.ops.kernels.library import kernels, library, select
 
@@ -133,15 +135,100 @@ def test_every_source_of_threads_gives_the_same_result(threads):
         torch.set_num_threads(before)  # the library is loaded anew, with torch's threads
 
 
+@pytest.fixture
+def copies(monkeypatch, tmp_path):
+    """A folder of one's own with copies of the libraries."""
+    shutil.copytree(build.BUILT, tmp_path / "built")
+    monkeypatch.setattr(build, "BUILT", tmp_path / "built")
+    return tmp_path / "built"
+
+
+@pytest.fixture
+def never_loaded(monkeypatch):
+    """Loading a library fails the test."""
+
+    def load(path):
+        raise AssertionError(f"{path} was loaded")
+
+    monkeypatch.setattr("glocal.ops.kernels.library.ctypes.CDLL", load)
+
+
+def refusal():
+    with pytest.warns(GlocalWarning, match="torch alone is used, more slowly"):
+        found = kernels()
+    assert found.library is None
+    assert "run python" in found.reason
+    return found.reason
+
+
 @built
-def test_a_library_of_other_sources_is_refused(monkeypatch):
+def test_a_library_of_other_sources_is_refused(monkeypatch, never_loaded):
     monkeypatch.setattr(build, "digest", lambda: "another")
-    assert "was built from other sources. To build it again" in kernels().reason
+    assert "was built from other sources. To build it again" in refusal()
 
 
-def test_a_damaged_library_is_refused(folder):
-    (folder / build.file_name("baseline")).write_bytes(b"damaged")
-    assert "could not be loaded" in kernels().reason
+@built
+@pytest.mark.parametrize("change", ["truncated", "one bit", "foreign", "empty"])
+def test_a_damaged_library_is_refused_before_it_is_loaded(change, copies, never_loaded):
+    path = copies / build.file_name("baseline")
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 1
+    changed = {"truncated": data[:9000], "one bit": data, "foreign": b"\x7fELF", "empty": b""}
+    path.write_bytes(changed[change])
+    assert "is damaged or was replaced" in refusal()
+
+
+@built
+@pytest.mark.parametrize("text", [None, "", "{}", '{"sources": 1, "libraries": {}}', "[" * 9999])
+def test_a_library_without_a_digest_is_refused(text, copies, never_loaded):
+    manifest = copies / build.MANIFEST
+    manifest.unlink() if text is None else manifest.write_text(text)
+    assert f"has no digest in {build.MANIFEST}" in refusal()
+
+
+@built
+@posix
+@pytest.mark.parametrize("name", ["", build.file_name("baseline")])
+def test_a_library_that_others_may_write_to_is_refused(name, copies, never_loaded):
+    place = copies / name
+    place.chmod(place.stat().st_mode | 0o002)
+    assert f"other users may write to {place}" in refusal()
+
+
+@built
+@posix
+def test_the_owner_of_a_library_is_trusted_with_code_already(monkeypatch, copies, never_loaded):
+    monkeypatch.setattr("os.geteuid", lambda: 54321)
+    owners = {str(copies): 12345}
+    real = Path.stat
+
+    def stat(path, **options):
+        found = real(path, **options)
+        owner = owners.get(str(path), found.st_uid)
+        return os.stat_result((*found[:4], owner, *found[5:]))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert f"other users may write to {copies}" in refusal()
+
+
+@built
+@x86
+def test_a_slower_variant_takes_the_place_of_a_damaged_one(monkeypatch, copies):
+    best = kernels().variant
+    if best == "baseline":
+        pytest.skip("the processor runs the baseline alone")
+    kernels.cache_clear()
+    path = copies / build.file_name(best)
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.warns(GlocalWarning, match=r"damaged .* the \w+ kernels are used, more slowly"):
+        found = kernels()
+    assert found.library is not None
+    assert found.variant != best
+    assert "is damaged or was replaced" in found.skipped
+    kernels.cache_clear()
+    monkeypatch.setenv("GLOCAL_KERNELS", best)
+    with pytest.raises(ArgumentError, match=r"cannot be used: .* is damaged or was replaced"):
+        kernels()
 
 
 @posix
@@ -231,6 +318,9 @@ def test_a_wheel_with_kernels_serves_one_platform(monkeypatch, tmp_path, hook):
     assert data["pure_python"] is False
     assert data["tag"].startswith("py3-none-")
     assert data["tag"] != "py3-none-any"
+    manifest = json.loads(included.pop(build.MANIFEST))
+    assert manifest["sources"] == build.digest()
+    assert manifest["libraries"].keys() == included.keys()
     assert included == {build.file_name(variant): b"library\n" for variant in build.VARIANTS}
     assert not hook.said
 

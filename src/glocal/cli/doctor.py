@@ -58,6 +58,8 @@ def lines(report: Facts) -> list[tuple[str, str]]:
     if kernels.get("variant"):
         rows += _named("kernels", [f"{kernels['variant']}, on {kernels['threads']}"])
         rows.append(("", kernels["file"]))
+        if kernels.get("skipped"):
+            rows.append(("", kernels["skipped"]))
     else:
         rows.append(("kernels", f"off: {kernels.get('error') or kernels['reason']}"))
     if "error" in libvips:
@@ -101,14 +103,19 @@ def _torch() -> Facts:
 
 
 def _kernels() -> Facts:
+    import warnings
+
     from glocal.ops.kernels.library import kernels
 
-    found = kernels()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the report says why
+        found = kernels()
     if found.library is None:
         return {"variant": None, "reason": found.reason}
     return {
         "variant": found.variant,
         "file": str(found.file),
+        "skipped": found.skipped,
         "threads": "the threads of torch's OpenMP runtime" if found.openmp else "its own threads",
     }
 

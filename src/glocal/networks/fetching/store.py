@@ -2,10 +2,11 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
-from glocal.errors import CheckpointError
-from glocal.images.files import make_folder, write_whole
+from glocal.errors import CheckpointError, GlocalWarning
+from glocal.images.files import check_private, make_folder, make_private_folder, write_whole
 
 __all__ = ["FOLDER_VARIABLE", "models_folder", "remove_model", "store_model", "stored_models"]
 
@@ -22,8 +23,18 @@ def models_folder() -> Path:
 
 
 def stored_models() -> dict[str, Path]:
-    """Return the files in the folder by the names of their models, sorted."""
+    """Return the files in the folder by the names of their models, sorted.
+
+    Warns, and returns none, if other users may write to the platform's folder: they could put
+    other weights under a known name. A folder that `FOLDER_VARIABLE` names may be shared.
+    """
     folder = models_folder()
+    try:
+        if folder.is_dir() and FOLDER_VARIABLE not in os.environ:
+            check_private(folder, CheckpointError)
+    except CheckpointError as problem:
+        warnings.warn(f"{problem}; its models are not used", GlocalWarning, stacklevel=2)
+        return {}
     files = sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []
     return {file.name.removesuffix(_SUFFIX): file for file in files if file.is_file()}
 
@@ -35,7 +46,8 @@ def store_model(name: str, checkpoint: bytes) -> Path:
         CheckpointError: it cannot be written.
     """
     folder = models_folder()
-    make_folder(folder, CheckpointError)
+    make = make_folder if FOLDER_VARIABLE in os.environ else make_private_folder
+    make(folder, CheckpointError)
     path = folder / f"{name}{_SUFFIX}"
     write_whole(path, checkpoint, CheckpointError)
     return path

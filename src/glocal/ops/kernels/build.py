@@ -6,6 +6,7 @@ its path, before glocal is installed.
 """
 
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -20,6 +21,7 @@ from pathlib import Path
 __all__ = [
     "BUILT",
     "FEATURES",
+    "MANIFEST",
     "REASON",
     "VARIANTS",
     "BuildError",
@@ -37,6 +39,12 @@ BUILT = SOURCES / "built"
 
 REASON = "reason.txt"
 """The file in `BUILT` that says why there are no libraries."""
+
+MANIFEST = "libraries.json"
+"""The file in `BUILT` with the digests of the sources and of each library.
+
+The loader compares them before it loads a library: one that was cut short crashes the process.
+"""
 
 FEATURES = ("fma", "avx2", "avx512f", "avx512dq", "avx512bw", "avx512vl")
 """Processor features in the order of the bits of `glocal_features` in library.cpp."""
@@ -70,9 +78,9 @@ def file_name(variant: str) -> str:
 
 
 def digest() -> str:
-    """The digest of the sources and flags, which every library carries.
+    """The digest of the sources and flags.
 
-    A library of other sources may take other arguments, so the loader refuses it.
+    Libraries of other sources may take other arguments, so the loader refuses them.
     """
     digest = hashlib.sha256(repr((_FLAGS, FEATURES)).encode())
     for path in sorted(SOURCES.glob("*.cpp")) + sorted(SOURCES.glob("*.h")):
@@ -90,7 +98,7 @@ def build(folder: Path = BUILT) -> None:
     Raises:
         BuildError: there is no compiler, it failed, or the folder cannot be written.
     """
-    command = [*_compiler(), *_FLAGS, f'-DGLOCAL_SOURCES="{digest()}"']
+    command = [*_compiler(), *_FLAGS]
     if sys.platform != "win32":
         command += ["-fPIC", "-pthread"]
     if sys.platform == "darwin":
@@ -103,7 +111,12 @@ def build(folder: Path = BUILT) -> None:
             files = [Path(work) / file_name(variant) for variant in VARIANTS]
             for file, features in zip(files, VARIANTS.values(), strict=True):
                 _run([*command, *(f"-m{feature}" for feature in features), "-o", str(file)])
-            for file in files:
+            manifest = Path(work) / MANIFEST
+            libraries = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+            content = {"sources": digest(), "libraries": libraries}
+            manifest.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            for file in (*files, manifest):
+                file.chmod(0o644)
                 os.replace(file, folder / file.name)
         (folder / REASON).unlink(missing_ok=True)
     except OSError as error:

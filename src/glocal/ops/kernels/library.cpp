@@ -57,9 +57,6 @@ void run_on_threads(void (*body)(void*), void* data, Index threads, Index useful
 
 extern "C" {
 
-// The digest of the sources and flags that this library was built from.
-EXPORT const char* glocal_sources() { return GLOCAL_SOURCES; }
-
 // Takes a runtime's GOMP_parallel, or null to start threads anew for each call.
 EXPORT void glocal_use_openmp(Parallel parallel) { openmp = parallel; }
 

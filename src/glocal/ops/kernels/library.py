@@ -6,7 +6,10 @@ computes the same, more slowly; ``glocal doctor`` says why. The environment vari
 """
 
 import ctypes
+import hashlib
 import os
+import stat
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +18,8 @@ from typing import Any, TypeAlias
 
 import torch
 
-from glocal.errors import ArgumentError
+from glocal.errors import ArgumentError, GlocalWarning
+from glocal.json_files import JsonError, read_json
 from glocal.ops.kernels import build
 
 __all__ = ["INDEX", "POINTER", "Kernels", "Signatures", "kernels", "library", "select"]
@@ -27,6 +31,7 @@ Signatures: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
 VARIABLE = "GLOCAL_KERNELS"
 """The environment variable that names a variant, or 0 for none."""
 
+_NOT_BUILT = "not built"
 _BUILD = f"python {build.__file__}"
 _TORCH_LIBRARIES = ("libtorch_cpu.so", "libtorch_cpu.dylib")
 
@@ -42,6 +47,7 @@ class Kernels:
         openmp: True if it runs on the threads of torch's OpenMP runtime, False if it starts its
             own for each call.
         reason: why there is no library; empty with one.
+        skipped: why a faster one is not loaded, such as damage; empty if none is faster.
     """
 
     library: ctypes.CDLL | None = None
@@ -49,6 +55,15 @@ class Kernels:
     file: Path | None = None
     openmp: bool = False
     reason: str = ""
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """Digests of the sources and of each library, see `build.MANIFEST`."""
+
+    sources: str
+    libraries: dict[str, str]
 
 
 @cache
@@ -64,6 +79,9 @@ def library(signatures: Signatures) -> ctypes.CDLL | None:
 def kernels() -> Kernels:
     """Load the library that ``GLOCAL_KERNELS`` names, by default the fastest.
 
+    A library that is damaged, of other sources, or that other users may write to is not loaded;
+    this warns once, and a slower variant or torch takes its place.
+
     Raises:
         ArgumentError: ``GLOCAL_KERNELS`` has an unknown value, or names a variant that is not
             built or that this processor cannot run.
@@ -75,8 +93,12 @@ def kernels() -> Kernels:
         names = ", ".join(build.VARIANTS)
         raise ArgumentError(f"{VARIABLE}={wanted} is unknown; set one of {names}, or 0")
     found = _best(wanted)
-    if wanted and found.library is None:
-        raise ArgumentError(f"{VARIABLE}={wanted} cannot be used: {found.reason}")
+    problem = found.skipped or found.reason
+    if wanted and problem:
+        raise ArgumentError(f"{VARIABLE}={wanted} cannot be used: {problem}")
+    if problem and not problem.startswith(_NOT_BUILT):
+        used = f"the {found.variant} kernels are" if found.library else "torch alone is"
+        warnings.warn(f"{problem}; {used} used, more slowly", GlocalWarning, stacklevel=2)
     return found
 
 
@@ -111,11 +133,13 @@ def _best(wanted: str) -> Kernels:
     built = [variant for variant in build.VARIANTS if _path(variant).exists()]
     bits = baseline.glocal_features()
     features = [name for i, name in enumerate(build.FEATURES) if bits >> i & 1]
-    variant = select(wanted, built, features)
-    loaded, reason = _open(variant)
-    if loaded is None:
-        return Kernels(reason=reason)
-    return Kernels(loaded, variant, _path(variant), _share_threads(loaded))
+    chosen = select(wanted, built, features)
+    loaded, skipped = _open(chosen)
+    while loaded is None:  # the baseline was loaded
+        built.remove(chosen)
+        chosen = select("", built, features)
+        loaded, _ = _open(chosen)
+    return Kernels(loaded, chosen, _path(chosen), _share_threads(loaded), skipped=skipped)
 
 
 def _path(variant: str) -> Path:
@@ -132,19 +156,47 @@ def _open(variant: str) -> tuple[ctypes.CDLL | None, str]:
             why = (
                 "the installed wheel has none, or glocal runs from a checkout without installation"
             )
-        return None, f"not built: {why}. To build them, run {_BUILD}"
+        return None, f"{_NOT_BUILT}: {why}. To build them, run {_BUILD}"
+    if problem := _untrusted(path) or _unlike_manifest(path):
+        return None, f"{path} {problem}. To build it again, run {_BUILD}"
     try:
-        loaded = ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(path)), ""
     except OSError as error:
         return None, f"{path} could not be loaded: {error}"
+
+
+def _untrusted(path: Path) -> str:
+    """Why somebody else could have written a library; empty if nobody could.
+
+    Its owner must be the user, root, or the owner of this very module, whose code runs anyway.
+    Groups may write: package folders of a team are set up so.
+    """
+    if not hasattr(os, "geteuid"):
+        return ""
     try:
-        loaded.glocal_sources.restype = ctypes.c_char_p
-        sources = loaded.glocal_sources().decode()
-    except AttributeError:
-        sources = ""
-    if sources != build.digest():
-        return None, f"{path} was built from other sources. To build it again, run {_BUILD}"
-    return loaded, ""
+        trusted = {0, os.geteuid(), Path(__file__).stat().st_uid}
+        for place in (path.parent, path):
+            about = place.stat()
+            is_shared = about.st_mode & stat.S_IWOTH and not about.st_mode & stat.S_ISVTX
+            if about.st_uid not in trusted or is_shared:
+                return f"is not loaded: other users may write to {place}"
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
+    return ""
+
+
+def _unlike_manifest(path: Path) -> str:
+    """How a library differs from what was built; empty if it does not."""
+    try:
+        manifest = read_json(path.parent / build.MANIFEST, _Manifest)
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, JsonError):
+        return f"has no digest in {build.MANIFEST}"
+    if manifest.sources != build.digest():
+        return "was built from other sources"
+    if manifest.libraries.get(path.name) != found:
+        return "is damaged or was replaced: its digest is another"
+    return ""
 
 
 def _share_threads(loaded: ctypes.CDLL) -> bool:
