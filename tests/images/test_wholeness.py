@@ -92,6 +92,12 @@ def test_a_gif_file_holds_all_its_pixels():
         images.decode(bytes(data))
 
 
+@pytest.mark.parametrize("end", range(10, 60))
+def test_a_gif_file_may_end_anywhere(end):
+    with pytest.raises(ImageError):
+        images.decode(pillow("GIF", TEXTURE[..., 0])[:end])
+
+
 @pytest.mark.parametrize("change", ["a bit", "a width"])
 def test_the_checksum_of_deflated_strips_counts(change):
     data = tiff(compression="zlib", rowsperstrip=32, predictor=False)

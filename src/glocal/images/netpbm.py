@@ -32,7 +32,8 @@ def netpbm_samples(
     at = 2
     while len(fields) < (2 if kind in (b"P1", b"P4") else 3):
         while data[at : at + 1].isspace() or data[at : at + 1] == b"#":
-            at = (data.find(b"\n", at) if data[at : at + 1] == b"#" else at) + 1
+            comment = data[at : at + 1] == b"#"
+            at = (data.find(b"\n", at) % (len(data) + 1) if comment else at) + 1
         end = at
         while end < len(data) and not data[end : end + 1].isspace():
             end += 1

@@ -53,7 +53,7 @@ def _png(file: BinaryIO) -> str:
 
 # --- JPEG ------------------------------------------------------------------------------------
 
-_MARKER = re.compile(rb"\xff+([^\0\xff\xd0-\xd7])", re.DOTALL)  # 0xff 0x00 is a sample
+_MARKER = re.compile(rb"\xff([^\0\xff\xd0-\xd7])", re.DOTALL)  # 0xff 0x00 is a sample
 _BETWEEN_SCANS = frozenset((0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))
 _FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), 0xC9, 0xCA, 0xCB))
 _JPEG_PIXELS = 2048
@@ -108,6 +108,8 @@ def _gif(file: BinaryIO) -> str:
     pixels = int.from_bytes(data[at + 5 : at + 7], "little")
     pixels *= int.from_bytes(data[at + 7 : at + 9], "little")
     at += 10 + _table_bytes(data[at + 9 : at + 10])
+    if at >= len(data):
+        return "it ends before its samples"
     bits, body = data[at], data[at + 1 : at + 1 + _skipped(data, at + 1)]
     if not 1 <= bits <= 11:
         return "the size of its codes is wrong"
