@@ -97,3 +97,27 @@ def test_a_place_that_cannot_be_written_is_an_error(
         Journal(tmp_path / "file/results.jsonl", HEADER, error=error),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[" * 100_000, b'{"a": NaN}', b'{"a": 1, "a": 2}', b'{"a": ' + b"9" * 5000 + b"}", b"\xff"],
+)
+def test_a_damaged_line_is_refused_in_one_line(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    with Journal(path, HEADER):
+        pass
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(ArgumentError, match=r"is not a log of results \(.*--overwrite") as caught:
+        Journal(path, HEADER)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("line", [{"b": 1}, {"a": 1}, {"a": [1]}])
+def test_a_line_of_another_form_names_the_file(tmp_path: Path, line: dict[str, object]) -> None:
+    path = tmp_path / "results.jsonl"
+    with Journal(path, HEADER) as journal:
+        journal.append(line)
+    journal = Journal(path, HEADER)
+    with pytest.raises(ArgumentError, match=r"results\.jsonl: is not a log"), journal.reading():
+        {key: value for each in journal.lines for key, value in each["a"].items()}

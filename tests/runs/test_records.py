@@ -203,3 +203,14 @@ def test_a_damaged_photograph_is_streamed_if_that_is_accepted(photos: Path) -> N
     whole = images.read(source, accept_damaged=True).pixels
     expected = np.clip(whole.astype(int) + 26, 0, 255)
     assert np.abs(images.read(target).pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 9999, '{"result": 3}', '{"result": "a.png", "options": [1]}', '{"result": NaN}', "\xff"],
+)
+def test_damaged_lines_are_passed_over(photos: Path, text: str) -> None:
+    run(photos)
+    records = photos.with_name("out") / RECORDS
+    records.write_bytes(records.read_bytes() + text.encode("latin-1") + b"\n")
+    assert statuses(run(photos)) == ["skipped"] * 2

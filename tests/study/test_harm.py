@@ -186,3 +186,19 @@ def test_norms_behind_padded_convolutions_are_counted() -> None:
     assert padded_norms(Gate(), glocal.scan(Gate(), 32, verify=False)) is None
     model.first.padding = (0, 0)
     assert padded_norms(model, glocal.scan(Bordered(), 32, verify=False)) is None
+
+
+def test_a_check_survives_json_though_a_number_is_missing(tmp_path: Path) -> None:
+    found = WayCheck(1.0, math.nan, 0.5)
+    values = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert math.isnan(WayCheck.of_json(values).windows)
+    assert WayCheck.of_json(values).full == 1.0
+
+
+@pytest.mark.parametrize("text", ["", "[" * 9999, '{"full": "1"}', '{"depth": 1.0}', "\0"])
+def test_a_damaged_cache_is_measured_again(tmp_path: Path, text: str) -> None:
+    check = check_ways(Gate(), photo(), Settings("windows", 32), cache=tmp_path / "checks")
+    (file,) = (tmp_path / "checks").iterdir()
+    assert (tmp_path / "checks").stat().st_mode & 0o077 == 0
+    file.write_text(text)
+    assert check_ways(Gate(), photo(), Settings("windows", 32), cache=tmp_path / "checks") == check

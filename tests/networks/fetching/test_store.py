@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from glocal import networks
-from glocal.errors import CheckpointError
+from glocal.errors import CheckpointError, GlocalWarning
 from glocal.networks import inventory, loading
 from glocal.networks.fetching import store
 from glocal.networks.fetching.store import models_folder, remove_model, store_model, stored_models
@@ -129,3 +129,27 @@ def test_an_unreadable_file_hides_no_others(folder: Path, weights) -> None:
     models, (problem,) = inventory.named_models()
     assert models[-1].name == "mine"
     assert problem.startswith(f"{folder / 'broken.safetensors'}: not a readable safetensors file")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the system has no owners of files")
+def test_a_folder_that_others_may_write_to_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: dict[str, torch.Tensor]
+) -> None:
+    monkeypatch.delenv("GLOCAL_MODELS", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    store_model("mine", save(weights))
+    assert models_folder().stat().st_mode & 0o777 == 0o700
+    models_folder().chmod(0o777)
+    with pytest.warns(GlocalWarning, match="other users may write .* its models are not used"):
+        assert stored_models() == {}
+    with pytest.raises(CheckpointError, match="other users may write to this folder"):
+        store_model("mine", save(weights))
+
+
+def test_a_folder_that_the_user_names_may_be_shared(
+    folder: Path, weights: dict[str, torch.Tensor]
+) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+    store_model("ours", save(weights))
+    assert [*stored_models()] == ["ours"]
