@@ -178,7 +178,8 @@ def test_missing_and_short_shards_are_named(package: Path) -> None:
 )
 def test_other_json_is_no_graph(text: str, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(text)
-    assert error_of(read_graph, tmp_path / "model.json").endswith("not a TensorFlow.js graph model")
+    message = error_of(read_graph, tmp_path / "model.json")
+    assert "model.json: not a TensorFlow.js graph model (" in message
 
 
 def test_what_is_no_json_is_named(tmp_path: Path) -> None:

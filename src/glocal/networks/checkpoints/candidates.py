@@ -23,6 +23,7 @@ from glocal.texts import few_names, short_name
 __all__ = ["Candidate", "candidates", "parts", "unnamed_averages", "without_counters"]
 
 _DEPTH = 8  # entries nest; bounded, because a file can contain itself
+_LEAST_TENSORS = 8  # of a part that may be a network
 _MOST_DOTS, _MOST_CHARACTERS = 64, 1024  # of the name of a tensor
 
 
@@ -122,7 +123,12 @@ def parts(candidate: Candidate) -> Iterator[Candidate]:
     where = _Place((candidate.entry,) if candidate.entry else (), candidate.state_dict)
     layer = [where]
     for _ in range(3):
-        layer = [each for place in layer for each in place.parts().values()]
+        layer = [
+            each
+            for place in layer
+            for each in place.parts().values()
+            if len(each.tensors) >= _LEAST_TENSORS
+        ]
         yield from (each.candidate(candidate.path) for each in layer)
 
 
