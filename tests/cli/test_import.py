@@ -184,7 +184,7 @@ def test_other_json_is_no_graph(text: str, tmp_path: Path) -> None:
 
 def test_what_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("weights")
-    assert "not readable as JSON" in error_of(read_graph, tmp_path / "model.json")
+    assert "is no JSON (Expecting value" in error_of(read_graph, tmp_path / "model.json")
 
 
 def test_quantised_weights_are_refused(package: Path, edit) -> None:

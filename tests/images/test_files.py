@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from glocal.errors import ImageError
-from glocal.images.files import write_whole
+from glocal.images.files import make_private_folder, write_whole
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -30,3 +31,14 @@ def test_a_refusal_of_the_disk_is_one_line_of_the_given_type(tmp_path: Path) -> 
     (tmp_path / "folder" / "file").touch()
     with pytest.raises(ImageError, match="cannot be written"):
         write_whole(tmp_path / "folder" / "file" / "below", b"", ImageError)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the system has no owners of files")
+def test_a_private_folder_is_the_users_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_private_folder(tmp_path / "a/b", ImageError)
+    assert (tmp_path / "a/b").stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(ImageError, match="other users may write to this folder"):
+        make_private_folder(tmp_path / "a/b", ImageError)
