@@ -1,6 +1,11 @@
 """No bytes make a parser of headers fail with an error of Python."""
 
+import importlib.util
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hostile.headers import PARSERS, check
@@ -28,3 +33,19 @@ def test_damaged_files_are_parsed_or_refused(name):
     for number in range(60):
         seed, other = rng.choice(SEEDS), rng.choice(SEEDS)
         check(name, mutated(seed, other, f"{name}/{number}"))
+
+
+@pytest.mark.long
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="Atheris is not installed")
+def test_a_minute_of_fuzzing_finds_nothing():
+    program = Path(__file__).with_name("fuzz_headers.py")
+    paths = (str(program.parents[1]), os.environ.get("PYTHONPATH", ""))
+    done = subprocess.run(
+        [sys.executable, str(program), "60"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
