@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import pyvips
 
+from glocal.images.embedded import has_field
 from glocal.images.tiff_tags import rows_at_once
 from glocal.shortages import check_can_allocate
 
@@ -59,4 +60,4 @@ def _check(vips: pyvips.Image, nbytes: int) -> None:
 
 
 def _is_interlaced(vips: pyvips.Image) -> bool:
-    return "interlaced" in vips.get_fields()
+    return has_field(vips, "interlaced")

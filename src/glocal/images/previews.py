@@ -13,6 +13,7 @@ import pyvips
 from numpy.typing import NDArray
 
 from glocal.errors import ImageError
+from glocal.images.embedded import has_field
 from glocal.images.files import temporary_beside
 from glocal.images.formats import error_text
 from glocal.images.image_files import Image
@@ -131,7 +132,7 @@ class Preview:
     def _level(self, level: int) -> Any:
         try:
             first = pyvips.Image.tiffload(str(self.path), revalidate=True)
-            pages = first.get("n-pages") if "n-pages" in first.get_fields() else 1
+            pages = first.get("n-pages") if has_field(first, "n-pages") else 1
             if level >= pages:
                 return None
             return pyvips.Image.tiffload(str(self.path), page=level) if level else first
