@@ -64,6 +64,7 @@ def test_messages_of_libvips_become_errors_of_python() -> None:
     with pytest.raises(OSError, match="open files"):
         raise_shortage("system error: Too many open files")
     raise_shortage("premature end of JPEG image")
+    raise_shortage("Failed to allocate memory for to read TIFF directory (0 elements)")  # damage
 
 
 def test_memory_that_no_machine_has_is_refused_before_it_is_asked_for() -> None:

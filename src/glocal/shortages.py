@@ -29,6 +29,9 @@ _MEMORY_WORDS = (
     "bad alloc",
     "bad_alloc",
 )
+_DECODER_WORDS = ("vips_tracked: out of memory", "cannot allocate memory", "insufficient memory")
+"""In messages about image files. libtiff also fails to allocate what a damaged file asks for."""
+
 _ERRNOS = {
     "too many open files": errno.EMFILE,
     "no space left on device": errno.ENOSPC,
@@ -76,13 +79,13 @@ def shortage_text(error: BaseException) -> str | None:
 
 
 def raise_shortage(message: str) -> None:
-    """Raise what Python would raise if a library's message means a shortage; else do nothing.
+    """Raise what Python would if a decoder's message means a shortage; else do nothing.
 
     Raises:
         MemoryError: memory is exhausted.
         OSError: no more files may be opened, or the disk is full.
     """
-    if _has(message, _MEMORY_WORDS):
+    if _has(message, _DECODER_WORDS):
         raise MemoryError(" ".join(message.split())[:_MOST])
     for words, number in _ERRNOS.items():
         if _has(message, (words,)):

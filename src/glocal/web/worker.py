@@ -67,8 +67,8 @@ class _Teller:
 
 def reason(error: Exception, storage: Storage, job: Job) -> str:
     """Return why a job failed, in words for its client: without paths of the server."""
-    from glocal.inference.placing import is_out_of_memory
     from glocal.scanning.user_code import failure, full_traceback
+    from glocal.shortages import is_out_of_memory
 
     if isinstance(error, GlocalError):
         text = str(error)
