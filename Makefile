@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 KERNELS := src/glocal/ops/kernels
 BUILT := $(KERNELS)/built/.ready
 
-.PHONY: help setup kernels wheel demo test test-slow test-long test-oldest check format benchmarks benchmarks-cuda replication clean
+.PHONY: help setup kernels wheel demo test test-slow test-long test-oldest check format docs benchmarks benchmarks-cuda replication clean
 
 help:
 	@echo "make setup   create a virtual environment in $(VENV) (once; later runs are offline)"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-oldest  test and test-slow with the oldest torch, on Python 3.12 (4 GB of downloads)"
 	@echo "make check   formatting, lint, types, import layers"
 	@echo "make format  format the code"
+	@echo "make docs    build the documentation into build/docs, run its examples"
 	@echo "make benchmarks  measure speed and memory, write docs/benchmarks (half an hour)"
 	@echo "make benchmarks-cuda  measure on a GPU, five minutes at a time"
 	@echo "make replication  write docs/replication.md and its figures from the stored weights"
@@ -29,7 +30,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,formats,openvino,plots,spandrel,web]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,docs,formats,openvino,plots,spandrel,web]"
 	@$(BIN)/glocal doctor
 	@touch $(BUILT) $(READY)
 
@@ -66,14 +67,19 @@ test-oldest:
 	$(VENV)-oldest/bin/python -m pytest -n auto -q -m "not long"
 
 check: $(READY)
-	$(BIN)/ruff format --check hatch_build.py src tests experiments examples benchmarks
-	$(BIN)/ruff check hatch_build.py src tests experiments examples benchmarks
+	$(BIN)/ruff format --check hatch_build.py src tests experiments examples benchmarks docs/conf.py docs/extensions
+	$(BIN)/ruff check hatch_build.py src tests experiments examples benchmarks docs/conf.py docs/extensions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(READY)
-	$(BIN)/ruff check --fix hatch_build.py src tests experiments examples benchmarks
-	$(BIN)/ruff format hatch_build.py src tests experiments examples benchmarks
+	$(BIN)/ruff check --fix hatch_build.py src tests experiments examples benchmarks docs/conf.py docs/extensions
+	$(BIN)/ruff format hatch_build.py src tests experiments examples benchmarks docs/conf.py docs/extensions
+
+# a warning is an error, after all of them are shown
+docs: $(READY)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo "open build/docs/index.html"
 
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/run.py
@@ -87,4 +93,4 @@ replication: $(READY)
 	$(BIN)/python experiments/replication/report.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest demo-output
+	rm -rf $(VENV) $(VENV)-oldest demo-output build/docs docs/generated docs/gallery

@@ -135,7 +135,7 @@ def _extras() -> Facts:
     for requirement in requires("glocal") or []:
         package = re.match(r"[\w.-]+", requirement)
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)
-        if package is None or extra is None or extra[1] == "dev":
+        if package is None or extra is None or extra[1] in ("dev", "docs"):
             continue
         install = f"pip install 'glocal[{extra[1]}]'"
         state = extras.setdefault(extra[1], {"missing": [], "install": install})

@@ -65,7 +65,7 @@ class Shift:
         return distance(self.crops, values)
 
     def mean_shift(self, values: Values) -> float:
-        """Return the mean of |mean − mean over crops| ÷ deviation over the same channels."""
+        """Return the mean distance of a mean from that over crops, ÷ the deviation there."""
         return mean_shift(self.crops, values)
 
     def noise(self) -> float:
