@@ -8,6 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "extensions"))
 os.environ.setdefault("COLUMNS", "100")  # width of tables that the gallery prints
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait take no time from others
 
 project = "glocal"
 author = "The glocal authors"
@@ -67,7 +68,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "image_scrapers": ("matplotlib",),
     "capture_repr": (),
-    "reset_modules": ("matplotlib",),
+    "reset_modules": ("matplotlib", "gallery_style.apply"),
     "plot_gallery": True,
 }
 

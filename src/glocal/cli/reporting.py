@@ -1,6 +1,7 @@
 """Print errors, warnings, notes and results."""
 
 import json
+import logging
 import os
 import sys
 import textwrap
@@ -226,7 +227,7 @@ class ReportingGroup(TyperGroup):
         """
         _wants_traceback.set(bool(ctx.params.get("traceback")))
         set_voice(_PLAIN)
-        with _short_warnings():
+        with _short_warnings(), _logged():
             try:
                 return super().invoke(ctx)
             except (_USAGE, typer.Exit, typer.Abort, BrokenPipeError):
@@ -271,6 +272,31 @@ def _described(error: BaseException) -> tuple[str, int]:
         f"{TRACEBACK} prints.",
         INTERNAL_ERROR,
     )
+
+
+class _Lines(logging.Handler):
+    """Prints the messages of the library: warnings, and with --verbose the others too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        if record.levelno >= logging.WARNING:
+            say(record.getMessage(), "yellow", "warning")
+        elif voice().verbose:
+            say(record.getMessage(), "bold", "log")
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Print what the library logs in the block."""
+    logger, lines = logging.getLogger("glocal"), _Lines()
+    before = logger.level
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(before)
 
 
 @contextmanager

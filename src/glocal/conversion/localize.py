@@ -4,6 +4,7 @@ A few lines above 300: the arguments of two public functions, described.
 """
 
 import itertools
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -30,6 +31,8 @@ from glocal.scanning.plan import Plan, Row
 from glocal.scanning.sandbox import keep_random_state
 
 __all__ = ["localize", "plan_of", "scan"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def localize(
@@ -159,7 +162,9 @@ def localize(
     if on_crops:
         take_crops(root, on_crops)
         run_twice(root, train, stride)
-    setattr(root, PLAN, Plan(train, pixels, rows, precision, unproven, stride, found.period))
+    plan = Plan(train, pixels, rows, precision, unproven, stride, found.period)
+    setattr(root, PLAN, plan)
+    _LOG.info("%s: %s", type(model).__name__, plan.summary())
     return root
 
 

@@ -6,6 +6,7 @@ before the file gets its name. A network that takes statistics from crops become
 two files (see `two_graphs`), which are compared with it together.
 """
 
+import logging
 import os
 import tempfile
 import warnings
@@ -39,6 +40,8 @@ from glocal.scanning.plan import Plan
 from glocal.scanning.user_code import failure
 
 __all__ = ["Exported", "crops_file", "export"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,7 @@ def export(
                 int8 = in_int8(files, run, calibrate, taken, fixed or captured, passes)
             for file in Path(folder).iterdir():
                 os.replace(file, path.parent / file.name)
+    _LOG.info("%s: differs from the network by at most %.2g at %s", path, worst, _text(sizes))
     return Exported(
         path,
         None if passes is None else crops_file(path),

@@ -6,6 +6,7 @@ other network runs on overlapping tiles that are blended (`blending`). An *uncon
 tiles of the training size is the crop-and-stitch inference that TLC is compared with.
 """
 
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -45,6 +46,8 @@ from glocal.texts import size_text
 
 __all__ = ["FALLBACK_TILES", "restore"]
 
+_LOG = logging.getLogger(__name__)
+
 
 def restore(
     model: nn.Module,
@@ -75,6 +78,7 @@ def restore(
     Raises:
         ArgumentError, GlocalError: as `glocal.restore`.
     """
+    report = report or _LOG.info
     tiles = as_tiles(tiles)
     source, convert = as_batch(image)
     size: Size = (source.shape[-2], source.shape[-1])
@@ -125,7 +129,7 @@ def restore(
             sizes = smaller_sizes(found.tile_size)
             bands = blended(runner, tiled, sizes, BLENDED_OVERLAP, "linear", progress, found.align)
             return _assembled(_parts_of_bands(bands, size), tiled, convert)
-        if report is not None and len(found.tiles) > 1:
+        if len(found.tiles) > 1:
             report(str(found))
         cores = run(found, runner, tiled, progress=progress)
         return _assembled(_parts_of_tiles(cores), tiled, convert)

@@ -34,6 +34,13 @@ def test_differences_are_paired(other: str) -> None:
     assert constructed().wins("TLC 96", "psnr", other) == (better, 3 - better - worse, worse)
 
 
+def test_it_is_printed_as_the_table_and_its_protocol() -> None:
+    lines = str(constructed()).splitlines()
+    assert lines[0].split()[:2] == ["method", "psnr"]
+    assert any(line.startswith("TLC 96 ") for line in lines)
+    assert tuple(lines[-len(constructed().sentences()) :]) == constructed().sentences()
+
+
 def test_an_image_counts_where_every_method_restored_it() -> None:
     whole = constructed()
     part = replace(

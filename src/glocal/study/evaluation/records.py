@@ -17,6 +17,7 @@ from glocal.study.evaluation.methods import DEGRADED, FULL_IMAGE
 from glocal.study.evaluation.perceptual import RELATIVE_ROUNDING
 from glocal.study.intervals import FEWEST, Interval, interval_of, paired
 from glocal.study.options import ScoreOptions
+from glocal.texts import text_table
 
 __all__ = ["DEGRADED", "Evaluation", "Failure", "Protocol", "Record", "Wins"]
 
@@ -286,6 +287,12 @@ class Evaluation:
         """Return the largest memory peak over the images."""
         values = [each.peak_memory_mib for each in self.of(method)]
         return max((value for value in values if value is not None), default=None)
+
+    def __str__(self) -> str:
+        from glocal.study.report.tables import summary_table  # which imports this module
+
+        table = summary_table(self)
+        return "\n".join([text_table([table.columns, *table.rows]), *self.sentences()])
 
     def to_json(self) -> str:
         """Return protocol, records and failures as JSON text."""
