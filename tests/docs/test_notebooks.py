@@ -1,6 +1,8 @@
 """The notebooks of examples/ run from start to end, and are stored without outputs."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,4 +29,5 @@ def test_they_run(path: Path) -> None:
     client = nbclient.NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": EXAMPLES}}
     )
-    client.execute()
+    paths = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+    client.execute(env={**os.environ, "PYTHONPATH": paths})  # the glocal that is tested
