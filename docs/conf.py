@@ -34,6 +34,7 @@ suppress_warnings = [
 smartquotes = False  # they would make a dash of --option
 
 # Markdown
+highlight_language = "text"  # of blocks that name none: commands
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
