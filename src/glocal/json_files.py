@@ -6,8 +6,10 @@ object. Size and depth are bounded, keys are unique, and numbers are finite, so 
 malicious file is an error of one line.
 """
 
+import errno
 import json
 import math
+import stat
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -57,8 +59,8 @@ def read_json(
         JsonError: the file is longer, no JSON, or of another form.
         OSError: it cannot be read.
     """
-    if not path.is_file():  # a pipe or a device may have no end
-        raise FileNotFoundError(2, "no such file, or no regular one", str(path))
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may have no end
+        raise OSError(errno.EINVAL, "no regular file", str(path))
     with path.open("rb") as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:

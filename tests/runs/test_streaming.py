@@ -369,7 +369,7 @@ def test_a_full_disk_is_no_damaged_photograph(local: nn.Module, tmp_path: Path) 
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert str(refused.value) == (
         f"{work_folder(tmp_path / 'out.png')}: cannot be written (File too large); "
-        "1 MB are needed: free some space, or choose an output on another disk"
+        "1 MB are needed: free some space and run again, or choose an output on another disk"
     )
     assert files(tmp_path) == ["in.png"]
 

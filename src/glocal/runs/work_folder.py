@@ -153,7 +153,7 @@ class WorkFolder:
             return GlocalError(text)
         result = self.result or self._header  # same size, as long as the scale is unknown
         megabytes = -(-(self._header.nbytes + result.nbytes) // 10**6)
-        kept = f"; {len(self._tiles)} of {self.total} tiles are kept for it" if self._tiles else ""
+        kept = f" ({len(self._tiles)} of {self.total} tiles are kept)" if self._tiles else ""
         return GlocalError(
             f"{text}; {megabytes} MB are needed: free some space and run again{kept}, or choose an "
             "output on another disk"
