@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 
 import glocal
+from glocal.cli.group import INTERNAL_ERROR
 from glocal.cli.interruption import INTERRUPTED, TERMINATED
-from glocal.cli.reporting import INTERNAL_ERROR
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from glocal.errors import ImageError
 from glocal.images import image_files as images
@@ -197,6 +198,9 @@ def test_a_pickle_is_refused(client, folder: Path) -> None:
     (folder / "net.pth").write_bytes(b"")
     answer = send(client, folder, model=str(folder / "net.pth"))
     assert (answer.status_code, "safetensors files alone" in answer.text) == (422, True)
+    torch.save({"params": {"weight": torch.zeros(1)}}, folder / "net.safetensors")
+    answer = send(client, folder, model=str(folder / "net.safetensors"))
+    assert (answer.status_code, "net.safetensors" in answer.text) == (422, True)
 
 
 def test_what_is_no_image_is_refused(client, folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from glocal.cli.degrade import degrade
 from glocal.cli.doctor import doctor
 from glocal.cli.evaluate import evaluate
 from glocal.cli.export import export
+from glocal.cli.group import ReportingGroup
 from glocal.cli.import_ import import_app
 from glocal.cli.interruption import (
     INTERRUPTED,
@@ -26,7 +27,6 @@ from glocal.cli.interruption import (
     prompt_interruption,
 )
 from glocal.cli.models import models_app
-from glocal.cli.reporting import ReportingGroup
 from glocal.cli.restore import restore
 from glocal.cli.scan import scan
 from glocal.cli.serve import serve

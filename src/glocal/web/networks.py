@@ -61,22 +61,28 @@ def networks(access: Access) -> list[Network]:
 
 
 def check_network(name: str, access: Access) -> None:
-    """Check that a network may be chosen, without reading it.
+    """Check that a network may be chosen; reads no more than the header of its file.
 
     Raises:
         NoSuchError: no model has this name, and it is no path.
         NotAllowedError: the file lies outside of the allowed folders.
-        RefusedError: it is no safetensors file.
+        RefusedError: it is no safetensors file of a network.
     """
     from glocal.networks.fetching.store import stored_models
+    from glocal.networks.inventory import NamedModel
     from glocal.networks.loading import embedded_files
 
     if name in embedded_files() or name in stored_models():
         return
     if not Path(name).is_absolute():
         raise NoSuchError(f"{name[:200]}: no model has this name, see /api/v1/models")
-    if access.file(name).suffix != SUFFIX:
-        raise RefusedError(f"{name[:200]}: the server reads {SUFFIX} files alone")
+    path = access.file(name)
+    try:
+        if path.suffix != SUFFIX:
+            raise RefusedError(f"{name[:200]}: the server reads {SUFFIX} files alone")
+        NamedModel.read(path.stem, path, embedded=False)  # the content counts, not the name
+    except CheckpointError as error:
+        raise RefusedError(str(error)) from None
 
 
 def _network(name: str, title: str, model: "NamedModel", kind: str) -> Network:

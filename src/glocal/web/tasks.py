@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,13 +25,14 @@ from glocal.inference.settings import Settings
 from glocal.inference.tiling import local_window
 from glocal.inference.time_left import TimeLeft
 from glocal.inference.ways import DEFAULT_WAY
-from glocal.networks import LoadedNetwork, load_checkpoint
+from glocal.networks import LoadedNetwork
 from glocal.runs.folder import restore_file
 from glocal.runs.streaming import STREAMED_PIXELS
 from glocal.scanning.plan import Plan
 from glocal.study.first_look import FirstLook, look
 from glocal.study.options import RunOptions
 from glocal.study.shift.measure import analyze
+from glocal.web.loaded import loaded_network, prepared_network
 from glocal.web.queue import Job
 from glocal.web.schemas import JobOptions
 from glocal.web.service import result_suffix
@@ -99,7 +99,7 @@ def _restored(
     assert job.photo is not None
     storage, source = context.storage, context.storage.photo(job.photo)
     tell("Loading the network", 0.0, None)
-    loaded = _network(options.model)
+    loaded = loaded_network(options.model)
     preview = storage.photo_preview(job.photo).path
     if not preview.exists():
         tell("Reading the photograph", 0.0, None)
@@ -114,7 +114,7 @@ def _restored(
         _note(seen, notes, is_chosen=is_chosen)
         settings = seen.settings
     tell("Converting the network", 0.0, None)
-    network = _prepared(options.model, settings)
+    network = prepared_network(options.model, settings)
     plan = _plan(network)
     for text in plan.warnings() if plan else ():
         notes.add(text)
@@ -174,12 +174,12 @@ def _planned(
     job: Job, options: JobOptions, context: Context, tell: Tell, notes: _Notes
 ) -> dict[str, Any]:
     tell("Loading the network", 0.0, None)
-    loaded = _network(options.model)
+    loaded = loaded_network(options.model)
     settings = _settings(options, loaded).changed(allow_global=True)
     if settings.way not in ("windows", "crops", "auto"):
         raise ArgumentError(f"way {settings.way} converts nothing: there is no plan")
     tell("Looking for global operations", 0.2, None)
-    plan = plan_of(_prepared(options.model, settings))
+    plan = plan_of(prepared_network(options.model, settings))
     return {"network": loaded.name, "plan": _plan_values(plan)}
 
 
@@ -188,7 +188,7 @@ def _shifted(
 ) -> dict[str, Any]:
     assert job.photo is not None
     tell("Loading the network", 0.0, None)
-    loaded = _network(options.model)
+    loaded = loaded_network(options.model)
     image = read(context.storage.photo(job.photo))
     pixels = image.colours.seen(image.pixels)
     if pixels.dtype.kind == "u":
@@ -208,28 +208,6 @@ _TASKS: Mapping[str, Callable[..., dict[str, Any]]] = {
     "plan": _planned,
     "shift": _shifted,
 }
-
-
-def _network(name: str) -> LoadedNetwork:
-    """Load a network, or take it from those loaded before."""
-    path = Path(name)
-    return _loaded(name, path.stat().st_mtime_ns if path.is_absolute() else 0)
-
-
-@lru_cache(maxsize=2)
-def _loaded(name: str, changed_ns: int) -> LoadedNetwork:
-    return load_checkpoint(name)
-
-
-def _prepared(name: str, settings: Settings) -> nn.Module:
-    """The network that runs, converted if the settings say so; or that of a job before."""
-    path = Path(name)
-    return _converted(name, path.stat().st_mtime_ns if path.is_absolute() else 0, settings)
-
-
-@lru_cache(maxsize=4)
-def _converted(name: str, changed_ns: int, settings: Settings) -> nn.Module:
-    return settings.network(_loaded(name, changed_ns).network)
 
 
 def _settings(options: JobOptions, loaded: LoadedNetwork) -> Settings:
