@@ -1,5 +1,6 @@
 """Runs of the command line in processes that begin in milliseconds and may be killed."""
 
+import itertools
 import json
 import os
 import signal
@@ -42,6 +43,9 @@ for line in sys.stdin:
 """
 
 
+_NUMBERS = itertools.count()
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a run ended: exit code (negative: signal), what it printed, and how long it took."""
@@ -56,7 +60,7 @@ class Forks:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._log = folder / "printed.txt"
+        self._log = folder / f"printed-{next(_NUMBERS)}.txt"
         self._server = subprocess.Popen(
             [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True, env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},

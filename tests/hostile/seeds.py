@@ -95,9 +95,26 @@ def _netpbm(magic: str, dtype: type = np.uint8, channels: int = 3) -> Callable[[
     return make
 
 
+def _dng() -> bytes:
+    import tifffile
+
+    file = io.BytesIO()
+    tags = [(50706, "B", 4, (1, 4, 0, 0), True), (33421, "H", 2, (2, 2), True),
+            (33422, "B", 4, (0, 1, 1, 2), True), (271, "s", 0, "ACME", True)]  # fmt: skip
+    mosaic = samples(np.uint16, 1, (32, 48))[..., 0]
+    tifffile.imwrite(file, mosaic, photometric=32803, extratags=tags)
+    return file.getvalue()
+
+
 _EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
 
-_LIBRARIES = {"tif": "tifffile", "jp2": "imagecodecs", "heic": "pillow_heif", "ppm": "numpy"}
+_LIBRARIES = {
+    "tif": "tifffile",
+    "dng": "rawpy",
+    "jp2": "imagecodecs",
+    "heic": "pillow_heif",
+    "ppm": "numpy",
+}
 
 _OTHERS: dict[str, Callable[[], bytes]] = {
     "png-palette": _pillow("PNG", "P"),
@@ -130,6 +147,7 @@ _OTHERS: dict[str, Callable[[], bytes]] = {
     "tif-zstd": _tifffile(compression="zstd"),
     "tif-float": _tifffile(np.float32),
     "tif-double": _tifffile(np.float64),
+    "dng-mosaic": _dng,
 }
 
 

@@ -2,9 +2,11 @@
 
 import json
 import random
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,24 @@ def test_a_killed_run_continues(forks: Forks, name: str) -> None:
     kill_and_resume(forks, name, 2, seed=0)
 
 
+@pytest.mark.slow
+def test_two_processes_share_a_folder(forks: Forks) -> None:
+    case = CASES["folder"]
+    command, *rest = case.arguments
+    arguments = [command, "--model", "net.pth", *rest, *NETWORK]
+    _, wanted, listed = finished(forks, arguments, case, fresh=True)
+    clear(forks.folder / "out")
+    with Forks(forks.folder) as other, ThreadPoolExecutor(2) as pool:
+        both = [*pool.map(lambda each: each.run(*arguments), (forks, other))]
+    assert [each.code for each in both] == [0, 0], both
+    assert case.result(forks.folder) == wanted
+    assert {
+        str(p.relative_to(forks.folder / "out")) for p in (forks.folder / "out").rglob("*")
+    } == (listed)
+    restored = [int(n) for each in both for n in re.findall(r"(\d+) restored", each.printed)]
+    assert sum(restored) == len(wanted)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_runs_killed_at_forty_points(forks: Forks, name: str) -> None:
@@ -158,8 +178,11 @@ def finished(
     ended = forks.run(*arguments)
     # a run that was killed after its last file was written has its result
     assert ended.code == 0 or (not fresh and "exists" in ended.printed), ended.printed
-    names = {str(path.relative_to(out)) for path in out.rglob("*")}
-    return ended.elapsed_s, case.result(forks.folder), names
+    return ended.elapsed_s, case.result(forks.folder), names_in(out)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 def clear(folder: Path) -> None:
