@@ -172,7 +172,7 @@ from torch import nn
 from glocal.inference import memory_limit
 from glocal.inference.allocator import keep_freed_memory
 from glocal.images.image_files import Image, write
-from glocal.inference.memory import _resident, process_size
+from glocal.inference.memory import _status, process_size
 from glocal.inference.options import Tiles
 from glocal.runs.streaming import restore_streamed
 
@@ -217,9 +217,9 @@ def streamed(memory):
 
 keep_freed_memory()
 there = torch.ones(int(sys.argv[2]) * MIB // 4)
-before = _resident("VmRSS")
+before = _status("VmRSS")
 globals()[sys.argv[1]](before + 400 * MIB)
-print((_resident("VmHWM") - before) // MIB)
+print((_status("VmHWM") - before) // MIB)
 """
 """A network of 330 MiB at most, whose freed blocks of 40 MiB are too small for one of 240 MiB."""
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules import module as registrations
 
 __all__ = ["TooLargeError", "bounded_by"]
@@ -37,10 +37,12 @@ def bounded_by(tensors: Collection[Tensor]) -> Iterator[None]:
     most_values = 2 * sum(each.numel() for each in tensors) + _VALUES
     parameters = modules = values = 0
 
-    def add_tensor(_module: object, name: str, tensor: Tensor | None) -> None:
+    def add_tensor(module: nn.Module, name: str, tensor: Tensor | None) -> None:
         nonlocal parameters, values
         if tensor is None or threading.get_ident() != own_thread:
             return
+        if module._parameters.get(name) is not None or module._buffers.get(name) is not None:
+            return  # replaced: nothing grows
         parameters += 1
         values += 0 if tensor.is_meta else tensor.numel()
         if parameters > most:
