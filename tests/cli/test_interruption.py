@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from glocal.cli.interruption import TerminatedError, prompt_interruption
+from glocal.cli.interruption import TerminatedError, is_termination, prompt_interruption
 
 
 @pytest.mark.parametrize(("name", "exit_code"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -60,3 +60,20 @@ def test_another_thread_watches_nothing() -> None:
     thread.start()
     thread.join()
     assert seen == [True]
+
+
+def test_what_led_to_an_end_is_known() -> None:
+    def ended_by(error: BaseException) -> SystemExit:
+        try:
+            try:
+                raise error
+            except KeyboardInterrupt:
+                raise SystemExit(130) from None  # as typer does
+        except SystemExit as end:
+            return end
+
+    assert is_termination(TerminatedError())
+    assert is_termination(ended_by(TerminatedError()))
+    assert not is_termination(KeyboardInterrupt())
+    assert not is_termination(ended_by(KeyboardInterrupt()))
+    assert is_termination(SystemExit(143))

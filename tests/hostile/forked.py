@@ -63,7 +63,7 @@ class Forks:
         self._log = folder / f"printed-{next(_NUMBERS)}.txt"
         self._server = subprocess.Popen(
             [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
+            text=True, env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "VIPS_WARNING": "0"},
         )  # fmt: skip
 
     def run(self, *arguments: Any, kill: tuple[float, signal.Signals] | None = None) -> Ended:

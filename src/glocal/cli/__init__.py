@@ -23,6 +23,7 @@ from glocal.cli.import_ import import_app
 from glocal.cli.interruption import (
     INTERRUPTED,
     TERMINATED,
+    is_termination,
     leave_at_once,
     prompt_interruption,
 )
@@ -157,11 +158,15 @@ def main() -> None:
     # Threads that wait for each other spin by default, which takes time from whatever else runs.
     # The library of threads reads the variable when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("VIPS_WARNING", "0")  # any value: libvips calls nobody for its messages
     keep_freed_memory()
-    with prompt_interruption():
-        try:
+    try:
+        with prompt_interruption():
             app(prog_name="glocal")
-        except SystemExit as end:
-            if end.code in (INTERRUPTED, TERMINATED):
-                leave_at_once(end.code)
-            raise
+    except SystemExit as end:
+        if end.code in (INTERRUPTED, TERMINATED):
+            # typer says 130 for each KeyboardInterrupt before a command begins
+            leave_at_once(TERMINATED if is_termination(end) else INTERRUPTED)
+        raise
+    except KeyboardInterrupt as interruption:  # outside of typer
+        leave_at_once(TERMINATED if is_termination(interruption) else INTERRUPTED)

@@ -19,6 +19,7 @@ __all__ = [
     "INTERRUPTED",
     "TERMINATED",
     "TerminatedError",
+    "is_termination",
     "leave_at_once",
     "prompt_interruption",
 ]
@@ -35,6 +36,16 @@ TERMINATED = 143
 
 class TerminatedError(KeyboardInterrupt):
     """The process is to end: SIGTERM, as from `kill` or a batch system."""
+
+
+def is_termination(end: BaseException) -> bool:
+    """True if SIGTERM led to an exception, and not Ctrl-C."""
+    if isinstance(end, SystemExit) and end.code == TERMINATED:
+        return True
+    cause: BaseException | None = end
+    while cause is not None and not isinstance(cause, TerminatedError):
+        cause = cause.__context__
+    return cause is not None
 
 
 def leave_at_once(code: int = INTERRUPTED) -> NoReturn:

@@ -40,6 +40,9 @@ __all__ = [
 
 # libvips' own messages are in its errors too; without a handler logging prints them
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
+if "VIPS_WARNING" in os.environ:  # libvips drops its warnings then, which are in its errors
+    # an interruption would be lost in the callback that pyvips sets for them
+    getattr(pyvips, "_remove_log_handler", lambda: None)()
 
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3}
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
