@@ -61,9 +61,11 @@ class Forks:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._log = folder / f"printed-{next(_NUMBERS)}.txt"
+        # the command line sets the second one before it imports pyvips
+        settings = {"XDG_CACHE_HOME": str(folder / "cache"), "VIPS_WARNING": "0"}
         self._server = subprocess.Popen(
             [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "VIPS_WARNING": "0"},
+            text=True, env=os.environ | settings,
         )  # fmt: skip
 
     def run(self, *arguments: Any, kill: tuple[float, signal.Signals] | None = None) -> Ended:
