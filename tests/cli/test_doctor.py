@@ -50,7 +50,8 @@ def test_json_has_every_part(run):
 
 def test_the_report_fits_80_columns_and_breaks_no_path(run, monkeypatch):
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
-    monkeypatch.setenv("TERM", "dumb")  # of 80 columns, without colours
+    monkeypatch.setenv("TERM", "dumb")  # without colours
+    monkeypatch.setenv("COLUMNS", "80")
     result = run("doctor")
     assert result.exit_code == 0
     assert result.stdout.startswith("glocal")

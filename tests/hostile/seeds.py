@@ -109,7 +109,7 @@ def _dng() -> bytes:
 _EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
 
 _LIBRARIES = {
-    "tif": "tifffile",
+    "tif": "imagecodecs",  # which tifffile needs to compress
     "dng": "rawpy",
     "jp2": "imagecodecs",
     "heic": "pillow_heif",

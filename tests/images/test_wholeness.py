@@ -13,6 +13,7 @@ from glocal.images.wholeness import damage
 
 PIL = pytest.importorskip("PIL.Image")
 tifffile = pytest.importorskip("tifffile")
+pytest.importorskip("imagecodecs")  # compresses for it
 
 rng = np.random.default_rng(0)
 TEXTURE = rng.integers(0, 256, (32, 48, 3), np.uint8)
