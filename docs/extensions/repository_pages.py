@@ -16,6 +16,7 @@ COPIES = DOCS / "generated" / "repository"
 PAGES = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "examples/LICENSES.md",
     "experiments/architectures/README.md",
     "experiments/default_model/README.md",
