@@ -83,7 +83,7 @@ def arrow(x0: float, y0: float, x1: float, y1: float, stroke: str = LINE) -> str
 
 
 def photograph(box: Box) -> str:
-    """Return a small landscape, which stands for a photograph."""
+    """Return a small landscape, the photograph of the drawings."""
     x, y, w, h = box
 
     def at(points: Iterable[tuple[float, float]]) -> str:

@@ -78,7 +78,7 @@ def _usage(command: Any, words: str) -> str:
 
 
 def _value(parameter: Any) -> str:
-    """What stands for the value of a parameter; empty for a flag."""
+    """Placeholder of the value of a parameter; empty for a flag."""
     if getattr(parameter, "is_flag", False):
         return ""
     annotation = parameter.type_descriptor.annotation

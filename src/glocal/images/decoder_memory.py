@@ -11,7 +11,7 @@ from glocal.images.embedded import has_field
 from glocal.images.tiff_tags import rows_at_once
 from glocal.shortages import check_can_allocate
 
-__all__ = ["check_decoder", "check_whole", "nbytes_of"]
+__all__ = ["check_decoder", "check_whole"]
 
 _ROW_BY_ROW = ("png", "jpeg")
 """Kinds whose files are decoded row by row unless they are interlaced; others whole, but TIFF."""
@@ -34,10 +34,10 @@ def check_decoder(kind: str, vips: pyvips.Image, file: BinaryIO) -> None:
     rows = vips.height
     if kind == "tiff":
         rows = rows_at_once(file)
-    elif kind in _ROW_BY_ROW and not _is_interlaced(vips):
+    elif kind in _ROW_BY_ROW and not has_field(vips, "interlaced"):
         rows = _LEAST_ROWS
     share = min(1.0, max(rows, _LEAST_ROWS) / vips.height)
-    _check(vips, int(share * nbytes_of(vips)))
+    _check(vips, int(share * _nbytes(vips)))
 
 
 def check_whole(vips: pyvips.Image) -> None:
@@ -46,10 +46,10 @@ def check_whole(vips: pyvips.Image) -> None:
     Raises:
         MemoryError: there is none.
     """
-    _check(vips, 2 * nbytes_of(vips))
+    _check(vips, 2 * _nbytes(vips))
 
 
-def nbytes_of(vips: pyvips.Image) -> int:
+def _nbytes(vips: pyvips.Image) -> int:
     """Bytes of all samples of an image."""
     item = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "double": 8}.get(vips.format, 4)
     return int(vips.width * vips.height * vips.bands * item)
@@ -57,7 +57,3 @@ def nbytes_of(vips: pyvips.Image) -> int:
 
 def _check(vips: pyvips.Image, nbytes: int) -> None:
     check_can_allocate(nbytes, f"the decoder of {vips.width} × {vips.height} pixels")
-
-
-def _is_interlaced(vips: pyvips.Image) -> bool:
-    return has_field(vips, "interlaced")

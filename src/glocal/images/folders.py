@@ -48,7 +48,7 @@ def _files(
     recursive: bool,
     on_error: Callable[[OSError], object],
 ) -> list[Path]:
-    """The files with one of the suffixes; hidden ones and hidden folders are passed over.
+    """The files with one of the suffixes; hidden files and folders are skipped.
 
     Args:
         folder: to list.

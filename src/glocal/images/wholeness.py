@@ -19,7 +19,7 @@ __all__ = ["damage"]
 
 
 def damage(kind: str, source: bytes | Path) -> str:
-    """What is damaged in a file of a kind in `KINDS`, as far as these checks see; empty if nothing.
+    """The first damage that these checks find in a file of a kind in `KINDS`; empty if none.
 
     Raises:
         OSError: the file cannot be read.
@@ -135,7 +135,7 @@ def _skipped(data: bytes, at: int) -> int:
 
 
 def _lzw_length(data: bytes, bits: int, most: int) -> int:
-    """Number of values that LZW codes stand for; stops above `most`, or at a code of nothing."""
+    """Number of values that LZW codes encode; stops above `most`, or at an undefined code."""
     clear, end = 1 << bits, (1 << bits) + 1
     lengths, width, before, total = [1] * (clear + 2), bits + 1, 0, 0
     buffer = held = 0

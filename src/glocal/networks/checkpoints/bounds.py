@@ -101,7 +101,7 @@ _FIXED = {
     **dict.fromkeys(b"G", 8),
 }
 _LENGTHS = {ord("X"): 4, ord("U"): 1, 0x8A: 1}
-_GLOBAL, _STOP = ord("c"), ord(".")
+_GLOBAL = ord("c")
 
 
 def _count(path: Path, file: BinaryIO) -> int:

@@ -165,7 +165,7 @@ class _Place:
         return list(dict.fromkeys(key.partition(".")[0] if "." in key else "" for key in keys))
 
     def parts(self) -> dict[str, "_Place"]:
-        """What lies below each head, but not below those of counters alone."""
+        """The tensors below each head, by head; heads of counters alone are left out."""
         inside: dict[str, dict[str, Tensor]] = {head: {} for head in self.heads() if head}
         for key, tensor in self.tensors.items():
             head, dot, rest = key.partition(".")
