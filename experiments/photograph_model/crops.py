@@ -1,5 +1,6 @@
 """Training crops, cut from parts of photographs that were degraded as a whole beforehand."""
 
+import math
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -15,6 +16,9 @@ MARGIN = 25
 """Cut off a degraded part: the blur reaches beyond its border, where it finds reflections."""
 SMALLEST_SCALE = 0.35
 CANDIDATES = 3
+SMOOTH = 0.12
+"""How often a part is made as smooth as a clear sky; the photographs have few such areas."""
+REDUCTIONS = (16.0, 256.0)
 
 Pair = tuple[Photo, Photo]
 
@@ -35,6 +39,14 @@ def cut(photographs: list[Photo], rng: np.random.Generator) -> Photo:
     return as_image(sharp).resize(scale).numpy() if scale < 1 else sharp
 
 
+def smoothed(sharp: Photo, rng: np.random.Generator) -> Photo:
+    """The part without its detail: reduced to a few pixels and enlarged again."""
+    height, width = sharp.shape[:2]
+    small = as_image(sharp).resize(1 / math.exp(rng.uniform(*np.log(REDUCTIONS))))
+    large = small.resize(width / small.width, vscale=height / small.height, kernel="cubic")
+    return large.numpy()[:height, :width]
+
+
 def part(photographs: list[Photo], seed: tuple[int, int]) -> Pair:
     """One (degraded, sharp) part; `seed` decides the photograph and all that happens to it.
 
@@ -50,6 +62,9 @@ def part(photographs: list[Photo], seed: tuple[int, int]) -> Pair:
     if rng.random() < 0.3:
         sharp = np.ascontiguousarray(sharp[..., rng.permutation(3)])
     steps = list(MIXTURE)[rng.choice(len(MIXTURE), p=list(MIXTURE.values()))]
+    if rng.random() < SMOOTH:
+        sharp = smoothed(sharp, rng)
+        steps = tuple(step for step in steps if step != "blur")  # it would change nothing
     degraded = take(sharp, draw(steps, rng), rng)
     inner = np.s_[MARGIN:-MARGIN, MARGIN:-MARGIN]
     return np.ascontiguousarray(degraded[inner]), np.ascontiguousarray(sharp[inner])

@@ -17,8 +17,8 @@ from glocal.errors import CheckpointError
 
 __all__ = ["MOST_INSTRUCTIONS", "instructions"]
 
-MOST_INSTRUCTIONS = 2_000_000
-"""Most instructions of a pickle; a tensor takes about 40, and each may create an object."""
+MOST_INSTRUCTIONS = 1_000_000
+"""Most instructions of a pickle, each of which may create an object: about 25,000 tensors."""
 
 _MOST_INFLATION = 2
 """Content ÷ file: torch compresses nothing, and weights hardly compress."""
