@@ -76,7 +76,7 @@ def answer(deed: str, *arguments: str) -> dict[str, Any]:
     before = peak(reset=True)
     try:
         found = DEEDS[deed](*arguments)
-    except GlocalError as error:
+    except (GlocalError, MemoryError) as error:  # a shortage is said before it happens
         found = {"status": "refused", "message": str(error)}
     except BaseException:
         found = {"status": "crash", "message": traceback.format_exc()[-2000:]}

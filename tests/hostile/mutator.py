@@ -139,6 +139,8 @@ def _deflated_anew(rng: random.Random, chunk: bytes) -> bytes:
 
 
 def _tiff(rng: random.Random, data: bytearray, _: bytes) -> bytes:
+    if len(data) < 8:
+        return data
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack_from(order + "I", data, 4)
     if at + 2 > len(data):

@@ -83,7 +83,14 @@ def test_a_marker_among_the_samples_of_a_jpeg_file_is_damage():
 def test_samples_after_the_last_ones_of_a_jpeg_file_are_damage():
     data = pillow("JPEG")
     scan = data[data.find(b"\xff\xda") : -2]
-    assert "samples follow the complete ones" in refused(data[:-2] + scan + data[-2:])
+    interval = b"\xff\xdd\x00\x04\x00\x01"
+    for more in (scan, interval, interval + scan):
+        assert "samples follow the complete ones" in refused(data[:-2] + more + data[-2:])
+
+
+def test_a_comment_after_the_samples_of_a_jpeg_file_is_none():
+    data = pillow("JPEG")
+    assert damage("jpeg", data[:-2] + b"\xff\xfe\x00\x04ab" + data[-2:]) == ""
 
 
 def test_a_gif_file_holds_all_its_pixels():
@@ -115,7 +122,44 @@ def test_the_checksum_of_deflated_strips_counts(change):
 @pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits", None])
 def test_a_tiff_file_promises_what_its_bytes_can_hold(compression):
     data = with_number(tiff(compression=compression), 256, 2**26)
-    assert "cannot hold its" in refused(data)
+    assert "cannot hold" in refused(data)
+
+
+@pytest.mark.parametrize(("tag", "value"), [(256, 16), (257, 3), (278, 2)])
+@pytest.mark.parametrize("compression", ["packbits", None])
+def test_strips_hold_what_the_sizes_of_a_tiff_file_demand(compression, tag, value):
+    data = tiff(compression=compression, rowsperstrip=8)
+    assert any(
+        said in refused(with_number(data, tag, value))
+        for said in ("do not unpack", "bytes of samples alone", "its size demands")
+    )
+
+
+def test_offsets_of_strips_are_whole_numbers_of_their_type():
+    data = bytearray(tiff(rowsperstrip=8))
+    at = data.find(struct.pack("<HH", 273, 4))
+    data[at + 2] = 1  # bytes
+    assert "it lists 0 strips or tiles" in refused(bytes(data))
+
+
+def test_the_size_of_a_tiff_file_is_of_whole_numbers():
+    data = bytearray(tiff())
+    at = data.find(struct.pack("<HH", 256, 4))
+    data[at + 2] = 5  # a fraction
+    assert "it states no size" in refused(bytes(data))
+
+
+def test_samples_of_a_tiff_file_fit_its_colours():
+    data = tiff(np.zeros((9, 8, 4), np.uint8), extrasamples=["unassalpha"])
+    assert damage("tiff", data) == ""
+    data = with_number(data, 277, 3)
+    assert "2 colours a pixel" in refused(data)
+
+
+def test_the_image_of_a_gif_file_covers_it():
+    data = bytearray(pillow("GIF", TEXTURE[..., 0]))
+    data[6] += 1
+    assert "does not cover it" in refused(bytes(data))
 
 
 def test_png_and_jpeg_files_promise_what_their_bytes_can_hold():
@@ -126,7 +170,7 @@ def test_png_and_jpeg_files_promise_what_their_bytes_can_hold():
     jpeg = bytearray(pillow("JPEG", progressive=True))
     at = jpeg.find(b"\xff\xc2")
     jpeg[at + 5 : at + 9] = b"\xff\x00\xff\x00"
-    assert "cannot hold its" in refused(bytes(jpeg))
+    assert "cannot hold" in refused(bytes(jpeg))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from glocal.images.exif import (
     Tags,
     native,
 )
+from glocal.images.tiff_layout import Layout
 
 __all__ = ["TiffFile", "add_tags", "is_raw", "read_tags", "rows_at_once", "wrong_orientation"]
 
@@ -40,22 +41,6 @@ _ORIENTATION = 274
 _ROWS, _STRIP_ROWS, _TILE_ROWS = 257, 278, 323
 
 
-class Strips(NamedTuple):
-    """Where the samples of a TIFF file lie.
-
-    Attributes:
-        places: position and number of bytes of each strip or tile.
-        compression: its number.
-        nbytes: of all samples as the sizes state them.
-        most: bytes of samples in a whole strip or tile.
-    """
-
-    places: tuple[tuple[int, int], ...]
-    compression: int
-    nbytes: int
-    most: int
-
-
 class TiffFile(NamedTuple):
     """What the first directory of a TIFF file says about the picture.
 
@@ -63,8 +48,7 @@ class TiffFile(NamedTuple):
         tags: the descriptive ones.
         xmp, iptc, photoshop: blocks in tags of their own, or None.
         is_raw: whether it holds the samples of a camera's sensor.
-        photometric: how samples are to be read: 2 is RGB, 8 is CIELAB, ...
-        strips: where the samples lie.
+        layout: where the samples lie, and what they are.
     """
 
     tags: Tags
@@ -72,8 +56,7 @@ class TiffFile(NamedTuple):
     iptc: bytes | None
     photoshop: bytes | None
     is_raw: bool
-    photometric: int
-    strips: Strips
+    layout: Layout
 
 
 def read_tags(file: BinaryIO) -> TiffFile:
@@ -99,8 +82,7 @@ def read_tags(file: BinaryIO) -> TiffFile:
         return entries[tag].value if tag in entries else None
 
     return TiffFile(
-        tags, blob(_XMP), blob(_IPTC), blob(_PHOTOSHOP), is_raw,
-        reader.number(entries.get(262)), reader.strips(entries),
+        tags, blob(_XMP), blob(_IPTC), blob(_PHOTOSHOP), is_raw, reader.layout(entries)
     )  # fmt: skip
 
 
@@ -204,8 +186,8 @@ class _Reader:
         """The first value of an entry; 0 if there is none."""
         return next(iter(self.numbers(entry)), 0)
 
-    def strips(self, entries: dict[int, Entry]) -> Strips:
-        """Where the strips or tiles of a directory lie."""
+    def layout(self, entries: dict[int, Entry]) -> Layout:
+        """Where the strips or tiles of a directory lie, and what is in them."""
         places = (
             place
             for starts, lengths in ((273, 279), (324, 325))
@@ -213,17 +195,22 @@ class _Reader:
                 self.numbers(entries.get(starts)), self.numbers(entries.get(lengths)), strict=False
             )
         )
-        bits, samples = self.number(entries.get(258)) or 1, self.number(entries.get(277)) or 1
         width, height, rows, across, down = (
-            self.number(entries.get(tag)) for tag in (256, 257, 278, 322, 323)
+            self.number(entries.get(tag)) for tag in (256, 257, _STRIP_ROWS, 322, _TILE_ROWS)
         )
-
-        def nbytes(width: int, height: int) -> int:
-            return (width * samples * bits + 7) // 8 * height
-
-        most = nbytes(across, down) if across else nbytes(width, min(rows or height, height))
-        compression = self.number(entries.get(259)) or 1
-        return Strips(tuple(places), compression, nbytes(width, height), most)
+        return Layout(
+            places=tuple(places),
+            compression=self.number(entries.get(259)) or 1,
+            photometric=self.number(entries.get(262)),
+            height=height,
+            width=width,
+            rows=down if across else min(rows or height, height),
+            across=across,
+            bits=self.numbers(entries.get(258)) or [1],
+            samples=self.number(entries.get(277)) or 1,
+            extras=entries[338].number if 338 in entries else None,
+            in_planes=self.number(entries.get(284)) == 2,
+        )
 
     def packed(self, tag: int, entry: Entry) -> bytes:
         """An entry as it is written; a long value is appended to the file."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from glocal.images.files import as_file
-from glocal.images.tiff_tags import Strips, read_tags
+from glocal.images.tiff_layout import DEFLATE, PACKBITS, Layout, contradiction
+from glocal.images.tiff_tags import read_tags
 
 __all__ = ["damage"]
 
@@ -55,6 +56,8 @@ def _png(file: BinaryIO) -> str:
 
 _MARKER = re.compile(rb"\xff([^\0\xff\xd0-\xd7])", re.DOTALL)  # 0xff 0x00 is a sample
 _BETWEEN_SCANS = frozenset((0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))
+_FOR_SCANS = frozenset((0xC4, 0xDA, 0xDB, 0xDD))
+"""A scan, or tables and intervals of the scans that follow."""
 _FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), 0xC9, 0xCA, 0xCB))
 _JPEG_PIXELS = 2048
 """Most pixels for each byte: a block of 64 takes at least a bit, of an eighth of the colours."""
@@ -84,11 +87,11 @@ def _jpeg(file: BinaryIO) -> str:
             return ""
         if marker not in _BETWEEN_SCANS:
             return f"the marker 0x{marker:02x} lies among the samples"
+        if scans and complete and marker in _FOR_SCANS:
+            return "samples follow the complete ones"
         scans += marker == _SCAN
         if scans == 1 and marker == _SCAN and data[found.end() + 2 : found.end() + 3] != complete:
             complete = b""  # further components follow
-        if scans > 1 and complete:
-            return "samples follow the complete ones"
         at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
     return ""  # without an end; the decoder warns if samples are missing
 
@@ -105,8 +108,10 @@ def _gif(file: BinaryIO) -> str:
         at += _skipped(data, at)
     if data[at : at + 1] != b"," or len(data) < at + 11:
         return ""  # no image: the decoder says so
-    pixels = int.from_bytes(data[at + 5 : at + 7], "little")
-    pixels *= int.from_bytes(data[at + 7 : at + 9], "little")
+    left, top, width, height = struct.unpack_from("<4H", data, at + 1)
+    pixels = width * height
+    if (left, top) != (0, 0) or (width, height) != struct.unpack_from("<2H", data, 6):
+        return "its first image does not cover it, and no colour is stated for the rest"
     at += 10 + _table_bytes(data[at + 9 : at + 10])
     if at >= len(data):
         return "it ends before its samples"
@@ -167,29 +172,37 @@ def _lzw_length(data: bytes, bits: int, most: int) -> int:
 
 # --- TIFF ------------------------------------------------------------------------------------
 
-_DEFLATE = (8, 32946)
-_MOST_INFLATION = {1: 4, 5: 4096, 8: 1100, 32946: 1100, 32773: 64}
+_MOST_INFLATION = {1: 4, 5: 4096, **dict.fromkeys(DEFLATE, 1100), PACKBITS: 64}
 """Most bytes of samples for each byte of a file, by the number of the compression."""
 
 
 def _tiff(file: BinaryIO) -> str:
-    strips = read_tags(file).strips
+    tags = read_tags(file)
+    layout = tags.layout
+    if tags.is_raw:
+        return ""
+    if not layout.number:
+        return "it states no size"
     end = file.seek(0, 2)
-    if any(at + nbytes > end for at, nbytes in strips.places):
+    if any(at + nbytes > end for at, nbytes in layout.places):
         return "samples lie beyond the end of the file"
-    stored = sum(nbytes for _, nbytes in strips.places)
-    most = _MOST_INFLATION.get(strips.compression, math.inf)
-    if strips.places and strips.nbytes > most * stored + _CHUNK:
-        return f"{stored} bytes cannot hold its {strips.nbytes} bytes of samples"
-    if strips.compression in _DEFLATE and not _inflates(file, strips):
+    if reason := contradiction(layout):
+        return reason
+    stored = sum(nbytes for _, nbytes in layout.places)
+    most = _MOST_INFLATION.get(layout.compression, math.inf)
+    if layout.places and layout.nbytes > most * stored + _CHUNK:
+        return f"{stored} bytes cannot hold its {layout.nbytes} bytes of samples"
+    if layout.compression in DEFLATE and not _inflates(file, layout):
         return "its samples do not inflate to what the sizes state"
+    if layout.compression == PACKBITS and not _unpacks(file, layout):
+        return "its samples do not unpack to what the sizes state"
     return ""
 
 
-def _inflates(file: BinaryIO, strips: Strips) -> bool:
-    for at, nbytes in strips.places:
+def _inflates(file: BinaryIO, layout: Layout) -> bool:
+    for at, nbytes in layout.places:
         file.seek(at)
-        stream, data, left = zlib.decompressobj(), b"", strips.most
+        stream, data, left = zlib.decompressobj(), b"", layout.most
         try:
             while not stream.eof and (data or nbytes) and left >= 0:
                 if not data:
@@ -200,6 +213,21 @@ def _inflates(file: BinaryIO, strips: Strips) -> bool:
         except zlib.error:
             return False
         if not stream.eof or left < 0:
+            return False
+    return True
+
+
+def _unpacks(file: BinaryIO, layout: Layout) -> bool:
+    """Count the bytes of PackBits: a byte n is followed by n + 1 bytes, or by one to repeat."""
+    sizes = layout.sizes()
+    for (at, nbytes), size in zip(layout.places, sizes or (), strict=sizes is not None):
+        file.seek(at)
+        data, position, total = file.read(nbytes), 0, 0
+        while position < len(data) and total < size:
+            code = data[position]
+            position += code + 2 if code < 128 else 2 - (code == 128)
+            total += code + 1 if code < 128 else (257 - code) * (code != 128)
+        if total != size or position > len(data) or any(data[position:]):
             return False
     return True
 
