@@ -26,7 +26,7 @@ random weights, fewer blocks and channels than published, and the same structure
 - **effect**: the same at twice the height, which is the effect of the windows.
 - **theirs**: the largest difference from the authors' own local version at twice the height; what
   that version leaves global is left global here too.
-- **s**: seconds for scan, conversion and proof, one thread.
+- **s**: processor seconds for scan, conversion and proof, one thread.
 """
 
 OFFICIAL = """
