@@ -338,6 +338,28 @@ def test_a_fixed_size(tmp_path):
     torch.testing.assert_close(torch.export.load(exported.path).module()(x), net(x))
 
 
+def pooled():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool, self.mix = nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            return x * self.mix(self.pool(x))
+
+    return Pooled().eval()
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_arithmetic_of_a_fixed_size_is_constant(precision, tmp_path):
+    net = glocal.localize(pooled(), 16, precision=precision)
+    anywhere = export(net, tmp_path / "any.onnx").operators
+    fixed = export(net, tmp_path / "fixed.onnx", size=(64, 80)).operators
+    arithmetic = {"Cast", "Div", "Expand", "LessOrEqual", "Max", "Min", "Mod", "Where"}
+    assert arithmetic & {*anywhere}
+    assert not arithmetic & {*fixed}
+
+
 @pytest.mark.slow
 def test_a_branch_on_the_size_limits_the_sizes_taken(tmp_path):
     exported = export(glocal.localize(Branching(), 16), tmp_path / "net.pt2")

@@ -99,8 +99,11 @@ def write_onnx(
             raise GlocalError(
                 f"{path.name}: cannot be written in ONNX opset {opset}: {reason}{hint}"
             ) from None
-    # Constants suffice: the exporter's own rules take minutes, and engines have such rules.
-    fold_constants(written.model)
+    # Constants suffice: the exporter's own rules take minutes, and engines have such rules. At a
+    # fixed size all arithmetic of sizes is constant: runtimes without dynamic shapes need that.
+    shapes = (each.shape or () for each in written.model.graph.inputs)
+    fixed = all(isinstance(pixels, int) for shape in shapes for pixels in shape[2:])
+    fold_constants(written.model, onnx_shape_inference=fixed)
     split_convolutions(written.model)
     remove_unused_nodes(written.model)
     ClearMetadataAndDocStringPass()(written.model)  # names of folders and lines of code
