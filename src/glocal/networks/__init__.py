@@ -4,6 +4,7 @@ Every network maps (b, c, h, w) in [0, 1], at any h and w, to the restored image
 `HINet` and `MPRNet` return the results of all stages, as the authors' releases do.
 """
 
+from glocal.networks.checkpoints.external import spandrel_network
 from glocal.networks.ffanet import FFANet
 from glocal.networks.hinet import HINet
 from glocal.networks.loading import (
@@ -31,4 +32,5 @@ __all__ = [
     "embedded_models",
     "load",
     "load_checkpoint",
+    "spandrel_network",
 ]

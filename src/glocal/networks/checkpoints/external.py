@@ -21,7 +21,14 @@ from glocal.networks.checkpoints.optional import brief, imported
 from glocal.networks.padding import pad_to_multiple
 from glocal.texts import short_name
 
-__all__ = ["INPAINTING", "External", "Fitted", "is_spandrel_id", "recognised"]
+__all__ = [
+    "INPAINTING",
+    "External",
+    "Fitted",
+    "is_spandrel_id",
+    "recognised",
+    "spandrel_network",
+]
 
 INPAINTING = "inpainting"
 """Task of networks that need a mask beside the image."""
@@ -190,7 +197,7 @@ def _external(found: Any, state_dict: Mapping[str, Tensor]) -> External:
         "Inpainting": INPAINTING,
     }
     return External(
-        network=(found.model.float() if masked else _fitted(found)).eval(),
+        network=(found.model if masked else spandrel_network(found)).float().eval(),
         architecture=found.architecture.name,
         hyperparameters=dict(getattr(found.model, "hyperparameters", {})),
         task=tasks.get(found.purpose, "restoration"),
@@ -207,13 +214,17 @@ def _mismatch(error: Exception) -> str:
     return differences_text(found) if found else brief(error)
 
 
-def _fitted(found: Any) -> nn.Module:
-    """Return a descriptor's network, in `Fitted` if its plain forward is not enough."""
-    sizes = found.size_requirements
-    network: nn.Module = found.model.float()
+def spandrel_network(descriptor: Any) -> nn.Module:
+    """Return the network of spandrel's `ImageModelDescriptor`, for images of any size.
+
+    It shares its weights with the descriptor. Wraps the network if its plain forward is not
+    enough: it needs certain sizes, returns several results, or uses another range of values.
+    """
+    sizes = descriptor.size_requirements
+    network: nn.Module = descriptor.model
     # spandrel's default call is a lambda, which cannot be pickled; plain networks do not need it
-    call = found._call_fn
-    if call.__module__ == type(found).__module__:
+    call = descriptor._call_fn
+    if call.__module__ == type(descriptor).__module__:
         call = None
     if call is None and sizes.none:
         return network
@@ -223,5 +234,5 @@ def _fitted(found: Any) -> nn.Module:
         minimum=sizes.minimum,
         multiple=sizes.multiple_of,
         square=sizes.square,
-        scale=found.scale,
+        scale=descriptor.scale,
     )
