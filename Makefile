@@ -67,14 +67,14 @@ test-oldest:
 	$(VENV)-oldest/bin/python -m pytest -n auto -q -m "not long"
 
 check: $(READY)
-	$(BIN)/ruff format --check hatch_build.py src tests experiments examples benchmarks docs/conf.py docs/extensions docs/drawings
-	$(BIN)/ruff check hatch_build.py src tests experiments examples benchmarks docs/conf.py docs/extensions docs/drawings
+	$(BIN)/ruff format --check hatch_build.py src tests experiments examples benchmarks integrations docs/conf.py docs/extensions docs/drawings
+	$(BIN)/ruff check hatch_build.py src tests experiments examples benchmarks integrations docs/conf.py docs/extensions docs/drawings
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(READY)
-	$(BIN)/ruff check --fix hatch_build.py src tests experiments examples benchmarks docs/conf.py docs/extensions docs/drawings
-	$(BIN)/ruff format hatch_build.py src tests experiments examples benchmarks docs/conf.py docs/extensions docs/drawings
+	$(BIN)/ruff check --fix hatch_build.py src tests experiments examples benchmarks integrations docs/conf.py docs/extensions docs/drawings
+	$(BIN)/ruff format hatch_build.py src tests experiments examples benchmarks integrations docs/conf.py docs/extensions docs/drawings
 
 # a warning is an error, after all of them are shown
 docs: $(READY)

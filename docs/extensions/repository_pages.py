@@ -24,6 +24,7 @@ PAGES = (
     "experiments/maxim/README.md",
     "experiments/photograph_model/README.md",
     "experiments/replication/README.md",
+    "integrations/comfyui/README.md",
     "src/glocal/weights/nafnet-motion-blur.md",
 )
 README = ROOT / "README.md"  # the front page of the repository; index.md is that of the site
