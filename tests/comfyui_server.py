@@ -84,11 +84,11 @@ class ComfyUI:
     def run(self, prompt: object) -> dict[str, Any]:
         """Return what the history says of a prompt when it has ended."""
         with Events(self.port) as events:
-            id = self.ask("prompt", {"prompt": prompt, "client_id": events.client})["prompt_id"]
+            posted = self.ask("prompt", {"prompt": prompt, "client_id": events.client})
             events.wait_for("execution_success", "execution_error")
-        while not (found := self.ask(f"history/{id}")):
+        while not (found := self.ask(f"history/{posted['prompt_id']}")):
             time.sleep(0.05)  # the event comes just before the entry
-        return found[id]
+        return found[posted["prompt_id"]]
 
     def pixels(self, done: dict[str, Any], node: str) -> np.ndarray:
         """Return the image that a node of a finished prompt shows."""

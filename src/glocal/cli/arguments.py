@@ -113,8 +113,8 @@ Window = Annotated[
         "--window",
         parser=parse_size,
         metavar="N|HxW",
-        help="Window of local operations, in input pixels.  [dim]\\[default: 1.5 × the train "
-        "size][/dim]",
+        help="Window of local operations, in input pixels.  [dim]\\[default: as the model states, "
+        "or 1.5 × the train size][/dim]",
         rich_help_panel="Local operations (TLC)",
     ),
 ]

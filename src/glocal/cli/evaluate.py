@@ -90,7 +90,7 @@ def evaluate(
             parser=parse_size,
             metavar="N|HxW",
             help="Window of local operations, in input pixels; may be repeated.  "
-            "[dim]\\[default: 1.5 × the train size][/dim]",
+            "[dim]\\[default: as the model states, or 1.5 × the train size][/dim]",
             rich_help_panel="Local operations (TLC)",
         ),
     ] = None,

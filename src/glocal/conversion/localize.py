@@ -21,10 +21,10 @@ from glocal.conversion.proof_of_crops import refuted, take_crops
 from glocal.conversion.rules import DEFAULT_RULES, Rule
 from glocal.conversion.rules.rule import Local
 from glocal.conversion.sources import Sources, Statistics
-from glocal.conversion.train_size import resolve_train_size
+from glocal.conversion.train_size import resolve_train_size, resolve_window
 from glocal.conversion.two_passes import run_twice
 from glocal.errors import ArgumentError, ConversionError
-from glocal.ops.windows import LEAST, Overlap, Precision, Size, as_size
+from glocal.ops.windows import LEAST, Overlap, Precision, Size
 from glocal.scanning.example import Example, scan_network
 from glocal.scanning.modules import ancestors
 from glocal.scanning.plan import Plan, Row
@@ -41,7 +41,7 @@ def localize(
     *,
     statistics: Statistics = "windows",
     stride: float = 1.0,
-    window_scale: float = 1.5,
+    window_scale: float | None = None,
     window: int | Size | None = None,
     window_overlap: Overlap = LEAST,
     precision: Precision = "exact",
@@ -81,8 +81,10 @@ def localize(
             cannot take crops, such as grids, run on windows of the training size.
         stride: largest distance between crops, as a multiple of their size. 1.0 places them side by
             side; 2.0 takes less time.
-        window_scale: window ÷ training size; 1.5 is the paper's.
-        window: side or (height, width) of the window in input pixels, instead of `window_scale`.
+        window: side or (height, width) of the window in input pixels. By default the one that the
+            model carries as `model.glocal_window` for its training size, else 1.5 times the
+            training size, as in the paper.
+        window_scale: window ÷ training size, instead of `window`.
         window_overlap: how the windows of rewritten operations that mix pixels (grids, spatial
             attention) overlap. More overlap costs time and shows fewer seams. Transposed
             attention that a rule converts always has the least overlap.
@@ -127,12 +129,7 @@ def localize(
     sources = Sources.of(statistics)
     if not (stride > 0 and math.isfinite(stride)):
         raise ArgumentError(f"stride must be above 0, got {stride!r}; 1.0 is one crop")
-    if window is None:
-        if not window_scale > 0:
-            raise ArgumentError(f"window_scale must be above 0, got {window_scale!r}")
-        pixels = (max(1, int(train[0] * window_scale)), max(1, int(train[1] * window_scale)))
-    else:
-        pixels = as_size(window, "window")
+    pixels = resolve_window(model, train, window, window_scale)
     if precision not in get_args(Precision):
         raise ArgumentError(f'precision must be "exact" or "fast", got {precision!r}')
     patterns = (keep_global,) if isinstance(keep_global, str) else tuple(keep_global)
@@ -289,7 +286,7 @@ def scan(
     *,
     statistics: Statistics = "windows",
     stride: float = 1.0,
-    window_scale: float = 1.5,
+    window_scale: float | None = None,
     window: int | Size | None = None,
     window_overlap: Overlap = LEAST,
     precision: Precision = "exact",

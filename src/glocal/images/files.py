@@ -77,15 +77,16 @@ def make_private_folder(path: Path, error: type[GlocalError]) -> None:
     check_private(path, error)
 
 
-def check_private(path: Path, error: type[GlocalError]) -> None:
-    """Check that only the user may write to a folder.
+def check_private(path: Path, error: type[GlocalError], *, but_group: bool = False) -> None:
+    """Check that only the user, or with `but_group` the user's group too, may write to a folder.
 
     Raises:
         GlocalError: others may; raised as `error`.
     """
     if hasattr(os, "getuid"):
         about = path.stat()
-        if about.st_uid != os.getuid() or about.st_mode & 0o022:
+        others = 0o002 if but_group else 0o022
+        if about.st_uid != os.getuid() or about.st_mode & others:
             raise error(f"{path}: other users may write to this folder; make it yours alone")
 
 

@@ -9,7 +9,7 @@ from glocal.errors import CheckpointError
 from glocal.networks.checkpoints.detect import ARCHITECTURES
 from glocal.networks.checkpoints.files import read_metadata, read_shapes
 from glocal.networks.fetching.store import stored_models
-from glocal.networks.loading import embedded_files, stated_train_size
+from glocal.networks.loading import embedded_files, stated_size
 
 __all__ = ["NamedModel", "named_models"]
 
@@ -25,6 +25,7 @@ class NamedModel:
         architecture: such as "NAFNet".
         task: such as "deblurring".
         train_size: (height, width) of the training crops in pixels.
+        window: (height, width) of the window that serves it best, in pixels.
         parameters: number of weights.
         file_bytes: size of the file.
         licence: of the weights.
@@ -37,6 +38,7 @@ class NamedModel:
     architecture: str | None
     task: str | None
     train_size: tuple[int, int] | None
+    window: tuple[int, int] | None
     parameters: int
     file_bytes: int
     licence: str | None
@@ -58,7 +60,8 @@ class NamedModel:
             embedded=embedded,
             architecture=metadata.get("architecture") or name_of_known,
             task=metadata.get("task"),
-            train_size=stated_train_size(path, metadata) or size_of_known,
+            train_size=stated_size(path, metadata, "train_size") or size_of_known,
+            window=stated_size(path, metadata, "window"),
             parameters=sum(map(math.prod, shapes.values())),
             file_bytes=path.stat().st_size,
             licence=metadata.get("licence"),

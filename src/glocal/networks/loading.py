@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from glocal.conversion.train_size import ATTRIBUTE, carried_train_size
+from glocal.conversion.train_size import ATTRIBUTE, WINDOW_ATTRIBUTE, carried_train_size
 from glocal.errors import ArgumentError, CheckpointError, GlocalWarning
 from glocal.networks.checkpoints.candidates import Candidate, candidates, unnamed_averages
 from glocal.networks.checkpoints.files import SUFFIXES, read_checkpoint, read_metadata
@@ -30,13 +30,13 @@ __all__ = [
     "embedded_models",
     "load",
     "load_checkpoint",
-    "stated_train_size",
+    "stated_size",
 ]
 
 DEFAULT_MODEL = "nafnet-motion-blur"
 """The embedded model that is used by default."""
 
-_MOST_TRAIN_SIZE = 65_536  # pixels a side
+_MOST_PIXELS = 65_536  # pixels a side
 _MOST_TEXT = 200  # characters
 
 
@@ -45,7 +45,8 @@ class LoadedNetwork:
     """A network with its weights, in eval mode on the CPU, and its description.
 
     Attributes:
-        network: carries its training size as `network.glocal_train_size` where that is known.
+        network: carries its training size as `network.glocal_train_size`, and its window as
+            `network.glocal_window`, where they are known.
         architecture: its name, such as "NAFNet"; the class name for a factory.
         hyperparameters: constructor arguments of the network.
         train_size: (height, width) of its training crops in pixels; None if unknown.
@@ -54,6 +55,10 @@ class LoadedNetwork:
         entry: where the weights lie in the checkpoint, such as "params_ema"; empty if it has
             nothing but weights.
         other_entries: entries whose weights have the same names and shapes, and were not taken.
+        window: (height, width) of the window that serves it best, in pixels; None if the
+            checkpoint states none.
+        licence: of the weights; None if the checkpoint states none.
+        source: where they come from, as the checkpoint states; None if it does not.
     """
 
     network: nn.Module
@@ -64,10 +69,15 @@ class LoadedNetwork:
     task: str | None
     entry: str = ""
     other_entries: tuple[str, ...] = ()
+    window: tuple[int, int] | None = None
+    licence: str | None = None
+    source: str | None = None
 
     def __post_init__(self) -> None:
         if self.train_size is not None:
             setattr(self.network, ATTRIBUTE, self.train_size)
+        if self.window is not None:
+            setattr(self.network, WINDOW_ATTRIBUTE, self.window)
 
 
 def load(
@@ -76,8 +86,9 @@ def load(
     """Return the network of a checkpoint or an embedded model, in eval mode.
 
     The network is on the CPU. It carries its training size as `network.glocal_train_size` where
-    the checkpoint or the architecture states it, so `glocal.localize(glocal.load(source))` needs
-    no number. With spandrel installed, checkpoints of its architectures are recognised too.
+    the checkpoint or the architecture states it, and the window of the checkpoint as
+    `network.glocal_window`, so `glocal.localize(glocal.load(source))` needs no number. With
+    spandrel installed, checkpoints of its architectures are recognised too.
 
     >>> load("nafnet-motion-blur").glocal_train_size
     (64, 64)
@@ -90,7 +101,8 @@ def load(
             - name of an embedded model, see `embedded_models`, or of one in the user's model
               folder, which `glocal models get` fills; it takes precedence over a file of that
               name;
-            - "owner/name" or "owner/name:file" on the Hugging Face Hub;
+            - "owner/name" on the Hugging Face Hub, also "owner/name:file", and
+              "owner/name@revision" for a branch, a tag or a commit;
             - "package.module:factory", a Python function that returns the network.
         entry: where the weights lie in the checkpoint, such as "params" or "state_dict.net". By
             default the weights that a network fits: averaged ones (EMA), else the generator's,
@@ -183,11 +195,14 @@ def _load_file(
         network=fitted.network,
         architecture=fitted.architecture,
         hyperparameters=fitted.hyperparameters,
-        train_size=stated_train_size(path, metadata) or fitted.train_size,
+        train_size=stated_size(path, metadata, "train_size") or fitted.train_size,
         name=_stated_text(path, metadata, "name") or name,
         task=_stated_text(path, metadata, "task") or fitted.task,
         entry=chosen.entry,
         other_entries=tuple(each.entry for each in others),
+        window=stated_size(path, metadata, "window"),
+        licence=_stated_text(path, metadata, "licence"),
+        source=_stated_text(path, metadata, "source"),
     )
 
 
@@ -225,21 +240,26 @@ def _stated_text(path: Path, metadata: Mapping[str, str], key: str) -> str | Non
     return text
 
 
-def stated_train_size(path: Path, metadata: Mapping[str, str]) -> tuple[int, int] | None:
-    """Return (height, width) of the training crops in the metadata of a file; None without it.
+def stated_size(path: Path, metadata: Mapping[str, str], key: str) -> tuple[int, int] | None:
+    """Return (height, width) of a size in the metadata of a file; None without it.
+
+    Args:
+        path: of the file, for errors.
+        metadata: of the file.
+        key: "train_size" or "window".
 
     Raises:
         CheckpointError: the text is not one or two integers, or they are no size of an image.
     """
-    text = metadata.get("train_size")
+    text = metadata.get(key)
     if text is None:
         return None
     match = re.fullmatch(r"[\[(]?\s*(\d{1,9})\s*(?:[,x×]\s*(\d{1,9})\s*)?[\])]?", text)
     size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if min(size) < 1 or max(size) > _MOST_TRAIN_SIZE:
+    if min(size) < 1 or max(size) > _MOST_PIXELS:
         raise CheckpointError(
-            f"{path}: train_size in the metadata must be one or two integers from 1 to "
-            f"{_MOST_TRAIN_SIZE}, got {short_name(text)!r}"
+            f"{path}: {key} in the metadata must be one or two integers from 1 to "
+            f"{_MOST_PIXELS}, got {short_name(text)!r}"
         )
     return size
 

@@ -27,6 +27,7 @@ class Network(NamedTuple):
         title: to show.
         architecture, task: as far as they are known.
         train_size: (height, width) of its training crops in pixels; None if unknown.
+        window: (height, width) of the window that serves it best; None if unknown.
         parameters: number of weights.
         kind: "embedded", "installed" or "file".
     """
@@ -36,6 +37,7 @@ class Network(NamedTuple):
     architecture: str | None
     task: str | None
     train_size: tuple[int, int] | None
+    window: tuple[int, int] | None
     parameters: int
     kind: str
 
@@ -87,5 +89,6 @@ def check_network(name: str, access: Access) -> None:
 
 def _network(name: str, title: str, model: "NamedModel", kind: str) -> Network:
     return Network(
-        name, title, model.architecture, model.task, model.train_size, model.parameters, kind
-    )
+        name, title, model.architecture, model.task, model.train_size, model.window,
+        model.parameters, kind,
+    )  # fmt: skip

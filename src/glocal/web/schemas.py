@@ -184,6 +184,7 @@ class ModelView(BaseModel):
     architecture: str | None
     task: str | None
     train_size: tuple[int, int] | None = Field(description="Height and width in pixels.")
+    window: tuple[int, int] | None = Field(description="Height and width in pixels.")
     parameters: int
     kind: Literal["embedded", "installed", "file"]
 

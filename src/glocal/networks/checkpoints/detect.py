@@ -157,7 +157,7 @@ def known_network(
             blocks, see `full_precision`.
     """
     state_dict = candidate.weights
-    architecture = named or _stated(path, metadata)
+    architecture = named or _stated(metadata)
     if architecture is None:
         architecture = next((each for each in ARCHITECTURES if each.recognises(state_dict)), None)
     if architecture is None:
@@ -191,7 +191,7 @@ def misfits(
     The arguments are those of `known_network`.
     """
     state_dict = candidate.weights
-    only = named or _stated(path, metadata)
+    only = named or _stated(metadata)
     return [
         Misfit.of(
             candidate.entry,
@@ -209,17 +209,8 @@ _MOST_STATED = 1024  # any network may state a number up to it
 _UNFIT = (LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError)
 
 
-def _stated(path: Path, metadata: Mapping[str, str]) -> Architecture | None:
-    name = metadata.get("architecture")
-    if name is None:
-        return None
-    for architecture in ARCHITECTURES:
-        if architecture.name == name:
-            return architecture
-    known = ", ".join(architecture.name for architecture in ARCHITECTURES)
-    raise CheckpointError(
-        f"{path}: unknown architecture {short_name(name)!r} in the metadata; known are {known}"
-    )
+def _stated(metadata: Mapping[str, str]) -> Architecture | None:
+    return architecture_named(metadata.get("architecture", ""))
 
 
 def _stated_hyperparameters(

@@ -59,7 +59,8 @@ def read_checkpoint(path: str | Path) -> tuple[object, dict[str, str]]:
 
     The content of safetensors files is a mapping of tensors; that of pickles is what was saved.
     Only safetensors files have metadata: the strings `architecture`, `hyperparameters` (JSON),
-    `train_size` ("256" or "256x320"), `name` and `task`, all optional.
+    `train_size` and `window` ("256" or "256x320"), `name`, `task`, `licence` and `source`, all
+    optional.
 
     Args:
         path: of a file, of an index of shards, of one of several shards, or of a folder that has

@@ -22,7 +22,7 @@ from glocal.networks.checkpoints.external import is_spandrel_id, recognised
 from glocal.networks.checkpoints.misfits import Misfit, closest_text, differences
 from glocal.networks.checkpoints.own import Factory, built_by, is_function
 from glocal.networks.checkpoints.precision import full_precision
-from glocal.texts import few_names
+from glocal.texts import few_names, short_name
 
 __all__ = ["Fit", "fit"]
 
@@ -93,6 +93,9 @@ def _fitted(
 
 
 def _detected(path: Path, found: Sequence[Candidate], metadata: Mapping[str, str]) -> Fit:
+    stated = metadata.get("architecture")
+    if stated is not None and architecture_named(stated) is None:
+        return _stated_elsewhere(path, found, stated)
     fitted = _first_known(path, found, metadata)
     if fitted is not None:
         return fitted
@@ -107,6 +110,26 @@ def _detected(path: Path, found: Sequence[Candidate], metadata: Mapping[str, str
         share, text = _misfit_text(path, found, metadata)
         raise CheckpointError(f"{path}: {text}" + (f"; {why}" if share < _NEAR else ""))
     return fitted
+
+
+def _stated_elsewhere(path: Path, found: Sequence[Candidate], stated: str) -> Fit:
+    """Fit an architecture that the file states and that glocal does not have.
+
+    Raises:
+        CheckpointError: spandrel does not have it either, or it does not fit.
+    """
+    known = ", ".join(architecture.name for architecture in ARCHITECTURES)
+    unknown = (
+        f"{path}: unknown architecture {short_name(stated)!r} in the metadata; known are {known}, "
+        "and those of spandrel"
+    )
+    try:
+        known_to_spandrel = is_spandrel_id(stated)
+    except CheckpointError as error:  # spandrel is optional
+        raise CheckpointError(f"{unknown} ({error})") from None
+    if not known_to_spandrel:
+        raise CheckpointError(f"{unknown}; for your own give --arch package.module:factory (arch=)")
+    return _of_spandrel(path, found, stated)
 
 
 def _of_spandrel(path: Path, found: Sequence[Candidate], arch: str) -> Fit:

@@ -8,7 +8,7 @@ from glocal.errors import CheckpointError
 __all__ = ["INSTALL", "brief", "imported"]
 
 INSTALL = 'pip install "glocal[spandrel]"'
-"""Command that installs the optional packages."""
+"""Command that installs the optional packages of this room."""
 
 
 def imported(package: str, problem: str = "") -> ModuleType:

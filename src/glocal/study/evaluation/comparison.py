@@ -52,7 +52,7 @@ def evaluate(
     *,
     ways: Sequence[Way | Settings] = DEFAULT_WAYS,
     windows: Sequence[int | Size | None] = (None,),
-    window_scale: float = 1.5,
+    window_scale: float | None = None,
     strides: Sequence[float] = (1.0,),
     tiles: TilesLike = "auto",
     overlaps: Sequence[Overlap] = (None,),
@@ -92,8 +92,8 @@ def evaluate(
         ways: to compare: "full", "stitch" (crop-and-stitch), "windows" (TLC), "crops", "auto", or
             `Settings`, such as those that `tune` recommends.
         windows: one TLC method for each: side or (height, width) in input pixels, or None for
-            `window_scale` × `train_size`. Likewise for "auto".
-        window_scale: window ÷ training size for the windows that are None.
+            that of `glocal.localize`. Likewise for "auto".
+        window_scale: for the windows that are None, as in `glocal.localize`.
         strides: one method of crops for each: most distance between crops, in crops. Likewise for
             "auto".
         tiles: of crop-and-stitch, as in `glocal.restore`; "auto" is the training size.

@@ -82,7 +82,7 @@ def methods_of(
     *,
     ways: Sequence[Way | Settings] = DEFAULT_WAYS,
     windows: Sequence[int | Size | None] = (None,),
-    window_scale: float = 1.5,
+    window_scale: float | None = None,
     strides: Sequence[float] = (1.0,),
     tiles: TilesLike = "auto",
     overlaps: Sequence[Overlap] = (None,),
@@ -104,8 +104,8 @@ def methods_of(
         ways: names (`Way`), whose options follow, or `Settings`. "degraded" adds no method: its
             row is that of the images before restoration.
         windows: of "windows" and "auto": side or (height, width) in input pixels; None is
-            `window_scale` × `train_size`.
-        window_scale: for the windows that are None.
+            that of `glocal.localize`.
+        window_scale: for the windows that are None, as in `glocal.localize`.
         strides: of "crops" and "auto": most distance between crops, in crops.
         tiles: of "stitch", as in `glocal.restore`; "auto" is the training size.
         overlaps: of "stitch", in pixels or as fractions of a tile; None is that of `tiles`, by
@@ -170,7 +170,7 @@ def method_of(
     settings: Settings,
     conversion: ConversionOptions = ConversionOptions(),
     run: RunOptions = RunOptions(),
-    window_scale: float = 1.5,
+    window_scale: float | None = None,
 ) -> Method:
     """Return the method that runs a network as settings say.
 

@@ -53,7 +53,7 @@ def analyze(
     train_size: int | Size | None = None,
     *,
     window: int | Size | None = None,
-    window_scale: float = 1.5,
+    window_scale: float | None = None,
     stride: float = 1.0,
     crops: Data | None = None,
     crops_per_image: int = 24,

@@ -45,8 +45,10 @@ export function setUpForm({ models, default: chosen }) {
     $("model-facts").textContent = facts.filter(Boolean).join(", ");
     const given = Number($("train-size").value) || height;
     $("train-size").placeholder = height ?? "";
-    $("window").placeholder = given ? Math.round(1.5 * given) : "";
-    $("window-hint").textContent = given ? "By default 1.5 times the size of the training crops." : "";
+    const own = given === height && model?.window?.[0];
+    $("window").placeholder = own || (given ? Math.round(1.5 * given) : "");
+    $("window-hint").textContent = own ? "By default as the model states."
+      : given ? "By default 1.5 times the size of the training crops." : "";
     const way = wayOf();
     $("window-field").hidden = way !== "windows";
     $("overlap-field").hidden = way !== "stitch";
