@@ -1,9 +1,9 @@
 """JSON of files, checked against a form; the only module that parses files of JSON.
 
 A form is a type: `str`, `int`, `float`, `bool`, `None`, `object` for any value, `Literal`,
-``X | Y``, `list`, `tuple` and `dict` of forms, or a dataclass, whose fields are the keys of an
-object. Size and depth are bounded, keys are unique, and numbers are finite, so that a damaged or
-malicious file is an error of one line.
+``X | Y``, `list`, `tuple`, `dict` and `Mapping` of forms, or a dataclass, whose fields are the keys
+of an object. Size and depth are bounded, keys are unique, and numbers are finite, so that a damaged
+or malicious file is an error of one line.
 """
 
 import errno
@@ -159,7 +159,7 @@ def _converted(value: object, form: Any, where: str, ignore_others: bool) -> obj
     elif origin in (list, tuple):
         if isinstance(value, list):
             return origin(inner(each, of[0], i) for i, each in enumerate(value))
-    elif origin is dict:
+    elif origin in (dict, Mapping):
         if isinstance(value, dict):
             return {name: inner(each, of[1], name) for name, each in value.items()}
     else:

@@ -37,7 +37,9 @@ def network():
 @pytest.fixture(scope="module")
 def comfyui(tmp_path_factory, network):
     folder = tmp_path_factory.mktemp("comfyui")
-    server = ComfyUI(Path(CHECKOUT), os.environ.get("GLOCAL_COMFYUI_PYTHON", sys.executable), folder)
+    server = ComfyUI(
+        Path(CHECKOUT), os.environ.get("GLOCAL_COMFYUI_PYTHON", sys.executable), folder
+    )
     try:
         torch.save({"params": network.state_dict()}, server.models / "blur.pth")
         slow = NAFNet(3, 32, 12, [1, 1], [1, 1])

@@ -1,4 +1,4 @@
-"""``glocal models``: list models by name, fetch published ones, remove them."""
+"""``glocal models``: list models by name, fetch published ones, remove them, pack one."""
 
 import dataclasses
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from glocal.cli.pack import pack
 from glocal.cli.reporting import console, print_json, print_words, say, say_facts
 from glocal.cli.tables import FittedTable
 from glocal.errors import ArgumentError
@@ -26,13 +27,14 @@ Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 
 @models_app.callback(
     epilog="[bold]Examples[/bold]\n\nglocal models\n\nglocal models get maxim-deblurring\n\n"
-    "glocal restore photo.jpg --model maxim-deblurring\n\nglocal models remove maxim-deblurring",
+    "glocal restore photo.jpg --model maxim-deblurring\n\nglocal models remove maxim-deblurring"
+    "\n\nglocal models pack nafnet.pth folder --train-size 256 --licence MIT",
 )
 def models(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the models that load by name, fetch published ones, or remove them."""
+    """List the models that load by name, fetch published ones, remove them, or pack your own."""
     if context.invoked_subcommand is not None:
         if as_json:
             raise typer.BadParameter("only the list is printed as JSON", param_hint="--json")
@@ -105,6 +107,14 @@ def remove(name: Name) -> None:
     from glocal.networks.fetching.store import remove_model
 
     say_facts({"removed": str(remove_model(name))})
+
+
+models_app.command(
+    epilog="[bold]Examples[/bold]\n\n"
+    "glocal models pack nafnet.pth folder --train-size 256 --licence MIT\n\n"
+    "glocal models pack nafnet.pth folder --train-size 256 --licence MIT "
+    "--results report/\n\nhf upload OWNER/NAME folder",
+)(pack)
 
 
 def _json_of(model: "NamedModel") -> dict[str, Any]:

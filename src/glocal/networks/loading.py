@@ -4,7 +4,7 @@ import importlib.resources
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,7 @@ class LoadedNetwork:
         other_entries: entries whose weights have the same names and shapes, and were not taken.
         window: (height, width) of the window that serves it best, in pixels; None if the
             checkpoint states none.
-        licence: of the weights; None if the checkpoint states none.
-        source: where they come from, as the checkpoint states; None if it does not.
+        metadata: what a safetensors file states, such as `licence` and `source`, unchecked.
     """
 
     network: nn.Module
@@ -70,8 +69,7 @@ class LoadedNetwork:
     entry: str = ""
     other_entries: tuple[str, ...] = ()
     window: tuple[int, int] | None = None
-    licence: str | None = None
-    source: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.train_size is not None:
@@ -201,8 +199,7 @@ def _load_file(
         entry=chosen.entry,
         other_entries=tuple(each.entry for each in others),
         window=stated_size(path, metadata, "window"),
-        licence=_stated_text(path, metadata, "licence"),
-        source=_stated_text(path, metadata, "source"),
+        metadata=metadata,
     )
 
 

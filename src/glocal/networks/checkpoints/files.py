@@ -16,10 +16,20 @@ from glocal.networks.checkpoints.optional import brief
 from glocal.networks.checkpoints.pickles import read_pickle
 from glocal.texts import few_names, short_name
 
-__all__ = ["INDEX", "SUFFIXES", "read_checkpoint", "read_metadata", "read_shapes"]
+__all__ = [
+    "INDEX",
+    "SUFFIXES",
+    "WEIGHTS_FILE",
+    "read_checkpoint",
+    "read_metadata",
+    "read_shapes",
+]
 
 SUFFIXES = (".pth", ".pt", ".pk", ".pkl", ".ckpt", ".bin", ".tar", ".safetensors")
 """Usual suffixes of checkpoint files."""
+
+WEIGHTS_FILE = "model.safetensors"
+"""Usual name of the checkpoint of a folder, or of a repository on the Hugging Face Hub."""
 
 INDEX = ".index.json"
 """End of the name of a file that lists the shards of a checkpoint."""
@@ -28,7 +38,7 @@ INDEX = ".index.json"
 _IN_FOLDERS = (
     f"*.safetensors{INDEX}",
     f"*{INDEX}",
-    "model.safetensors",
+    WEIGHTS_FILE,
     "*.safetensors",
     "pytorch_model.bin",
     "mp_rank_00_model_states.pt",

@@ -5,10 +5,10 @@ from types import ModuleType
 
 from glocal.errors import CheckpointError
 
-__all__ = ["INSTALL", "brief", "imported"]
+__all__ = ["brief", "imported"]
 
-INSTALL = 'pip install "glocal[spandrel]"'
-"""Command that installs the optional packages of this room."""
+_EXTRAS = {"huggingface_hub": "hub"}
+"""Extras of the packages; all others are in "spandrel"."""
 
 
 def imported(package: str, problem: str = "") -> ModuleType:
@@ -25,7 +25,8 @@ def imported(package: str, problem: str = "") -> ModuleType:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise CheckpointError(f"{lead}{error.name} is not installed; {INSTALL}") from None
+        install = f'pip install "glocal[{_EXTRAS.get(package, "spandrel")}]"'
+        raise CheckpointError(f"{lead}{error.name} is not installed; {install}") from None
     except Exception as error:  # such as torchvision built for another torch
         raise CheckpointError(
             f"{lead}{package} is installed but cannot be imported "

@@ -16,7 +16,7 @@ from typing import Any
 
 from glocal.errors import CheckpointError
 from glocal.images.files import check_private, make_private_folder
-from glocal.networks.checkpoints.files import INDEX, SUFFIXES
+from glocal.networks.checkpoints.files import INDEX, SUFFIXES, WEIGHTS_FILE
 from glocal.networks.checkpoints.optional import brief, imported
 from glocal.texts import few_names
 
@@ -29,7 +29,7 @@ _REVISION = r"\w[\w.-]*(?:/\w[\w.-]*)*"
 _PLACE = re.compile(rf"({_NAME})(?:@({_REVISION}))?(?::(.+))?")
 _SHARD = re.compile(r"-\d+-of-\d+\.\w+$")
 
-_USUAL = (f"model.safetensors{INDEX}", "model.safetensors", "pytorch_model.bin")
+_USUAL = (f"{WEIGHTS_FILE}{INDEX}", WEIGHTS_FILE, "pytorch_model.bin")
 """Names that mark the checkpoint of a repository, the first of them that it has."""
 
 _SHARED = ("HF_HOME", "HF_HUB_CACHE")
