@@ -37,7 +37,7 @@ class ComfyUI:
     def __init__(self, checkout: Path, python: str, folder: Path) -> None:
         for name in ("models/upscale_models", "input", "output", "user", "site"):
             (folder / name).mkdir(parents=True)
-        shutil.copytree(PACK, folder / "custom_nodes" / "glocal")
+        shutil.copytree(PACK, folder / "custom_nodes" / "glocal-tlc")
         (folder / "site" / "sitecustomize.py").write_text(SITE)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -15,6 +15,7 @@ COMMANDS = [
     ["models"],
     ["models", "get"],
     ["models", "remove"],
+    ["models", "pack"],
     ["export"],
     ["degrade"],
     ["evaluate"],

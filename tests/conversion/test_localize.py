@@ -305,6 +305,22 @@ def test_a_network_may_carry_its_training_size(net, size):
     assert "glocal_train_size" not in net.state_dict()
 
 
+def test_a_network_may_carry_the_window_of_its_training_size(net):
+    net.glocal_train_size, net.glocal_window = 32, (40, 56)
+    for each in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert glocal.scan(each) == glocal.scan(net, 32, window=(40, 56))
+    assert glocal.scan(net, 32).window == (40, 56)
+    assert glocal.scan(net, 48).window == (72, 72)  # it is of other crops
+    assert glocal.scan(net, window_scale=2).window == (64, 64)
+    assert glocal.scan(net, window=36).window == (36, 36)
+
+
+def test_a_carried_window_that_is_none_is_refused(net):
+    net.glocal_train_size, net.glocal_window = 32, "40"
+    with pytest.raises(glocal.ArgumentError, match="glocal_window must be a positive int"):
+        glocal.localize(net)
+
+
 def test_a_carried_size_that_is_none_is_refused(net):
     net.glocal_train_size = "32"
     with pytest.raises(glocal.ArgumentError, match="glocal_train_size must be a positive int"):

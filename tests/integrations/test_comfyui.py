@@ -91,7 +91,7 @@ class TestInComfyUI:
         assert {"nafnet-motion-blur", "blur.pth", "slow.safetensors"} <= set(models)
 
     def test_it_offers_the_workflows_as_templates(self, comfyui):
-        names = comfyui.ask("api/workflow_templates")["glocal"]
+        names = comfyui.ask("api/workflow_templates")["glocal-tlc"]
         assert sorted(names) == ["localize-upscale-model", "restore-photograph"]
 
     def test_a_photograph_is_restored_as_by_glocal(self, comfyui, network):

@@ -112,8 +112,8 @@ def remove(name: Name) -> None:
 models_app.command(
     epilog="[bold]Examples[/bold]\n\n"
     "glocal models pack nafnet.pth folder --train-size 256 --licence MIT\n\n"
-    "glocal models pack nafnet.pth folder --train-size 256 --licence MIT "
-    "--results report/\n\nhf upload OWNER/NAME folder",
+    "glocal models pack nafnet-motion-blur folder --results report/\n\n"
+    "hf upload OWNER/NAME folder",
 )(pack)
 
 

@@ -19,6 +19,11 @@ def model() -> Gate:
     return Gate()
 
 
+def test_the_window_of_a_network_is_the_default(model: Gate) -> None:
+    model.glocal_train_size, model.glocal_window = TRAIN, 40
+    assert [each.name for each in methods_of(model, ways=["windows"])] == ["TLC 40"]
+
+
 def test_methods_are_those_of_restore_and_localize(model: Gate) -> None:
     image = np.random.default_rng(0).random((70, 90, 3), np.float32)
     methods = methods_of(
