@@ -3,6 +3,7 @@
 GLOCAL_COMFYUI names the checkout, GLOCAL_COMFYUI_PYTHON the Python that has what it requires.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import oracles
 import pytest
 import torch
 from comfyui_server import PACK, ComfyUI, Events
@@ -115,6 +117,37 @@ class TestInComfyUI:
         assert close(comfyui.pixels(done, "5"), expected)  # Restore
         assert close(comfyui.pixels(done, "7"), expected)  # Upscale Image (using Model)
         assert not close(expected, glocal.restore(network, photo()))
+
+    @pytest.mark.parametrize(
+        ("name", "arguments", "scale"),
+        [
+            (
+                "RCAN",
+                {"scale": 2, "n_resgroups": 1, "n_resblocks": 1, "n_feats": 16, "norm": False},
+                2,
+            ),
+            ("MixDehazeNet", {"embed_dims": [8] * 5, "depths": [1] * 5}, 1),  # of certain sizes
+        ],
+    )
+    def test_models_that_enlarge_or_need_certain_sizes(
+        self, comfyui, spandrel, name, arguments, scale
+    ):
+        module = importlib.import_module(f"spandrel.architectures.{name}")
+        state_dict = oracles.randomise(getattr(module, name)(**arguments), seed=3).state_dict()
+        torch.save(state_dict, comfyui.models / f"{name}.pth")
+        image = photo()[:61, :75]
+        glocal.write_image(comfyui.input / "small.png", glocal.Image(image))
+        prompt = workflow("localize-upscale-model")
+        prompt["1"]["inputs"]["image"] = "small.png"
+        prompt["2"]["inputs"]["model_name"] = f"{name}.pth"
+        prompt["3"]["inputs"] |= {"train_size": 32, "statistics": "windows"}
+        done = comfyui.run(prompt)
+        descriptor = spandrel.ModelLoader().load_from_state_dict(state_dict).eval()
+        local = glocal.localize(spandrel_network(descriptor), 32)
+        expected = glocal.restore(local, image)
+        assert expected.shape == (61 * scale, 75 * scale, 3)
+        assert close(comfyui.pixels(done, "5"), expected)
+        assert close(comfyui.pixels(done, "7"), expected)
 
     def test_the_model_that_comes_in_stays_as_it_is(self, comfyui, network):
         prompt = workflow("localize-upscale-model")
