@@ -44,6 +44,7 @@ from glocal.errors import (
     GlocalWarning,
     ImageError,
     ScanError,
+    VideoError,
 )
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from glocal.inference.areas import Areas
     from glocal.inference.fallback import Fallback
     from glocal.inference.options import Tiles
+    from glocal.inference.prepared import Prepared
     from glocal.inference.settings import Settings
     from glocal.networks import LoadedNetwork, load, load_checkpoint
     from glocal.ops.windows import Overlap, Precision
@@ -113,6 +115,7 @@ __all__ = [
     "Pictures",
     "Plan",
     "Precision",
+    "Prepared",
     "Protocol",
     "Record",
     "RestoreOptions",
@@ -129,6 +132,7 @@ __all__ = [
     "Tiles",
     "Trial",
     "Tuning",
+    "VideoError",
     "Wins",
     "analyze",
     "evaluate",
@@ -177,6 +181,7 @@ _HOMES = {
     "Pictures": "study.evaluation.pictures",
     "Plan": "scanning.plan",
     "Precision": "ops.windows",
+    "Prepared": "inference.prepared",
     "Protocol": "study.evaluation.records",
     "Record": "study.evaluation.records",
     "RestoreOptions": "inference.any_image",

@@ -1,0 +1,47 @@
+"""PyAV, of `pip install "glocal[video]"`, imported when a video needs it."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from glocal.errors import VideoError
+from glocal.texts import one_line
+
+__all__ = ["library", "library_versions", "named"]
+
+
+def library() -> Any:
+    """Import PyAV.
+
+    Raises:
+        VideoError: it is not installed, or does not work here.
+    """
+    try:
+        return importlib.import_module("av")
+    except ImportError:
+        raise VideoError('videos need PyAV: pip install "glocal[video]"') from None
+
+
+def library_versions() -> dict[str, str]:
+    """Version of PyAV, and of the libraries in it that make the bytes of a video."""
+    av = library()
+    parts = {name: ".".join(map(str, each)) for name, each in av.library_versions.items()}
+    return {"av": av.__version__, **parts}
+
+
+@contextmanager
+def named(path: Path, what: str) -> Iterator[None]:
+    """Raise errors of the library as a VideoError that names the file.
+
+    Args:
+        path: of the file.
+        what: the library does with it, such as "cannot be read".
+    """
+    av = library()
+    try:
+        yield
+    except (av.FFmpegError, ValueError) as error:  # the library raises some as ValueError
+        text = getattr(error, "strerror", None) or one_line(error)
+        raise VideoError(f"{path}: {what} ({text})") from None

@@ -1,0 +1,206 @@
+"""Decode a video once before it is restored: its frames, damage, and cuts between scenes.
+
+Decoding takes a small part of the time of a network, and nothing else tells reliably how many
+frames there are and whether they are whole.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from glocal.errors import VideoError
+from glocal.texts import one_line
+from glocal.video.source import Clip, Frame, frames_of, opened
+
+__all__ = ["Survey", "surveyed"]
+
+CUT = 0.3
+"""Share of the pixels that have another brightness after a cut, as the histogram shows."""
+
+_BINS = 32
+_STEP = 4
+"""Every so many pixels count, along both axes."""
+
+_MISSING_FRAMES = 2
+"""A file that ends so many frames before the end that it states is truncated."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a clip holds.
+
+    Attributes:
+        times: of the frames, in units of the clip's time base, rising.
+        durations: in the same units, 0 where unknown.
+        cuts: numbers of the frames that begin a new scene, without the first.
+        damage: where it stops and what can be decoded; empty if it is whole.
+        notes: one sentence each.
+    """
+
+    times: tuple[int, ...]
+    durations: tuple[int, ...]
+    cuts: frozenset[int] = frozenset()
+    damage: str = ""
+    notes: tuple[str, ...] = ()
+
+    def seconds(self, number: int, time_base: Fraction) -> float:
+        """When a frame is shown, counted from the first."""
+        return float((self.times[number] - self.times[0]) * time_base)
+
+
+def surveyed(
+    clip: Clip, *, accept_damaged: bool = False, seen: Callable[[int], None] = lambda frames: None
+) -> Survey:
+    """Decode a clip and describe its frames.
+
+    Args:
+        clip: to decode.
+        accept_damaged: take what can be decoded of a damaged file.
+        seen: called with the number of frames so far.
+
+    Raises:
+        VideoError: it cannot be read, is interlaced, or is damaged and not accepted.
+    """
+    frames = _Frames(clip)
+    damage = ""
+    try:
+        for number, frame in enumerate(frames_of(clip, strict=True), 1):
+            frames.add(frame)
+            seen(number)
+            if frame.is_corrupt:
+                raise VideoError(f"{clip.path}: a frame is corrupt")
+    except VideoError as error:
+        damage = one_line(error).removeprefix(f"{clip.path}: ")
+    if not frames.times:
+        raise VideoError(f"{clip.path}: not a single frame of it can be decoded ({damage})")
+    damage = damage or _truncation(clip)
+    if not damage:
+        return frames.survey("")
+    where = f"{len(frames.times)} frames, up to {frames.end_s:.1f} s, can be decoded: {damage}"
+    if not accept_damaged:
+        raise VideoError(
+            f"{clip.path}: is damaged; {where}; --accept-damaged restores what can be decoded"
+        )
+    frames = _Frames(clip)
+    for frame in frames_of(clip, strict=False):
+        frames.add(frame)
+    return frames.survey(where)
+
+
+class _Frames:
+    """Collects what a survey says of frames."""
+
+    def __init__(self, clip: Clip) -> None:
+        self._clip = clip
+        self.times: list[int] = []
+        self._durations: list[int] = []
+        self._cuts: set[int] = set()
+        self._histogram: np.ndarray | None = None
+        self._moved = 0
+        self._interlaced = 0
+
+    @property
+    def end_s(self) -> float:
+        """When the last frame is shown, counted from the first."""
+        return float((self.times[-1] - self.times[0]) * self._clip.time_base)
+
+    def add(self, frame: Frame) -> None:
+        """Count a frame.
+
+        Raises:
+            VideoError: the first one is interlaced.
+        """
+        if frame.is_interlaced and not self.times:
+            raise VideoError(
+                f"{self._clip.path}: is interlaced; deinterlace it first, such as by "
+                "ffmpeg -i in.mp4 -vf bwdif out.mp4"
+            )
+        self._interlaced += frame.is_interlaced
+        self.times.append(self._time(frame))
+        self._durations.append(frame.duration)
+        histogram = _histogram(frame.planes[0], self._clip.pixels.bits)
+        if self._histogram is not None and _distance(self._histogram, histogram) > CUT:
+            self._cuts.add(len(self.times) - 1)
+        self._histogram = histogram
+
+    def _time(self, frame: Frame) -> int:
+        """The time of a frame, later than the one before."""
+        if not self.times:
+            return frame.time or 0
+        before = self.times[-1]
+        if frame.time is not None and frame.time > before:
+            return frame.time
+        self._moved += 1
+        step = self._durations[-1] or round(1 / (self._clip.rate * self._clip.time_base))
+        return before + max(1, step)
+
+    def survey(self, damage: str) -> Survey:
+        """What was found."""
+        notes = list(self._clip.notes)
+        if self._interlaced:
+            notes.append(f"{self._interlaced} of {len(self.times)} frames are interlaced")
+        if self._moved:
+            notes.append(f"{self._moved} frames had no time of their own and follow the one before")
+        return Survey(
+            tuple(self.times), tuple(self._durations), frozenset(self._cuts), damage, tuple(notes)
+        )
+
+
+def _histogram(luma: np.ndarray, bits: int) -> np.ndarray:
+    values = luma[::_STEP, ::_STEP] >> (bits - 5)
+    counts = np.bincount(values.ravel(), minlength=_BINS)
+    return counts / counts.sum()
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Share of the pixels that changed their bin, at least."""
+    return float(np.abs(first - second).sum() / 2)
+
+
+def _truncation(clip: Clip) -> str:
+    """How a file is shorter than it says; empty if it is not.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+    with opened(clip.path) as container:
+        stream = container.streams[clip.index]
+        number, is_corrupt = 0, False
+        starts, ends = list[Fraction](), [Fraction(0)]
+        of_all = [Fraction(0)]
+        for packet in container.demux():
+            time = packet.pts if packet.pts is not None else packet.dts
+            if time is None:
+                continue
+            end = (time + (packet.duration or 0)) * packet.time_base
+            of_all.append(end)
+            if packet.stream_index == clip.index:
+                number += 1
+                is_corrupt |= packet.is_corrupt
+                starts.append(time * packet.time_base)
+                ends.append(end)
+        if is_corrupt:
+            return "a packet is corrupt"
+        if stream.frames > number:
+            return f"the file is truncated, and states {stream.frames} frames"
+        stated, found = Fraction(0), max(ends)
+        if tag := stream.metadata.get("DURATION"):
+            stated = _seconds(tag)
+        elif stream.duration:
+            stated, found = stream.duration * stream.time_base, max(ends) - min(starts)
+        elif container.duration:
+            stated, found = Fraction(container.duration, 1_000_000), max(of_all)
+        if stated - found > _MISSING_FRAMES / clip.rate:
+            return f"the file is truncated, and states {float(stated):.1f} s"
+    return ""
+
+
+def _seconds(tag: str) -> Fraction:
+    """The seconds of "00:01:30.500000000"; 0 for another text."""
+    try:
+        hours, minutes, seconds = tag.split(":")
+        return 3600 * Fraction(hours) + 60 * Fraction(minutes) + Fraction(seconds)
+    except ValueError:
+        return Fraction(0)
