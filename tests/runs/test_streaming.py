@@ -26,7 +26,7 @@ from glocal.ops.windows import LEAST, Overlap
 from glocal.runs import streaming
 from glocal.runs.folder import restore_file
 from glocal.runs.streaming import should_stream
-from glocal.runs.work_folder import work_folder
+from glocal.runs.private_folder import work_folder
 
 SIZE = (200, 331)
 

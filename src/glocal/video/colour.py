@@ -84,7 +84,10 @@ class Conversion:
         restored = restored.clamp(0, 1)
         if restored.shape == seen.shape:
             found = self._planes(restored - seen)
-            found = [p + torch.from_numpy(o.astype(np.float32)) for p, o in zip(found, planes, strict=True)]
+            found = [
+                p + torch.from_numpy(o.astype(np.float32))
+                for p, o in zip(found, planes, strict=True)
+            ]
         else:
             offsets = [self._black] + [self._middle] * 2
             if self.pixels.kind != "yuv":

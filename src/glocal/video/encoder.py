@@ -103,7 +103,9 @@ def encoder_formats(codec: Codec) -> frozenset[str]:
     try:
         found = av.Codec(CODECS[codec], "w").video_formats
     except av.codec.codec.UnknownCodecError:
-        raise VideoError(f"this build of PyAV has no {CODECS[codec]}; choose another --codec") from None
+        raise VideoError(
+            f"this build of PyAV has no {CODECS[codec]}; choose another --codec"
+        ) from None
     return frozenset(each.name for each in found or ())
 
 

@@ -14,7 +14,7 @@ from glocal.video.formats import CODECS
 from glocal.video.pyav import library, named
 from glocal.video.source import Clip, opened
 
-__all__ = ["Streams", "decode_times", "mux", "streams_for"]
+__all__ = ["Streams", "decode_times", "lost_metadata", "mux", "packet_count", "streams_for"]
 
 _OF_FILE = ("major_brand", "minor_version", "compatible_brands", "encoder")
 """Metadata that describes the file of the source, not its content."""
@@ -57,7 +57,9 @@ def streams_for(clip: Clip, container: str) -> Streams:
             if is_cover and container == "matroska":
                 covers.append(stream.index)
             elif stream.type == "video" and not is_cover:
-                notes.append(f"video stream {stream.index} is left out: the default one is restored")
+                notes.append(
+                    f"video stream {stream.index} is left out: the default one is restored"
+                )
             elif why := _refusal(stream, container):
                 notes.append(
                     f"{stream.type} stream {stream.index} ({stream.name or 'unknown'}) is left out:"
@@ -160,14 +162,22 @@ def mux(
                 waiting = next(packets, None)
 
 
-def lost_metadata(clip: Clip, path: Path) -> tuple[str, ...]:
+def packet_count(path: Path) -> int:
+    """Number of packets of the video stream of a file that `mux` wrote."""
+    with opened(path) as container:
+        stream = container.streams.video[0]
+        return sum(packet.size > 0 for packet in container.demux(stream))
+
+
+def lost_metadata(
+    clip: Clip, path: Path, container: str, strip: Literal["gps", "all"] | None
+) -> tuple[str, ...]:
     """Notes on the metadata of a source that its result does not hold."""
     with opened(clip.path) as source, opened(path) as result:
         there = {key.lower() for key in result.metadata}
-        lost = [key for key in _kept(source.metadata, _OF_FILE, None) if key.lower() not in there]
-    if not lost:
-        return ()
-    return (f"{path.suffix} does not hold some metadata: {few_names(lost)}",)
+        kept = _kept(source.metadata, _OF_FILE, strip)
+        lost = [key for key in kept if key.lower() not in there]
+    return (f"{container} does not hold some metadata: {few_names(lost)}",) if lost else ()
 
 
 def _add_video(target: Any, clip: Clip, encoding: Encoding, source: Any) -> Any:
@@ -194,7 +204,9 @@ def _attach(target: Any, path: Path, index: int) -> None:
         stream = source.streams[index]
         data = next((bytes(packet) for packet in source.demux(stream) if packet.size), b"")
         kind = "png" if stream.name == "png" else "jpeg"
-        target.add_attachment(stream.metadata.get("filename", f"cover.{kind}"), f"image/{kind}", data)
+        target.add_attachment(
+            stream.metadata.get("filename", f"cover.{kind}"), f"image/{kind}", data
+        )
 
 
 def _packets(
