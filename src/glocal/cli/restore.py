@@ -114,9 +114,9 @@ def restore(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Photographs, or folders of them, or one video; - is standard input. The last is the target if "
-            "it ends in / or is a folder (made when absent), or if it is the second of two and "
-            "does not exist; - is standard output.  [dim]\\[default target: NAME-restored beside "
+            help="Photographs, or folders of them, or one video; - is standard input. The last is "
+            "the target if it ends in / or is a folder (made when absent), or if it is the second "
+            "of two and does not exist; - is standard output.  [dim]\\[default target: NAME-restored beside "
             "the photograph][/dim]",
             show_default=False,
         ),

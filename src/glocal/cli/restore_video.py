@@ -181,7 +181,7 @@ class VideoTask:
         self.is_large = height * width * len(self.survey.times) > LARGE_PIXELS
         notes = (*self.survey.notes, *self.job.streams.notes)
         if self.survey.damage:
-            notes = (f"the video is damaged; {self.survey.damage}", *notes)
+            notes = (f"the video is damaged: {self.survey.damage}", *notes)
         for note in notes:
             say(note, "yellow", "note")
         picture = Path(self._folder.name) / f"{source.stem}-frame.png"

@@ -162,6 +162,6 @@ def _sha256(path: Path) -> str:
 def _is(path: Path, sha256: Any) -> bool:
     """True if a file has this digest."""
     try:
-        return _sha256(path) == sha256
+        return bool(_sha256(path) == sha256)
     except OSError:
         return False

@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glocal.errors import ArgumentError, GlocalWarning, VideoError
+from glocal.errors import ArgumentError, VideoError
 from glocal.images.files import temporary_beside
 from glocal.images.metadata import Strip
 from glocal.inference.allocator import kept_memory
@@ -43,7 +42,7 @@ from glocal.runs.video_job import VideoJob
 from glocal.video.encoder import SegmentEncoder
 from glocal.video.muxing import lost_metadata, mux, packet_count
 from glocal.video.pyav import library_versions
-from glocal.video.source import Clip, Frame, frames_of
+from glocal.video.source import Frame, frames_of
 from glocal.video.survey import Survey
 
 __all__ = ["SEGMENT_S", "VideoResult", "restore_video"]
@@ -161,7 +160,7 @@ def restore_video(
                 work.remove()
     notes = (*survey.notes, *job.streams.notes, *lost)
     if survey.damage:
-        notes = (f"the video is damaged; {survey.damage}", *notes)
+        notes = (f"the video is damaged: {survey.damage}", *notes)
     return VideoResult(
         len(survey.times), before, result.size, time.perf_counter() - started, notes,
         _fallback_text(found),

@@ -22,6 +22,9 @@ __all__ = ["Encoding", "PacketRecord", "SegmentEncoder", "chosen_encoding", "enc
 
 THREADS = 4
 
+_SMALL = 128
+"""Pixels a side below which x265 divides a picture into smaller blocks."""
+
 _NAMES: dict[str, Codec] = {"h264": "h264", "hevc": "h265", "ffv1": "ffv1"}
 """Codecs of sources that are kept, as the library names them."""
 
@@ -59,8 +62,13 @@ class Encoding:
         if self.codec == "ffv1":
             return {"level": "3", "slices": "4", "slicecrc": "1"}
         if self.codec == "h264":
-            return {"qp": "0"} if self.crf is None else {"crf": str(self.crf)}
+            # the vector code of x264's macroblock tree reads memory that nothing wrote, so that the
+            # bytes of equal frames differ now and then
+            rate = {"qp": "0"} if self.crf is None else {"crf": str(self.crf)}
+            return {**rate, "mbtree": "0"}
         params = f"log-level=none:frame-threads=1:pools={THREADS}"
+        if min(self.size) < _SMALL:  # where one block of 64 holds the picture, bytes are random
+            params += ":ctu=32"
         if self.crf is None:
             return {"x265-params": f"{params}:lossless=1"}
         return {"x265-params": params, "crf": str(self.crf)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glocal.errors import VideoError
-from glocal.texts import few_names, one_line
+from glocal.texts import few_names
 from glocal.video.encoder import Encoding, PacketRecord
 from glocal.video.formats import CODECS
 from glocal.video.pyav import library, named
@@ -61,24 +61,24 @@ def streams_for(clip: Clip, container: str) -> Streams:
                     f"video stream {stream.index} is left out: the default one is restored"
                 )
             elif why := _refusal(stream, container):
-                notes.append(
-                    f"{stream.type} stream {stream.index} ({stream.name or 'unknown'}) is left out:"
-                    f" {container} cannot hold it{why}"
-                )
+                name = f"{stream.type} stream {stream.index} ({stream.name or 'unknown'})"
+                notes.append(f"{name} is left out: {why}")
             else:
                 copied.append(stream.index)
     return Streams(tuple(copied), tuple(covers), tuple(notes))
 
 
 def _refusal(stream: Any, container: str) -> str:
-    """Why a container refuses a stream, in brackets; empty if it takes it."""
+    """Why a container refuses a stream, in words; empty if it takes it."""
     av = library()
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
             trial.add_stream_from_template(stream, **_opaque(stream))
             trial.start_encoding()
-    except (av.FFmpegError, ValueError) as error:
-        return f" ({one_line(error)})"
+    except ValueError:  # its list of codecs has not this one
+        return f"{container} cannot hold it"
+    except av.FFmpegError as error:
+        return f"{container} cannot hold it ({error.strerror})"
     return ""
 
 

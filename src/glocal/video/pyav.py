@@ -9,7 +9,7 @@ from typing import Any
 from glocal.errors import VideoError
 from glocal.texts import one_line
 
-__all__ = ["library", "library_versions", "named"]
+__all__ = ["library", "library_versions", "named", "reported_errors"]
 
 
 def library() -> Any:
@@ -29,6 +29,24 @@ def library_versions() -> dict[str, str]:
     av = library()
     parts = {name: ".".join(map(str, each)) for name, each in av.library_versions.items()}
     return {"av": av.__version__, **parts}
+
+
+@contextmanager
+def reported_errors() -> Iterator[list[str]]:
+    """Collect the errors that the library reports in the block, though it goes on after them.
+
+    Nothing may be decoded in the block: threads of a decoder that report an error wait for the
+    interpreter, which may wait for them.
+    """
+    logging, found = library().logging, list[str]()
+    before = logging.get_level()
+    logging.set_level(logging.ERROR)
+    try:
+        with logging.Capture() as logs:
+            yield found
+    finally:
+        logging.set_level(before)
+        found += [one_line(text) for level, _, text in logs if level <= logging.ERROR]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A video file: what it holds, and its frames in order."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +14,7 @@ from glocal.video.colour import Conversion, conversion_for
 from glocal.video.pixel_format import PixelFormat
 from glocal.video.pyav import library, named
 
-__all__ = ["Clip", "Frame", "clip_of", "frames_of", "opened"]
+__all__ = ["Clip", "DamageError", "Frame", "clip_of", "frames_of", "main_stream", "opened"]
 
 _CENTRED = ("mjpeg", "mpeg1video", "theora")
 """Codecs whose chroma lies in the middle of its pixels; it lies at the left in those of H.26x."""
@@ -100,14 +100,16 @@ class Frame:
         time: when it is shown, in units of the stream's time base; None if the file does not say.
         duration: in the same units, 0 if unknown.
         is_interlaced: two pictures share its lines.
-        is_corrupt: the decoder found it damaged.
     """
 
     planes: tuple[np.ndarray, ...]
     time: int | None
     duration: int
     is_interlaced: bool
-    is_corrupt: bool
+
+
+class DamageError(VideoError):
+    """A part of a video cannot be decoded."""
 
 
 @contextmanager
@@ -183,7 +185,7 @@ def clip_of(path: Path, encoder_formats: frozenset[str]) -> Clip:
         )
 
 
-def frames_of(clip: Clip, *, strict: bool) -> Iterator[Frame]:
+def frames_of(clip: Clip, *, strict: bool) -> Generator[Frame, None, None]:
     """Yield the frames of a clip in the order in which they are shown.
 
     Args:
@@ -191,8 +193,8 @@ def frames_of(clip: Clip, *, strict: bool) -> Iterator[Frame]:
         strict: raise at the first damage; else go on with what can be decoded.
 
     Raises:
-        VideoError: the file cannot be read, a frame has another size, or, if `strict`, a part is
-            damaged.
+        VideoError: the file cannot be read, or a frame has another size.
+        DamageError: a part is damaged, and `strict`.
     """
     av = library()
     with opened(clip.path) as container:
@@ -203,12 +205,20 @@ def frames_of(clip: Clip, *, strict: bool) -> Iterator[Frame]:
         for packet in container.demux(stream):
             try:
                 decoded = packet.decode()
-            except av.FFmpegError:
+            except av.FFmpegError as error:
                 if strict:
-                    raise
+                    raise DamageError(f"{clip.path}: {error.strerror}{_place(packet)}") from None
                 continue
             for each in decoded:
+                if strict and each.is_corrupt:
+                    raise DamageError(f"{clip.path}: a frame is corrupt{_place(packet)}")
                 yield _frame(clip, each)
+
+
+def _place(packet: Any) -> str:
+    """About where in a file a packet is; threads of the decoder tell of damage somewhat later."""
+    time = packet.pts if packet.pts is not None else packet.dts
+    return "" if time is None else f" near {float(time * packet.time_base):.1f} s"
 
 
 def _frame(clip: Clip, frame: Any) -> Frame:
@@ -223,7 +233,6 @@ def _frame(clip: Clip, frame: Any) -> Frame:
         frame.pts if frame.pts is not None else frame.dts,
         int(frame.duration or 0),
         bool(frame.interlaced_frame),
-        bool(frame.is_corrupt),
     )
 
 

@@ -4,7 +4,6 @@ Decoding takes a small part of the time of a network, and nothing else tells rel
 frames there are and whether they are whole.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,7 +11,8 @@ import numpy as np
 
 from glocal.errors import VideoError
 from glocal.texts import one_line
-from glocal.video.source import Clip, Frame, frames_of, opened
+from glocal.video.pyav import reported_errors
+from glocal.video.source import Clip, DamageError, Frame, frames_of, opened
 
 __all__ = ["Survey", "surveyed"]
 
@@ -35,7 +35,7 @@ class Survey:
         times: of the frames, in units of the clip's time base, rising.
         durations: in the same units, 0 where unknown.
         cuts: numbers of the frames that begin a new scene, without the first.
-        damage: where it stops and what can be decoded; empty if it is whole.
+        damage: what is damaged, and what can be decoded; empty if it is whole.
         notes: one sentence each.
     """
 
@@ -50,42 +50,33 @@ class Survey:
         return float((self.times[number] - self.times[0]) * time_base)
 
 
-def surveyed(
-    clip: Clip, *, accept_damaged: bool = False, seen: Callable[[int], None] = lambda frames: None
-) -> Survey:
+def surveyed(clip: Clip, *, accept_damaged: bool = False) -> Survey:
     """Decode a clip and describe its frames.
 
     Args:
         clip: to decode.
         accept_damaged: take what can be decoded of a damaged file.
-        seen: called with the number of frames so far.
 
     Raises:
         VideoError: it cannot be read, is interlaced, or is damaged and not accepted.
     """
-    frames = _Frames(clip)
-    damage = ""
+    frames, damage = _Frames(clip), ""
     try:
-        for number, frame in enumerate(frames_of(clip, strict=True), 1):
+        for frame in frames_of(clip, strict=True):
             frames.add(frame)
-            seen(number)
-            if frame.is_corrupt:
-                raise VideoError(f"{clip.path}: a frame is corrupt")
-    except VideoError as error:
+        damage = _damage_of_file(clip)
+    except DamageError as error:
         damage = one_line(error).removeprefix(f"{clip.path}: ")
-    if not frames.times:
-        raise VideoError(f"{clip.path}: not a single frame of it can be decoded ({damage})")
-    damage = damage or _truncation(clip)
     if not damage:
         return frames.survey("")
-    where = f"{len(frames.times)} frames, up to {frames.end_s:.1f} s, can be decoded: {damage}"
-    if not accept_damaged:
-        raise VideoError(
-            f"{clip.path}: is damaged; {where}; --accept-damaged restores what can be decoded"
-        )
     frames = _Frames(clip)
     for frame in frames_of(clip, strict=False):
         frames.add(frame)
+    if not frames.times:
+        raise VideoError(f"{clip.path}: not a single frame of it can be decoded ({damage})")
+    where = f"{damage}; {len(frames.times)} frames, up to {frames.end_s:.1f} s, can be decoded"
+    if not accept_damaged:
+        raise VideoError(f"{clip.path}: is damaged: {where}; --accept-damaged restores these")
     return frames.survey(where)
 
 
@@ -151,7 +142,7 @@ class _Frames:
 def _histogram(luma: np.ndarray, bits: int) -> np.ndarray:
     values = luma[::_STEP, ::_STEP] >> (bits - 5)
     counts = np.bincount(values.ravel(), minlength=_BINS)
-    return counts / counts.sum()
+    return np.asarray(counts / counts.sum())
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -159,12 +150,19 @@ def _distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first - second).sum() / 2)
 
 
-def _truncation(clip: Clip) -> str:
-    """How a file is shorter than it says; empty if it is not.
+def _damage_of_file(clip: Clip) -> str:
+    """What the container shows: errors, or fewer frames than it states; empty if it is whole.
 
     Raises:
         VideoError: it cannot be read.
     """
+    with reported_errors() as errors:
+        text = _truncation(clip)
+    return text or "; ".join(errors[:1])
+
+
+def _truncation(clip: Clip) -> str:
+    """How a file is shorter than it states; empty if it is not."""
     with opened(clip.path) as container:
         stream = container.streams[clip.index]
         number, is_corrupt = 0, False
