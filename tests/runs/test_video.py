@@ -14,9 +14,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-
-av = pytest.importorskip("av")
-
 from video_clips import BASE, Halting, make_video, packets, pictures
 
 import glocal
@@ -28,6 +25,8 @@ from glocal.runs.private_folder import work_folder
 from glocal.runs.video import VideoResult, restore_video
 from glocal.runs.video_job import video_job
 from glocal.video.survey import surveyed
+
+av = pytest.importorskip("av")
 
 
 @pytest.fixture(autouse=True)
@@ -167,9 +166,10 @@ def test_what_a_container_cannot_hold_is_named(tmp_path: Path) -> None:
 
 def test_covers_and_attachments_are_kept(tmp_path: Path) -> None:
     make_video(tmp_path / "plain.mkv", count=3, sound=False)
-    with av.open(str(tmp_path / "plain.mkv")) as source, av.open(
-        str(tmp_path / "a.mkv"), "w"
-    ) as file:
+    with (
+        av.open(str(tmp_path / "plain.mkv")) as source,
+        av.open(str(tmp_path / "a.mkv"), "w") as file,
+    ):
         copies = {s.index: file.add_stream_from_template(s, opaque=True) for s in source.streams}
         file.add_attachment("font.ttf", "application/x-font", b"letters")
         picture = av.CodecContext.create("mjpeg", "w")
@@ -304,7 +304,9 @@ class InterruptingError(KeyboardInterrupt):
     """Ends a run from within."""
 
 
-def interrupted(source: Path, target: Path, frames: int, network: nn.Module, **options: Any) -> None:
+def interrupted(
+    source: Path, target: Path, frames: int, network: nn.Module, **options: Any
+) -> None:
     def progress(done: int, total: int) -> None:
         if done == frames:
             raise InterruptingError

@@ -2,15 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("av")
-
 from glocal.errors import VideoError
 from glocal.video.colour import Conversion, conversion_for
 from glocal.video.pixel_format import PixelFormat
 
+pytest.importorskip("av")
+
 FORMATS = [
-    PixelFormat("yuv", bits, halvings) for bits in (8, 10, 12) for halvings in ((0, 0), (0, 1), (1, 1))
-] + [PixelFormat("grey", 10), PixelFormat("rgb", 8), PixelFormat("rgb", 10)]  # fmt: skip
+    PixelFormat("yuv", bits, halvings)
+    for bits in (8, 10, 12)
+    for halvings in ((0, 0), (0, 1), (1, 1))
+] + [PixelFormat("grey", 10), PixelFormat("rgb", 8), PixelFormat("rgb", 10)]
 
 
 def random_planes(pixels: PixelFormat, size: tuple[int, int], *, legal: bool) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """Reading, encoding and writing of video files, without networks."""
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,9 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-av = pytest.importorskip("av")
-
 from video_clips import make_video
 
 from glocal.errors import VideoError
@@ -20,6 +18,8 @@ from glocal.video.muxing import decode_times
 from glocal.video.source import frames_of
 from glocal.video.survey import surveyed
 
+av = pytest.importorskip("av")
+
 
 @given(st.lists(st.integers(0, 10**6), unique=True, min_size=1, max_size=40), st.data())
 def test_packets_are_decoded_in_time(times: list[int], data: st.DataObject) -> None:
@@ -27,7 +27,7 @@ def test_packets_are_decoded_in_time(times: list[int], data: st.DataObject) -> N
     order = data.draw(st.permutations(times))
     found = decode_times(order)
     assert len(found) == len(order)
-    assert all(a < b for a, b in zip(found, found[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(found))
     assert all(decoded <= shown for decoded, shown in zip(found, order, strict=True))
 
 
@@ -59,9 +59,7 @@ def test_lossless_segments_hold_every_sample(tmp_path: Path, pixels: str, codec:
         encoder.add(frame.planes, number, 1)
         given.append(frame.planes)
     data, packets = encoder.finish()
-    decoder = av.CodecContext.create(
-        {"libx264": "h264", "libx265": "hevc"}.get(codec, codec), "r"
-    )
+    decoder = av.CodecContext.create({"libx264": "h264", "libx265": "hevc"}.get(codec, codec), "r")
     decoder.extradata = encoder.parameters
     if codec == "ffv1":
         decoder.height, decoder.width = job.encoding.size
@@ -108,9 +106,10 @@ def test_a_truncated_file_is_told(tmp_path: Path, suffix: str) -> None:
     make_video(whole, sound=False, subtitles=False, options={"crf": "5"})
     if suffix == ".mp4":  # the index first, as for the web
         data = whole.read_bytes()
-        with av.open(str(whole)) as source, av.open(
-            str(part), "w", options={"movflags": "faststart"}
-        ) as target:
+        with (
+            av.open(str(whole)) as source,
+            av.open(str(part), "w", options={"movflags": "faststart"}) as target,
+        ):
             copy = target.add_stream_from_template(source.streams.video[0], opaque=True)
             for packet in source.demux(video=0):
                 if packet.size:

@@ -116,8 +116,8 @@ def restore(
             metavar="SOURCE",
             help="Photographs, or folders of them, or one video; - is standard input. The last is "
             "the target if it ends in / or is a folder (made when absent), or if it is the second "
-            "of two and does not exist; - is standard output.  [dim]\\[default target: NAME-restored beside "
-            "the photograph][/dim]",
+            "of two and does not exist; - is standard output.  "
+            "[dim]\\[default target: NAME-restored beside the photograph][/dim]",
             show_default=False,
         ),
     ],
@@ -307,10 +307,10 @@ def restore(
         facts = "stderr"
     set_voice(Voice(facts, notes=not quiet, progress=not quiet, verbose=verbose))
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
-    video = VideoOptions(codec, lossless, smooth_statistics)
+    video, is_video = VideoOptions(codec, lossless, smooth_statistics), VideoTask.is_for(request)
     with through_files(request, suffix) as files, ExitStack() as stack:
         task: Task | VideoTask
-        if VideoTask.is_for(files):
+        if is_video:
             if region is not None or suffix is not None:
                 name = "--format" if region is None else "--region"
                 raise ArgumentError(f"{name} is for photographs; leave it out for a video")

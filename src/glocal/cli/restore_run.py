@@ -130,9 +130,14 @@ class Run:
             text = f"{len(unread)} not read, as nothing reads their formats: {named}"
             say(text, "yellow", "note")
         if videos:
+            number, it = (
+                ("1 video is", "it") if len(videos) == 1 else (f"{len(videos)} videos are", "each")
+            )
             named = few_names(videos, 20)
             say(
-                f"{len(videos)} videos not restored, one by one they are: {named}", "yellow", "note"
+                f"{number} not restored with the folder; name {it} by itself: {named}",
+                "yellow",
+                "note",
             )
         left = {"unread": unread, "videos_skipped": videos}
         return json_report(results) | {"seconds": elapsed_s, **left}

@@ -291,13 +291,13 @@ class VideoRun:
         height, width = job.clip.size
         seconds = len(survey.times) / float(job.clip.rate)
         frames = f"{len(survey.times)} frames, {seconds:.1f} s"
-        streams = len(job.streams.copied) + len(job.streams.covers)
+        copied = f"; copied: {', '.join(job.streams.names)}" if job.streams.names else ""
         smooth, cuts = self.task.smooth, len(survey.cuts)
         anew = f", anew at {cuts} cuts" if cuts else ", no cuts"
         return {
             "video": f"{self.task.request.sources[0]} ({width} × {height} pixels, {frames})",
             **self.facts,
-            "encoding": f"{job.encoding.describe()}, {streams} other streams copied",
+            "encoding": f"{job.encoding.describe()}{copied}",
             **({} if smooth is None else {"smoothed": f"statistics over {smooth}{anew}"}),
         }
 

@@ -30,11 +30,13 @@ class Streams:
     Attributes:
         copied: indices of those that are copied.
         covers: indices of those that are copied as attached files: cover pictures.
+        names: of both, in words.
         notes: what is left out, one sentence each.
     """
 
     copied: tuple[int, ...]
     covers: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -44,7 +46,8 @@ def streams_for(clip: Clip, container: str) -> Streams:
     Raises:
         VideoError: the source cannot be read.
     """
-    copied, covers, notes = list[int](), list[int](), list[str]()
+    copied, covers = list[int](), list[int]()
+    names, notes = list[str](), list[str]()
     flags = library().stream.Disposition
     with opened(clip.path) as source:
         has_chapters = bool(source.chapters())
@@ -54,18 +57,20 @@ def streams_for(clip: Clip, container: str) -> Streams:
             is_cover = stream.type == "video" and bool(stream.disposition & flags.attached_pic)
             if stream.type == "data" and stream.name == "bin_data" and has_chapters:
                 continue  # the track of the chapters, which are copied
+            name = f"{stream.index} ({stream.name or 'unknown'})"
             if is_cover and container == "matroska":
                 covers.append(stream.index)
+                names.append(f"cover {name}")
             elif stream.type == "video" and not is_cover:
                 notes.append(
                     f"video stream {stream.index} is left out: the default one is restored"
                 )
             elif why := _refusal(stream, container):
-                name = f"{stream.type} stream {stream.index} ({stream.name or 'unknown'})"
-                notes.append(f"{name} is left out: {why}")
+                notes.append(f"{stream.type} stream {name} is left out: {why}")
             else:
                 copied.append(stream.index)
-    return Streams(tuple(copied), tuple(covers), tuple(notes))
+                names.append(f"{'cover' if is_cover else stream.type} {name}")
+    return Streams(tuple(copied), tuple(covers), tuple(names), tuple(notes))
 
 
 def _refusal(stream: Any, container: str) -> str:
