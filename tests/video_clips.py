@@ -51,7 +51,7 @@ def planes(pixels: str, number: int, size: tuple[int, int] = SIZE) -> list[np.nd
     return made
 
 
-def add_frame(stream: Any, samples: list[np.ndarray], time: int) -> Any:
+def add_frame(stream: Any, samples: list[np.ndarray], time: int, base: Fraction = BASE) -> Any:
     """Encode planes; return the packets."""
     import av
 
@@ -61,7 +61,7 @@ def add_frame(stream: Any, samples: list[np.ndarray], time: int) -> Any:
         lines = np.zeros((plane.height, plane.line_size // values.itemsize), values.dtype)
         lines[:, : plane.width] = values
         plane.update(lines.tobytes())
-    frame.pts, frame.time_base = time, BASE
+    frame.pts, frame.time_base = int(time * BASE / base), base
     return stream.encode(frame)
 
 
@@ -73,9 +73,11 @@ def make_video(
     count: int = 18,
     size: tuple[int, int] = SIZE,
     varying: bool = False,
+    base: Fraction = BASE,
     colours: tuple[int, int, int, int] = (1, 1, 1, 1),
     sound: bool = True,
     subtitles: bool = True,
+    chapters: bool = True,
     rotated: bool = False,
     interlaced: bool = False,
     options: dict[str, str] | None = None,
@@ -90,7 +92,7 @@ def make_video(
         video = file.add_stream(codec, rate=RATE, options={**quiet, **(options or {})})
         video.height, video.width = size
         video.pix_fmt = pixels
-        video.time_base = video.codec_context.time_base = BASE
+        video.time_base = video.codec_context.time_base = base
         context = video.codec_context
         context.color_primaries, context.color_trc, context.colorspace, context.color_range = (
             colours
@@ -108,12 +110,13 @@ def make_video(
             text = file.add_mux_stream("subrip" if path.suffix == ".mkv" else "mov_text")
             text.time_base = Fraction(1, 1000)
             text.metadata["language"] = "fra"
-        file.set_chapters([
-            {"id": 1, "start": 0, "end": 400, "time_base": Fraction(1, 1000),
-             "metadata": {"title": "first"}},
-        ])  # fmt: skip
+        if chapters:
+            file.set_chapters([
+                {"id": 1, "start": 0, "end": 400, "time_base": Fraction(1, 1000),
+                 "metadata": {"title": "first"}},
+            ])  # fmt: skip
         for number, time in enumerate(shown):
-            file.mux(add_frame(video, planes(pixels, number, size), time))
+            file.mux(add_frame(video, planes(pixels, number, size), time, base))
         file.mux(video.encode())
         if audio is not None:
             for start in range(0, 20 * 1024, 1024):

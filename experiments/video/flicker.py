@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import glocal
+from glocal.inference.prepared import Prepared
 from glocal.inference.smoothing import Smoother, Smoothing
 from glocal.metrics import psnr
 from glocal.provenance import machine_name
@@ -106,7 +107,7 @@ def quality(frames: list[Frame], clean: list[Frame]) -> float:
 def restored(model: nn.Module, frames: list[Frame], smooth: Smoothing | None) -> list[Frame]:
     """The frames of a clip, restored one by one."""
     smoother = Smoother()
-    prepared = glocal.Prepared(smooth=None if smooth is None else smoother)
+    prepared = Prepared(smooth=None if smooth is None else smoother)
     found = []
     for number, frame in enumerate(frames):
         if smooth is not None:

@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from glocal.inference.areas import Areas
     from glocal.inference.fallback import Fallback
     from glocal.inference.options import Tiles
-    from glocal.inference.prepared import Prepared
     from glocal.inference.settings import Settings
     from glocal.networks import LoadedNetwork, load, load_checkpoint
     from glocal.ops.windows import Overlap, Precision
@@ -115,7 +114,6 @@ __all__ = [
     "Pictures",
     "Plan",
     "Precision",
-    "Prepared",
     "Protocol",
     "Record",
     "RestoreOptions",
@@ -181,7 +179,6 @@ _HOMES = {
     "Pictures": "study.evaluation.pictures",
     "Plan": "scanning.plan",
     "Precision": "ops.windows",
-    "Prepared": "inference.prepared",
     "Protocol": "study.evaluation.records",
     "Record": "study.evaluation.records",
     "RestoreOptions": "inference.any_image",

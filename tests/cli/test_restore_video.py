@@ -10,7 +10,7 @@ from video_clips import make_video, packets, pictures
 
 import glocal
 from glocal.networks import load
-from glocal.runs import video as videos
+from glocal.runs import video_stages
 from glocal.runs.video import restore_video
 from glocal.runs.video_job import video_job
 from glocal.video.survey import surveyed
@@ -184,7 +184,7 @@ def test_a_truncated_video_is_refused_before_the_network_is_loaded(
 
 def test_progress_is_in_frames(run, clip: Path, checkpoint: Path, monkeypatch) -> None:
     monkeypatch.setattr("glocal.cli.progress.LINES_S", 0.0)
-    monkeypatch.setattr(videos, "SEGMENT_S", 0.1)
+    monkeypatch.setattr(video_stages, "SEGMENT_S", 0.1)
     result = run("restore", clip, "--model", checkpoint)
     assert "clip.mkv: 8/8 frames, " in result.stderr
     assert " frames/s, " in result.stderr

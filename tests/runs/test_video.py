@@ -19,7 +19,7 @@ from video_clips import BASE, Halting, make_video, packets, pictures
 import glocal
 from glocal.errors import ArgumentError, GlocalWarning, VideoError
 from glocal.inference.smoothing import Smoothing
-from glocal.runs import video
+from glocal.runs import video_stages
 from glocal.runs.locks import BusyError, Locks
 from glocal.runs.private_folder import work_folder
 from glocal.runs.video import VideoResult, restore_video
@@ -31,7 +31,7 @@ av = pytest.importorskip("av")
 
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "SEGMENT_S", 0.25)  # six frames
+    monkeypatch.setattr(video_stages, "SEGMENT_S", 0.25)  # six frames
 
 
 class Darker(nn.Module):
@@ -85,6 +85,29 @@ def test_an_identity_network_returns_the_video(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.mp4", "o.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.avi", "mpeg4"), ("a.avi", "libx264"), ("a.webm", "libvpx-vp9"), ("a.ts", "libx264"),
+     ("a.mpg", "mpeg2video"), ("a.mov", "prores_ks")],
+)  # fmt: skip
+def test_other_containers_and_codecs_are_read(tmp_path: Path, name: str, codec: str) -> None:
+    pixels = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
+    make_video(
+        tmp_path / name, codec=codec, pixels=pixels, sound=False, subtitles=False, chapters=False,
+        base=Fraction(1, 24),
+    )  # fmt: skip
+    result = run(tmp_path / name, tmp_path / "o.mkv", lossless=True)
+    assert result.frames == 18
+    assert max(largest_difference(tmp_path / name, tmp_path / "o.mkv")) == 0
+    before, after = (
+        np.diff(np.array([at for at, _ in pictures(path)], float))
+        for path in (tmp_path / name, tmp_path / "o.mkv")
+    )
+    assert np.allclose(after, before, atol=0.002)
+    # AVI has no times of its own, so that reordered frames are shown as they are decoded
+    assert (name, codec) == ("a.avi", "libx264") or np.allclose(after, 1 / 24, atol=0.002)
+
+
 @pytest.mark.parametrize("codec", ["h264", "h265"])
 def test_the_default_quality_loses_little(tmp_path: Path, codec: str) -> None:
     make_video(tmp_path / "a.mkv")
@@ -108,6 +131,19 @@ def test_pixel_formats_are_kept(tmp_path: Path, pixels: str, codec: str, name: s
     with av.open(str(tmp_path / name)) as file:
         assert file.streams.video[0].pix_fmt == pixels
     assert max(largest_difference(tmp_path / "a.mkv", tmp_path / name)) == 0
+
+
+def test_odd_sizes_are_kept(tmp_path: Path) -> None:
+    make_video(tmp_path / "a.mkv", codec="ffv1", size=(47, 63), count=3)
+    result = run(tmp_path / "a.mkv", tmp_path / "o.mkv")
+    assert result.size == (47, 63)
+    assert largest_difference(tmp_path / "a.mkv", tmp_path / "o.mkv") == [0, 0, 0]
+
+
+def test_a_grey_video_stays_grey(tmp_path: Path) -> None:
+    make_video(tmp_path / "a.mkv", codec="ffv1", pixels="gray", count=3)
+    run(tmp_path / "a.mkv", tmp_path / "o.mkv", Normed())
+    assert [len(samples) for _, samples in pictures(tmp_path / "o.mkv")] == [1, 1, 1]
 
 
 def test_all_ten_bits_go_through_the_network(tmp_path: Path) -> None:
@@ -257,12 +293,13 @@ import sys
 from pathlib import Path
 import video_clips
 from glocal.inference.smoothing import Smoothing
-from glocal.runs import video
+from glocal.runs import video_stages
+from glocal.runs.video import restore_video
 from glocal.runs.video_job import video_job
 from glocal.video.survey import surveyed
-video.SEGMENT_S = 0.25
+video_stages.SEGMENT_S = 0.25
 job = video_job(Path(sys.argv[1]), Path(sys.argv[2]))
-video.restore_video(video_clips.Halting(), job, surveyed(job.clip))
+restore_video(video_clips.Halting(), job, surveyed(job.clip))
 """
 
 
@@ -323,7 +360,8 @@ def test_a_damaged_segment_is_done_again(tmp_path: Path) -> None:
     interrupted(source, target, 13, Halting())
     file = work_folder(target) / "segment-000001.bin"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
-    assert run(source, target).done_before == 6
+    with pytest.warns(GlocalWarning, match="saved segments of .* are damaged, or follow one"):
+        assert run(source, target).done_before == 6
     assert target.read_bytes() == whole.read_bytes()
 
 
@@ -369,5 +407,6 @@ def test_a_segment_names_its_packets(tmp_path: Path) -> None:
     interrupted(tmp_path / "a.mkv", tmp_path / "o.mkv", 13, Halting())
     lines = (work_folder(tmp_path / "o.mkv") / "segments.jsonl").read_text().splitlines()
     segments = [each for each in map(json.loads, lines) if "segment" in each]
-    assert [len(each["packets"]) for each in segments] == [6, 6]
+    assert len(segments) >= 2  # the third may be written while the run ends
+    assert {len(each["packets"]) for each in segments} == {6}
     assert all(each["packets"][0][3] for each in segments)  # begins with a key frame

@@ -25,7 +25,7 @@ from glocal.cli.reporting import say, say_failure, say_line, voice
 from glocal.inference.time_left import TimeLeft
 from glocal.texts import duration_text, printable
 
-__all__ = ["Bar", "FrameBar", "run_through"]
+__all__ = ["LINES_S", "Bar", "Left", "Rate", "run_through"]
 
 
 class Outcome(Protocol):
@@ -52,7 +52,7 @@ class Outcome(Protocol):
         """The traceback of that error; empty otherwise."""
 
 
-class _Rate(ProgressColumn):
+class Rate(ProgressColumn):
     """Seconds per file, or files per second, whichever is above 1."""
 
     def render(self, task: Task) -> Text:
@@ -64,7 +64,7 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit}")
 
 
-class _Left(TimeRemainingColumn):
+class Left(TimeRemainingColumn):
     """The time that is left, as the bar expects it, or by the rate."""
 
     max_refresh = 0.0  # else the first time comes late
@@ -96,9 +96,9 @@ class Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[count]}"),
-            _Rate(),
+            Rate(),
             TimeElapsedColumn(),
-            _Left(),
+            Left(),
             console=console,
             transient=True,
             disable=not console.is_terminal or not voice().progress,
@@ -198,66 +198,6 @@ class Bar:
         self._progress.update(
             self._file_task, completed=done, total=total, count=f"{done:.0f}/{total:.0f}"
         )
-
-
-class FrameBar:
-    """Shows the frames of a video that are done, their rate and the time left; a context manager.
-
-    On a terminal it is a bar. Elsewhere a line appears every `LINES_S` seconds.
-    """
-
-    def __init__(self, name: str, console: Console | None = None) -> None:
-        """Show the progress under the label ``name``."""
-        console = console or Console(stderr=True)
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[count]}"),
-            _Rate(),
-            TimeElapsedColumn(),
-            _Left(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal or not voice().progress,
-        )
-        self._name = name
-        self._task = self._progress.add_task(
-            escape(printable(name)), total=None, unit="frame", count="", left=None
-        )
-        self._first: tuple[float, int] | None = None
-        self._printed = time.monotonic()
-
-    def __enter__(self) -> Self:
-        """Show the bar, on a terminal."""
-        self._progress.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove the bar from the screen."""
-        self._progress.__exit__(kind, error, traceback)
-
-    def frames(self, done: int, total: int) -> None:
-        """Show how many frames are done; the first call tells how many were before this run."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = now, done
-            self._progress.reset(
-                self._task, total=total, completed=done, unit="frame", count=f"{done}/{total}"
-            )
-            return
-        self._progress.update(self._task, completed=done, count=f"{done}/{total}")
-        began, before = self._first
-        if now - self._printed >= LINES_S and not self._progress.console.is_terminal:
-            self._printed = now
-            rate = (done - before) / (now - began)
-            left = duration_text((total - done) / rate)
-            say_line(f"{self._name}: {done}/{total} frames, {rate:.2g} frames/s, {left} left")
 
 
 def run_through(

@@ -39,12 +39,12 @@ from glocal.cli.restore_video import (
     LosslessOption,
     SmoothOption,
     VideoOptions,
-    VideoRun,
     VideoTask,
 )
 from glocal.cli.runtimes import RuntimeOption, prepared_runtime
 from glocal.cli.targets import PIPE, requested
 from glocal.cli.tiling import Blend, Halo, Memory, Overlap, Tile
+from glocal.cli.video_run import VideoRun
 from glocal.cli.ways import (
     Check,
     FallbackOption,

@@ -16,7 +16,6 @@ from glocal.inference.fallback import Fallback, FallbackLike, restored_with_fall
 from glocal.inference.inputs import InputValue
 from glocal.inference.options import TilesLike, as_tiles
 from glocal.inference.pillow import is_pillow, restored_pillow
-from glocal.inference.prepared import Prepared
 from glocal.inference.restore import restore as restore_pixels
 from glocal.inference.run import Progress
 from glocal.inference.tensors import AnyImage
@@ -40,7 +39,6 @@ class RestoreOptions(TypedDict, total=False):
     strength: float
     progress: Progress | None
     report: Callable[[str], None] | None
-    prepared: Prepared | None
 
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -163,8 +161,6 @@ def restore(
         progress: called with (tiles done, total number of tiles), first with 0 done.
         report: called with one line that describes the tiles, if there are several with a halo,
             and before work that is done once for a runtime.
-        prepared: keeps what is decided for images of one size from one call to the next: the
-            frames of a video. The other options must stay the same.
 
     Returns:
         The restored image, of the type, layout and dtype of ``image``; an array (h, w, 1) or

@@ -3,6 +3,8 @@
 A single image needs it for one call. The frames of a video share it, so that no frame is measured
 again, and all are divided alike. Its layouts are JSON values, so that an interrupted run goes on
 with the same ones.
+
+`glocal.restore` passes `prepared=` on to `inference.restore`; it is no public option.
 """
 
 from collections.abc import Callable, Mapping

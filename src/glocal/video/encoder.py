@@ -60,7 +60,7 @@ class Encoding:
     def options(self) -> dict[str, str]:
         """Of the encoder."""
         if self.codec == "ffv1":
-            return {"level": "3", "slices": "4", "slicecrc": "1"}
+            return {"level": "3", "slicecrc": "1"}
         if self.codec == "h264":
             # the vector code of x264's macroblock tree reads memory that nothing wrote, so that the
             # bytes of equal frames differ now and then

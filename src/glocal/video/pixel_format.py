@@ -53,16 +53,6 @@ class PixelFormat:
             stem = f"yuv{_CHROMA.get(self.halvings, '')}p"
         return stem if self.bits == 8 else f"{stem}{self.bits}le"
 
-    @property
-    def has_name(self) -> bool:
-        """True unless the chroma is coarser or other than encoders take."""
-        return self.halvings in _CHROMA
-
-    @property
-    def is_subsampled(self) -> bool:
-        """True if the chroma is coarser than the luma."""
-        return self.halvings != (0, 0)
-
     def within(self, names: Collection[str]) -> "PixelFormat | None":
         """The smallest format of these names that loses nothing of this one, or None."""
         candidates = [

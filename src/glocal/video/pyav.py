@@ -60,6 +60,5 @@ def named(path: Path, what: str) -> Iterator[None]:
     av = library()
     try:
         yield
-    except (av.FFmpegError, ValueError) as error:  # the library raises some as ValueError
-        text = getattr(error, "strerror", None) or one_line(error)
-        raise VideoError(f"{path}: {what} ({text})") from None
+    except av.FFmpegError as error:
+        raise VideoError(f"{path}: {what} ({error.strerror})") from None

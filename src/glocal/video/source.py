@@ -14,7 +14,7 @@ from glocal.video.colour import Conversion, conversion_for
 from glocal.video.pixel_format import PixelFormat
 from glocal.video.pyav import library, named
 
-__all__ = ["Clip", "DamageError", "Frame", "clip_of", "frames_of", "main_stream", "opened"]
+__all__ = ["Clip", "DamageError", "Frame", "clip_of", "frames_of", "opened"]
 
 _CENTRED = ("mjpeg", "mpeg1video", "theora")
 """Codecs whose chroma lies in the middle of its pixels; it lies at the left in those of H.26x."""
@@ -30,8 +30,7 @@ class Clip:
         path: of the file.
         index: of the stream.
         size: (height, width) of a frame.
-        source_format: pixel format, as the library names it.
-        pixels: planar format of the planes.
+        pixels: planar format of the planes, that of the source or one that loses nothing.
         codec: of the source, as the library names it.
         rate: frames per second, on average.
         time_base: unit of times, in seconds.
@@ -44,7 +43,6 @@ class Clip:
     path: Path
     index: int
     size: tuple[int, int]
-    source_format: str
     pixels: PixelFormat
     codec: str
     rate: Fraction
@@ -71,11 +69,6 @@ class Clip:
             )
         except VideoError as error:
             raise VideoError(f"{self.path}: {error}") from None
-
-    @property
-    def channels(self) -> int:
-        """Of a frame as networks see it."""
-        return 1 if self.pixels.kind == "grey" else 3
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -126,7 +119,7 @@ def opened(path: Path) -> Iterator[Any]:
         yield container
 
 
-def main_stream(container: Any, path: Path) -> Any:
+def _main_stream(container: Any, path: Path) -> Any:
     """The stream to restore: the default one, or the first that is no cover picture.
 
     Raises:
@@ -150,7 +143,7 @@ def clip_of(path: Path, encoder_formats: frozenset[str]) -> Clip:
         VideoError: it cannot be read, or holds nothing that can be restored.
     """
     with opened(path) as container:
-        stream = main_stream(container, path)
+        stream = _main_stream(container, path)
         context = stream.codec_context
         if context is None or not context.pix_fmt:
             raise VideoError(f"{path}: nothing decodes its video ({stream.codec_tag or 'unknown'})")
@@ -168,7 +161,6 @@ def clip_of(path: Path, encoder_formats: frozenset[str]) -> Clip:
             path=path,
             index=stream.index,
             size=(first.height, first.width),
-            source_format=name,
             pixels=kept,
             codec=context.codec.canonical_name,
             rate=stream.average_rate or stream.guessed_rate or Fraction(25),

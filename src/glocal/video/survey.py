@@ -45,10 +45,6 @@ class Survey:
     damage: str = ""
     notes: tuple[str, ...] = ()
 
-    def seconds(self, number: int, time_base: Fraction) -> float:
-        """When a frame is shown, counted from the first."""
-        return float((self.times[number] - self.times[0]) * time_base)
-
 
 def surveyed(clip: Clip, *, accept_damaged: bool = False) -> Survey:
     """Decode a clip and describe its frames.
@@ -181,7 +177,8 @@ def _truncation(clip: Clip) -> str:
                 ends.append(end)
         if is_corrupt:
             return "a packet is corrupt"
-        if stream.frames > number:
+        # AVI counts frames that it only repeats
+        if "mp4" in container.format.name and stream.frames > number:
             return f"the file is truncated, and states {stream.frames} frames"
         stated, found = Fraction(0), max(ends)
         if tag := stream.metadata.get("DURATION"):
