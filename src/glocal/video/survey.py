@@ -91,7 +91,7 @@ class _Frames:
     @property
     def end_s(self) -> float:
         """When the last frame is shown, counted from the first."""
-        return float((self.times[-1] - self.times[0]) * self._clip.time_base)
+        return float((max(self.times) - min(self.times)) * self._clip.time_base)
 
     def add(self, frame: Frame) -> None:
         """Count a frame.
@@ -105,33 +105,31 @@ class _Frames:
                 "ffmpeg -i in.mp4 -vf bwdif out.mp4"
             )
         self._interlaced += frame.is_interlaced
-        self.times.append(self._time(frame))
+        step = frame.duration or round(1 / (self._clip.rate * self._clip.time_base))
+        after = self.times[-1] + max(1, step) if self.times else 0
+        self._moved += frame.time is None
+        self.times.append(after if frame.time is None else frame.time)
         self._durations.append(frame.duration)
         histogram = _histogram(frame.planes[0], self._clip.pixels.bits)
         if self._histogram is not None and _distance(self._histogram, histogram) > CUT:
             self._cuts.add(len(self.times) - 1)
         self._histogram = histogram
 
-    def _time(self, frame: Frame) -> int:
-        """The time of a frame, later than the one before."""
-        if not self.times:
-            return frame.time or 0
-        before = self.times[-1]
-        if frame.time is not None and frame.time > before:
-            return frame.time
-        self._moved += 1
-        step = self._durations[-1] or round(1 / (self._clip.rate * self._clip.time_base))
-        return before + max(1, step)
-
     def survey(self, damage: str) -> Survey:
         """What was found."""
+        # frames come in the order in which they are shown; AVI has times in that of decoding
+        times = sorted(self.times)
+        for n in range(1, len(times)):
+            if times[n] <= times[n - 1]:
+                times[n] = times[n - 1] + 1
+                self._moved += 1
         notes = list(self._clip.notes)
         if self._interlaced:
             notes.append(f"{self._interlaced} of {len(self.times)} frames are interlaced")
         if self._moved:
-            notes.append(f"{self._moved} frames had no time of their own and follow the one before")
+            notes.append(f"{self._moved} frames had no time of their own and got one")
         return Survey(
-            tuple(self.times), tuple(self._durations), frozenset(self._cuts), damage, tuple(notes)
+            tuple(times), tuple(self._durations), frozenset(self._cuts), damage, tuple(notes)
         )
 
 
