@@ -75,6 +75,22 @@ def test_lossless_segments_hold_every_sample(tmp_path: Path, pixels: str, codec:
             np.testing.assert_array_equal(lines[:, : plane.width], samples)
 
 
+@pytest.mark.parametrize("codec", ["h264", "h265", "ffv1"])
+@pytest.mark.parametrize("size", [(48, 64), (64, 64)])
+def test_equal_frames_have_equal_bytes(tmp_path: Path, codec: str, size: tuple[int, int]) -> None:
+    """Whatever lies in memory beside them: encoders have read what nothing wrote."""
+    make_video(tmp_path / "a.mkv", count=8, size=size, sound=False, subtitles=False)
+    job = video_job(tmp_path / "a.mkv", tmp_path / "o.mkv", codec=codec)
+    frames, found = list(frames_of(job.clip, strict=True)), set()
+    for number in range(12):
+        encoder, litter = SegmentEncoder(job.encoding), []
+        for time, frame in enumerate(frames):
+            litter.append(np.random.default_rng(number).bytes(100_000 + 77 * number))
+            encoder.add(frame.planes, time, 1)
+        found.add(encoder.finish()[0])
+    assert len(found) == 1
+
+
 def test_times_of_a_varying_rate_are_read(tmp_path: Path) -> None:
     shown = make_video(tmp_path / "a.mp4", varying=True)
     job = video_job(tmp_path / "a.mp4", tmp_path / "out.mp4")

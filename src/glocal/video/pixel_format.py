@@ -30,11 +30,7 @@ class PixelFormat:
 
     @classmethod
     def of(cls, name: str) -> Self:
-        """The planar format that holds what a format of the library holds, but no alpha.
-
-        >>> PixelFormat.of("nv12").name, PixelFormat.of("p010le").name, PixelFormat.of("rgb24").name
-        ('yuv420p', 'yuv420p10le', 'gbrp')
-        """
+        """The planar format that holds what a format of the library holds, but no alpha."""
         known = library().VideoFormat(name)
         depth = max((each.bits for each in known.components), default=8)
         bits = next(each for each in _BITS if each >= min(depth, 16))
