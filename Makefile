@@ -30,7 +30,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,docs,formats,openvino,plots,spandrel,web]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,docs,formats,openvino,plots,spandrel,video,web]"
 	@$(BIN)/glocal doctor
 	@touch $(BUILT) $(READY)
 

@@ -44,6 +44,7 @@ from glocal.errors import (
     GlocalWarning,
     ImageError,
     ScanError,
+    VideoError,
 )
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ __all__ = [
     "Tiles",
     "Trial",
     "Tuning",
+    "VideoError",
     "Wins",
     "analyze",
     "evaluate",

@@ -7,7 +7,8 @@
     ├── ScanError           a network does not run at the sizes of a scan
     ├── ConversionError     a global operation cannot be made local
     ├── CheckpointError     a file of weights cannot be read or fits no known network
-    └── ImageError          an image file cannot be read or written, or has a wrong layout
+    ├── ImageError          an image file cannot be read or written, or has a wrong layout
+    └── VideoError          a video file cannot be read or written
 
     GlocalWarning           the result is correct, but an option was not followed exactly
 
@@ -23,6 +24,7 @@ __all__ = [
     "GlocalWarning",
     "ImageError",
     "ScanError",
+    "VideoError",
 ]
 
 
@@ -48,6 +50,10 @@ class CheckpointError(GlocalError):
 
 class ImageError(GlocalError):
     """An image file cannot be read or written, or an image has a wrong layout."""
+
+
+class VideoError(GlocalError):
+    """A video file cannot be read or written."""
 
 
 class GlocalWarning(UserWarning):

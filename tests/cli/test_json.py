@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from evaluations import constructed
 from torch import nn
+from video_clips import make_video
 
 import glocal
 
@@ -62,3 +63,12 @@ def test_restore(run, checkpoint: Path, photo: Path, tmp_path: Path) -> None:
     words = (photo, tmp_path / "out.png", "--model", checkpoint, "--json")
     report = strict(run("restore", *words).stdout)
     assert set(documented("restore")) <= {*report, *report["photographs"][0]}
+
+
+@pytest.mark.usefixtures("unproven")
+def test_restore_of_a_video(run, checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    make_video(tmp_path / "clip.mp4", count=2)
+    words = (tmp_path / "clip.mp4", "--model", checkpoint, "--json")
+    report = strict(run("restore", *words).stdout)
+    assert documented("restore VIDEO") == ["videos", *report["videos"][0]]

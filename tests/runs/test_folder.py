@@ -19,8 +19,8 @@ from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
 from glocal.runs.folder import restore_file, restore_folder
 from glocal.runs.jobs import FileResult, folder_jobs
+from glocal.runs.private_folder import work_folder
 from glocal.runs.streaming import restore_streamed
-from glocal.runs.work_folder import work_folder
 
 
 class Negative(nn.Module):

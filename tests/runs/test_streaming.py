@@ -25,8 +25,8 @@ from glocal.inference.restore import restore
 from glocal.ops.windows import LEAST, Overlap
 from glocal.runs import streaming
 from glocal.runs.folder import restore_file
+from glocal.runs.private_folder import work_folder
 from glocal.runs.streaming import should_stream
-from glocal.runs.work_folder import work_folder
 
 SIZE = (200, 331)
 

@@ -13,7 +13,7 @@ from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
 from glocal.inference.run import TileRunner
 from glocal.runs.folder import restore_file
-from glocal.runs.work_folder import work_folder
+from glocal.runs.private_folder import work_folder
 
 
 class Brighter(nn.Module):

@@ -25,7 +25,7 @@ from glocal.cli.reporting import say, say_failure, say_line, voice
 from glocal.inference.time_left import TimeLeft
 from glocal.texts import duration_text, printable
 
-__all__ = ["Bar", "run_through"]
+__all__ = ["LINES_S", "Bar", "Left", "Rate", "run_through"]
 
 
 class Outcome(Protocol):
@@ -52,7 +52,7 @@ class Outcome(Protocol):
         """The traceback of that error; empty otherwise."""
 
 
-class _Rate(ProgressColumn):
+class Rate(ProgressColumn):
     """Seconds per file, or files per second, whichever is above 1."""
 
     def render(self, task: Task) -> Text:
@@ -64,7 +64,7 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit}")
 
 
-class _Left(TimeRemainingColumn):
+class Left(TimeRemainingColumn):
     """The time that is left, as the bar expects it, or by the rate."""
 
     max_refresh = 0.0  # else the first time comes late
@@ -96,9 +96,9 @@ class Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[count]}"),
-            _Rate(),
+            Rate(),
             TimeElapsedColumn(),
-            _Left(),
+            Left(),
             console=console,
             transient=True,
             disable=not console.is_terminal or not voice().progress,

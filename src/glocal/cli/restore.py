@@ -1,9 +1,10 @@
-"""``glocal restore``: restore a photograph or a folder of them.
+"""``glocal restore``: restore a photograph, a folder of them, or a video.
 
 Above 300 lines: each option has its help.
 """
 
 import re
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -33,9 +34,17 @@ from glocal.cli.reporting import Voice, print_json, set_voice, waiting
 from glocal.cli.restore_report import details
 from glocal.cli.restore_run import Run
 from glocal.cli.restore_task import Task
+from glocal.cli.restore_video import (
+    CodecOption,
+    LosslessOption,
+    SmoothOption,
+    VideoOptions,
+    VideoTask,
+)
 from glocal.cli.runtimes import RuntimeOption, prepared_runtime
 from glocal.cli.targets import PIPE, requested
 from glocal.cli.tiling import Blend, Halo, Memory, Overlap, Tile
+from glocal.cli.video_run import VideoRun
 from glocal.cli.ways import (
     Check,
     FallbackOption,
@@ -105,10 +114,10 @@ def restore(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Photographs, or folders of them; - is standard input. The last is the target if "
-            "it ends in / or is a folder (made when absent), or if it is the second of two and "
-            "does not exist; - is standard output.  [dim]\\[default target: NAME-restored beside "
-            "the photograph][/dim]",
+            help="Photographs, or folders of them, or one video; - is standard input. The last is "
+            "the target if it ends in / or is a folder (made when absent), or if it is the second "
+            "of two and does not exist; - is standard output.  "
+            "[dim]\\[default target: NAME-restored beside the photograph][/dim]",
             show_default=False,
         ),
     ],
@@ -222,10 +231,13 @@ def restore(
             min=1,
             max=100,
             metavar="N",
-            help="Quality of JPEG, WebP and AVIF.",
+            help="Quality of JPEG, WebP and AVIF, and of videos: 95 is CRF 16, 10 less is 5 more.",
             rich_help_panel="Files",
         ),
     ] = 95,
+    codec: CodecOption = "auto",
+    lossless: LosslessOption = False,
+    smooth_statistics: SmoothOption = None,
     strip: Annotated[
         Literal["gps", "all"] | None,
         typer.Option(
@@ -238,7 +250,8 @@ def restore(
         bool,
         typer.Option(
             "--accept-damaged",
-            help="Restore the readable parts of damaged photographs, instead of refusing them.",
+            help="Restore the readable parts of damaged photographs and videos, instead of "
+            "refusing them.",
             rich_help_panel="Files",
         ),
     ] = False,
@@ -273,11 +286,12 @@ def restore(
         ),
     ] = False,
 ) -> None:
-    """Restore photographs, or every photograph of folders.
+    """Restore photographs, every photograph of folders, or a video.
 
     By default the network runs with TLC: its global operations use local windows instead of
     the whole image. Reads and writes PNG, JPEG, TIFF, WebP, AVIF, JPEG XL and OpenEXR, reads HEIC,
-    RAW and others; keeps bit depth, alpha, colour profile and metadata.
+    RAW and others; keeps bit depth, alpha, colour profile and metadata. Reads MP4, MKV, MOV, WebM,
+    AVI and other videos, writes MP4, MOV and MKV; copies sound and subtitles.
     """
     request = requested(
         paths, out, overwrite=overwrite, tag="restored" if region is None else "region"
@@ -293,13 +307,24 @@ def restore(
         facts = "stderr"
     set_voice(Voice(facts, notes=not quiet, progress=not quiet, verbose=verbose))
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
-    with through_files(request, suffix) as files:
-        shown = str(request.target) if request.target == PIPE else None
-        task = Task(
-            files, suffix, recursive, overwrite, resume, region, dry_run, strip, accept_damaged,
-            shown,
-        )  # fmt: skip
-        jobs, said = task.check(is_temporary=request.target == PIPE)
+    video, is_video = VideoOptions(codec, lossless, smooth_statistics), VideoTask.is_for(request)
+    with through_files(request, suffix) as files, ExitStack() as stack:
+        task: Task | VideoTask
+        if is_video:
+            if region is not None or suffix is not None:
+                name = "--format" if region is None else "--region"
+                raise ArgumentError(f"{name} is for photographs; leave it out for a video")
+            task = stack.enter_context(
+                VideoTask(files, video, quality, overwrite, resume, dry_run, strip, accept_damaged)
+            )
+        else:
+            video.check_photographs()
+            shown = str(request.target) if request.target == PIPE else None
+            task = Task(
+                files, suffix, recursive, overwrite, resume, region, dry_run, strip,
+                accept_damaged, shown,
+            )  # fmt: skip
+        said = task.check(is_temporary=request.target == PIPE)
         division = {"tile": tile, "halo": halo, "overlap": overlap, "blend": blend}
         with waiting("loading network", long=task.is_large):  # and torch, which takes longer
             settings = chosen(
@@ -307,6 +332,7 @@ def restore(
                 way,
                 precision=precision,
                 fallback=fallback,
+                smooth_statistics=smooth_statistics,
                 model=model,
                 train_size=train_size,
                 output=output,
@@ -321,18 +347,19 @@ def restore(
         run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}
         expected_s = None
         if runtime == "torch" and not inputs and not dry_run:
-            sources = [job.source for job in jobs]
             about = {"memory": memory, "output": settings.output, "grey": grey}
-            expected_s = say_estimate(loaded, sources, **about, **run)
+            expected_s = say_estimate(loaded, task.pictures, **about, **run)
         has_areas = False
         if check and not inputs:
             is_chosen = any((way, settings_file, window, precision != "exact"))
             settings, has_areas = checked(
-                loaded, settings, jobs[0].source, is_chosen=is_chosen, fallback=fallback,
+                loaded, settings, task.pictures[0], is_chosen=is_chosen, fallback=fallback,
                 expected_s=expected_s, **run,
             )  # fmt: skip
         named = inputs_named(inputs)
-        example = example_for(loaded.network, named, jobs[0].source)
+        if isinstance(task, VideoTask):
+            task.check_inputs(named)
+        example = example_for(loaded.network, named, task.pictures[0])
         network, settings, how = prepared(
             loaded, settings, precision=precision, verify=verify, example=example
         )
@@ -340,7 +367,7 @@ def restore(
         say_passes(network, expected_s, falls_back=original is not None)
         described = {"network": _describe(loaded, settings), **how}
         described |= prepared_runtime(
-            network, jobs[0].source, runtime, output=settings.output, grey=grey, **run
+            network, task.pictures[0], runtime, output=settings.output, grey=grey, **run
         )
         if verbose:
             described |= details(network)
@@ -362,7 +389,12 @@ def restore(
         if original is not None:
             options["fallback"] = original
         where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
-        report = Run(task, network, options, {**described}, where).report(batch, said)
+        run_of: Run | VideoRun
+        if isinstance(task, VideoTask):
+            run_of = VideoRun(task, network, options, {**described}, where)
+        else:
+            run_of = Run(task, network, options, {**described}, where)
+        report = run_of.report(batch, said)
     if as_json:
         print_json(report)
     if report["failed"] or report["left"]:

@@ -1,8 +1,10 @@
 """A run of ``glocal restore``: one photograph or several, and the report."""
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glocal.cli.progress import Bar, run_through
@@ -91,7 +93,7 @@ class Run:
 
     def _folder(self, batch: Any, estimate: "Estimate | None") -> Report:
         from glocal.runs.folder import restore_jobs
-        from glocal.runs.jobs import unreadable_files
+        from glocal.runs.jobs import unreadable_files, video_files
 
         sources, target = self.task.request.sources, self.task.request.target
         count, name = len(self.task.jobs), few_names(map(str, sources))
@@ -122,17 +124,33 @@ class Run:
         busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
         what = {"time": f"{elapsed_s:.1f} s on {self.where}{busy}", "result": f"{target} ({done})"}
         say_facts(fallback_facts(results) | what)
-        unread = [
-            str(path.relative_to(folder))
-            for folder in sources
-            if folder.is_dir()
-            for path in unreadable_files(folder, target, recursive=self.task.recursive)
-        ]
+        unread, videos = self._passed_over(unreadable_files), self._passed_over(video_files)
         if unread:
             named = few_names(unread, 20)
             text = f"{len(unread)} not read, as nothing reads their formats: {named}"
             say(text, "yellow", "note")
-        return json_report(results) | {"seconds": elapsed_s, "unread": unread}
+        if videos:
+            number, it = (
+                ("1 video is", "it") if len(videos) == 1 else (f"{len(videos)} videos are", "each")
+            )
+            named = few_names(videos, 20)
+            say(
+                f"{number} not restored with the folder; name {it} by itself: {named}",
+                "yellow",
+                "note",
+            )
+        left = {"unread": unread, "videos_skipped": videos}
+        return json_report(results) | {"seconds": elapsed_s, **left}
+
+    def _passed_over(self, listed: Callable[..., list[Path]]) -> list[str]:
+        """Names of the files of a kind in the folders that are not restored with them."""
+        target = self.task.request.target
+        return [
+            str(path.relative_to(folder))
+            for folder in self.task.request.sources
+            if folder.is_dir()
+            for path in listed(folder, target, recursive=self.task.recursive)
+        ]
 
     def _measured(self) -> "Estimate | None":
         """Return what the first photograph tells of the rest; None if the network fails."""

@@ -51,8 +51,8 @@ class Task:
     jobs: "Sequence[Job]" = ()
     is_large: bool = False
 
-    def check(self, *, is_temporary: bool) -> "tuple[Sequence[Job], tuple[str, ...]]":
-        """Return the jobs, and the notes that were printed, before anything takes time.
+    def check(self, *, is_temporary: bool) -> tuple[str, ...]:
+        """Find the jobs; return the notes that were printed, before anything takes time.
 
         Args:
             is_temporary: the target is new in any case.
@@ -80,7 +80,7 @@ class Task:
             for note in notes:
                 say(note, "yellow", "note")
         self.is_large = self._largest() > LARGE_PIXELS
-        return self.jobs, notes
+        return notes
 
     def _check_file(self, source: Path, target: Path) -> tuple[str, ...]:
         """Check that the result can be written; return what its format cannot hold."""
@@ -106,6 +106,11 @@ class Task:
             check_new_file(target, self.overwrite)
         header = replace(header, metadata=stripped(header.metadata, self.strip))
         return header.metadata.notes + header.losses(target.suffix.lower())
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The photographs, of which the first one is looked at before the run."""
+        return [job.source for job in self.jobs]
 
     @property
     def makes_folder(self) -> bool:

@@ -80,8 +80,10 @@ def requested(words: Sequence[str], out: str | None, *, overwrite: bool, tag: st
 def result_name(source: Path) -> Path:
     """Return the name of a result in the folder of its photograph, in a format that is written."""
     from glocal.images.limits import written_suffix
+    from glocal.video.formats import is_video, video_suffix
 
-    return source.with_suffix(written_suffix(source.suffix))
+    named = video_suffix if is_video(source) else written_suffix
+    return source.with_suffix(named(source.suffix))
 
 
 def _divided(words: Sequence[str], overwrite: bool) -> tuple[list[str], str | None]:

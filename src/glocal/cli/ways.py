@@ -98,6 +98,7 @@ def chosen(
     *,
     precision: Literal["exact", "fast"],
     fallback: FallbackChoice,
+    smooth_statistics: object = None,
     tile: Any,
     halo: int | None,
     overlap: int | float | None,
@@ -119,7 +120,14 @@ def chosen(
     # a converted network takes tiles too, when memory is short, and so does one with a halo
     others = stitched if way in ("full", "degraded") and halo is None else {}
     check_options(way, precision=precision, **options, **others)
-    check_way(way, {"fallback": None if fallback == "auto" else fallback}, command_line=True)
+    check_way(
+        way,
+        {
+            "fallback": None if fallback == "auto" else fallback,
+            "smooth_statistics": smooth_statistics,
+        },
+        command_line=True,
+    )
     if way == "stitch" and halo is not None:
         raise ArgumentError("--halo has no effect with --way stitch, which blends its tiles")
     return settings.changed(way=way, **options, **(stitched if way == "stitch" else {}))

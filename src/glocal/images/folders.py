@@ -33,13 +33,23 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
     return found
 
 
-def list_unreadable(folder: str | os.PathLike[str], *, recursive: bool = False) -> list[Path]:
+def list_unreadable(
+    folder: str | os.PathLike[str],
+    *,
+    recursive: bool = False,
+    suffixes: Container[str] = UNREADABLE,
+) -> list[Path]:
     """The pictures in a folder whose formats cannot be read, sorted; as :func:`list_images`.
+
+    Args:
+        folder: to list.
+        recursive: list its subfolders too.
+        suffixes: of other files to list instead, in lower case.
 
     Raises:
         ImageError: the folder does not exist, or cannot be read.
     """
-    return _files(folder, UNREADABLE, recursive, lambda problem: None)
+    return _files(folder, suffixes, recursive, lambda problem: None)
 
 
 def _files(

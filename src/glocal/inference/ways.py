@@ -42,6 +42,7 @@ _TAKEN_BY: Mapping[str, tuple[Way, ...]] = {
     "window": ("windows", "auto"),
     "precision": ("windows", "auto"),
     "stride": ("crops", "auto"),
+    "smooth_statistics": ("crops",),
     "fallback": CONVERTING,
     "keep_global": CONVERTING,
     "allow_global": CONVERTING,

@@ -9,6 +9,7 @@ from glocal.errors import ArgumentError, ImageError
 from glocal.images.folders import list_images, list_unreadable
 from glocal.images.limits import SUFFIXES, WRITTEN, written_suffix
 from glocal.texts import few_names
+from glocal.video.formats import VIDEO_SUFFIXES
 
 __all__ = [
     "FileResult",
@@ -18,6 +19,7 @@ __all__ = [
     "is_same_file",
     "jobs_into",
     "unreadable_files",
+    "video_files",
 ]
 
 
@@ -138,13 +140,22 @@ def _named(source: Path, destination: Path, recursive: bool) -> list[tuple[Path,
         raise ArgumentError(f"{destination} is the input folder; choose another output folder")
     found = _outside(destination, source, list_images(source, recursive=recursive))
     if not found:
-        raise ImageError(f"{source} has no images (suffixes: {few_names(SUFFIXES, len(WRITTEN))})")
+        videos = video_files(source, destination, recursive=recursive)
+        text = f"; restore its videos one by one, such as {videos[0]}" if videos else ""
+        suffixes = few_names(SUFFIXES, len(WRITTEN))
+        raise ImageError(f"{source} has no images (suffixes: {suffixes}){text}")
     return [(path, path.relative_to(source)) for path in found]
 
 
 def unreadable_files(source: Path, destination: Path, *, recursive: bool = True) -> list[Path]:
     """The pictures that a folder run passes over, because nothing reads their formats."""
     return _outside(destination, source, list_unreadable(source, recursive=recursive))
+
+
+def video_files(source: Path, destination: Path, *, recursive: bool = True) -> list[Path]:
+    """The videos that a folder run passes over: each is restored by itself."""
+    found = list_unreadable(source, recursive=recursive, suffixes=VIDEO_SUFFIXES)
+    return _outside(destination, source, found)
 
 
 def _outside(destination: Path, source: Path, paths: Iterable[Path]) -> list[Path]:

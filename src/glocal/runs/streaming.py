@@ -54,7 +54,8 @@ from glocal.inference.tensors import as_batch
 from glocal.inference.tiling import local_window, measured_plan
 from glocal.ops.windows import Size
 from glocal.provenance import versions
-from glocal.runs.work_folder import WorkFolder, work_folder
+from glocal.runs.private_folder import work_folder
+from glocal.runs.work_folder import WorkFolder
 from glocal.scanning.modules import eval_mode
 
 __all__ = ["STREAMED_PIXELS", "TILE_PIXELS", "restore_streamed", "should_stream"]

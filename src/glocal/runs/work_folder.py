@@ -3,37 +3,23 @@
 They are in one hidden folder beside the destination, from which an interrupted run continues.
 """
 
-import errno
-import os
 import re
-import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from glocal.errors import ArgumentError, GlocalError, GlocalWarning
-from glocal.images.files import check_private, make_private_folder, shortened
+from glocal.errors import GlocalError
 from glocal.images.sample_files import Header, SampleFile
 from glocal.inference.plan import TilePlan
-from glocal.runs.journal import Journal
-from glocal.texts import few_names
+from glocal.runs.private_folder import PrivateFolder
 
-__all__ = ["WorkFolder", "work_folder"]
-
-_NAMES = re.compile(r"(tiles\.jsonl|(source|alpha|result)\.raw|(encoded|bare)\.[a-z0-9]+)")
-"""The files of a work folder."""
+__all__ = ["WorkFolder"]
 
 
-def work_folder(destination: Path) -> Path:
-    """The folder that a streamed run uses until `destination` is complete."""
-    return destination.with_name(f".{shortened(destination.name, 200)}.part")
-
-
-class WorkFolder:
+class WorkFolder(PrivateFolder):
     """The files of one streamed run, and its progress.
 
     Attributes:
@@ -47,6 +33,9 @@ class WorkFolder:
         done: numbers of the finished tiles.
         total: number of tiles.
     """
+
+    names = re.compile(r"(tiles\.jsonl|(source|alpha|result)\.raw|(encoded|bare)\.[a-z0-9]+)")
+    log = "tiles.jsonl"
 
     def __init__(
         self, path: Path, header: Header, identity: Mapping[str, Any], *, resume: bool
@@ -62,25 +51,14 @@ class WorkFolder:
         Raises:
             GlocalError: the folder holds something that no run wrote, or others may write to it.
         """
-        _check_ours(path)
-        self.path, self._header = path, header
+        super().__init__(path, identity, resume=resume)
+        self._header = header
         self.colour = SampleFile(path / "source.raw", header.size, header.channels, header.dtype)
         self.alpha = (
             SampleFile(path / "alpha.raw", header.size, 1, header.dtype)
             if header.has_alpha
             else None
         )
-        log = path / "tiles.jsonl"
-        try:
-            self.journal = Journal(log, identity, overwrite=not resume, error=GlocalError)
-        except ArgumentError:
-            warnings.warn(
-                f"{path} belongs to another source, network, version of glocal or other options; "
-                "starting afresh",
-                GlocalWarning,
-                stacklevel=3,
-            )
-            self.journal = Journal(log, identity, overwrite=True, error=GlocalError)
         self.notes: tuple[str, ...] = ()
         self.is_decoded = False
         self._tiles: dict[int, str] = {}
@@ -103,14 +81,6 @@ class WorkFolder:
     def done(self) -> frozenset[int]:
         """Numbers of the finished tiles."""
         return frozenset(self._tiles)
-
-    def make(self) -> None:
-        """Create the folder, which nobody else may read or write, unless it exists.
-
-        Raises:
-            GlocalError: it cannot be created.
-        """
-        make_private_folder(self.path, GlocalError)
 
     def decoded(self, notes: tuple[str, ...]) -> None:
         """Note that `colour` and `alpha` are complete."""
@@ -148,24 +118,14 @@ class WorkFolder:
 
     def error(self, problem: OSError) -> GlocalError:
         """The error for a failed write; states the needed space if the disk is full."""
-        text = f"{self.path}: cannot be written ({problem.strerror})"
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return GlocalError(text)
         result = self.result or self._header  # same size, as long as the scale is unknown
         megabytes = -(-(self._header.nbytes + result.nbytes) // 10**6)
         kept = f" ({len(self._tiles)} of {self.total} tiles are kept)" if self._tiles else ""
-        return GlocalError(
-            f"{text}; {megabytes} MB are needed: free some space and run again{kept}, or choose an "
-            "output on another disk"
+        return self.full_disk(
+            problem,
+            f"{megabytes} MB are needed: free some space and run again{kept}, or choose an output "
+            "on another disk",
         )
-
-    def remove(self) -> None:
-        """Delete the folder and the files that runs write into it."""
-        with suppress(OSError):
-            for each in self.path.iterdir():
-                if _NAMES.fullmatch(each.name):
-                    each.unlink(missing_ok=True)
-            self.path.rmdir()
 
     @property
     def _sources(self) -> list[SampleFile]:
@@ -188,29 +148,3 @@ class WorkFolder:
 
 def _digest(samples: np.ndarray) -> str:
     return sha256(np.ascontiguousarray(samples).data).hexdigest()
-
-
-def _check_ours(path: Path) -> None:
-    """Check that a run may use and delete what is in its folder.
-
-    Raises:
-        GlocalError: it is no folder, holds something that no run wrote, or others may write to it.
-    """
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise GlocalError(
-            f"{path}: is in the way of the temporary files of this run; remove it, or choose "
-            "another output"
-        )
-    if not path.exists():
-        return
-    check_private(path, GlocalError)
-    foreign = [
-        each.name
-        for each in os.scandir(path)
-        if not _NAMES.fullmatch(each.name) or not each.is_file(follow_symlinks=False)
-    ]
-    if foreign:
-        raise GlocalError(
-            f"{path}: has {few_names(foreign)}, which glocal did not write; move it away, or "
-            "choose another output"
-        )
