@@ -50,7 +50,8 @@ class Run:
         if self.task.dry_run:
             return report | self._dry()
         estimate = None
-        if self.task.is_large and not self.options.get("inputs") and voice().progress:
+        is_here = self.task.force.executor is None
+        if is_here and self.task.is_large and not self.options.get("inputs") and voice().progress:
             estimate = self._measured()
         if self.task.request.folder:
             return report | self._folder(batch, estimate)
@@ -95,8 +96,13 @@ class Run:
 
         sources, target = self.task.request.sources, self.task.request.target
         count, name = len(self.task.jobs), few_names(map(str, sources))
+        force = self.task.force
+        part = f", {force.shard_text}" if force.shard else ""
         say_facts(
-            {"photographs": f"{count} in {name}" if sources[0].is_dir() else name, **self.facts}
+            {
+                "photographs": (f"{count} in {name}" if sources[0].is_dir() else name) + part,
+                **self.facts,
+            }
         )
         started, results = time.perf_counter(), list["FileResult"]()
         bar = Bar(name, files=count)
@@ -108,10 +114,12 @@ class Run:
                 self.network,
                 self.task.jobs,
                 target,
-                progress=bar.tiles,
                 batch=batch,
                 resume=self.task.resume,
                 overwrite=self.task.overwrite,
+                executor=force.executor,
+                writer=force.shard.name if force.shard else "",
+                **{"progress": bar.tiles} if force.executor is None else {},
                 **self.options,
             ) as run,
             _followed(bar, estimate),
@@ -119,6 +127,8 @@ class Run:
             kept = (results.append(each) or each for each in run)  # type: ignore[func-returns-value]
             done, _ = run_through(kept, bar, STATUSES, count)
         elapsed_s = time.perf_counter() - started
+        order = {job.source: number for number, job in enumerate(self.task.jobs)}
+        results.sort(key=lambda each: order[each.source])  # workers end in any order
         busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
         what = {"time": f"{elapsed_s:.1f} s on {self.where}{busy}", "result": f"{target} ({done})"}
         say_facts(fallback_facts(results) | what)

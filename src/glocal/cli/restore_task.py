@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from glocal.cli.arguments import check_new_file
+from glocal.cli.executors import Workforce
 from glocal.cli.reporting import say
 from glocal.cli.targets import Request, result_name
 from glocal.errors import ArgumentError, ImageError
@@ -34,7 +35,8 @@ class Task:
         strip: metadata that is left out.
         accept_damaged: take the readable parts of damaged photographs.
         shown: name of the target in reports, by default its path.
-        jobs: found by `check`.
+        force: who does the work, and which part of it.
+        jobs: found by `check`, those of other shards left out.
         is_large: the first photograph takes long.
     """
 
@@ -48,11 +50,14 @@ class Task:
     strip: Literal["gps", "all"] | None = None
     accept_damaged: bool = False
     shown: str | None = None
+    force: Workforce = Workforce(None, "cpu")
     jobs: "Sequence[Job]" = ()
     is_large: bool = False
 
     def check(self, *, is_temporary: bool) -> "tuple[Sequence[Job], tuple[str, ...]]":
-        """Return the jobs, and the notes that were printed, before anything takes time.
+        """Return the jobs of all shards, and the notes that were printed.
+
+        Nothing has taken time by then.
 
         Args:
             is_temporary: the target is new in any case.
@@ -68,19 +73,25 @@ class Task:
         if self.request.folder:
             if self.region is not None:
                 raise ArgumentError("--region is for a single photograph")
-            self.jobs = jobs_into(sources, target, recursive=self.recursive, suffix=self.suffix)
+            jobs = jobs_into(sources, target, recursive=self.recursive, suffix=self.suffix)
+            self.jobs = self.force.own(jobs, target)
         else:
+            if self.force.executor is not None or self.force.shard is not None:
+                raise ArgumentError(
+                    "--engine ray, --shard and several devices are for folders; name an output "
+                    "folder"
+                )
             if self.suffix is not None and not is_temporary:
                 raise ArgumentError(
                     "--format is for the results of a folder and standard output; "
                     f"name the file, such as {target.with_suffix(self.suffix)}"
                 )
-            self.jobs = [Job(sources[0], target)]
+            jobs = self.jobs = [Job(sources[0], target)]
             notes = self._check_file(sources[0], target)
             for note in notes:
                 say(note, "yellow", "note")
-        self.is_large = self._largest() > LARGE_PIXELS
-        return self.jobs, notes
+        self.is_large = bool(self.jobs) and self._largest() > LARGE_PIXELS
+        return jobs, notes
 
     def _check_file(self, source: Path, target: Path) -> tuple[str, ...]:
         """Check that the result can be written; return what its format cannot hold."""

@@ -3,10 +3,8 @@
 A folder run resumes after an interruption and continues after a file that fails."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,17 +13,15 @@ from torch import nn
 from glocal.errors import ArgumentError
 from glocal.images.metadata import Strip
 from glocal.images.sample_files import read_header
-from glocal.inference.allocator import kept_memory
-from glocal.runs import pipeline
-from glocal.runs.batches import Batches
-from glocal.runs.file_stages import file_stages, restore_job
+from glocal.runs.executors.local import LocalExecutor
+from glocal.runs.executors.work import Executor
+from glocal.runs.file_stages import restore_job
+from glocal.runs.folder_work import FolderWork
 from glocal.runs.jobs import FileResult, Job, check_distinct, folder_jobs
 from glocal.runs.locks import Locks
 from glocal.runs.output_check import OutputCheck
-from glocal.runs.records import Records, how_made
 from glocal.runs.region import Region
-from glocal.runs.stages import Limits, Outcome, Usage
-from glocal.scanning.user_code import failure, full_traceback
+from glocal.runs.stages import Usage
 
 __all__ = ["FileResult", "FolderRun", "restore_file", "restore_folder", "restore_jobs"]
 
@@ -89,7 +85,7 @@ def restore_file(
 
 
 class FolderRun(Iterator[FileResult]):
-    """Iterator over the results of a folder run, sorted by source.
+    """Iterator over the results of a folder run, sorted by source where this process restores.
 
     Iterating drives the run: threads read ahead and write behind while one file is restored. Call
     :meth:`close`, or use it in a ``with`` statement, to stop early.
@@ -187,6 +183,8 @@ def restore_jobs(
     ahead: int | None = None,
     strip: Strip | None = None,
     accept_damaged: bool = False,
+    executor: Executor | None = None,
+    writer: str = "",
     **options: Any,
 ) -> FolderRun:
     """Restore files into one folder, like `restore_folder`, which describes the options.
@@ -197,6 +195,8 @@ def restore_jobs(
         destination: folder that contains all results.
         resume, overwrite, quality, batch, ahead, strip, accept_damaged, options: as for
             `restore_folder`.
+        executor: who does the work; this process by default. Others yield results as they come.
+        writer: name of this process, if others write into the folder, on other machines too.
 
     Raises:
         ArgumentError: an option is invalid, or a destination exists, and neither `resume` nor
@@ -211,40 +211,9 @@ def restore_jobs(
                 f"{existing[0]}{others} exist already; overwrite them, resume, or choose another "
                 "output folder"
             )
-    if ahead is not None and ahead < 0:
-        raise ArgumentError(f"ahead must be 0 or more images, got {ahead}")
-    batches = Batches(model, batch, options)
-    limits = Limits(
-        count=max(4, 2 * batches.images) if ahead is None else ahead,
-        workers=min(4, os.cpu_count() or 1),
-    )
-    made = how_made(model, {**options, "strip": strip}, quality)
-    records = Records(destination, made, options.get("inputs"), accept_damaged=accept_damaged)
-    locks, usage = Locks(), Usage()
-    stages = file_stages(
-        batches, quality, records, locks, resume=resume, overwrite=overwrite, strip=strip,
-        accept_damaged=accept_damaged,
+    work = FolderWork(
+        model, destination, resume, overwrite, quality, batch, ahead, strip, accept_damaged,
+        options, writer,
     )  # fmt: skip
-    return FolderRun(_results(pipeline.run(jobs, stages, limits, usage), locks), usage)
-
-
-def _results(
-    outcomes: Generator[Outcome[Job, FileResult], None, None], locks: Locks
-) -> Generator[FileResult, None, None]:
-    # freed memory is kept from one image to the next: returning it takes milliseconds each time
-    with locks, kept_memory(), closing(outcomes):
-        for outcome in outcomes:
-            locks.release(outcome.item.destination)
-            if outcome.result is None:
-                error = outcome.error or RuntimeError()
-                yield FileResult(
-                    *outcome.item,
-                    "failed",
-                    elapsed_s=outcome.elapsed_s,
-                    error=failure(error),
-                    trace=full_traceback(error),
-                )
-            elif outcome.result.status in ("skipped", "left"):
-                yield outcome.result
-            else:
-                yield dataclasses.replace(outcome.result, elapsed_s=outcome.elapsed_s)
+    usage = Usage()
+    return FolderRun((executor or LocalExecutor()).run(work, jobs, usage), usage)

@@ -1,0 +1,104 @@
+"""A process that does a part of the work of a run for another process."""
+
+import secrets
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from glocal.errors import GlocalWarning
+from glocal.runs.executors.work import Opened, Work, done_here
+from glocal.runs.stages import Item, Result
+
+__all__ = ["Done", "Worker", "run_name", "units", "worker_name"]
+
+UNIT = 16
+"""Most items that a worker takes at once: it reads ahead within them."""
+
+UNITS_EACH = 4
+"""Least units for each worker, so that the last ones end at about the same time."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Done(Generic[Result]):
+    """What a worker made of a unit.
+
+    Attributes:
+        results: of the items, by their numbers.
+        warnings: that were given meanwhile.
+        fatal: an error that concerns every item, or None.
+    """
+
+    results: list[tuple[int, Result]]
+    warnings: tuple[str, ...] = ()
+    fatal: Exception | None = None
+
+
+class Worker(Generic[Item, Result]):
+    """Does units of a work, which it opens once."""
+
+    def __init__(self, work: Work[Item, Result], threads: int) -> None:
+        """Open the work; an error is kept for the first unit.
+
+        Args:
+            work: for this worker.
+            threads: of torch. As many as where the whole run is done in one process: their number
+                changes the rounding of sums.
+        """
+        torch.set_num_threads(threads)
+        self._work, self._stack = work, ExitStack()
+        self._warnings: list[str] = []
+        self._opened: Opened[Item] | None = None
+        self._fatal: Exception | None = None
+        warnings.simplefilter("always", GlocalWarning)
+        warnings.showwarning = self._note
+        try:
+            self._opened = self._stack.enter_context(work.opened())
+        except Exception as error:
+            self._fatal = error
+
+    def do(self, unit: Sequence[tuple[int, Item]]) -> Done[Result]:
+        """Do numbered items."""
+        results: list[tuple[int, Result]] = []
+        if self._opened is not None:
+            try:
+                found = done_here(self._work, self._opened, [item for _, item in unit])
+                for (number, _), result in zip(unit, found, strict=True):
+                    results.append((number, result))
+            except Exception as error:
+                self._fatal = error
+        said, self._warnings = tuple(dict.fromkeys(self._warnings)), []
+        return Done(results, said, self._fatal)
+
+    def close(self) -> None:
+        """Give back what the work holds."""
+        self._stack.close()
+
+    def _note(self, message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, GlocalWarning):
+            self._warnings.append(str(message))
+
+
+def units(items: Sequence[T], workers: int, most: int = UNIT) -> list[list[T]]:
+    """Divide items into units of neighbours for workers.
+
+    >>> [len(each) for each in units(range(100), 2)]
+    [13, 13, 13, 13, 13, 13, 13, 9]
+    """
+    length = max(1, min(most, -(-len(items) // (UNITS_EACH * workers))))
+    return [list(items[start : start + length]) for start in range(0, len(items), length)]
+
+
+def run_name() -> str:
+    """Return a name for a run, with which the names of its workers begin."""
+    return f"run-{secrets.token_hex(4)}"
+
+
+def worker_name(run: str) -> str:
+    """Return a name for a worker of a run."""
+    return f"{run}-{secrets.token_hex(4)}"
