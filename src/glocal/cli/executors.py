@@ -20,8 +20,8 @@ __all__ = [
     "EngineOption",
     "GpusPerWorker",
     "ShardOption",
-    "Workforce",
     "Workers",
+    "Workforce",
     "workforce",
 ]
 

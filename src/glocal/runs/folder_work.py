@@ -121,10 +121,14 @@ class FolderWork(Work[Job, FileResult]):
         return result.status == "failed"
 
     def for_worker(self, name: str, device: str | None) -> Self:
-        """Return the work of one process, which waits for files of others and has own records."""
+        """Return the work of one process, which waits for files of others and has own records.
+
+        It runs images one by one unless the user chose a batch: what a batch holds, and with it the
+        rounding, would depend on the number of processes.
+        """
         options = self.options if device is None else {**self.options, "device": device}
         return dataclasses.replace(
-            self, options=options, writer=self._writer_of(name), wait_s=WORKERS_WAIT_S,
+            self, options=options, batch=1 if self.batch == "auto" else self.batch, writer=self._writer_of(name), wait_s=WORKERS_WAIT_S,
             network_sha256=self.network_sha256 or network_sha256(self.model),
         )  # fmt: skip
 

@@ -4,9 +4,9 @@ Ray Data decides how much work is under way (back-pressure), starts actors anew 
 gives units of lost nodes to others. A unit that is done again skips what its record says is done.
 The only module that imports ray.
 
-The work travels through Ray's object store as the driver has it: a network is converted and proven
-once, and each actor computes with the same tensors and programs. Files of networks need not exist on
-the other machines; the code of their classes does, which the work checks.
+The work travels through Ray's object store as the command has it: a network is converted and proven
+once, and each actor computes with the same tensors and programs. The other machines need no file of
+the network; they need the code of its classes, which the work checks.
 """
 
 import importlib
@@ -16,6 +16,7 @@ import math
 import os
 import pickle
 import signal
+import sys
 import threading
 import warnings
 from collections import Counter
@@ -124,7 +125,7 @@ class RayExecutor:
         with ExitStack() as stack:
             stack.enter_context(_quiet(self.verbose))
             try:
-                with _kept_signals():
+                with _kept_signals(), _silent(self.verbose):
                     ray.init(self.address, log_to_driver=self.verbose, **given)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 where = f" at {self.address}" if self.address else ""
@@ -297,6 +298,23 @@ def _kept_signals() -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _silent(verbose: bool) -> Iterator[None]:
+    """Drop what code in C++ prints to stderr in the block, such as that it prints nothing."""
+    if verbose:
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager

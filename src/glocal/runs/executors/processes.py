@@ -9,7 +9,7 @@ import pickle
 import warnings
 from collections import deque
 from collections.abc import Generator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -143,9 +143,9 @@ class _Process:
 
 def _serve(connection: Connection, threads: int) -> None:
     """Do units until no more come."""
-    try:
+    with suppress(EOFError, OSError, KeyboardInterrupt):  # the command has ended, or Ctrl-C
         worker: Worker[Any, Any] = Worker(pickle.loads(connection.recv_bytes()), threads)
-        while True:
-            connection.send_bytes(pickle.dumps(worker.do(pickle.loads(connection.recv_bytes()))))
-    except (EOFError, OSError, KeyboardInterrupt):  # the command has ended, or Ctrl-C came here too
-        pass
+        with closing(worker):
+            while True:
+                unit = pickle.loads(connection.recv_bytes())
+                connection.send_bytes(pickle.dumps(worker.do(unit)))
