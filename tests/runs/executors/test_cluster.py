@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,20 +83,19 @@ def test_a_lost_node_loses_nothing(cluster: Any, tmp_path: Path) -> None:
     source = photographs(tmp_path / "in", 16, (8, 9))
     third = cluster.add_node(**NODE)
     gate, log = tmp_path / "gate", tmp_path / "log"
+    log.touch()
     jobs = folder_jobs(source, tmp_path / "out")
     executor = RayExecutor(cluster.address)
     network = Waiting(gate, log)
-    found = []
     with restore_jobs(network, jobs, tmp_path / "out", executor=executor, batch=1) as run:
-        import threading
 
         def lose() -> None:
-            while not log.exists() or len(set(log.read_text().split())) < 3:
-                pass  # until all nodes restore
+            while len(set(log.read_text().split())) < 3:
+                time.sleep(0.05)  # until all nodes restore
             cluster.remove_node(third, allow_graceful=False)
             gate.touch()
 
-        loser = threading.Thread(target=lose)
+        loser = threading.Thread(target=lose, daemon=True)
         loser.start()
         found = list(run)
         loser.join()

@@ -21,16 +21,24 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
-from glocal.runs.executors.environment import check_same, environment
+from glocal.runs.executors.environment import Environment, check_same, environment
 from glocal.runs.executors.work import Work
-from glocal.runs.executors.worker import Done, Worker, run_name, units, worker_name
+from glocal.runs.executors.worker import (
+    Done,
+    Place,
+    Worker,
+    loaded,
+    run_name,
+    units,
+    worker_name,
+)
 from glocal.runs.stages import Item, Outcome, Result, Usage
 from glocal.texts import one_line
 
@@ -206,15 +214,14 @@ def _on(node: str) -> Any:
 class _Actor:
     """A worker in an actor of Ray Data."""
 
-    def __init__(self, sent: Any, run: str, room: _Room, here: dict[str, str], cwd: str) -> None:
+    def __init__(self, sent: Any, run: str, room: _Room, here: Environment, place: Place) -> None:
         ray: Any = importlib.import_module("ray")
         self._fatal: Exception | None = None
-        with suppress(OSError):  # relative paths are those of the command
-            os.chdir(cwd)
+        place.take()
         try:
             check_same(here, "the machine of the command")  # a node may have come later
             self._ray, self._starts = ray, sent[1]
-            work = pickle.loads(ray.get(sent[0])).for_worker(worker_name(run), room.device)
+            work = loaded(ray.get(sent[0])).for_worker(worker_name(run), room.device)
             self._worker: Worker[Any, Any] = Worker(work, room.threads)
         except Exception as error:
             self._fatal = error
@@ -245,7 +252,7 @@ def _done(
         _Actor,
         batch_size=1,
         batch_format="numpy",
-        fn_constructor_args=(sent, run, room, environment(), os.getcwd()),
+        fn_constructor_args=(sent, run, room, environment(), Place.here()),
         compute=data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count),
         num_cpus=room.cpus,
         num_gpus=room.gpus or None,
@@ -266,12 +273,12 @@ def _check_nodes(ray: Any) -> None:
         GlocalError: one has not.
     """
     ask = ray.remote(num_cpus=0, max_retries=1)(environment)
-    asked = {
-        node["NodeManagerAddress"]: ask.options(scheduling_strategy=_on(node["NodeID"])).remote()
+    asked = [
+        (node["NodeManagerAddress"], ask.options(scheduling_strategy=_on(node["NodeID"])).remote())
         for node in ray.nodes()
         if node["Alive"]
-    }
-    for address, answer in asked.items():
+    ]
+    for address, answer in asked:
         try:
             there = ray.get(answer)
         except ray.exceptions.RayError as error:

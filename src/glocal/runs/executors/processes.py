@@ -19,7 +19,7 @@ import torch
 
 from glocal.errors import GlocalError, GlocalWarning
 from glocal.runs.executors.work import Work
-from glocal.runs.executors.worker import Done, Worker, run_name, units, worker_name
+from glocal.runs.executors.worker import Done, Place, Worker, loaded, run_name, units, worker_name
 from glocal.runs.stages import Item, Outcome, Result, Usage
 
 __all__ = ["ProcessesExecutor"]
@@ -105,7 +105,9 @@ class _Process:
         """Start a process for a work."""
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, torch.get_num_threads()), daemon=True)
+        process = context.Process(
+            target=_serve, args=(there, torch.get_num_threads(), Place.here()), daemon=True
+        )
         process.start()
         there.close()
         found = cls(device, process, here)
@@ -141,10 +143,11 @@ class _Process:
             self.connection.send_bytes(pickle.dumps(values))
 
 
-def _serve(connection: Connection, threads: int) -> None:
+def _serve(connection: Connection, threads: int, place: Place) -> None:
     """Do units until no more come."""
     with suppress(EOFError, OSError, KeyboardInterrupt):  # the command has ended, or Ctrl-C
-        worker: Worker[Any, Any] = Worker(pickle.loads(connection.recv_bytes()), threads)
+        place.take()
+        worker: Worker[Any, Any] = Worker(loaded(connection.recv_bytes()), threads)
         with closing(worker):
             while True:
                 unit = pickle.loads(connection.recv_bytes())

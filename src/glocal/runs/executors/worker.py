@@ -1,19 +1,24 @@
 """A process that does a part of the work of a run for another process."""
 
+import os
+import pickle
 import secrets
+import socket
+import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 
-from glocal.errors import GlocalWarning
+from glocal.errors import GlocalError, GlocalWarning
 from glocal.runs.executors.work import Opened, Work, done_here
 from glocal.runs.stages import Item, Result
+from glocal.texts import one_line
 
-__all__ = ["Done", "Worker", "run_name", "units", "worker_name"]
+__all__ = ["Done", "Place", "Worker", "loaded", "run_name", "units", "worker_name"]
 
 UNIT = 16
 """Most items that a worker takes at once: it reads ahead within them."""
@@ -37,6 +42,47 @@ class Done(Generic[Result]):
     results: list[tuple[int, Result]]
     warnings: tuple[str, ...] = ()
     fatal: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the process of the command finds files and modules.
+
+    Attributes:
+        folder: its working folder, to which relative paths refer.
+        modules: folders of modules.
+    """
+
+    folder: str
+    modules: tuple[str, ...]
+
+    @classmethod
+    def here(cls) -> Self:
+        """Return the place of this process."""
+        return cls(os.getcwd(), tuple(sys.path))
+
+    def take(self) -> None:
+        """Let this process find what the other one finds, as far as its machine has it."""
+        with suppress(OSError):
+            os.chdir(self.folder)
+        # a network that is named package.module:factory may lie in the working folder
+        sys.path += [each for each in (*self.modules, self.folder) if each not in sys.path]
+
+
+def loaded(pickled: bytes) -> Work[Any, Any]:
+    """Return the work that another process sent.
+
+    Raises:
+        GlocalError: the code of its network cannot be imported.
+    """
+    try:
+        work: Work[Any, Any] = pickle.loads(pickled)
+    except (ImportError, AttributeError) as error:
+        raise GlocalError(
+            f"the code of the network cannot be imported on {socket.gethostname()} "
+            f"({one_line(error)}); install it on all machines"
+        ) from None
+    return work
 
 
 class Worker(Generic[Item, Result]):
