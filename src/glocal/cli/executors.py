@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from glocal.runs.shards import Shard
 
 __all__ = [
+    "HERE",
     "Address",
     "EngineOption",
     "GpusPerWorker",
@@ -106,6 +107,10 @@ class Workforce:
     def shard_text(self) -> str:
         """The shard in words; empty without one."""
         return "" if self.shard is None else f"shard {self.shard.number} of {self.shard.count}"
+
+
+HERE = Workforce(None, "cpu")
+"""This process, on the CPU."""
 
 
 def workforce(

@@ -4,6 +4,7 @@ Above 300 lines: each option has its help.
 """
 
 import re
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -309,17 +310,17 @@ def restore(
         device, engine=engine, address=address, workers=workers, gpus=gpus_per_worker, shard=shard,
         runtime=runtime, verbose=verbose,
     )  # fmt: skip
-    with through_files(request, suffix) as files:
+    with through_files(request, suffix) as files, ExitStack() as stack:
         shown = str(request.target) if request.target == PIPE else None
         task = Task(
             files, suffix, recursive, overwrite, resume, region, dry_run, strip, accept_damaged,
             shown, force,
         )  # fmt: skip
         jobs, said = task.check(is_temporary=request.target == PIPE)
-        first = jobs[0].source  # of all shards, so that they restore alike
         if not task.jobs:
             _say_empty(task, as_json=as_json)
             return
+        first = stack.enter_context(task.first(jobs))
         division = {"tile": tile, "halo": halo, "overlap": overlap, "blend": blend}
         with waiting("loading network", long=task.is_large):  # and torch, which takes longer
             settings = chosen(
@@ -339,7 +340,13 @@ def restore(
             loaded = load_model(settings.model or DEFAULT_MODEL, entry, arch)
         run = {"device": force.device, "dtype": None if dtype == "auto" else dtype}
         expected_s = None
-        if runtime == "torch" and not inputs and not dry_run and force.executor is None:
+        if (
+            runtime == "torch"
+            and not inputs
+            and not dry_run
+            and force.executor is None
+            and not request.is_remote
+        ):
             sources = [job.source for job in task.jobs]
             about = {"memory": memory, "output": settings.output, "grey": grey}
             expected_s = say_estimate(loaded, sources, **about, **run)

@@ -97,16 +97,17 @@ class Run:
         sources, target = self.task.request.sources, self.task.request.target
         count, name = len(self.task.jobs), few_names(map(str, sources))
         force = self.task.force
+        is_folder = self.task.request.is_remote or sources[0].is_dir()
         part = f", {force.shard_text}" if force.shard else ""
         say_facts(
             {
-                "photographs": (f"{count} in {name}" if sources[0].is_dir() else name) + part,
+                "photographs": (f"{count} in {name}" if is_folder else name) + part,
                 **self.facts,
             }
         )
         started, results = time.perf_counter(), list["FileResult"]()
         bar = Bar(name, files=count)
-        first = self.task.size_of(self.task.jobs[0].source)
+        first = None if estimate is None else self.task.size_of(self.task.jobs[0].source)
         if estimate is not None and first is not None:
             bar.expect(self.options["ensemble"] * estimate.seconds([first]), estimate.steps.calls)
         with (
@@ -119,6 +120,7 @@ class Run:
                 overwrite=self.task.overwrite,
                 executor=force.executor,
                 writer=force.shard.name if force.shard else "",
+                root=sources[0] if self.task.request.is_remote else None,
                 **{"progress": bar.tiles} if force.executor is None else {},
                 **self.options,
             ) as run,
@@ -135,7 +137,7 @@ class Run:
         unread = [
             str(path.relative_to(folder))
             for folder in sources
-            if folder.is_dir()
+            if folder.is_dir() and not self.task.request.is_remote
             for path in unreadable_files(folder, target, recursive=self.task.recursive)
         ]
         if unread:

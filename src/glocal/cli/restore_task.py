@@ -1,12 +1,14 @@
 """The options of a run of ``glocal restore``, and what is checked before it."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from glocal.cli.arguments import check_new_file
-from glocal.cli.executors import Workforce
+from glocal.cli.executors import HERE, Workforce
 from glocal.cli.reporting import say
 from glocal.cli.targets import Request, result_name
 from glocal.errors import ArgumentError, ImageError
@@ -50,7 +52,7 @@ class Task:
     strip: Literal["gps", "all"] | None = None
     accept_damaged: bool = False
     shown: str | None = None
-    force: Workforce = Workforce(None, "cpu")
+    force: Workforce = HERE
     jobs: "Sequence[Job]" = ()
     is_large: bool = False
 
@@ -66,14 +68,14 @@ class Task:
             ArgumentError: a result cannot be written.
             ImageError: a photograph cannot be read, or is too large for the format.
         """
-        from glocal.runs.jobs import Job, jobs_into
+        from glocal.runs.jobs import Job
 
         sources, target = self.request.sources, self.request.target
         notes: tuple[str, ...] = ()
         if self.request.folder:
             if self.region is not None:
                 raise ArgumentError("--region is for a single photograph")
-            jobs = jobs_into(sources, target, recursive=self.recursive, suffix=self.suffix)
+            jobs = self._folder_jobs()
             self.jobs = self.force.own(jobs, target)
         else:
             if self.force.executor is not None or self.force.shard is not None:
@@ -90,8 +92,40 @@ class Task:
             notes = self._check_file(sources[0], target)
             for note in notes:
                 say(note, "yellow", "note")
-        self.is_large = bool(self.jobs) and self._largest() > LARGE_PIXELS
+        is_here = bool(self.jobs) and not self.request.is_remote
+        self.is_large = is_here and self._largest() > LARGE_PIXELS
         return jobs, notes
+
+    def _folder_jobs(self) -> "Sequence[Job]":
+        """Return the jobs of folders, of this machine or behind URLs."""
+        sources, target = self.request.sources, self.request.target
+        options: dict[str, Any] = {"recursive": self.recursive, "suffix": self.suffix}
+        if self.request.is_remote:
+            if self.dry_run:
+                raise ArgumentError("--dry-run reads folders of this machine alone, no URL")
+
+            from glocal.runs.remote import remote_jobs
+
+            return remote_jobs(sources[0], target, **options)
+
+        from glocal.runs.jobs import jobs_into
+
+        return jobs_into(sources, target, **options)
+
+    @contextmanager
+    def first(self, jobs: "Sequence[Job]") -> Iterator[Path]:
+        """Yield the first photograph of all shards, so that they restore alike, on this machine."""
+        source = jobs[0].source
+        if not self.request.is_remote or source.is_file():
+            yield source
+            return
+
+        from glocal.runs.remote import RemoteFolder
+
+        with tempfile.TemporaryDirectory(prefix="glocal-") as scratch:
+            folder, path = self.request.sources[0], Path(scratch, source.name)
+            RemoteFolder(str(folder)).fetch(source.relative_to(folder).as_posix(), path)
+            yield path
 
     def _check_file(self, source: Path, target: Path) -> tuple[str, ...]:
         """Check that the result can be written; return what its format cannot hold."""

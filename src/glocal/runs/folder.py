@@ -21,6 +21,8 @@ from glocal.runs.jobs import FileResult, Job, check_distinct, folder_jobs
 from glocal.runs.locks import Locks
 from glocal.runs.output_check import OutputCheck
 from glocal.runs.region import Region
+from glocal.runs.remote import RemoteFolder
+from glocal.runs.remote_work import RemoteWork
 from glocal.runs.stages import Usage
 
 __all__ = ["FileResult", "FolderRun", "restore_file", "restore_folder", "restore_jobs"]
@@ -185,6 +187,7 @@ def restore_jobs(
     accept_damaged: bool = False,
     executor: Executor | None = None,
     writer: str = "",
+    root: Path | None = None,
     **options: Any,
 ) -> FolderRun:
     """Restore files into one folder, like `restore_folder`, which describes the options.
@@ -197,6 +200,7 @@ def restore_jobs(
             `restore_folder`.
         executor: who does the work; this process by default. Others yield results as they come.
         writer: name of this process, if others write into the folder, on other machines too.
+        root: folder of the photographs, if that or `destination` is behind a URL.
 
     Raises:
         ArgumentError: an option is invalid, or a destination exists, and neither `resume` nor
@@ -204,7 +208,7 @@ def restore_jobs(
     """
     # not a generator, so that arguments are checked at the call
     if not resume and not overwrite:
-        existing = [job.destination for job in jobs if job.destination.exists()]
+        existing = _existing(jobs, destination, is_remote=root is not None)
         if existing:
             others = f" and {len(existing) - 1} other outputs" if len(existing) > 1 else ""
             raise ArgumentError(
@@ -215,5 +219,15 @@ def restore_jobs(
         model, destination, resume, overwrite, quality, batch, ahead, strip, accept_damaged,
         options, writer,
     )  # fmt: skip
-    usage = Usage()
-    return FolderRun((executor or LocalExecutor()).run(work, jobs, usage), usage)
+    usage, executor = Usage(), executor or LocalExecutor()
+    whole = work if root is None else RemoteWork(work, root)
+    return FolderRun(executor.run(whole, jobs, usage), usage)
+
+
+def _existing(jobs: Sequence[Job], destination: Path, *, is_remote: bool) -> list[Path]:
+    """Return the results that exist."""
+    if not is_remote:
+        return [job.destination for job in jobs if job.destination.exists()]
+    names = RemoteFolder(str(destination)).files()
+    found = [job.destination for job in jobs]
+    return [each for each in found if each.relative_to(destination).as_posix() in names]

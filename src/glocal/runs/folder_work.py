@@ -69,16 +69,24 @@ class FolderWork(Work[Job, FileResult]):
     def _batches(self) -> Batches:
         return Batches(self.model, self.batch, self.options)
 
-    def _records(self) -> Records:
-        made = how_made(self.model, {**self.options, "strip": self.strip}, self.quality)
+    def made(self) -> dict[str, Any]:
+        """Return what the results depend on beside the photographs."""
+        return how_made(self.model, {**self.options, "strip": self.strip}, self.quality)
+
+    def records(self) -> Records:
+        """Return the records of the folder."""
         inputs = self.options.get("inputs")
         return Records(
-            self.destination, made, inputs, accept_damaged=self.accept_damaged, writer=self.writer
+            self.destination,
+            self.made(),
+            inputs,
+            accept_damaged=self.accept_damaged,
+            writer=self.writer,
         )
 
     @contextmanager
-    def opened(self) -> Iterator[Opened[Job]]:
-        """Yield the stages with records and locks.
+    def opened(self, records: Records | None = None) -> Iterator[Opened[Job]]:
+        """Yield the stages with records, by default those of the folder, and locks.
 
         Raises:
             GlocalError: the code of the network differs from that of the process that sent it.
@@ -96,7 +104,7 @@ class FolderWork(Work[Job, FileResult]):
         # freed memory is kept from one image to the next: returning it takes milliseconds each time
         with Locks(self.wait_s) as locks, kept_memory():
             stages = file_stages(
-                batches, self.quality, self._records(), locks, resume=self.resume,
+                batches, self.quality, records or self.records(), locks, resume=self.resume,
                 overwrite=self.overwrite, strip=self.strip, accept_damaged=self.accept_damaged,
             )  # fmt: skip
             yield Opened(stages, limits, lambda job: locks.release(job.destination))
@@ -128,13 +136,16 @@ class FolderWork(Work[Job, FileResult]):
         """
         options = self.options if device is None else {**self.options, "device": device}
         return dataclasses.replace(
-            self, options=options, batch=1 if self.batch == "auto" else self.batch, writer=self._writer_of(name), wait_s=WORKERS_WAIT_S,
+            self, options=options, batch=1 if self.batch == "auto" else self.batch,
+            writer=self.writer_of(name), wait_s=WORKERS_WAIT_S,
             network_sha256=self.network_sha256 or network_sha256(self.model),
         )  # fmt: skip
 
     def gather(self, names: str) -> None:
         """Bring the records of workers into that of the run."""
-        self._records().gather(self._writer_of(names))
+        if names:
+            self.records().gather(self.writer_of(names))
 
-    def _writer_of(self, worker: str) -> str:
+    def writer_of(self, worker: str) -> str:
+        """Return the name of a worker in the names of records."""
         return f"{self.writer}.{worker}" if self.writer else worker

@@ -29,7 +29,7 @@ from glocal.json_files import JsonError, converted, parsed
 from glocal.runs.inputs import InputSource, input_files
 from glocal.runs.jobs import Job
 
-__all__ = ["RECORDS", "Found", "Records", "how_made"]
+__all__ = ["RECORDS", "Found", "Records", "how_made", "lines_of", "made_otherwise"]
 
 RECORDS = ".glocal.jsonl"
 """Name of the file; those of single writers have their name before the suffix."""
@@ -122,7 +122,7 @@ class Records:
                     file.seek(before)
                     data = file.read()
                 self._read_bytes[path] = before + data.rfind(b"\n") + 1
-                for line in _lines(data):
+                for line in lines_of(data):
                     self._take(line, path)
 
     def _take(self, line: dict[str, Any], path: Path) -> None:
@@ -149,6 +149,10 @@ class Records:
                 if self._writable is not False:
                     path.unlink(missing_ok=True)
 
+    def line(self, job: Job) -> Mapping[str, Any] | None:
+        """Return what is noted of a result; None if nothing is."""
+        return self._lines.get(self._name(job))
+
     def find(self, job: Job) -> Found:
         """Compare what is in the place of a result with what this run would make.
 
@@ -165,12 +169,8 @@ class Records:
             return Found("foreign")
         if not self._is_source(job, line.get("source")):
             return Found("other", "from another version of the photograph or of its inputs")
-        if line.get("network") != self._made["network"]:
-            return Found("other", "with another network")
-        before, now = line.get("options") or {}, self._made["options"]
-        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        if changed:
-            return Found("other", f"with other options ({', '.join(changed)})")
+        if otherwise := made_otherwise(line, self._made):
+            return otherwise
         if line.get("damaged") and not self._accept_damaged:
             return Found("other", "from a damaged photograph")
         return Found("same")
@@ -244,12 +244,21 @@ class Records:
         return bool(_contents(noted) == _contents(self._sources(job, _described)))
 
 
+def made_otherwise(line: Mapping[str, Any], made: Mapping[str, Any]) -> Found | None:
+    """Return how a result was made if a run would make it otherwise, else None."""
+    if line.get("network") != made["network"]:
+        return Found("other", "with another network")
+    before, now = line.get("options") or {}, made["options"]
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return Found("other", f"with other options ({', '.join(changed)})") if changed else None
+
+
 def _name_of(writer: str) -> str:
     """Name of the file of a writer; of one that does a whole run, without a name."""
     return f".glocal.{writer}.jsonl" if writer else RECORDS
 
 
-def _lines(data: bytes) -> Iterator[dict[str, Any]]:
+def lines_of(data: bytes) -> Iterator[dict[str, Any]]:
     """Yield the lines of a file, except half a line of a killed process."""
     for text in data.splitlines():
         with suppress(JsonError):

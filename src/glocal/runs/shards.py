@@ -1,7 +1,7 @@
 """Divide the files of a run among processes that know nothing of each other.
 
 A file belongs to a shard by a digest of its name alone, so that it stays there when others are
-added or removed. Shards are about equal; only a list that all processes share could make them equal.
+added or removed. Shards are about equal; only a list that all processes share could divide evenly.
 """
 
 import re

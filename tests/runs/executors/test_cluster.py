@@ -195,7 +195,7 @@ def test_an_evaluation_has_the_numbers_of_a_local_one(cluster: Any, tmp_path: Pa
 def test_no_cluster_is_one_line(tmp_path: Path) -> None:
     photographs(tmp_path / "in", 1)
     jobs = folder_jobs(tmp_path / "in", tmp_path / "out")
-    with pytest.raises(GlocalError, match="no connection to a Ray cluster at 127.0.0.1:1"):
+    with pytest.raises(GlocalError, match=r"^no connection to a Ray cluster at 127\.0\.0\.1:1 "):
         list(restore_jobs(Deadly(), jobs, tmp_path / "out", executor=RayExecutor("127.0.0.1:1")))
 
 

@@ -16,6 +16,7 @@ import math
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -46,6 +47,9 @@ __all__ = ["RayExecutor", "check_ray"]
 
 TRIES = 2
 """Times that an item which fails is done: what fails once may be a file system or a full memory."""
+
+CONNECT_S = 10.0
+"""Seconds in which the head of a cluster must answer."""
 
 STARTS = 3
 """Times that a unit is begun, as its actor or node is lost, before it is given up. Ray itself would
@@ -133,9 +137,10 @@ class RayExecutor:
         with ExitStack() as stack:
             stack.enter_context(_quiet(self.verbose))
             try:
+                _check_address(self.address)
                 with _kept_signals(), _silent(self.verbose):
                     ray.init(self.address, log_to_driver=self.verbose, **given)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 where = f" at {self.address}" if self.address else ""
                 raise GlocalError(
                     f"no connection to a Ray cluster{where} ({one_line(error)[:200]}); ray status "
@@ -264,6 +269,17 @@ def _done(
         yield from done.results
         if done.fatal is not None:
             raise done.fatal
+
+
+def _check_address(address: str | None) -> None:
+    """Check that something listens at HOST:PORT; Ray itself tries for minutes.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
 
 
 def _check_nodes(ray: Any) -> None:

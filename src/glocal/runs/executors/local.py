@@ -17,3 +17,4 @@ class LocalExecutor:
         """Do all items, see `Executor`; yields their results in order."""
         with work.opened() as opened:
             yield from done_here(work, opened, items, usage)
+        work.gather("")

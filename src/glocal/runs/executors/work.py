@@ -52,7 +52,10 @@ class Work(ABC, Generic[Item, Result]):
         """
 
     def gather(self, names: str) -> None:
-        """Bring together what workers left whose names begin so, after all of them have ended."""
+        """Bring together what workers left whose names begin so, after all of them have ended.
+
+        Names are empty where this process did the work.
+        """
 
 
 class Executor(Protocol):
