@@ -106,7 +106,9 @@ class Run:
             }
         )
         started, results = time.perf_counter(), list["FileResult"]()
-        bar = Bar(name, files=count)
+        bar, options = Bar(name, files=count), self.options
+        if force.executor is None:
+            options = {"progress": bar.tiles, **options}
         first = None if estimate is None else self.task.size_of(self.task.jobs[0].source)
         if estimate is not None and first is not None:
             bar.expect(self.options["ensemble"] * estimate.seconds([first]), estimate.steps.calls)
@@ -121,8 +123,7 @@ class Run:
                 executor=force.executor,
                 writer=force.shard.name if force.shard else "",
                 root=sources[0] if self.task.request.is_remote else None,
-                **{"progress": bar.tiles} if force.executor is None else {},
-                **self.options,
+                **options,
             ) as run,
             _followed(bar, estimate),
         ):

@@ -5,16 +5,17 @@ added or removed. Shards are about equal; only a list that all processes share c
 """
 
 import re
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import PurePath
-from typing import NamedTuple
 
 from glocal.errors import ArgumentError
 
 __all__ = ["Shard"]
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """One of several parts.
 
     Attributes:

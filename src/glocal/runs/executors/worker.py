@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TextIO, TypeVar
 
 import torch
 
@@ -125,7 +125,15 @@ class Worker(Generic[Item, Result]):
         """Give back what the work holds."""
         self._stack.close()
 
-    def _note(self, message: Warning | str, category: type[Warning], *place: Any) -> None:
+    def _note(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if issubclass(category, GlocalWarning):
             self._warnings.append(str(message))
 

@@ -69,7 +69,7 @@ class Measuring(Work[Task, list[Record | Failure]]):
     @contextmanager
     def opened(self) -> Iterator[Opened[Task]]:
         """Yield stages of which one does all; an image is not read while another is timed."""
-        stages = Stages(
+        stages: Stages[Task, Any, Any, Any] = Stages(
             read=lambda task: task,
             compute=lambda tasks: [list(self.measured(task)) for task in tasks],
             write=lambda task, loaded, found: found,
