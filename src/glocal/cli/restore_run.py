@@ -70,7 +70,8 @@ class Run:
                 bar.expect(turns * estimate.seconds([size]), estimate.steps.calls)
             result = restore_file(
                 self.network, source, target, progress=bar.tiles, report=tiles.append,
-                resume=self.task.resume, region=region, **self.options,
+                resume=self.task.resume, region=region, executor=self.task.force.executor,
+                **self.options,
             )  # fmt: skip
         assert result.size is not None
         height, width = result.size

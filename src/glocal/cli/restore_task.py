@@ -78,11 +78,8 @@ class Task:
             jobs = self._folder_jobs()
             self.jobs = self.force.own(jobs, target)
         else:
-            if self.force.executor is not None or self.force.shard is not None:
-                raise ArgumentError(
-                    "--engine ray, --shard and several devices are for folders; name an output "
-                    "folder"
-                )
+            if self.force.shard is not None:
+                raise ArgumentError("--shard is for folders; name an output folder")
             if self.suffix is not None and not is_temporary:
                 raise ArgumentError(
                     "--format is for the results of a folder and standard output; "

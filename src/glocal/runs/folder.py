@@ -39,6 +39,7 @@ def restore_file(
     region: Region | None = None,
     strip: Strip | None = None,
     accept_damaged: bool = False,
+    executor: Executor | None = None,
     **options: Any,
 ) -> FileResult:
     """Restore one image file; an existing destination is replaced.
@@ -56,6 +57,7 @@ def restore_file(
         region: the part to restore and write, by default all of it. It is never streamed.
         strip: leave out metadata: "gps" the place, "all" everything but colours and resolution.
         accept_damaged: restore the readable parts of a damaged file; a note says so.
+        executor: whose workers restore the tiles of a large image; this process by default.
         options: those of :func:`glocal.restore`. An input may be a file, or a folder that has a
             file of the same name.
 
@@ -81,6 +83,7 @@ def restore_file(
             region=region,
             strip=strip,
             accept_damaged=accept_damaged,
+            executor=executor,
             **options,
         )
     return dataclasses.replace(result, elapsed_s=time.perf_counter() - started)

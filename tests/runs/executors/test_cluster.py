@@ -10,17 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from restored_folders import contents, photographs, statuses
 from worker_networks import Deadly, Refusing, Waiting
 
 import glocal
 from glocal.errors import ArgumentError, GlocalError
+from glocal.images import image_files as images
+from glocal.images.image_files import Image
 from glocal.runs.executors.cluster import RayExecutor, check_ray
 from glocal.runs.executors.environment import check_same, environment
-from glocal.runs.folder import restore_folder, restore_jobs
+from glocal.runs.folder import restore_file, restore_folder, restore_jobs
 from glocal.runs.jobs import FileResult, folder_jobs
 from glocal.runs.records import RECORDS
+from glocal.study.evaluation.comparison import evaluate
+from glocal.study.options import ConversionOptions
 
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
@@ -163,12 +169,6 @@ def test_the_command_line_prints_nothing_of_ray(cluster: Any, tmp_path: Path) ->
 
 
 def test_an_evaluation_has_the_numbers_of_a_local_one(cluster: Any, tmp_path: Path) -> None:
-    import numpy as np
-
-    from glocal.images import image_files as images
-    from glocal.images.image_files import Image
-    from glocal.study.evaluation.comparison import evaluate
-
     rng = np.random.default_rng(0)
     for name in ("blur/a.png", "blur/b.png", "sharp/a.png", "sharp/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -176,7 +176,7 @@ def test_an_evaluation_has_the_numbers_of_a_local_one(cluster: Any, tmp_path: Pa
     original = glocal.load("nafnet-motion-blur")
     options: dict[str, Any] = {
         "ways": ("full", "stitch", "windows"),
-        "conversion": glocal.ConversionOptions(verify=False),
+        "conversion": ConversionOptions(verify=False),
     }
     log = tmp_path / "records.jsonl"
     executor = RayExecutor(cluster.address)
@@ -209,3 +209,25 @@ def test_machines_must_have_the_same_packages() -> None:
     check_same(environment(), "node 1")
     with pytest.raises(GlocalError, match=r"^node 1 has torch 2\.0, not 2\.\S+ as \S+; install"):
         check_same({**environment(), "torch": "2.0"}, "node 1")
+
+
+@pytest.mark.long
+def test_400_megapixels_on_two_nodes_are_those_of_one_machine(cluster: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    original = glocal.networks.NAFNet(3, 4, 1, [1], [1])
+    with torch.no_grad():
+        for parameter in original.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    network = glocal.localize(original, 64, verify=False)
+    rows = np.random.default_rng(0).integers(0, 256, (500, 20000, 3), np.uint8)
+    images.write(tmp_path / "large.tif", Image(np.tile(rows, (40, 1, 1))))
+    restore_file(network, tmp_path / "large.tif", tmp_path / "one.tif")
+    executor = RayExecutor(cluster.address)
+    restore_file(network, tmp_path / "large.tif", tmp_path / "two.tif", executor=executor)
+    one, two = (images.read(tmp_path / name).pixels for name in ("one.tif", "two.tif"))
+    assert one.shape == (20000, 20000, 3)
+    assert all(
+        np.abs(a.astype(np.int16) - b).max() <= 1
+        for a, b in zip(np.split(one, 40), np.split(two, 40), strict=True)
+    )
+    assert one.std() > 10

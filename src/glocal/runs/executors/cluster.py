@@ -104,7 +104,7 @@ class RayExecutor:
             for tried in range(1, TRIES + 1):
                 if not waiting:
                     break
-                most = 1 if tried > 1 else None  # one that ends its actor takes no other along
+                most = 1 if tried > 1 else work.unit  # one that ends its actor takes no other along
                 for number, result in _done(ray, sent, run, list(waiting.items()), room, most):
                     if tried == TRIES or not work.is_failed(result):
                         del waiting[number]
@@ -242,12 +242,12 @@ class _Actor:
 
 
 def _done(
-    ray: Any, sent: Any, run: str, items: list[tuple[int, Any]], room: _Room, most: int | None
+    ray: Any, sent: Any, run: str, items: list[tuple[int, Any]], room: _Room, most: int
 ) -> Iterator[tuple[int, Any]]:
     """Do numbered items; yield the results of those that are not lost."""
     data: Any = importlib.import_module("ray.data")
     count = min(room.count, len(items))
-    parts = units(items, count) if most is None else units(items, count, most)
+    parts = units(items, count, most)
     rows = [{"unit": pickle.dumps(part), "name": f"{part[0][0]}, {len(part)}"} for part in parts]
     context = data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -43,7 +43,7 @@ class ProcessesExecutor:
     ) -> Generator[Result, None, None]:
         """Do all items, see `Executor`; yields results as they come."""
         run = run_name()
-        todo = deque(units(list(enumerate(items)), len(self.devices)))
+        todo = deque(units(list(enumerate(items)), len(self.devices), work.unit))
         busy = dict[Connection, _Process]()
 
         def start(device: str) -> None:

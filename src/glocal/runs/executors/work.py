@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, Self
+from typing import Any, ClassVar, Generic, Protocol, Self
 
 from glocal.runs import pipeline
 from glocal.runs.stages import Item, Limits, Outcome, Result, Stages, Usage
@@ -28,7 +28,13 @@ class Opened(Generic[Item]):
 
 
 class Work(ABC, Generic[Item, Result]):
-    """What is done with each item; it can be pickled, to be done in other processes."""
+    """What is done with each item; it can be pickled, to be done in other processes.
+
+    Attributes:
+        unit: most items that a worker takes at once: it reads ahead within them.
+    """
+
+    unit: ClassVar[int] = 16
 
     @abstractmethod
     def opened(self) -> AbstractContextManager[Opened[Item]]:

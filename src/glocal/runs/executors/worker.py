@@ -20,9 +20,6 @@ from glocal.texts import one_line
 
 __all__ = ["Done", "Place", "Worker", "loaded", "run_name", "units", "worker_name"]
 
-UNIT = 16
-"""Most items that a worker takes at once: it reads ahead within them."""
-
 UNITS_EACH = 4
 """Least units for each worker, so that the last ones end at about the same time."""
 
@@ -138,10 +135,10 @@ class Worker(Generic[Item, Result]):
             self._warnings.append(str(message))
 
 
-def units(items: Sequence[T], workers: int, most: int = UNIT) -> list[list[T]]:
+def units(items: Sequence[T], workers: int, most: int) -> list[list[T]]:
     """Divide items into units of neighbours for workers.
 
-    >>> [len(each) for each in units(range(100), 2)]
+    >>> [len(each) for each in units(range(100), 2, most=16)]
     [13, 13, 13, 13, 13, 13, 13, 9]
     """
     length = max(1, min(most, -(-len(items) // (UNITS_EACH * workers))))
