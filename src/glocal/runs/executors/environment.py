@@ -6,7 +6,6 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import glocal
 from glocal.errors import GlocalError
 
 __all__ = ["Environment", "check_same", "environment"]
@@ -17,7 +16,7 @@ Environment = dict[str, str]
 
 def environment() -> Environment:
     """Return what results depend on beside a network and photographs; imports no torch."""
-    folder = Path(glocal.__file__).parent
+    folder = Path(__file__).parents[2]  # of the package
     digest = sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
@@ -35,10 +34,10 @@ def check_same(there: Environment, where: str) -> None:
     Raises:
         GlocalError: it has not; one line says what differs.
     """
-    here = environment()
-    others = [f"{name} {there.get(name)}, not {here[name]}" for name in here]
     differing = [
-        text for text, name in zip(others, here, strict=True) if there.get(name) != here[name]
+        f"{name} {there.get(name)}, not {here}"
+        for name, here in environment().items()
+        if there.get(name) != here
     ]
     if differing:
         raise GlocalError(
