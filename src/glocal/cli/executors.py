@@ -147,7 +147,8 @@ def workforce(
     if len(names) > 1:
         raise ArgumentError("--engine ray chooses the devices of its actors; leave out --device")
 
-    from glocal.runs.executors.cluster import RayExecutor, check_ray
+    from glocal.runs.executors.cluster import RayExecutor
+    from glocal.runs.executors.ray_session import check_ray
 
     check_ray()
     executor = RayExecutor(address, workers, gpus, names[0], verbose)

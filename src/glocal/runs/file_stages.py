@@ -31,11 +31,11 @@ from glocal.runs.region import Region, restored_region
 from glocal.runs.stages import Skip, Stages
 from glocal.runs.streaming import restore_streamed, should_stream
 
-__all__ = ["Loaded", "file_stages", "restore_job", "save"]
+__all__ = ["FOREIGN", "Loaded", "file_stages", "restore_job", "save"]
 
 
 _FIRST_PAGE = "all pages were restored; metadata is that of the first page"
-_FOREIGN = (
+FOREIGN = (
     "{} exists, and nothing tells that glocal made it as it is; it stays: overwrite it, or choose "
     "another folder"
 )
@@ -99,7 +99,7 @@ def file_stages(
         if found.kind == "same":
             return Skip(FileResult(*job, "skipped"))
         if found.kind == "foreign":
-            return Skip(FileResult(*job, "left", error=_FOREIGN.format(job.destination)))
+            return Skip(FileResult(*job, "left", error=FOREIGN.format(job.destination)))
         header = read_header(job.source, accept_damaged=accept_damaged)
         check_format(job.destination, header.size)
         make_folder(job.destination.parent, ImageError)

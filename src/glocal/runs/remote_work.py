@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from glocal.runs.executors.work import Opened, Work
+from glocal.runs.file_stages import FOREIGN
 from glocal.runs.folder_work import FolderWork
 from glocal.runs.jobs import FileResult, Job
 from glocal.runs.remote import RemoteFolder, RemoteRecords
 from glocal.runs.stages import Outcome, Skip, Stages
 
 __all__ = ["RemoteWork"]
-
-_FOREIGN = (
-    "{} exists, and nothing tells that glocal made it as it is; it stays: overwrite it, or choose "
-    "another folder"
-)
 
 
 @dataclass
@@ -59,7 +55,7 @@ class RemoteWork(Work[Job, FileResult]):
                         if before.kind == "same":
                             return Skip(FileResult(*job, "skipped"))
                         if before.kind == "foreign":
-                            error = _FOREIGN.format(job.destination)
+                            error = FOREIGN.format(job.destination)
                             return Skip(FileResult(*job, "left", error=error))
                     about = source.about(name)
                     here = self._here(job)

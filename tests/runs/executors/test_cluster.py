@@ -20,8 +20,9 @@ import glocal
 from glocal.errors import ArgumentError, GlocalError
 from glocal.images import image_files as images
 from glocal.images.image_files import Image
-from glocal.runs.executors.cluster import RayExecutor, check_ray
+from glocal.runs.executors.cluster import RayExecutor
 from glocal.runs.executors.environment import check_same, environment
+from glocal.runs.executors.ray_session import check_ray
 from glocal.runs.folder import restore_file, restore_folder, restore_jobs
 from glocal.runs.jobs import FileResult, folder_jobs
 from glocal.runs.records import RECORDS

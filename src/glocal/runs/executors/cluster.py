@@ -2,27 +2,17 @@
 
 Ray Data decides how much work is under way (back-pressure), starts actors anew that have died, and
 gives units of lost nodes to others. A unit that is done again skips what its record says is done.
-The only module that imports ray.
 
 The work travels through Ray's object store as the command has it: a network is converted and proven
 once, and each actor computes with the same tensors and programs. The other machines need no file of
 the network; they need the code of its classes, which the work checks.
 """
 
-import importlib
-import importlib.util
-import logging
 import math
-import os
 import pickle
-import signal
-import socket
-import sys
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +20,7 @@ import torch
 
 from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.runs.executors.environment import Environment, check_same, environment
+from glocal.runs.executors.ray_session import connected, ray_module
 from glocal.runs.executors.work import Work
 from glocal.runs.executors.worker import (
     Done,
@@ -41,32 +32,15 @@ from glocal.runs.executors.worker import (
     worker_name,
 )
 from glocal.runs.stages import Item, Outcome, Result, Usage
-from glocal.texts import one_line
 
-__all__ = ["RayExecutor", "check_ray"]
+__all__ = ["RayExecutor"]
 
 TRIES = 2
 """Times that an item which fails is done: what fails once may be a file system or a full memory."""
 
-CONNECT_S = 10.0
-"""Seconds in which the head of a cluster must answer."""
-
 STARTS = 3
 """Times that a unit is begun, as its actor or node is lost, before it is given up. Ray itself would
 begin without end what ends each actor, such as an image for which memory is short."""
-
-
-def check_ray() -> None:
-    """Check that Ray Data is installed.
-
-    Raises:
-        ArgumentError: it is not.
-    """
-    missing = [name for name in ("ray", "pyarrow") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ArgumentError(
-            f'--engine ray needs {" and ".join(missing)}: pip install "glocal[ray]"'
-        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +70,7 @@ class RayExecutor:
         Raises:
             GlocalError: there is no cluster, or a machine of it lacks something.
         """
-        with self.connected() as ray:
+        with connected(self.address, verbose=self.verbose) as ray:
             _check_nodes(ray)
             room = self._room(ray)
             run, waiting = run_name(), dict(enumerate(items))
@@ -116,38 +90,6 @@ class RayExecutor:
                 )
                 yield work.result(Outcome(item, error=lost))
             work.gather(run)
-
-    @contextmanager
-    def connected(self) -> Iterator[Any]:
-        """Yield Ray, connected to the cluster."""
-        check_ray()
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning
-        if not self.verbose:  # Ray reads these when it is imported
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-            os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")  # of messages of other nodes
-        ray: Any = importlib.import_module("ray")
-        if ray.is_initialized():
-            yield ray
-            return
-        given: dict[str, Any] = {"logging_level": logging.INFO if self.verbose else logging.ERROR}
-        chosen = {name: each for name, each in os.environ.items() if name.startswith("GLOCAL_")}
-        if chosen:
-            given["runtime_env"] = {"env_vars": chosen}
-        with ExitStack() as stack:
-            stack.enter_context(_quiet(self.verbose))
-            try:
-                _check_address(self.address)
-                with _kept_signals(), _silent(self.verbose):
-                    ray.init(self.address, log_to_driver=self.verbose, **given)
-            except (OSError, RuntimeError, ValueError) as error:
-                where = f" at {self.address}" if self.address else ""
-                raise GlocalError(
-                    f"no connection to a Ray cluster{where} ({one_line(error)[:200]}); ray status "
-                    "tells whether one runs"
-                ) from None
-            stack.callback(ray.shutdown)
-            yield ray
 
     def _room(self, ray: Any) -> "_Room":
         """What each actor takes, and how many there may be."""
@@ -212,7 +154,7 @@ def _counter(ray: Any) -> Any:
 
 def _on(node: str) -> Any:
     """Ray's way to choose a node by its id."""
-    strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+    strategies = ray_module("ray.util.scheduling_strategies")
     return strategies.NodeAffinitySchedulingStrategy(node, soft=False)
 
 
@@ -220,7 +162,7 @@ class _Actor:
     """A worker in an actor of Ray Data."""
 
     def __init__(self, sent: Any, run: str, room: _Room, here: Environment, place: Place) -> None:
-        ray: Any = importlib.import_module("ray")
+        ray = ray_module("ray")
         self._fatal: Exception | None = None
         place.take()
         try:
@@ -245,7 +187,7 @@ def _done(
     ray: Any, sent: Any, run: str, items: list[tuple[int, Any]], room: _Room, most: int
 ) -> Iterator[tuple[int, Any]]:
     """Do numbered items; yield the results of those that are not lost."""
-    data: Any = importlib.import_module("ray.data")
+    data = ray_module("ray.data")
     count = min(room.count, len(items))
     parts = units(items, count, most)
     rows = [{"unit": pickle.dumps(part), "name": f"{part[0][0]}, {len(part)}"} for part in parts]
@@ -269,17 +211,6 @@ def _done(
         yield from done.results
         if done.fatal is not None:
             raise done.fatal
-
-
-def _check_address(address: str | None) -> None:
-    """Check that something listens at HOST:PORT; Ray itself tries for minutes.
-
-    Raises:
-        OSError: nothing does.
-    """
-    host, _, port = (address or "").rpartition(":")
-    if host and port.isdecimal() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
 
 
 def _check_nodes(ray: Any) -> None:
@@ -309,47 +240,3 @@ def _cause(error: BaseException) -> str:
     """The last line of an error of Ray, which has the traceback of the other machine."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]
-
-
-@contextmanager
-def _kept_signals() -> Iterator[None]:
-    """Keep the handler of SIGTERM, which Ray replaces."""
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM) if is_main else None
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _silent(verbose: bool) -> Iterator[None]:
-    """Drop what code in C++ prints to stderr in the block, such as that it prints nothing."""
-    if verbose:
-        yield
-        return
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-@contextmanager
-def _quiet(verbose: bool) -> Iterator[None]:
-    """Let Ray's loggers print nothing in the block."""
-    importlib.import_module("ray.data")  # sets levels
-    names = () if verbose else ("ray", "ray.data")
-    before = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
