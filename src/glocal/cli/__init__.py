@@ -87,6 +87,7 @@ app.command(
         "glocal restore in/ out/ --model NAFNet-GoPro-width32.pth --train-size 256",
         "glocal restore in/ out/ -m restormer.pth --train-size 128 --dry-run",
         "glocal restore panorama.tif part.png --region 2000,1500,800,600",
+        "glocal restore /shared/in /shared/out --engine ray --address head:6379",
         "curl -s https://example.org/a.jpg | glocal restore - - > a-restored.jpg",
     ),
 )(restore)

@@ -223,7 +223,8 @@ Device = Annotated[
     typer.Option(
         metavar="DEVICE",
         help="Where to run: a device of torch, such as cpu, cuda, cuda:1, mps or xpu. auto takes "
-        "the first GPU, or the CPU if there is none; [bold]glocal doctor[/bold] lists them.",
+        "the first GPU, or the CPU if there is none; [bold]glocal doctor[/bold] lists them. "
+        "restore and evaluate take several, as cuda:0,cuda:1.",
         rich_help_panel="Running",
     ),
 ]

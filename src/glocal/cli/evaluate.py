@@ -25,10 +25,17 @@ from glocal.cli.arguments import (
     Output,
     TrainSize,
     Verify,
-    device_named,
     load_model,
     parse_size,
     train_size_of,
+)
+from glocal.cli.executors import (
+    Address,
+    EngineOption,
+    GpusPerWorker,
+    ShardOption,
+    Workers,
+    workforce,
 )
 from glocal.cli.progress import Bar
 from glocal.cli.reporting import console, print_text, say, say_facts, say_failure
@@ -151,6 +158,11 @@ def evaluate(
     device: Device = "auto",
     dtype: DType = "auto",
     runtime: RuntimeOption = "torch",
+    engine: EngineOption = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    shard: ShardOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -211,8 +223,13 @@ def evaluate(
         require_jinja2()
         if out.exists() and not out.is_dir():
             raise ArgumentError(f"{out} is a file; choose a folder for the report")
-    chosen_device = device_named(device)
-    found = _images(data, layout, noise_sigma, metrics, chosen_device)
+    if shard is not None and out is None:
+        raise ArgumentError("--shard needs --out, where the parts come together")
+    force = workforce(
+        device, engine=engine, address=address, workers=workers, gpus=gpus_per_worker, shard=shard,
+        runtime=runtime,
+    )  # fmt: skip
+    found = _images(data, layout, noise_sigma, metrics, force.device)
     loaded = load_model(model, entry, arch)
     size = train_size_of(loaded, train_size)
     pictures = None if out is None else Pictures(out / "images", picture_count)
@@ -228,26 +245,33 @@ def evaluate(
             overlaps=overlap or (None,),
             conversion=ConversionOptions(keep_global or (), allow_global, verify=verify),
             score=ScoreOptions(metrics, round8, border),
-            run=RunOptions(
-                chosen_device, None if dtype == "auto" else dtype, output, runtime, grey
-            ),
+            run=RunOptions(force.device, None if dtype == "auto" else dtype, output, runtime, grey),
             limit=limit,
             name=f"{loaded.name} ({loaded.architecture})",
             log=None if out is None else out / "records.jsonl",
             overwrite=overwrite,
             pictures=pictures,
             progress=lambda done, total: bar.file_done() if done else None,
-            tile_progress=bar.tiles,
+            tile_progress=bar.tiles if force.executor is None else None,
+            executor=force.executor,
+            shard=force.shard,
         )
     if as_json:
         print_text(evaluation.to_json())
     else:
         for part in printed(evaluation, per_image=per_image):
             console().print(part, soft_wrap=False)
-    if out is not None and pictures is not None:
+    if out is not None and pictures is not None and force.shard is None:
         files = write_report(evaluation, out, pictures)
         if not as_json:
             say_facts({"result": ", ".join(str(file) for file in (out / "records.jsonl", *files))})
+    if force.shard is not None:
+        say(
+            f"{force.shard_text}: without --shard, the same command reads the records of all parts "
+            "and writes the report",
+            "yellow",
+            "note",
+        )
     for text in _warnings(evaluation):
         say(text, "yellow", "warning")
     for failure in evaluation.failures:

@@ -24,14 +24,21 @@ from glocal.cli.arguments import (
     TrainSize,
     Verify,
     Window,
-    device_named,
     load_model,
 )
 from glocal.cli.estimates import say_estimate, say_passes
+from glocal.cli.executors import (
+    Address,
+    EngineOption,
+    GpusPerWorker,
+    ShardOption,
+    Workers,
+    workforce,
+)
 from glocal.cli.inputs import InputOption, example_for, inputs_named
 from glocal.cli.pipes import through_files
-from glocal.cli.reporting import Voice, print_json, set_voice, waiting
-from glocal.cli.restore_report import details
+from glocal.cli.reporting import Voice, print_json, say_facts, set_voice, waiting
+from glocal.cli.restore_report import details, json_report
 from glocal.cli.restore_run import Run
 from glocal.cli.restore_task import Task
 from glocal.cli.restore_video import (
@@ -200,6 +207,11 @@ def restore(
     device: Device = "auto",
     dtype: DType = "auto",
     runtime: RuntimeOption = "torch",
+    engine: EngineOption = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    shard: ShardOption = None,
     settings_file: SettingsFile = None,
     overwrite: Annotated[
         bool,
@@ -308,12 +320,20 @@ def restore(
     set_voice(Voice(facts, notes=not quiet, progress=not quiet, verbose=verbose))
     suffix = None if suffix is None else "." + suffix.lower().lstrip(".")
     video, is_video = VideoOptions(codec, lossless, smooth_statistics), VideoTask.is_for(request)
+    force = workforce(
+        device, engine=engine, address=address, workers=workers, gpus=gpus_per_worker, shard=shard,
+        runtime=runtime, verbose=verbose,
+    )  # fmt: skip
     with through_files(request, suffix) as files, ExitStack() as stack:
         task: Task | VideoTask
         if is_video:
             if region is not None or suffix is not None:
                 name = "--format" if region is None else "--region"
                 raise ArgumentError(f"{name} is for photographs; leave it out for a video")
+            if force.executor is not None or force.shard is not None:
+                raise ArgumentError(
+                    "one process restores a video; leave out --engine, --shard and further devices"
+                )
             task = stack.enter_context(
                 VideoTask(files, video, quality, overwrite, resume, dry_run, strip, accept_damaged)
             )
@@ -322,9 +342,13 @@ def restore(
             shown = str(request.target) if request.target == PIPE else None
             task = Task(
                 files, suffix, recursive, overwrite, resume, region, dry_run, strip,
-                accept_damaged, shown,
+                accept_damaged, shown, force,
             )  # fmt: skip
         said = task.check(is_temporary=request.target == PIPE)
+        if isinstance(task, Task) and not task.jobs:
+            _say_empty(task, as_json=as_json)
+            return
+        first = stack.enter_context(task.first())
         division = {"tile": tile, "halo": halo, "overlap": overlap, "blend": blend}
         with waiting("loading network", long=task.is_large):  # and torch, which takes longer
             settings = chosen(
@@ -342,24 +366,24 @@ def restore(
                 allow_global=allow_global or None,
                 **division,
             )
-            chosen_device = device_named(device)
             loaded = load_model(settings.model or DEFAULT_MODEL, entry, arch)
-        run = {"device": chosen_device, "dtype": None if dtype == "auto" else dtype}
+        run = {"device": force.device, "dtype": None if dtype == "auto" else dtype}
         expected_s = None
-        if runtime == "torch" and not inputs and not dry_run:
+        is_here = force.executor is None and not request.is_remote
+        if is_here and runtime == "torch" and not inputs and not dry_run:
             about = {"memory": memory, "output": settings.output, "grey": grey}
             expected_s = say_estimate(loaded, task.pictures, **about, **run)
         has_areas = False
         if check and not inputs:
             is_chosen = any((way, settings_file, window, precision != "exact"))
             settings, has_areas = checked(
-                loaded, settings, task.pictures[0], is_chosen=is_chosen, fallback=fallback,
+                loaded, settings, first, is_chosen=is_chosen, fallback=fallback,
                 expected_s=expected_s, **run,
             )  # fmt: skip
         named = inputs_named(inputs)
         if isinstance(task, VideoTask):
             task.check_inputs(named)
-        example = example_for(loaded.network, named, task.pictures[0])
+        example = example_for(loaded.network, named, first)
         network, settings, how = prepared(
             loaded, settings, precision=precision, verify=verify, example=example
         )
@@ -367,7 +391,7 @@ def restore(
         say_passes(network, expected_s, falls_back=original is not None)
         described = {"network": _describe(loaded, settings), **how}
         described |= prepared_runtime(
-            network, task.pictures[0], runtime, output=settings.output, grey=grey, **run
+            network, first, runtime, output=settings.output, grey=grey, **run
         )
         if verbose:
             described |= details(network)
@@ -388,7 +412,8 @@ def restore(
             options["inputs"] = named
         if original is not None:
             options["fallback"] = original
-        where = chosen_device if dtype == "auto" else f"{chosen_device} in {dtype}"
+        where = force.where or force.device
+        where = where if dtype == "auto" else f"{where} in {dtype}"
         run_of: Run | VideoRun
         if isinstance(task, VideoTask):
             run_of = VideoRun(task, network, options, {**described}, where)
@@ -399,6 +424,13 @@ def restore(
         print_json(report)
     if report["failed"] or report["left"]:
         raise typer.Exit(1)
+
+
+def _say_empty(task: Task, *, as_json: bool) -> None:
+    """Say that no file belongs to the shard."""
+    say_facts({"photographs": f"none belongs to {task.force.shard_text}"})
+    if as_json:
+        print_json(json_report([]))
 
 
 def _describe(loaded: "LoadedNetwork", settings: "Settings") -> str:

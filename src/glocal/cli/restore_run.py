@@ -52,7 +52,8 @@ class Run:
         if self.task.dry_run:
             return report | self._dry()
         estimate = None
-        if self.task.is_large and not self.options.get("inputs") and voice().progress:
+        is_here = self.task.force.executor is None
+        if is_here and self.task.is_large and not self.options.get("inputs") and voice().progress:
             estimate = self._measured()
         if self.task.request.folder:
             return report | self._folder(batch, estimate)
@@ -71,7 +72,8 @@ class Run:
                 bar.expect(turns * estimate.seconds([size]), estimate.steps.calls)
             result = restore_file(
                 self.network, source, target, progress=bar.tiles, report=tiles.append,
-                resume=self.task.resume, region=region, **self.options,
+                resume=self.task.resume, region=region, executor=self.task.force.executor,
+                **self.options,
             )  # fmt: skip
         assert result.size is not None
         height, width = result.size
@@ -97,12 +99,20 @@ class Run:
 
         sources, target = self.task.request.sources, self.task.request.target
         count, name = len(self.task.jobs), few_names(map(str, sources))
+        force = self.task.force
+        is_folder = self.task.request.is_remote or sources[0].is_dir()
+        part = f", {force.shard_text}" if force.shard else ""
         say_facts(
-            {"photographs": f"{count} in {name}" if sources[0].is_dir() else name, **self.facts}
+            {
+                "photographs": (f"{count} in {name}" if is_folder else name) + part,
+                **self.facts,
+            }
         )
         started, results = time.perf_counter(), list["FileResult"]()
-        bar = Bar(name, files=count)
-        first = self.task.size_of(self.task.jobs[0].source)
+        bar, options = Bar(name, files=count), self.options
+        if force.executor is None:
+            options = {"progress": bar.tiles, **options}
+        first = None if estimate is None else self.task.size_of(self.task.jobs[0].source)
         if estimate is not None and first is not None:
             bar.expect(self.options["ensemble"] * estimate.seconds([first]), estimate.steps.calls)
         with (
@@ -110,17 +120,21 @@ class Run:
                 self.network,
                 self.task.jobs,
                 target,
-                progress=bar.tiles,
                 batch=batch,
                 resume=self.task.resume,
                 overwrite=self.task.overwrite,
-                **self.options,
+                executor=force.executor,
+                writer=force.shard.name if force.shard else "",
+                root=sources[0] if self.task.request.is_remote else None,
+                **options,
             ) as run,
             _followed(bar, estimate),
         ):
             kept = (results.append(each) or each for each in run)  # type: ignore[func-returns-value]
             done, _ = run_through(kept, bar, STATUSES, count)
         elapsed_s = time.perf_counter() - started
+        order = {job.source: number for number, job in enumerate(self.task.jobs)}
+        results.sort(key=lambda each: order[each.source])  # workers end in any order
         busy = f", busy {100 * run.usage.busy:.0f} % of the time" if run.usage.computing_s else ""
         what = {"time": f"{elapsed_s:.1f} s on {self.where}{busy}", "result": f"{target} ({done})"}
         say_facts(fallback_facts(results) | what)
@@ -148,7 +162,7 @@ class Run:
         return [
             str(path.relative_to(folder))
             for folder in self.task.request.sources
-            if folder.is_dir()
+            if folder.is_dir() and not self.task.request.is_remote
             for path in listed(folder, target, recursive=self.task.recursive)
         ]
 

@@ -1,11 +1,14 @@
 """The options of a run of ``glocal restore``, and what is checked before it."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from glocal.cli.arguments import check_new_file
+from glocal.cli.executors import HERE, Workforce
 from glocal.cli.reporting import say
 from glocal.cli.targets import Request, result_name
 from glocal.errors import ArgumentError, ImageError
@@ -34,7 +37,9 @@ class Task:
         strip: metadata that is left out.
         accept_damaged: take the readable parts of damaged photographs.
         shown: name of the target in reports, by default its path.
-        jobs: found by `check`.
+        force: who does the work, and which part of it.
+        jobs: found by `check`, those of other shards left out.
+        of_all_shards: the jobs of all shards.
         is_large: the first photograph takes long.
     """
 
@@ -48,7 +53,9 @@ class Task:
     strip: Literal["gps", "all"] | None = None
     accept_damaged: bool = False
     shown: str | None = None
+    force: Workforce = HERE
     jobs: "Sequence[Job]" = ()
+    of_all_shards: "Sequence[Job]" = ()
     is_large: bool = False
 
     def check(self, *, is_temporary: bool) -> tuple[str, ...]:
@@ -61,26 +68,61 @@ class Task:
             ArgumentError: a result cannot be written.
             ImageError: a photograph cannot be read, or is too large for the format.
         """
-        from glocal.runs.jobs import Job, jobs_into
+        from glocal.runs.jobs import Job
 
         sources, target = self.request.sources, self.request.target
         notes: tuple[str, ...] = ()
         if self.request.folder:
             if self.region is not None:
                 raise ArgumentError("--region is for a single photograph")
-            self.jobs = jobs_into(sources, target, recursive=self.recursive, suffix=self.suffix)
+            self.of_all_shards = self._folder_jobs()
+            self.jobs = self.force.own(self.of_all_shards, target)
         else:
+            if self.force.shard is not None:
+                raise ArgumentError("--shard is for folders; name an output folder")
             if self.suffix is not None and not is_temporary:
                 raise ArgumentError(
                     "--format is for the results of a folder and standard output; "
                     f"name the file, such as {target.with_suffix(self.suffix)}"
                 )
-            self.jobs = [Job(sources[0], target)]
+            self.jobs = self.of_all_shards = [Job(sources[0], target)]
             notes = self._check_file(sources[0], target)
             for note in notes:
                 say(note, "yellow", "note")
-        self.is_large = self._largest() > LARGE_PIXELS
+        is_here = bool(self.jobs) and not self.request.is_remote
+        self.is_large = is_here and self._largest() > LARGE_PIXELS
         return notes
+
+    def _folder_jobs(self) -> "Sequence[Job]":
+        """Return the jobs of folders, of this machine or behind URLs."""
+        sources, target = self.request.sources, self.request.target
+        options: dict[str, Any] = {"recursive": self.recursive, "suffix": self.suffix}
+        if self.request.is_remote:
+            if self.dry_run:
+                raise ArgumentError("--dry-run reads folders of this machine alone, no URL")
+
+            from glocal.runs.remote import remote_jobs
+
+            return remote_jobs(sources[0], target, **options)
+
+        from glocal.runs.jobs import jobs_into
+
+        return jobs_into(sources, target, **options)
+
+    @contextmanager
+    def first(self) -> Iterator[Path]:
+        """Yield the first photograph of all shards, so that they restore alike, on this machine."""
+        source = self.of_all_shards[0].source
+        if not self.request.is_remote or source.is_file():
+            yield source
+            return
+
+        from glocal.runs.remote import RemoteFolder
+
+        with tempfile.TemporaryDirectory(prefix="glocal-") as scratch:
+            folder, path = self.request.sources[0], Path(scratch, source.name)
+            RemoteFolder(str(folder)).fetch(source.relative_to(folder).as_posix(), path)
+            yield path
 
     def _check_file(self, source: Path, target: Path) -> tuple[str, ...]:
         """Check that the result can be written; return what its format cannot hold."""

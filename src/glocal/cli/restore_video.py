@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -182,6 +183,10 @@ class VideoTask:
         first_picture(self.job.clip, picture)
         self.pictures = [picture]
         return notes
+
+    def first(self) -> AbstractContextManager[Path]:
+        """Yield the first frame as an image file."""
+        return nullcontext(self.pictures[0])
 
     def check_inputs(self, inputs: "Mapping[str, InputSource]") -> None:
         """Check that inputs beside the frames are the same for all.

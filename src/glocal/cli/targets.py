@@ -30,6 +30,11 @@ class Request:
     folder: bool
 
     @property
+    def is_remote(self) -> bool:
+        """True if a folder is behind a URL."""
+        return any("://" in str(each) for each in (*self.sources, self.target))
+
+    @property
     def piped(self) -> bool:
         """True if standard input or output takes part."""
         return PIPE in (*self.sources, self.target)
@@ -51,6 +56,9 @@ def requested(words: Sequence[str], out: str | None, *, overwrite: bool, tag: st
         ArgumentError: a source does not exist, or the target is in doubt.
         typer.BadParameter: the target is missing.
     """
+    given = [*words, *([] if out is None else [out])]
+    if any("://" in word for word in given):
+        return _behind_urls(given)
     sources, target = (list(words), out) if out is not None else _divided(words, overwrite)
     paths = tuple(map(Path, sources))
     if PIPE in paths:
@@ -75,6 +83,29 @@ def requested(words: Sequence[str], out: str | None, *, overwrite: bool, tag: st
     if not several and _is_folder(target):
         return Request(paths, Path(target) / result_name(paths[0]).name, False)
     return Request(paths, Path(target), several)
+
+
+def _behind_urls(words: Sequence[str]) -> Request:
+    """Return the request of two folders of which one is given as a URL.
+
+    Raises:
+        ArgumentError: there are not two folders.
+    """
+    from glocal.runs.remote import UrlPath, local_or_url
+
+    if len(words) != 2:
+        raise ArgumentError(
+            "with a URL, give a folder of photographs and one for the results, such as glocal "
+            "restore s3://bucket/photos s3://bucket/restored"
+        )
+    source, target = map(local_or_url, words)
+    if not isinstance(source, UrlPath):
+        if not source.is_dir():
+            raise ArgumentError(f"{source}: no such folder")
+        source = source.absolute()
+    if not isinstance(target, UrlPath):
+        target = target.absolute()
+    return Request((source,), target, True)
 
 
 def result_name(source: Path) -> Path:

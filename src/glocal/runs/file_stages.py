@@ -21,6 +21,7 @@ from glocal.inference.areas import Areas
 from glocal.inference.fallback import Fallback, fallback_text
 from glocal.inference.memory import allocating
 from glocal.runs.batches import Batches
+from glocal.runs.executors.work import Executor
 from glocal.runs.inputs import InputSource, read_inputs
 from glocal.runs.jobs import FileResult, Job, check_distinct
 from glocal.runs.locks import BusyError, Locks
@@ -30,11 +31,11 @@ from glocal.runs.region import Region, restored_region
 from glocal.runs.stages import Skip, Stages
 from glocal.runs.streaming import restore_streamed, should_stream
 
-__all__ = ["Loaded", "file_stages", "restore_job", "save"]
+__all__ = ["FOREIGN", "Loaded", "file_stages", "restore_job", "save"]
 
 
 _FIRST_PAGE = "all pages were restored; metadata is that of the first page"
-_FOREIGN = (
+FOREIGN = (
     "{} exists, and nothing tells that glocal made it as it is; it stays: overwrite it, or choose "
     "another folder"
 )
@@ -98,7 +99,7 @@ def file_stages(
         if found.kind == "same":
             return Skip(FileResult(*job, "skipped"))
         if found.kind == "foreign":
-            return Skip(FileResult(*job, "left", error=_FOREIGN.format(job.destination)))
+            return Skip(FileResult(*job, "left", error=FOREIGN.format(job.destination)))
         header = read_header(job.source, accept_damaged=accept_damaged)
         check_format(job.destination, header.size)
         make_folder(job.destination.parent, ImageError)
@@ -172,8 +173,11 @@ def _restore_job(
     strip: Strip | None = None,
     fallback: Fallback | None = None,
     accept_damaged: bool = False,
+    executor: Executor | None = None,
     **options: Any,
 ) -> FileResult:
+    if executor is not None and (region is not None or inputs):
+        raise ArgumentError("workers share whole photographs without inputs beside them")
     if region is not None:
         if fallback is not None:
             fallback.found(None)
@@ -206,9 +210,15 @@ def _restore_job(
             resume=resume,
             strip=strip,
             accept_damaged=accept_damaged,
+            executor=executor,
             **given,
         )
         return FileResult(*job, "restored", size, notes=notes)
+    if executor is not None:
+        raise ArgumentError(
+            f"{job.source}: workers share the tiles of a large photograph and a converted network; "
+            "restore this one without them"
+        )
     image = read(job.source, accept_damaged=accept_damaged)
     pixels = restore(model, _seen(image, job.source), **whole)
     notes = save(job.destination, image, pixels, quality=quality, strip=strip)

@@ -3,10 +3,8 @@
 A folder run resumes after an interruption and continues after a file that fails."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,17 +13,17 @@ from torch import nn
 from glocal.errors import ArgumentError
 from glocal.images.metadata import Strip
 from glocal.images.sample_files import read_header
-from glocal.inference.allocator import kept_memory
-from glocal.runs import pipeline
-from glocal.runs.batches import Batches
-from glocal.runs.file_stages import file_stages, restore_job
+from glocal.runs.executors.local import LocalExecutor
+from glocal.runs.executors.work import Executor
+from glocal.runs.file_stages import restore_job
+from glocal.runs.folder_work import FolderWork
 from glocal.runs.jobs import FileResult, Job, check_distinct, folder_jobs
 from glocal.runs.locks import Locks
 from glocal.runs.output_check import OutputCheck
-from glocal.runs.records import Records, how_made
 from glocal.runs.region import Region
-from glocal.runs.stages import Limits, Outcome, Usage
-from glocal.scanning.user_code import failure, full_traceback
+from glocal.runs.remote import RemoteFolder
+from glocal.runs.remote_work import RemoteWork
+from glocal.runs.stages import Usage
 
 __all__ = ["FileResult", "FolderRun", "restore_file", "restore_folder", "restore_jobs"]
 
@@ -41,6 +39,7 @@ def restore_file(
     region: Region | None = None,
     strip: Strip | None = None,
     accept_damaged: bool = False,
+    executor: Executor | None = None,
     **options: Any,
 ) -> FileResult:
     """Restore one image file; an existing destination is replaced.
@@ -58,6 +57,7 @@ def restore_file(
         region: the part to restore and write, by default all of it. It is never streamed.
         strip: leave out metadata: "gps" the place, "all" everything but colours and resolution.
         accept_damaged: restore the readable parts of a damaged file; a note says so.
+        executor: whose workers restore the tiles of a large image; this process by default.
         options: those of :func:`glocal.restore`. An input may be a file, or a folder that has a
             file of the same name.
 
@@ -83,13 +83,14 @@ def restore_file(
             region=region,
             strip=strip,
             accept_damaged=accept_damaged,
+            executor=executor,
             **options,
         )
     return dataclasses.replace(result, elapsed_s=time.perf_counter() - started)
 
 
 class FolderRun(Iterator[FileResult]):
-    """Iterator over the results of a folder run, sorted by source.
+    """Iterator over the results of a folder run, sorted by source where this process restores.
 
     Iterating drives the run: threads read ahead and write behind while one file is restored. Call
     :meth:`close`, or use it in a ``with`` statement, to stop early.
@@ -187,6 +188,9 @@ def restore_jobs(
     ahead: int | None = None,
     strip: Strip | None = None,
     accept_damaged: bool = False,
+    executor: Executor | None = None,
+    writer: str = "",
+    root: Path | None = None,
     **options: Any,
 ) -> FolderRun:
     """Restore files into one folder, like `restore_folder`, which describes the options.
@@ -197,6 +201,9 @@ def restore_jobs(
         destination: folder that contains all results.
         resume, overwrite, quality, batch, ahead, strip, accept_damaged, options: as for
             `restore_folder`.
+        executor: who does the work; this process by default. Others yield results as they come.
+        writer: name of this process, if others write into the folder, on other machines too.
+        root: folder of the photographs, if that or `destination` is behind a URL.
 
     Raises:
         ArgumentError: an option is invalid, or a destination exists, and neither `resume` nor
@@ -204,47 +211,26 @@ def restore_jobs(
     """
     # not a generator, so that arguments are checked at the call
     if not resume and not overwrite:
-        existing = [job.destination for job in jobs if job.destination.exists()]
+        existing = _existing(jobs, destination, is_remote=root is not None)
         if existing:
             others = f" and {len(existing) - 1} other outputs" if len(existing) > 1 else ""
             raise ArgumentError(
                 f"{existing[0]}{others} exist already; overwrite them, resume, or choose another "
                 "output folder"
             )
-    if ahead is not None and ahead < 0:
-        raise ArgumentError(f"ahead must be 0 or more images, got {ahead}")
-    batches = Batches(model, batch, options)
-    limits = Limits(
-        count=max(4, 2 * batches.images) if ahead is None else ahead,
-        workers=min(4, os.cpu_count() or 1),
-    )
-    made = how_made(model, {**options, "strip": strip}, quality)
-    records = Records(destination, made, options.get("inputs"), accept_damaged=accept_damaged)
-    locks, usage = Locks(), Usage()
-    stages = file_stages(
-        batches, quality, records, locks, resume=resume, overwrite=overwrite, strip=strip,
-        accept_damaged=accept_damaged,
+    work = FolderWork(
+        model, destination, resume, overwrite, quality, batch, ahead, strip, accept_damaged,
+        options, writer,
     )  # fmt: skip
-    return FolderRun(_results(pipeline.run(jobs, stages, limits, usage), locks), usage)
+    usage, executor = Usage(), executor or LocalExecutor()
+    whole = work if root is None else RemoteWork(work, root)
+    return FolderRun(executor.run(whole, jobs, usage), usage)
 
 
-def _results(
-    outcomes: Generator[Outcome[Job, FileResult], None, None], locks: Locks
-) -> Generator[FileResult, None, None]:
-    # freed memory is kept from one image to the next: returning it takes milliseconds each time
-    with locks, kept_memory(), closing(outcomes):
-        for outcome in outcomes:
-            locks.release(outcome.item.destination)
-            if outcome.result is None:
-                error = outcome.error or RuntimeError()
-                yield FileResult(
-                    *outcome.item,
-                    "failed",
-                    elapsed_s=outcome.elapsed_s,
-                    error=failure(error),
-                    trace=full_traceback(error),
-                )
-            elif outcome.result.status in ("skipped", "left"):
-                yield outcome.result
-            else:
-                yield dataclasses.replace(outcome.result, elapsed_s=outcome.elapsed_s)
+def _existing(jobs: Sequence[Job], destination: Path, *, is_remote: bool) -> list[Path]:
+    """Return the results that exist."""
+    if not is_remote:
+        return [job.destination for job in jobs if job.destination.exists()]
+    names = RemoteFolder(str(destination)).files()
+    found = [job.destination for job in jobs]
+    return [each for each in found if each.relative_to(destination).as_posix() in names]

@@ -46,7 +46,9 @@ class Locks:
     glocal.runs.locks.BusyError: ...a.png: process ... is writing it; ...
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wait_s: float = 0.0) -> None:
+        """Hold nothing yet; wait so many seconds for a lock that another process has."""
+        self._wait_s = wait_s
         self._held: dict[Path, tuple[FileLock, Path]] = {}
         self._guard = threading.Lock()
         self._folder = _lock_folder()
@@ -61,7 +63,7 @@ class Locks:
             return
         path = target.parent.resolve() / target.name
         key = sha256(os.fsencode(path)).hexdigest()[:40]
-        lock = FileLock(self._folder / f"{key}.lock", timeout=0, thread_local=False)
+        lock = FileLock(self._folder / f"{key}.lock", timeout=self._wait_s, thread_local=False)
         holder = self._folder / f"{key}.json"
         try:
             lock.acquire()

@@ -2,14 +2,18 @@
 
 A hidden file of JSON lines in the folder of results: one line for each result, the last one counts.
 Without it, nothing tells a result from a file of the user, and neither is replaced.
+
+Where several processes share the work of a run, on machines whose appends to one file may mix, each
+has a file of its own. All files are read.
 """
 
 import json
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from glob import escape
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Literal
@@ -25,10 +29,10 @@ from glocal.json_files import JsonError, converted, parsed
 from glocal.runs.inputs import InputSource, input_files
 from glocal.runs.jobs import Job
 
-__all__ = ["RECORDS", "Found", "Records", "how_made"]
+__all__ = ["RECORDS", "Found", "Records", "how_made", "lines_of", "made_otherwise"]
 
 RECORDS = ".glocal.jsonl"
-"""Name of the file."""
+"""Name of the file; those of single writers have their name before the suffix."""
 
 _COUNTED = ("dtype", "output", "channels", "grey", "runtime", "strength", "ensemble", "strip")
 """Options that change the result, beside tiles, inputs and quality."""
@@ -84,6 +88,7 @@ class Records:
         inputs: Mapping[str, InputSource] | None = None,
         *,
         accept_damaged: bool = False,
+        writer: str = "",
     ) -> None:
         """Read the records; write nothing yet.
 
@@ -92,32 +97,61 @@ class Records:
             made: by this run, see `how_made`.
             inputs: beside the photographs, see `read_inputs`.
             accept_damaged: this run takes the readable parts of damaged photographs.
+            writer: name of the process, if it has a file of its own.
         """
         self._accept_damaged = accept_damaged
-        self.path = folder / RECORDS
+        self.path = folder / _name_of(writer)
         self._made, self._inputs, self._folder = dict(made), dict(inputs or {}), folder
         self._lock = threading.Lock()
         self._lines: dict[str, dict[str, Any]] = {}
+        self._paths: dict[str, Path] = {}  # the files of the lines
         self._replaced = 0
         self._writable: bool | None = None  # until the first line
-        self._read_bytes = 0
+        self._read_bytes: dict[Path, int] = {}
         self._read()
 
     def _read(self) -> None:
         """Read the lines that were added since: another process may write into the folder too."""
-        with suppress(OSError):
-            if self.path.stat().st_size < self._read_bytes:  # written afresh
-                self._read_bytes = 0
-            with open(self.path, "rb") as file:
-                file.seek(self._read_bytes)
-                data = file.read()
-            self._read_bytes += data.rfind(b"\n") + 1
-            for text in data.splitlines():
-                with suppress(JsonError):  # half a line of a killed process
-                    line = parsed(text, dict[str, object])
-                    converted(line, _Line, "", ignore_others=True)
-                    self._replaced += line["result"] in self._lines
-                    self._lines[str(line["result"])] = line
+        others = sorted(self._folder.glob(".glocal.*.jsonl"))
+        for path in (self._folder / RECORDS, *others):
+            with suppress(OSError):
+                before = self._read_bytes.get(path, 0)
+                if path.stat().st_size < before:  # written afresh
+                    before = 0
+                with open(path, "rb") as file:
+                    file.seek(before)
+                    data = file.read()
+                self._read_bytes[path] = before + data.rfind(b"\n") + 1
+                for line in lines_of(data):
+                    self._take(line, path)
+
+    def _take(self, line: dict[str, Any], path: Path) -> None:
+        """Let a line count: the last one of a file, and that of the newest result of several."""
+        name = str(line["result"])
+        known = self._lines.get(name)
+        if known is not None and self._paths[name] != path and _time(known) > _time(line):
+            return
+        self._replaced += known is not None
+        self._lines[name], self._paths[name] = line, path
+
+    def gather(self, writers: str) -> None:
+        """Move the lines of writers that have ended into the file of this one.
+
+        Args:
+            writers: what their names begin with.
+        """
+        with self._lock:
+            self._read()
+            for path in self._folder.glob(_name_of(f"{escape(writers)}*")):
+                for name in [name for name, each in self._paths.items() if each == path]:
+                    self._paths[name] = self.path
+                    self._write(self._lines[name])
+                if self._writable is not False:
+                    path.unlink(missing_ok=True)
+
+    def line(self, job: Job) -> Mapping[str, Any] | None:
+        """Return what is noted of a result; None if nothing is."""
+        return self._lines.get(self._name(job))
 
     def find(self, job: Job) -> Found:
         """Compare what is in the place of a result with what this run would make.
@@ -135,12 +169,8 @@ class Records:
             return Found("foreign")
         if not self._is_source(job, line.get("source")):
             return Found("other", "from another version of the photograph or of its inputs")
-        if line.get("network") != self._made["network"]:
-            return Found("other", "with another network")
-        before, now = line.get("options") or {}, self._made["options"]
-        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        if changed:
-            return Found("other", f"with other options ({', '.join(changed)})")
+        if otherwise := made_otherwise(line, self._made):
+            return otherwise
         if line.get("damaged") and not self._accept_damaged:
             return Found("other", "from a damaged photograph")
         return Found("same")
@@ -162,7 +192,7 @@ class Records:
             line["damaged"] = True
         with self._lock:
             self._replaced += line["result"] in self._lines
-            self._lines[line["result"]] = line
+            self._lines[line["result"]], self._paths[line["result"]] = line, self.path
             if self._writable is not False:
                 self._write(line)
 
@@ -212,6 +242,35 @@ class Records:
         if _without_digests(noted) == self._sources(job, _stat):
             return True
         return bool(_contents(noted) == _contents(self._sources(job, _described)))
+
+
+def made_otherwise(line: Mapping[str, Any], made: Mapping[str, Any]) -> Found | None:
+    """Return how a result was made if a run would make it otherwise, else None."""
+    if line.get("network") != made["network"]:
+        return Found("other", "with another network")
+    before, now = line.get("options") or {}, made["options"]
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return Found("other", f"with other options ({', '.join(changed)})") if changed else None
+
+
+def _name_of(writer: str) -> str:
+    """Name of the file of a writer; of one that does a whole run, without a name."""
+    return f".glocal.{writer}.jsonl" if writer else RECORDS
+
+
+def lines_of(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a file, except half a line of a killed process."""
+    for text in data.splitlines():
+        with suppress(JsonError):
+            line = parsed(text, dict[str, object])
+            converted(line, _Line, "", ignore_others=True)
+            yield line
+
+
+def _time(line: Mapping[str, Any]) -> int:
+    """When a result was written, in nanoseconds."""
+    found = line.get("mtime_ns", 0)
+    return found if isinstance(found, int) else 0
 
 
 def _text(line: Mapping[str, Any]) -> str:

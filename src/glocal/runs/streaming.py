@@ -10,8 +10,10 @@ Above 300 lines: the arguments of `restore_streamed`, described.
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from glocal.conversion.identity import network_sha256
 from glocal.engines.runtimes import Runtime
-from glocal.errors import ArgumentError, GlocalWarning, ImageError
+from glocal.errors import ArgumentError, GlocalError, GlocalWarning
 from glocal.images.limits import check_format
 from glocal.images.metadata import Strip, stripped
 from glocal.images.sample_files import (
@@ -34,12 +36,9 @@ from glocal.inference.blending import BLENDED_OVERLAP, blended, smaller_sizes
 from glocal.inference.colours import Grey
 from glocal.inference.fallback import FallbackLike
 from glocal.inference.inputs import (
-    Extra,
     InputValue,
     digests,
     extras_of,
-    parts_of,
-    with_maps,
 )
 from glocal.inference.measure import pixels_that_fit
 from glocal.inference.memory import memory_budget
@@ -50,11 +49,12 @@ from glocal.inference.plan import BlendedTiles, TilePlan
 from glocal.inference.run import TiledImage, run, with_statistics
 from glocal.inference.runner import ModelRunner
 from glocal.inference.runtime import model_runner
-from glocal.inference.tensors import as_batch
 from glocal.inference.tiling import local_window, measured_plan
 from glocal.ops.windows import Size
 from glocal.provenance import versions
+from glocal.runs.executors.work import Executor
 from glocal.runs.private_folder import work_folder
+from glocal.runs.tile_work import ImageSamples, TileResult, TileWork
 from glocal.runs.work_folder import WorkFolder
 from glocal.scanning.modules import eval_mode
 
@@ -128,6 +128,7 @@ def restore_streamed(
     accept_damaged: bool = False,
     progress: Callable[[int, int], None] | None = None,
     report: Callable[[str], None] | None = None,
+    executor: Executor | None = None,
 ) -> tuple[Size, tuple[str, ...]]:
     """Restore one image file of any size; an existing destination is replaced.
 
@@ -144,6 +145,8 @@ def restore_streamed(
         tiles, memory, dtype, device, output, channels, grey, inputs, runtime, strength, progress,
             report: as for `glocal.restore`. A resumed run keeps its tiles, whatever memory is
             available now; blended tiles begin again.
+        executor: whose workers restore tiles, all but the first; this process alone by default.
+            They read the folder of temporary files beside the destination.
 
     Returns:
         (height, width) of the source, and what the file formats could not hold.
@@ -187,10 +190,9 @@ def restore_streamed(
                 work.decoded(
                     decode_file(source, work.colour, work.alpha, accept_damaged=accept_damaged)
                 )
-            seen = header.colours.seen(np.zeros((1, 1, header.channels), header.dtype))
-            back = as_batch(seen)[1]
-            image = TiledImage(_reader(source, work, header, inputs, extras), header.size, back)
-            write = _writer(work, header, back)
+            samples = ImageSamples(source, work.colour, header, inputs, extras)
+            image, write = samples.tiled(), _writer(work, samples)
+            spread = None if executor is None else partial(_spread, executor, runner, samples)
             bound = memory_limit(runner.device, memory)
             with eval_mode(model, runner.device), torch.inference_mode(), bound:
                 budget = memory_budget(runner.device, memory, 0)
@@ -217,7 +219,7 @@ def restore_streamed(
                         before = f", {len(work.done)} of them done before" if work.done else ""
                         report(f"{plan}{before}")
                     work.total = len(plan.tiles)
-                    _run(plan, runner, image, write, work, destination, progress)
+                    _run(plan, runner, image, write, work, destination, progress, spread)
         assert work.result is not None
         metadata = stripped(header.metadata, strip)
         notes = encode_file(destination, work.result, work.alpha, metadata, quality=quality)
@@ -237,43 +239,18 @@ def restore_streamed(
     return header.size, tuple(dict.fromkeys(work.notes + metadata.notes + notes))
 
 
-def _reader(
-    source: Path,
-    work: WorkFolder,
-    header: Header,
-    inputs: Mapping[str, InputValue],
-    extras: tuple[Extra, ...],
-) -> Callable[[slice, slice], Tensor]:
-    """Reads a rectangle of the source, and of maps beside it, as (1, c, h, w)."""
-    colours = header.colours
-
-    def read(rows: slice, columns: slice) -> Tensor:
-        try:
-            part = as_batch(colours.seen(work.colour.read(rows, columns)))[0]
-        except ImageError as error:
-            raise ImageError(f"{source}: {error}") from None
-        return with_maps(part, parts_of(inputs, rows, columns), extras) if inputs else part
-
-    return read
-
-
 def _writer(
-    work: WorkFolder, header: Header, back: Callable[[Tensor], np.ndarray]
+    work: WorkFolder, samples: ImageSamples
 ) -> Callable[[slice, slice, Tensor, int], np.ndarray]:
     """Writes restored pixels (1, c, h·s, w·s) to a rectangle of the result of scale s.
 
     It returns the samples.
     """
-    colours = header.colours
 
     def write(rows: slice, columns: slice, restored: Tensor, scale: int) -> np.ndarray:
-        pixels = back(restored)
-        if not colours.are_plain:
-            own = (slice(side.start // scale, side.stop // scale) for side in (rows, columns))
-            pixels = colours.carried_back(work.colour.read(*own), pixels)
-        file = work.create_result(scale, restored.shape[1])
-        file.write(rows, columns, pixels)
-        return pixels.reshape(*pixels.shape[:2], -1)
+        pixels = samples.restored(rows, columns, restored, scale)
+        work.create_result(scale, restored.shape[1]).write(rows, columns, pixels)
+        return pixels
 
     return write
 
@@ -304,12 +281,38 @@ def _run(
     work: WorkFolder,
     destination: Path,
     progress: Callable[[int, int], None] | None,
+    spread: Callable[[TiledImage, TilePlan, list[int]], Iterator[TileResult]] | None,
 ) -> None:
-    """Restore the tiles that are not done yet; `write` writes one."""
-    done = frozenset(work.done)
+    """Restore the tiles that are not done yet; `write` writes one, `spread` has others restore."""
+    done, scale = frozenset(work.done), 1
     for number, tile, core, scale in run(plan, runner, image, done=done, progress=progress):
         check_format(destination, (image.size[0] * scale, image.size[1] * scale))
         work.finished(number, write(*tile.core(scale), core, scale))
+        if spread is not None:
+            break  # size and channels of the result are known
+    left = [number for number in range(len(plan.tiles)) if number not in work.done]
+    for each in spread(image, plan, left) if spread is not None and left else ():
+        if each.samples is None:
+            raise GlocalError(f"{destination}: tile {each.number + 1} failed: {each.error}")
+        assert work.result is not None
+        work.result.write(*plan.tiles[each.number].core(scale), each.samples)
+        work.finished(each.number, each.samples)
+        if progress is not None:
+            progress(len(work.done), len(plan.tiles))
+
+
+def _spread(
+    executor: Executor,
+    runner: ModelRunner,
+    samples: ImageSamples,
+    image: TiledImage,
+    plan: TilePlan,
+    numbers: list[int],
+) -> Iterator[TileResult]:
+    """Let an executor restore tiles; yield them as they come."""
+    work = TileWork(runner, plan, samples, image.statistics)
+    with closing(executor.run(work, numbers)) as found:
+        yield from found
 
 
 def _identity(model: nn.Module, source: Path) -> dict[str, Any]:

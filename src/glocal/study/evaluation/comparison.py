@@ -6,42 +6,40 @@ all methods alike. With a log, an interrupted evaluation continues.
 A few lines above 300: the arguments of `evaluate`, described.
 """
 
-import math
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from glob import escape
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from glocal.conversion.train_size import resolve_train_size
-from glocal.errors import ArgumentError, GlocalError, GlocalWarning
-from glocal.inference.memory import peak_memory
+from glocal.errors import GlocalWarning
 from glocal.inference.options import TilesLike
 from glocal.inference.placing import device_of, resolve_dtype
 from glocal.inference.settings import Settings
 from glocal.inference.ways import Way
-from glocal.metrics import Metric
 from glocal.ops.windows import Size
 from glocal.provenance import machine_name, versions, weights_sha256
+from glocal.runs.executors.work import Executor
 from glocal.runs.journal import Journal
-from glocal.study.dataset import Data, Dataset, Sample, open_dataset
-from glocal.study.evaluation.methods import DEFAULT_WAYS, Method, Overlap, methods_of
+from glocal.runs.shards import Shard
+from glocal.study.dataset import Data, Dataset, open_dataset
+from glocal.study.evaluation.measuring import Measuring, Task
+from glocal.study.evaluation.methods import DEFAULT_WAYS, Overlap, methods_of
 from glocal.study.evaluation.perceptual import metrics_named
-from glocal.study.evaluation.pictures import TARGET, Pictures, picture, write_picture
+from glocal.study.evaluation.pictures import TARGET, Pictures, picture
 from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Protocol, Record
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
 from glocal.texts import few_names
 
 __all__ = ["evaluate"]
 
-Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
@@ -66,6 +64,8 @@ def evaluate(
     overwrite: bool = False,
     progress: Progress | None = None,
     tile_progress: Progress | None = None,
+    executor: Executor | None = None,
+    shard: Shard | None = None,
 ) -> Evaluation:
     """Compare ways of running a network: metrics, seconds and memory.
 
@@ -110,6 +110,9 @@ def evaluate(
         overwrite: replace the log instead of continuing it.
         progress: called with (images done, images in all), first with 0 done.
         tile_progress: likewise for the tiles of the current image.
+        executor: who measures, if not this process: several processes, or a cluster.
+        shard: measure this part of the images alone, into a log beside `log`; an evaluation without
+            it reads the logs of all parts.
 
     Raises:
         ArgumentError: an argument is wrong, the data does not fit, or the log belongs to another
@@ -147,8 +150,11 @@ def evaluate(
         versions=versions(),
         lower_is_better=tuple(each.name for each in metrics if not each.higher_is_better),
     )
-    folders = pictures.folders(dataset.names) if pictures else {}
-    running = _Evaluating(methods, metrics, score, device, train, folders, tile_progress)
+    work = Measuring(
+        methods, score, device, train, pictures.folders(dataset.names) if pictures else {},
+        tile_progress,
+    )  # fmt: skip
+    running = _Evaluating(work, executor, shard)
     return running(dataset, protocol, log, overwrite, progress or (lambda done, total: None))
 
 
@@ -156,14 +162,9 @@ def evaluate(
 class _Evaluating:
     """An evaluation under way."""
 
-    methods: list[Method]
-    metrics: list[Metric]
-    score: ScoreOptions
-    device: torch.device
-    train_size: Size
-    folders: dict[str, Path]
-    tile_progress: Progress | None
-    warm: bool = False
+    work: Measuring
+    executor: Executor | None
+    shard: Shard | None
 
     def __call__(
         self,
@@ -173,32 +174,38 @@ class _Evaluating:
         overwrite: bool,
         progress: Progress,
     ) -> Evaluation:
-        """Measure what the log does not contain."""
+        """Measure what the logs do not contain."""
         samples = dataset.samples
         records: dict[tuple[str, str], Record] = {}
         failures = []
         header = {"command": "evaluate", **asdict(protocol)}
         header["data_sha256"] = None  # each record has that of its image
         header["names_sha256"] = sha256("\n".join(dataset.names).encode()).hexdigest()
-        opened = None if log is None else Journal(Path(log), header, overwrite=overwrite)
+        opened, others = self._logs(log, header, overwrite)
         with opened or nullcontext() as journal:
-            with journal.reading() if journal else nullcontext():
-                for line in journal.lines if journal else ():
-                    record = Record.from_dict(line)
-                    records[record.image, record.method] = record
+            for each in others if journal is None else (*others, journal):
+                with each.reading():
+                    for line in each.lines:
+                        record = Record.from_dict(line)
+                        records[record.image, record.method] = record
             changed = self._forget_changed(records, dataset.digests)
-            progress(0, len(samples))
-            for index, sample in enumerate(samples):
-                done = {method for image, method in records if image == sample.name}
-                for result in self._measure(sample, dataset.digests[sample.name], done):
-                    if isinstance(result, Failure):
-                        failures.append(result)
-                    # where only a picture was missing, the existing record stays
-                    elif (key := (result.image, result.method)) not in records:
-                        records[key] = result
-                        if journal:
-                            journal.append(result.to_dict())
-                progress(index + 1, len(samples))
+            tasks = [
+                Task(
+                    sample,
+                    dataset.digests[sample.name],
+                    frozenset(method for image, method in records if image == sample.name),
+                )
+                for sample in samples
+                if self.shard is None or self.shard.has(sample.name)
+            ]
+            for result in self._results(tasks, progress):
+                if isinstance(result, Failure):
+                    failures.append(result)
+                # where only a picture was missing, the existing record stays
+                elif (key := (result.image, result.method)) not in records:
+                    records[key] = result
+                    if journal:
+                        journal.append(result.to_dict())
         if changed:
             warnings.warn(
                 f"{len(changed)} of {len(samples)} images changed since they were measured, and "
@@ -211,6 +218,37 @@ class _Evaluating:
         ordered = tuple(records[key] for key in order if key in records)
         return Evaluation(protocol, names, ordered, tuple(failures))
 
+    def _results(self, tasks: list[Task], progress: Progress) -> Iterator[Record | Failure]:
+        """Measure images; yield the measurements one by one, where this process makes them."""
+        progress(0, len(tasks))
+        if self.executor is None:
+            for index, task in enumerate(tasks, 1):
+                yield from self.work.measured(task)
+                progress(index, len(tasks))
+            return
+        with closing(self.executor.run(self.work, tasks)) as found:
+            for index, results in enumerate(found, 1):
+                yield from results
+                progress(index, len(tasks))
+
+    def _logs(
+        self, log: str | Path | None, header: Mapping[str, Any], overwrite: bool
+    ) -> tuple[Journal | None, list[Journal]]:
+        """Return the log to write, if any, and those of other shards, or of all of them."""
+        if log is None:
+            return None, []
+        whole = Path(log)
+        parts = whole.parent.glob(f"{escape(whole.stem)}.shard-*-of-*{escape(whole.suffix)}")
+        own = whole
+        if self.shard is not None:
+            own = whole.with_name(f"{whole.stem}.{self.shard.name}{whole.suffix}")
+        others = sorted({whole, *parts} - {own})
+        if overwrite and self.shard is None:
+            for path in others:
+                path.unlink()
+            others = []
+        return Journal(own, header, overwrite=overwrite), [Journal(path, header) for path in others]
+
     def _forget_changed(
         self, records: dict[tuple[str, str], Record], digests: Mapping[str, str]
     ) -> list[str]:
@@ -220,92 +258,7 @@ class _Evaluating:
             del records[key]
         names = list(dict.fromkeys(image for image, _ in stale))
         for name in names:
-            for each in (DEGRADED, TARGET, *(method.name for method in self.methods)):
-                if name in self.folders:
-                    picture(self.folders[name], each).unlink(missing_ok=True)
+            for each in (DEGRADED, TARGET, *(method.name for method in self.work.methods)):
+                if name in self.work.folders:
+                    picture(self.work.folders[name], each).unlink(missing_ok=True)
         return names
-
-    def _measure(self, sample: Sample, digest: str, done: set[str]) -> Iterator[Record | Failure]:
-        """Measure an image with each method that is not done or whose picture is missing."""
-        folder = self.folders.get(sample.name)
-        missing = [
-            method
-            for method in self.methods
-            if method.name not in done or _lacks(folder, method.name)
-        ]
-        # a target is only looked for where its picture is missing: that may read the image
-        if not missing and not (
-            _lacks(folder, DEGRADED) or (_lacks(folder, TARGET) and sample.has_target)
-        ):
-            return
-        try:
-            degraded, target, notes = sample.read()
-            if folder is not None:
-                _write_pictures(folder, degraded, target)
-        except GlocalError as error:
-            yield Failure.of(sample.name, "", error)
-            return
-        size = (degraded.shape[0], degraded.shape[1])
-        if DEGRADED not in done:
-            own = target if target is not None and target.shape == degraded.shape else None
-            try:
-                if values := self._values(degraded, own):
-                    yield Record(
-                        sample.name, DEGRADED, size, values, data_sha256=digest, notes=notes
-                    )
-            except GlocalError as error:
-                yield Failure.of(sample.name, DEGRADED, error)
-        self._warm_up(degraded)
-        for method in missing:
-            try:
-                with peak_memory(self.device) as peak:
-                    started = time.perf_counter()
-                    restored = method.restore(degraded, progress=self.tile_progress)
-                    seconds = time.perf_counter() - started
-                values = self._values(restored, target)
-                if folder is not None:
-                    write_picture(picture(folder, method.name), restored)
-                yield Record(
-                    sample.name, method.name, size, values, seconds, peak.mib, digest, notes
-                )
-            except Exception as error:  # a network may raise anything; the other images count
-                yield Failure.of(sample.name, method.name, error)
-
-    def _values(self, restored: Floats, target: Floats | None) -> dict[str, float]:
-        """Value of each metric; of those without reference if there is no target."""
-        values = {}
-        for each in self.metrics:
-            if each.needs_target and target is None:
-                continue
-            second = restored if target is None else target
-            value = each.function(
-                restored, second, border=self.score.border, round8=self.score.round8
-            )
-            if math.isnan(value):
-                raise ArgumentError(f"{each.name} is not a number: the image is not finite")
-            values[each.name] = value
-        return values
-
-    def _warm_up(self, image: Floats) -> None:
-        """Run each method once on a small image: the first run of a network takes longer."""
-        if self.warm:
-            return
-        self.warm = True
-        small = image[: self.train_size[0], : self.train_size[1]]
-        for method in self.methods:
-            try:
-                method.restore(small)
-            except ArgumentError:  # would be raised for every image
-                raise
-            except Exception:  # may be due to the size; the images will show
-                continue
-
-
-def _lacks(folder: Path | None, name: str) -> bool:
-    return folder is not None and not picture(folder, name).exists()
-
-
-def _write_pictures(folder: Path, degraded: Floats, target: Floats | None) -> None:
-    if target is not None:
-        write_picture(picture(folder, TARGET), target)
-    write_picture(picture(folder, DEGRADED), degraded)
