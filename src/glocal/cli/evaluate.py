@@ -208,7 +208,7 @@ def evaluate(
     [bold]pip install "glocal\[iqa]"[/bold].
     """
     from glocal.inference.options import Tiles
-    from glocal.study.evaluation.comparison import evaluate as evaluate_network
+    from glocal.study.evaluation.comparison import evaluate_by
     from glocal.study.evaluation.methods import DEFAULT_WAYS
     from glocal.study.evaluation.perceptual import check_metrics
     from glocal.study.evaluation.pictures import Pictures
@@ -234,7 +234,9 @@ def evaluate(
     size = train_size_of(loaded, train_size)
     pictures = None if out is None else Pictures(out / "images", picture_count)
     with Bar(str(data), files=min(limit or len(found), len(found))) as bar:
-        evaluation = evaluate_network(
+        evaluation = evaluate_by(
+            force.executor,
+            force.shard,
             loaded.network,
             found,
             size,
@@ -253,8 +255,6 @@ def evaluate(
             pictures=pictures,
             progress=lambda done, total: bar.file_done() if done else None,
             tile_progress=bar.tiles if force.executor is None else None,
-            executor=force.executor,
-            shard=force.shard,
         )
     if as_json:
         print_text(evaluation.to_json())

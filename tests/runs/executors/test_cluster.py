@@ -26,7 +26,7 @@ from glocal.runs.executors.ray_session import check_ray
 from glocal.runs.folder import restore_file, restore_folder, restore_jobs
 from glocal.runs.jobs import FileResult, folder_jobs
 from glocal.runs.records import RECORDS
-from glocal.study.evaluation.comparison import evaluate
+from glocal.study.evaluation.comparison import evaluate, evaluate_by
 from glocal.study.options import ConversionOptions
 
 pytest.importorskip("ray")
@@ -181,7 +181,7 @@ def test_an_evaluation_has_the_numbers_of_a_local_one(cluster: Any, tmp_path: Pa
     }
     log = tmp_path / "records.jsonl"
     executor = RayExecutor(cluster.address)
-    found = evaluate(original, tmp_path, log=log, executor=executor, **options)
+    found = evaluate_by(executor, None, original, tmp_path, log=log, **options)
     local = evaluate(original, tmp_path, **options)
     assert not found.failures
     assert [(r.image, r.method) for r in found.records] == [

@@ -38,7 +38,7 @@ from glocal.study.evaluation.records import DEGRADED, Evaluation, Failure, Proto
 from glocal.study.options import ConversionOptions, RunOptions, ScoreOptions
 from glocal.texts import few_names
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_by"]
 
 Progress = Callable[[int, int], None]
 
@@ -64,8 +64,6 @@ def evaluate(
     overwrite: bool = False,
     progress: Progress | None = None,
     tile_progress: Progress | None = None,
-    executor: Executor | None = None,
-    shard: Shard | None = None,
 ) -> Evaluation:
     """Compare ways of running a network: metrics, seconds and memory.
 
@@ -110,15 +108,52 @@ def evaluate(
         overwrite: replace the log instead of continuing it.
         progress: called with (images done, images in all), first with 0 done.
         tile_progress: likewise for the tiles of the current image.
-        executor: who measures, if not this process: several processes, or a cluster.
-        shard: measure this part of the images alone, into a log beside `log`; an evaluation without
-            it reads the logs of all parts.
 
     Raises:
         ArgumentError: an argument is wrong, the data does not fit, or the log belongs to another
             evaluation.
         ScanError: the model does not run at the training size.
         ConversionError: an operation cannot be converted and `allow_global` is not set.
+    """
+    return evaluate_by(
+        None, None, model, data, train_size, ways=ways, windows=windows, window_scale=window_scale,
+        strides=strides, tiles=tiles, overlaps=overlaps, pictures=pictures, name=name,
+        conversion=conversion, score=score, run=run, limit=limit, log=log, overwrite=overwrite,
+        progress=progress, tile_progress=tile_progress,
+    )  # fmt: skip
+
+
+def evaluate_by(
+    executor: Executor | None,
+    shard: Shard | None,
+    model: nn.Module,
+    data: Data,
+    train_size: int | Size | None = None,
+    *,
+    ways: Sequence[Way | Settings] = DEFAULT_WAYS,
+    windows: Sequence[int | Size | None] = (None,),
+    window_scale: float = 1.5,
+    strides: Sequence[float] = (1.0,),
+    tiles: TilesLike = "auto",
+    overlaps: Sequence[Overlap] = (None,),
+    pictures: Pictures | None = None,
+    name: str | None = None,
+    conversion: ConversionOptions = ConversionOptions(),
+    score: ScoreOptions = ScoreOptions(),
+    run: RunOptions = RunOptions(),
+    limit: int | None = None,
+    log: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    tile_progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate as `evaluate` does, which describes the options, with others.
+
+    Args:
+        executor: who measures, if not this process: several processes, or a cluster.
+        shard: measure this part of the images alone, into a log beside `log`; an evaluation without
+            it reads the logs of all parts.
+        model, data, train_size: as for `evaluate`, and so are the options.
     """
     device = device_of(model, run.device)
     metrics = metrics_named(score.names, device)
