@@ -15,7 +15,7 @@ from glocal.images.image_files import Image
 from glocal.inference.options import Tiles
 from glocal.runs.executors.processes import ProcessesExecutor
 from glocal.runs.folder import restore_file
-from glocal.runs.work_folder import work_folder
+from glocal.runs.private_folder import work_folder
 
 TWO = ProcessesExecutor(("cpu", "cpu"))
 
