@@ -1,5 +1,6 @@
 """Runs on a Ray cluster of two nodes on this machine."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from restored_folders import contents, photographs, statuses
-from worker_networks import Deadly, Refusing, Waiting
+from worker_networks import Deadly, OnceRefused, Waiting
 
 import glocal
 from glocal.errors import ArgumentError, GlocalError
@@ -22,10 +23,12 @@ from glocal.images import image_files as images
 from glocal.images.image_files import Image
 from glocal.runs.executors.cluster import RayExecutor
 from glocal.runs.executors.environment import check_same, environment
+from glocal.runs.executors.local import LocalExecutor
 from glocal.runs.executors.ray_session import check_ray
 from glocal.runs.folder import restore_file, restore_folder, restore_jobs
 from glocal.runs.jobs import FileResult, folder_jobs
 from glocal.runs.records import RECORDS
+from glocal.runs.remote import UrlPath, remote_jobs
 from glocal.study.evaluation.comparison import evaluate, evaluate_by
 from glocal.study.options import ConversionOptions
 
@@ -43,8 +46,10 @@ NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100_000_000}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head and a second node, with a processor each."""
+def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A head and a second node, with a processor each; they know the server of S3, if any."""
+    if importlib.util.find_spec("s3fs") and importlib.util.find_spec("moto"):
+        request.getfixturevalue("s3")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
@@ -123,10 +128,13 @@ def test_an_image_that_ends_its_process_takes_no_other_along(cluster: Any, tmp_p
 
 
 def test_what_fails_once_is_tried_again(cluster: Any, tmp_path: Path) -> None:
-    photographs(tmp_path / "in", 1, (8, 13))
-    found = on_ray(cluster, Refusing(tmp_path / "file"), tmp_path / "in", tmp_path / "out")
-    assert (tmp_path / "file").exists()
-    assert statuses(found) == {"restored": 1, "failed": 1}
+    found = RayExecutor(cluster.address).run(OnceRefused(tmp_path), ["a", "b", "c"])
+    assert sorted(found) == ["A", "B", "C"]
+    (tmp_path / "a").unlink()
+    assert list(LocalExecutor().run(OnceRefused(tmp_path), ["a", "b"])) == [
+        "failed: Stale file handle",
+        "B",
+    ]
 
 
 def test_an_error_of_all_files_ends_the_run(cluster: Any, network: Any, tmp_path: Path) -> None:
@@ -191,6 +199,23 @@ def test_an_evaluation_has_the_numbers_of_a_local_one(cluster: Any, tmp_path: Pa
         assert each.metrics == pytest.approx(other.metrics, rel=1e-6)
     continued = evaluate(original, tmp_path, log=log, **options)
     assert continued.records == found.records
+
+
+def test_photographs_in_s3(
+    cluster: Any, network: Any, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    s3 = request.getfixturevalue("s3")
+    source = photographs(tmp_path / "in", 4)
+    s3.put(f"{source}/", "bucket/cluster", recursive=True)
+    root, out = UrlPath("s3://bucket/cluster"), UrlPath("s3://bucket/restored")
+    jobs, executor = remote_jobs(root, out), RayExecutor(cluster.address)
+    for expected in ({"restored": 4, "failed": 1}, {"skipped": 4, "failed": 1}):
+        with restore_jobs(network, jobs, out, root=root, executor=executor) as run:
+            assert statuses(run) == expected
+    list(restore_folder(network, source, tmp_path / "local"))
+    s3.get("bucket/restored/", str(tmp_path / "fetched"), recursive=True)
+    assert contents(tmp_path / "fetched") == contents(tmp_path / "local")
+    assert [path.name for path in (tmp_path / "fetched").glob(".*")] == [RECORDS]
 
 
 def test_no_cluster_is_one_line(tmp_path: Path) -> None:

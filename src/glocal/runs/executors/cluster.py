@@ -80,7 +80,8 @@ class RayExecutor:
                     break
                 most = 1 if tried > 1 else work.unit  # one that ends its actor takes no other along
                 for number, result in _done(ray, sent, run, list(waiting.items()), room, most):
-                    if tried == TRIES or not work.is_failed(result):
+                    is_final = tried == TRIES or not work.is_failed(result)
+                    if is_final and number in waiting:
                         del waiting[number]
                         yield result
             for item in waiting.values():
