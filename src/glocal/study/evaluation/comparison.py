@@ -132,7 +132,7 @@ def evaluate_by(
     *,
     ways: Sequence[Way | Settings] = DEFAULT_WAYS,
     windows: Sequence[int | Size | None] = (None,),
-    window_scale: float = 1.5,
+    window_scale: float | None = None,
     strides: Sequence[float] = (1.0,),
     tiles: TilesLike = "auto",
     overlaps: Sequence[Overlap] = (None,),
