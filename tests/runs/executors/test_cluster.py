@@ -1,5 +1,6 @@
 """Runs on a Ray cluster of two nodes on this machine."""
 
+import filecmp
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ import glocal
 from glocal.errors import ArgumentError, GlocalError
 from glocal.images import image_files as images
 from glocal.images.image_files import Image
+from glocal.images.sample_files import read_header
 from glocal.runs.executors.cluster import RayExecutor
 from glocal.runs.executors.environment import check_same, environment
 from glocal.runs.executors.local import LocalExecutor
@@ -250,10 +252,5 @@ def test_400_megapixels_on_two_nodes_are_those_of_one_machine(cluster: Any, tmp_
     restore_file(network, tmp_path / "large.tif", tmp_path / "one.tif")
     executor = RayExecutor(cluster.address)
     restore_file(network, tmp_path / "large.tif", tmp_path / "two.tif", executor=executor)
-    one, two = (images.read(tmp_path / name).pixels for name in ("one.tif", "two.tif"))
-    assert one.shape == (20000, 20000, 3)
-    assert all(
-        np.abs(a.astype(np.int16) - b).max() <= 1
-        for a, b in zip(np.split(one, 40), np.split(two, 40), strict=True)
-    )
-    assert one.std() > 10
+    assert read_header(tmp_path / "two.tif").size == (20000, 20000)
+    assert filecmp.cmp(tmp_path / "one.tif", tmp_path / "two.tif", shallow=False)
