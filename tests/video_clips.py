@@ -16,7 +16,7 @@ ROTATION = 90
 
 
 class Halting(nn.Module):
-    """Returns its input; after so many calls, as HALT_AFTER says, it never returns."""
+    """Returns its input; after HALT_AFTER calls (not frames: batches differ) it never returns."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -294,7 +294,7 @@ from glocal.runs.video_job import video_job
 from glocal.video.survey import surveyed
 video_stages.SEGMENT_S = 0.25
 job = video_job(Path(sys.argv[1]), Path(sys.argv[2]))
-restore_video(video_clips.Halting(), job, surveyed(job.clip))
+restore_video(video_clips.Halting(), job, surveyed(job.clip), batch=1)
 """
 
 
