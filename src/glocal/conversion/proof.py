@@ -95,7 +95,7 @@ def _on_strip(
 ) -> tuple[Size, list[Suspect], set[str], bool] | None:
     """Return size and suspects of the lowest strip that the network accepts, or None."""
     local, converted = pair.local, pair.converted
-    limit = max(1 << 16, 2 * converted.train_size[0] * converted.train_size[1])
+    limit = max(1 << 16, converted.train_size[0] * converted.train_size[1])
     other = converted.scan.size[-3 - wanted.axis]
     # first a length that the network need not pad: padded maps are in no simple proportion to it
     whole = math.lcm(32, converted.scan.period or 32)
