@@ -47,9 +47,9 @@ def model_card(
         "",
         f"# {metadata['name']}",
         "",
-        f"An image-restoration network{f' for {task}' if task else ''}, for "
-        "[glocal](https://pypi.org/project/glocal/): global operations run on windows of about "
-        "the size of the training crops, so that whole photographs are restored as well as crops "
+        f"An image-restoration network{f' for {task}' if task else ''}, for glocal: "
+        "global operations run on windows of about the size of the training crops, so that whole "
+        "photographs are restored as well as crops "
         "(TLC, [Chu et al., ECCV 2022](https://arxiv.org/abs/2112.04491)).",
         "",
         "| | |",
