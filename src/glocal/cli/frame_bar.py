@@ -1,22 +1,19 @@
 """The progress of a video on stderr, in frames."""
 
 import time
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from glocal.cli import progress
-from glocal.cli.progress import Left, Rate
-from glocal.cli.reporting import say_line, voice
+from glocal.cli.progress import Shown
+from glocal.cli.reporting import say_line
 from glocal.texts import duration_text, printable
 
 __all__ = ["FrameBar"]
 
 
-class FrameBar:
+class FrameBar(Shown):
     """Shows the frames of a video that are done, their rate and the time left; a context manager.
 
     On a terminal it is a bar. Elsewhere a line appears every `LINES_S` seconds.
@@ -24,39 +21,13 @@ class FrameBar:
 
     def __init__(self, name: str, console: Console | None = None) -> None:
         """Show the progress under the label ``name``."""
-        console = console or Console(stderr=True)
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[count]}"),
-            Rate(),
-            TimeElapsedColumn(),
-            Left(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal or not voice().progress,
-        )
+        super().__init__(console)
         self._name = name
         self._task = self._progress.add_task(
             escape(printable(name)), total=None, unit="frame", count="", left=None
         )
         self._first: tuple[float, int] | None = None
         self._printed = time.monotonic()
-
-    def __enter__(self) -> Self:
-        """Show the bar, on a terminal."""
-        self._progress.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove the bar from the screen."""
-        self._progress.__exit__(kind, error, traceback)
 
     def frames(self, done: int, total: int) -> None:
         """Show how many frames are done; the first call tells how many were before this run."""

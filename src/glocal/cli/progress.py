@@ -25,7 +25,7 @@ from glocal.cli.reporting import say, say_failure, say_line, voice
 from glocal.inference.time_left import TimeLeft
 from glocal.texts import duration_text, printable
 
-__all__ = ["LINES_S", "Bar", "Left", "Rate", "run_through"]
+__all__ = ["LINES_S", "Bar", "Shown", "run_through"]
 
 
 class Outcome(Protocol):
@@ -81,15 +81,11 @@ LINES_S = 10.0
 """Least seconds between two lines where stderr is no terminal."""
 
 
-class Bar:
-    """Shows files done and how far the current file is; a context manager.
+class Shown:
+    """A bar on a terminal, and nothing elsewhere; a context manager."""
 
-    On a terminal it is a bar. Elsewhere lines appear for a file whose time is expected
-    (`expect`), and nothing for others.
-    """
-
-    def __init__(self, name: str, files: int, console: Console | None = None) -> None:
-        """Count ``files`` files under the label ``name``."""
+    def __init__(self, console: Console | None) -> None:
+        """Prepare the bar, by default for stderr."""
         console = console or Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
@@ -103,18 +99,6 @@ class Bar:
             transient=True,
             disable=not console.is_terminal or not voice().progress,
         )
-        self._files, self._name = files, name
-        self._file_task = None
-        if files > 1:
-            self._file_task = self._progress.add_task(
-                escape(printable(name)), total=files, unit="file", count=f"0/{files}"
-            )
-        self._tile_name = escape(printable(name)) if files == 1 else "tiles"
-        self._tile_task = self._progress.add_task(
-            self._tile_name, total=None, unit="tile", count="", visible=files == 1
-        )
-        self._printed = time.monotonic()
-        self._left = TimeLeft()
 
     def __enter__(self) -> Self:
         """Show the bar, on a terminal."""
@@ -129,6 +113,30 @@ class Bar:
     ) -> None:
         """Remove the bar from the screen."""
         self._progress.__exit__(kind, error, traceback)
+
+
+class Bar(Shown):
+    """Shows files done and how far the current file is; a context manager.
+
+    On a terminal it is a bar. Elsewhere lines appear for a file whose time is expected
+    (`expect`), and nothing for others.
+    """
+
+    def __init__(self, name: str, files: int, console: Console | None = None) -> None:
+        """Count ``files`` files under the label ``name``."""
+        super().__init__(console)
+        self._files, self._name = files, name
+        self._file_task = None
+        if files > 1:
+            self._file_task = self._progress.add_task(
+                escape(printable(name)), total=files, unit="file", count=f"0/{files}"
+            )
+        self._tile_name = escape(printable(name)) if files == 1 else "tiles"
+        self._tile_task = self._progress.add_task(
+            self._tile_name, total=None, unit="tile", count="", visible=files == 1
+        )
+        self._printed = time.monotonic()
+        self._left = TimeLeft()
 
     def expect(self, seconds: float, calls: int) -> None:
         """Show the progress inside a call of the network, and the time left, from now on.
